@@ -1,0 +1,1 @@
+"""checkpoint -> one verified, calibrated, self-describing ONNX file."""

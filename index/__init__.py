@@ -1,0 +1,1 @@
+"""embeddings -> gallery: search with variance scores, and evaluation."""

@@ -1,0 +1,1 @@
+"""model.onnx + images -> Gaussian embeddings, in files (extract) or over HTTP."""

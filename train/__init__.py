@@ -1,0 +1,1 @@
+"""images -> checkpoint: variational self-supervised learning."""

@@ -1,0 +1,5 @@
+"""`python -m vssl` is `vssl`."""
+
+from vssl.cli.main import run
+
+run()

@@ -1,0 +1,9 @@
+"""The verbs export, inspect, demo: checkpoint -> model.onnx."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs to the application."""

@@ -1,0 +1,56 @@
+"""`vssl VERB ...`: assembles the verbs; `vssl --help` imports nothing heavy."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from vssl import __version__
+from vssl.cli import embedding, exporting, learning, retrieval
+from vssl.cli.console import note
+from vssl.errors import VsslError
+
+app = typer.Typer(
+    name="vssl",
+    help="From a folder of unlabelled images to a search service that knows how sure it is.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"vssl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+for module in (learning, exporting, embedding, retrieval):
+    module.register(app)
+
+
+def run() -> None:
+    """Entry point: exit 0 done, 1 an error of ours with its message, 2 wrong usage."""
+    try:
+        app()
+    except VsslError as error:
+        note(f"vssl: {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        note("vssl: interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

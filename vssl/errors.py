@@ -1,0 +1,77 @@
+"""The family of errors a person can act on.
+
+Every message says what was found, what was expected and what to type next.
+The command line prints the message and exits 1; the server maps `status` and
+`code` into its one error body.
+"""
+
+from __future__ import annotations
+
+
+class VsslError(Exception):
+    """An error of ours with a message for a person; never shown as a traceback."""
+
+    code = "error"
+    status = 500
+
+
+class InputError(VsslError):
+    """What was asked for is not there, or not of the form expected."""
+
+    code = "invalid_input"
+    status = 400
+
+
+class ImageError(VsslError):
+    """One image cannot be turned into pixels.
+
+    `code` is one of `empty`, `unsupported_type`, `too_many_pixels`, `too_many_bytes`,
+    `undecodable`; `status` is the HTTP status a lone image answers with.
+    """
+
+    STATUS = {  # noqa: RUF012  (a constant table)
+        "empty": 400,
+        "unreadable": 400,
+        "too_many_bytes": 413,
+        "unsupported_type": 415,
+        "too_many_pixels": 422,
+        "undecodable": 422,
+    }
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = self.STATUS[code]
+
+
+class FormatError(VsslError):
+    """A file of ours is damaged, incomplete or of a version this code does not read."""
+
+    code = "bad_file"
+    status = 500
+
+
+class MismatchError(VsslError):
+    """Two artefacts come from different models and must not meet."""
+
+    code = "model_mismatch"
+    status = 409
+
+
+class ExistsError(VsslError):
+    """An output exists and neither --overwrite nor --resume was given."""
+
+    code = "exists"
+    status = 409
+
+
+class MissingExtraError(VsslError):
+    """A package of an extra is not installed."""
+
+    code = "missing_extra"
+    status = 500
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"this command needs {package}, which is not installed. Install it with: pip install 'vssl[{extra}]'"
+        )

@@ -1,0 +1,135 @@
+"""A source spec -> images with ids and labels, in a stable order.
+
+Specs: a folder, one image file, `list:FILE` (one path a line), `parquet:FILE` (image bytes in
+a column), `cifar10:DIR[:train|:test]`, `cifar100:DIR[...]` and `stl10:DIR[...]`.
+
+The id of a file is its path below the folder, with `/`; its label is the name of the folder
+that holds it, and none at the top. Folders are walked in numeric-aware order (`img_2` before
+`img_10`). Hidden files and folders are passed over; links to files are followed, links to
+folders are not. Every other file is an item: what is no image is reported when it is read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from vssl.errors import ImageError, InputError
+
+
+@dataclass(frozen=True)
+class ImageItem:
+    """One image: id (stable, unique in its source), label (or None), path to show a person."""
+
+    id: str
+    label: str | None
+    path: str
+
+
+class ImageSource(Protocol):
+    """Images in a fixed order; `read` gives the encoded bytes of one."""
+
+    items: list[ImageItem]
+
+    def read(self, row: int) -> bytes:
+        """Return the encoded bytes; raises ImageError when the file cannot be read."""
+        ...
+
+
+class FileSource:
+    """Image files on disk."""
+
+    def __init__(self, items: list[ImageItem], files: list[Path]) -> None:
+        self.items = items
+        self._files = files
+
+    def read(self, row: int) -> bytes:
+        """Return the file's bytes."""
+        try:
+            return self._files[row].read_bytes()
+        except OSError as error:
+            raise ImageError("unreadable", f"cannot be read: {error.strerror or error}") from error
+
+
+def open_source(spec: str | Path) -> ImageSource:
+    """Open a source by its spec (module docstring). Raises InputError when there is nothing there."""
+    text = str(spec)
+    kind, _, rest = text.partition(":")
+    if kind in ("cifar10", "cifar100", "stl10", "parquet") and rest:
+        from vssl import datasets
+
+        return datasets.open_dataset(kind, rest)
+    if kind == "list" and rest:
+        return _file_list(Path(rest))
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return _folder(path)
+    if path.is_file():
+        return FileSource([ImageItem(_text(path.name), None, _text(str(path)))], [path])
+    raise InputError(
+        f"no images at {text!r}: found no such file or folder; expected an image folder, an image file, "
+        "list:FILE, parquet:FILE, cifar10:DIR, cifar100:DIR or stl10:DIR"
+    )
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a sort key that orders digit runs by value: img_2 before img_10."""
+    parts = re.split(r"(\d+)", text)
+    return tuple((0, int(p), p) if p.isdecimal() and p.isascii() else (1, 0, p) for p in parts if p)
+
+
+def _folder(root: Path) -> FileSource:
+    files = list(_walk(root))
+    if not files:
+        raise InputError(
+            f"no images in {str(root)!r}: the folder holds no files; expected a folder of images"
+        )
+    items = []
+    for file in files:
+        relative = file.relative_to(root)
+        label = _text(relative.parent.name) if len(relative.parts) > 1 else None
+        items.append(ImageItem(_text(relative.as_posix()), label, _text(str(file))))
+    return FileSource(items, files)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files first, then folders, each in natural order."""
+    try:
+        entries = [e for e in os.scandir(folder) if not e.name.startswith(".")]
+    except OSError as error:
+        raise InputError(f"cannot list {str(folder)!r}: {error.strerror}") from error
+    entries.sort(key=lambda e: (natural_key(e.name), e.name))
+    for entry in entries:
+        if not entry.is_dir(follow_symlinks=False) and not (entry.is_symlink() and entry.is_dir()):
+            yield Path(entry.path)
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry.path))
+
+
+def _file_list(file: Path) -> FileSource:
+    """One path a line, relative to the list's folder; ids are the lines, labels their folders."""
+    try:
+        lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise InputError(f"cannot read the list {str(file)!r}: {error.strerror}") from error
+    lines = [line for line in lines if line.strip()]
+    if not lines:
+        raise InputError(f"the list {str(file)!r} is empty; expected one image path a line")
+    if len(set(lines)) != len(lines):
+        raise InputError(f"the list {str(file)!r} names a path twice; expected each path once")
+    files = [file.parent / line for line in lines]
+    items = [
+        ImageItem(_text(line), _text(path.parent.name) or None, _text(str(path)))
+        for line, path in zip(lines, files, strict=True)
+    ]
+    return FileSource(items, files)
+
+
+def _text(name: str) -> str:
+    r"""File names may hold bytes that are no UTF-8; show those as \xNN so that any file format takes them."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

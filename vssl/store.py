@@ -1,0 +1,242 @@
+"""Gaussian embeddings <-> a folder of Parquet parts that any Parquet reader opens.
+
+    embeddings/
+      part-00000.parquet ...   id, path, label, mean, variance, uncertainty, optional features
+      failures.parquet         path, reason, error
+      manifest.json            written last: a folder without it is unfinished
+
+Parts are written under a temporary name and renamed, so a part that exists is whole. The
+schema's metadata carries the ModelCard and the model id. Shape letters: N rows, D embedding
+dimension, F feature dimension.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from vssl.card import CARD_KEY, ModelCard
+from vssl.errors import FormatError, InputError, MismatchError
+from vssl.gaussian import Floats, GaussianEmbedding
+
+STORE_FORMAT = 1
+MODEL_ID_KEY = "vssl.model_id"
+MANIFEST = "manifest.json"
+FAILURES = "failures.parquet"
+FAILURE_SCHEMA = pa.schema([("path", pa.string()), ("reason", pa.string()), ("error", pa.string())])
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One image that could not be embedded: path, reason for a person, error code."""
+
+    path: str
+    reason: str
+    error: str
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """N embedded images: ids, paths and labels of length N beside their Gaussians."""
+
+    ids: list[str]
+    paths: list[str]
+    labels: list[str | None]
+    gaussians: GaussianEmbedding
+    features: Floats | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.ids), len(self.paths), len(self.labels), len(self.gaussians)}
+        if self.features is not None:
+            lengths.add(len(self.features))
+        if len(lengths) != 1:
+            raise InputError(f"rows: columns differ in length: {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """A whole embeddings folder in memory."""
+
+    rows: Rows
+    card: ModelCard
+    model_id: str
+    failures: list[Failure]
+    manifest: dict[str, Any]
+
+
+def schema(card: ModelCard, model_id: str, *, features: bool = False) -> pa.Schema:
+    """Return the Arrow schema of a part, with the card and the model id in its metadata."""
+    columns = [
+        ("id", pa.string()),
+        ("path", pa.string()),
+        ("label", pa.string()),
+        ("mean", pa.list_(pa.float32(), card.dim)),
+        ("variance", pa.list_(pa.float32(), card.dim)),
+        ("uncertainty", pa.float32()),
+    ]
+    if features:
+        columns.append(("features", pa.list_(pa.float32(), card.feature_dim)))
+    metadata = {CARD_KEY: card.to_json(), MODEL_ID_KEY: model_id, "vssl.format": str(STORE_FORMAT)}
+    return pa.schema(columns, metadata=metadata)
+
+
+def to_table(rows: Rows, card: ModelCard, model_id: str) -> pa.Table:
+    """Return rows as an Arrow table of `schema`."""
+
+    def matrix(values: NDArray[np.float32], width: int) -> pa.Array:
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), pa.float32()), width)
+
+    arrays = [
+        pa.array(rows.ids, pa.string()),
+        pa.array(rows.paths, pa.string()),
+        pa.array(rows.labels, pa.string()),
+        matrix(rows.gaussians.mean, card.dim),
+        matrix(rows.gaussians.variance, card.dim),
+        pa.array(rows.gaussians.uncertainty, pa.float32()),
+    ]
+    if rows.features is not None:
+        arrays.append(matrix(rows.features, card.feature_dim))
+    return pa.Table.from_arrays(arrays, schema=schema(card, model_id, features=rows.features is not None))
+
+
+def from_table(table: pa.Table) -> Rows:
+    """Return the rows of an Arrow table of `schema`."""
+
+    def matrix(name: str) -> Floats:
+        column = table.column(name).combine_chunks()
+        flat = column.flatten() if isinstance(column, pa.FixedSizeListArray) else column.values
+        return np.asarray(flat, dtype=np.float32).reshape(len(table), column.type.list_size)
+
+    return Rows(
+        table.column("id").to_pylist(),
+        table.column("path").to_pylist(),
+        table.column("label").to_pylist(),
+        GaussianEmbedding(matrix("mean"), matrix("variance")),
+        matrix("features") if "features" in table.column_names else None,
+    )
+
+
+def part_name(number: int) -> str:
+    """Return the zero-padded name of a part, so that names sort as text."""
+    return f"part-{number:05d}.parquet"
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write Parquet under a temporary name, flush it to the disk and rename it."""
+    partial = path.with_name(f".{path.name}.tmp")
+    with partial.open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_json(values: dict[str, Any], path: Path) -> None:
+    """Write JSON under a temporary name, flush it to the disk and rename it."""
+    partial = path.with_name(f".{path.name}.tmp")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(values, indent=2, sort_keys=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_failures(failures: Sequence[Failure], folder: Path) -> None:
+    """Write `failures.parquet` (an empty table when there are none)."""
+    rows = [{"path": f.path, "reason": f.reason, "error": f.error} for f in failures]
+    write_table(pa.Table.from_pylist(rows, schema=FAILURE_SCHEMA), folder / FAILURES)
+
+
+def write_manifest(
+    folder: Path, *, model_id: str, parts: Sequence[str], rows: int, failures: int, **more: Any
+) -> None:
+    """Write `manifest.json`, which makes the folder complete."""
+    values = {
+        "format": STORE_FORMAT,
+        "model_id": model_id,
+        "parts": list(parts),
+        "rows": rows,
+        "failures": failures,
+        **more,
+    }
+    write_json(values, folder / MANIFEST)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read `manifest.json`. Raises InputError for a folder that is none of ours or unfinished."""
+    if not folder.is_dir():
+        raise InputError(
+            f"no embeddings at {str(folder)!r}: found no such folder; write one with: vssl extract"
+        )
+    try:
+        values: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{str(folder)!r} holds no {MANIFEST}: the extraction has not finished; "
+            "go on with: vssl extract IMAGES OUT --model model.onnx --resume"
+        ) from None
+    except ValueError as error:
+        raise FormatError(f"{folder / MANIFEST} is not JSON: {error}; extract the folder again") from None
+    if values.get("format") != STORE_FORMAT:
+        raise FormatError(
+            f"{folder}: found format {values.get('format')!r}, expected {STORE_FORMAT}; extract again"
+        )
+    return values
+
+
+def iter_parts(folder: Path) -> Iterator[tuple[Rows, ModelCard, str]]:
+    """Yield (rows, card, model id) of each part in order; raises FormatError for a damaged part."""
+    manifest = read_manifest(folder)
+    for name in manifest["parts"]:
+        try:
+            table = pq.read_table(folder / name)
+            metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+            card, model_id = ModelCard.from_json(metadata[CARD_KEY]), metadata[MODEL_ID_KEY]
+            rows = from_table(table)
+        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+            raise FormatError(f"{folder / name} is damaged ({error}); extract the folder again") from error
+        if model_id != manifest["model_id"]:
+            raise MismatchError(
+                f"{folder / name} is of model {model_id[:12]}, its manifest of {manifest['model_id'][:12]}; "
+                "extract the folder again"
+            )
+        yield rows, card, model_id
+
+
+def read_failures(folder: Path) -> list[Failure]:
+    """Read `failures.parquet`; an absent file means none."""
+    path = folder / FAILURES
+    if not path.exists():
+        return []
+    return [Failure(**row) for row in pq.read_table(path).to_pylist()]
+
+
+def read_embeddings(folder: Path) -> Embeddings:
+    """Read a whole folder. Raises InputError, FormatError or MismatchError (see `iter_parts`)."""
+    parts = list(iter_parts(folder))
+    if not parts:
+        raise InputError(f"{str(folder)!r} holds no embeddings: every image failed; see its {FAILURES}")
+    features = [rows.features for rows, _, _ in parts]
+    rows = Rows(
+        [i for r, _, _ in parts for i in r.ids],
+        [p for r, _, _ in parts for p in r.paths],
+        [x for r, _, _ in parts for x in r.labels],
+        GaussianEmbedding.concatenate([r.gaussians for r, _, _ in parts]),
+        np.concatenate([f for f in features if f is not None])
+        if all(f is not None for f in features)
+        else None,
+    )
+    _, card, model_id = parts[0]
+    return Embeddings(rows, card, model_id, read_failures(folder), read_manifest(folder))
