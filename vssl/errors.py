@@ -25,8 +25,9 @@ class InputError(VsslError):
 class ImageError(VsslError):
     """One image cannot be turned into pixels.
 
-    `code` is one of `empty`, `unsupported_type`, `too_many_pixels`, `too_many_bytes`,
-    `undecodable`; `status` is the HTTP status a lone image answers with.
+    `code` is one of `empty`, `unreadable`, `unsupported_type`, `too_many_pixels`,
+    `too_many_bytes`, `undecodable`, `no_embedding` (the model's answer is not finite);
+    `status` is the HTTP status a lone image answers with.
     """
 
     STATUS = {  # noqa: RUF012  (a constant table)
@@ -36,6 +37,7 @@ class ImageError(VsslError):
         "unsupported_type": 415,
         "too_many_pixels": 422,
         "undecodable": 422,
+        "no_embedding": 422,
     }
 
     def __init__(self, code: str, message: str) -> None:

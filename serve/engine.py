@@ -1,0 +1,215 @@
+"""model.onnx + uint8 images (N, S, S, 3) -> N Gaussians and their features.
+
+The one place that runs the graph: extraction, the HTTP service and search all come here, so
+the same image gives the same numbers in each. Loading checks everything that can be checked
+(card, shapes, providers, golden pair) and refuses with what to do about it.
+Shape letters: N images, S side, D embedding dimension, F feature dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from serve.cores import available_cores
+from serve.session import EXPORT_AGAIN, OUTPUTS, check_shapes, load_session, providers_for, read_metadata
+from vssl.card import ModelCard
+from vssl.decode import DEFAULT_LIMITS, DecodeLimits
+from vssl.errors import FormatError, ImageError, InputError
+from vssl.gaussian import Floats, GaussianEmbedding
+from vssl.golden import Golden
+from vssl.identity import sha256_bytes
+from vssl.preprocess import Pixels, load_image
+
+CPU_BATCH_PIXELS = 16 * 224 * 224  # larger batches leave the cache and run slower
+
+
+@dataclass(frozen=True, eq=False)
+class EngineOutput:
+    """What the model says about N images: Gaussians (N, D) and features (N, F) float32."""
+
+    gaussians: GaussianEmbedding
+    features: Floats
+
+    def __len__(self) -> int:
+        return len(self.gaussians)
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedImage:
+    """One image's Gaussian: mean (D,), variance (D,), uncertainty, features (F,)."""
+
+    mean: Floats
+    variance: Floats
+    uncertainty: float
+    features: Floats
+
+
+class Engine:
+    """A loaded model. Build it with `Engine.open`; every method may be called from any thread.
+
+    Memory stays flat because the graph only ever sees a few batch sizes (`buckets`); callers
+    that run at the same time each hold the working memory of one batch.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        session: ort.InferenceSession,
+        card: ModelCard,
+        model_id: str,
+        golden: Golden,
+        threads: int,
+    ) -> None:
+        self.path = path
+        self.card = card
+        self.model_id = model_id
+        self.golden = golden
+        self.threads = threads
+        self.providers: list[str] = session.get_providers()
+        self._session = session
+        size = card.preprocess.size
+        self._shape = (size, size, 3)
+        largest = 128 if self.on_gpu else min(32, max(1, CPU_BATCH_PIXELS // size**2))
+        self.buckets = tuple(2**p for p in range(largest.bit_length()))
+
+    @classmethod
+    def open(
+        cls, path: Path, *, device: str = "auto", threads: int | None = None, check: bool = True
+    ) -> Engine:
+        """Load and verify a model file.
+
+        device: `cpu`, `cuda` (refused when the CUDA provider does not load) or `auto` (CUDA when
+            this onnxruntime has it, else CPU).
+        threads: cores one call of `infer` uses; all usable cores when None.
+        check: run the golden pair and compare.
+
+        Raises InputError (absent file, wrong device) or FormatError (not a model of ours, or one
+        that does not answer its golden pair).
+        """
+        if threads is not None and threads < 1:
+            raise InputError(f"threads: found {threads}, expected at least 1")
+        path = Path(path)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"no model at {str(path)!r}: {error.strerror}; write one with: vssl export RUN {path.name}"
+            ) from error
+        threads = threads or available_cores()
+        session = load_session(data, path, providers_for(device), threads)
+        card, golden = read_metadata(session, path)
+        check_shapes(session, card, path)
+        engine = cls(path, session, card, sha256_bytes(data), golden, threads)
+        if check:
+            engine.check_golden()
+        return engine
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the graph runs on CUDA."""
+        return "CUDAExecutionProvider" in self.providers
+
+    def run(self, images: Pixels) -> tuple[Floats, Floats, Floats]:
+        """Run the graph on uint8 (N, S, S, 3) -> raw mean (N, D), variance (N, D), features (N, F).
+
+        Nothing is checked about the numbers; see `infer`.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self._shape:
+            raise InputError(
+                f"images: found {images.dtype} of shape {images.shape}, "
+                f"expected uint8 of shape (N, {', '.join(map(str, self._shape))})"
+            )
+        card, total = self.card, len(images)
+        widths = (card.dim, card.dim, card.feature_dim)
+        mean, variance, features = (np.empty((total, width), np.float32) for width in widths)
+        for start, stop, bucket in _batches(total, self.buckets, pad=self.on_gpu):
+            batch = images[start:stop]
+            if len(batch) < bucket:
+                batch = np.concatenate([batch, np.zeros((bucket - len(batch), *self._shape), np.uint8)])
+            found = self._session.run(OUTPUTS, {"images": batch})
+            for out, values in zip((mean, variance, features), found, strict=True):
+                if values.shape != (bucket, out.shape[1]):
+                    raise FormatError(
+                        f"{self.path}: an output has shape {values.shape}, "
+                        f"its card says {(bucket, out.shape[1])}; {EXPORT_AGAIN}"
+                    )
+                out[start:stop] = values[: stop - start]
+        return mean, variance, features
+
+    def infer(self, images: Pixels) -> EngineOutput:
+        """Embed uint8 (N, S, S, 3) images.
+
+        An image's answer does not depend on the others in the call nor on N.
+        Raises InputError for another dtype or shape, or when the model answers with NaN, infinity
+        or a variance that is not positive.
+        """
+        mean, variance, features = self.run(images)
+        return EngineOutput(GaussianEmbedding(mean, variance), features)
+
+    def check_golden(self) -> float:
+        """Run the golden pair; return the largest relative difference, raise FormatError beyond the tolerance."""
+        try:
+            return self.golden.check(*self.run(self.golden.images), self.card.precision)
+        except (FormatError, InputError) as error:
+            raise FormatError(f"{self.path}: {error}") from error
+
+    def embed(
+        self, images: Sequence[bytes], limits: DecodeLimits = DEFAULT_LIMITS
+    ) -> list[EmbeddedImage | ImageError]:
+        """Decode and embed encoded images; an item that fails gets its own ImageError in its place."""
+        pixels: list[Pixels | ImageError] = []
+        for data in images:
+            try:
+                pixels.append(load_image(data, self.card.preprocess, limits))
+            except ImageError as error:
+                pixels.append(error)
+        return self.embed_pixels(pixels)
+
+    def embed_pixels(self, pixels: Sequence[Pixels | ImageError]) -> list[EmbeddedImage | ImageError]:
+        """Embed decoded images (S, S, 3), passing errors through in their places."""
+        good = [p for p in pixels if not isinstance(p, ImageError)]
+        if not good:
+            return [p for p in pixels if isinstance(p, ImageError)]
+        mean, variance, features = self.run(np.stack(good))
+        sound = sound_rows(mean, variance, features)
+        spread = np.zeros(len(mean), np.float32)
+        if sound.any():
+            spread[sound] = GaussianEmbedding(mean[sound], variance[sound]).uncertainty
+        answers: Iterator[EmbeddedImage | ImageError] = (
+            EmbeddedImage(mean[i], variance[i], float(spread[i]), features[i]) if sound[i] else no_embedding()
+            for i in range(len(mean))
+        )
+        return [p if isinstance(p, ImageError) else next(answers) for p in pixels]
+
+
+def sound_rows(mean: Floats, variance: Floats, features: Floats) -> NDArray[np.bool_]:
+    """Return (N,) bool: rows that are finite with positive variance."""
+    finite = [np.isfinite(values).all(axis=1) for values in (mean, variance, features)]
+    rows: NDArray[np.bool_] = np.logical_and.reduce([*finite, (variance > 0).all(axis=1)])
+    return rows
+
+
+def no_embedding() -> ImageError:
+    """Return the error of an image whose Gaussian is not finite."""
+    return ImageError("no_embedding", "the model answers this image with numbers that are not finite")
+
+
+def _batches(total: int, buckets: tuple[int, ...], *, pad: bool) -> Iterator[tuple[int, int, int]]:
+    """Cut `total` images into (start, stop, bucket).
+
+    On a CPU a batch costs what its images cost, so the rest is cut into smaller buckets; on a
+    GPU a call costs more than the padding, so the rest is padded up to one bucket.
+    """
+    start = 0
+    while start < total:
+        left = total - start
+        fitting = [b for b in buckets if (b >= left if pad else b <= left)]
+        bucket = (fitting[0] if fitting else buckets[-1]) if pad else fitting[-1]
+        yield start, start + min(left, bucket), bucket
+        start += bucket

@@ -1,0 +1,105 @@
+"""Model bytes -> an onnxruntime session that is what its card says, or a refusal.
+
+onnxruntime falls back to the CPU without a word when CUDA does not load, and runs any graph it
+can parse; here the session's providers, its inputs and outputs and the card must all agree.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from vssl.card import CARD_KEY, GOLDEN_KEY, ModelCard
+from vssl.errors import FormatError, InputError
+from vssl.golden import Golden
+
+DEVICES = ("auto", "cpu", "cuda")
+OUTPUTS = ("mean", "variance", "features")
+EXPORT_AGAIN = "export it with: vssl export RUN model.onnx"
+
+_CUDA_OPTIONS = {
+    "arena_extend_strategy": "kSameAsRequested",  # no doubling: memory stays what a batch needs
+    "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive search picks differently from run to run
+    "use_tf32": "0",  # 10-bit products would break the golden pair's tolerance
+}
+
+
+def providers_for(device: str) -> list[Any]:
+    """Return onnxruntime's providers for `auto`, `cpu` or `cuda`; InputError when there are none."""
+    if device not in DEVICES:
+        raise InputError(f"device: found {device!r}, expected one of {', '.join(DEVICES)}")
+    cuda = "CUDAExecutionProvider" in ort.get_available_providers()
+    if device == "cuda" and not cuda:
+        raise InputError(
+            f"device cuda: this onnxruntime offers {', '.join(ort.get_available_providers())}, expected "
+            "CUDAExecutionProvider; install it with: pip install 'vssl[gpu]' in an environment without "
+            "vssl[cpu], or use --device cpu"
+        )
+    if device == "cpu" or not cuda:
+        return ["CPUExecutionProvider"]
+    ort.preload_dlls()  # CUDA and cuDNN from their wheels, whether or not torch is there
+    return [("CUDAExecutionProvider", _CUDA_OPTIONS), "CPUExecutionProvider"]
+
+
+def load_session(data: bytes, path: Path, providers: list[Any], threads: int) -> ort.InferenceSession:
+    """Load a graph; FormatError when it is none, InputError when a provider asked for is not there."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoding needs the cores
+    try:
+        session = ort.InferenceSession(data, options, providers=providers)
+    except Exception as error:  # onnxruntime's errors share no base class
+        reason = " ".join(str(error).split())[:200]
+        raise FormatError(
+            f"{path} is not an ONNX model that loads here ({reason}); {EXPORT_AGAIN}"
+        ) from error
+    asked = [p if isinstance(p, str) else p[0] for p in providers]
+    loaded = session.get_providers()
+    if asked[0] not in loaded:
+        raise InputError(
+            f"asked for {asked[0]}, but onnxruntime loaded {', '.join(loaded)} only: its CUDA or cuDNN "
+            "libraries did not load; install them with: pip install 'vssl[gpu]', or use --device cpu"
+        )
+    return session
+
+
+def read_metadata(session: ort.InferenceSession, path: Path) -> tuple[ModelCard, Golden]:
+    """Return the card and the golden pair that the file carries."""
+    entries: dict[str, str] = session.get_modelmeta().custom_metadata_map
+    for key, what in ((CARD_KEY, "model card"), (GOLDEN_KEY, "golden pair")):
+        if key not in entries:
+            raise FormatError(f"{path} carries no {what}; {EXPORT_AGAIN}")
+    return ModelCard.from_json(entries[CARD_KEY]), Golden.from_json(entries[GOLDEN_KEY])
+
+
+def check_shapes(session: ort.InferenceSession, card: ModelCard, path: Path) -> None:
+    """Raise FormatError unless the graph's inputs and outputs are those the card promises."""
+    size = card.preprocess.size
+    expected = {
+        "images": ("tensor(uint8)", (size, size, 3)),
+        "features": ("tensor(float)", (card.feature_dim,)),
+    }
+    expected |= dict.fromkeys(("mean", "variance"), ("tensor(float)", (card.dim,)))
+    tensors = {t.name: t for t in (*session.get_inputs(), *session.get_outputs())}
+    inputs = [t.name for t in session.get_inputs()]
+    if inputs != ["images"] or not set(OUTPUTS) <= set(tensors):
+        raise FormatError(
+            f"{path}: found inputs {inputs} and outputs {[t.name for t in session.get_outputs()]}, "
+            f"expected the input images and the outputs {', '.join(OUTPUTS)}; {EXPORT_AGAIN}"
+        )
+    for name, (kind, shape) in expected.items():
+        found = tuple(tensors[name].shape)
+        known = all(not isinstance(f, int) or f == e for f, e in zip(found[1:], shape, strict=False))
+        if tensors[name].type != kind or len(found) != 1 + len(shape) or not known:
+            raise FormatError(
+                f"{path}: {name} is {tensors[name].type} {found}, its card says {kind} {('N', *shape)}; "
+                f"{EXPORT_AGAIN}"
+            )
+        if isinstance(found[0], int):
+            raise FormatError(
+                f"{path}: {name} takes batches of {found[0]} only, expected any batch size; {EXPORT_AGAIN}"
+            )
