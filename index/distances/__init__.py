@@ -1,0 +1,8 @@
+"""Two Gaussians -> one number, smaller is nearer: the twelve distances of a gallery."""
+
+from index.distances.parameters import DistanceParameters
+from index.distances.prior import fit_prior
+from index.distances.reference import pairwise
+from index.distances.table import NAMES
+
+__all__ = ["NAMES", "DistanceParameters", "fit_prior", "pairwise"]

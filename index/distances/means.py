@@ -1,0 +1,67 @@
+"""Means -> cosine and Euclidean distance; the variance is not read.
+
+These are the controls that every distance on variances is measured against. Shape letters:
+Q queries, N items, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from index.distances.encoding import Anchor, Distance, columns, square_root
+from index.distances.parameters import Densities, DistanceParameters, Float64s
+
+
+def _unit(mean: Float64s) -> Float64s:
+    """Divide by the norm; the zero vector has no direction and stays zero."""
+    norm = np.sqrt((mean**2).sum(axis=-1, keepdims=True))
+    unit: Float64s = mean / np.where(norm > 0, norm, 1.0)
+    return unit
+
+
+def cosine(query: Densities, item: Densities, parameters: DistanceParameters) -> Float64s:
+    """Return 1 - cos(m, mu), in [0, 2]; 1 where either mean is the zero vector.
+
+    Computed as half the squared chord between the directions, which keeps its digits for
+    directions that nearly agree.
+    """
+    a, b = _unit(query.mean), _unit(item.mean)
+    half: Float64s = ((a - b) ** 2).sum(axis=-1) / 2
+    # A missing direction has no chord: its square is short by the missing unit length.
+    length = ((a**2).sum(axis=-1) > 0).astype(np.float64) + ((b**2).sum(axis=-1) > 0)
+    distance: Float64s = half + (1.0 - length / 2)
+    return distance
+
+
+def _cosine_items(items: Densities, anchor: Anchor, parameters: DistanceParameters) -> Float64s:
+    return _unit(items.mean)
+
+
+def _cosine_queries(
+    queries: Densities, anchor: Anchor, parameters: DistanceParameters
+) -> tuple[Float64s, Float64s]:
+    return _unit(queries.mean), np.ones(len(queries.mean))
+
+
+def euclidean(query: Densities, item: Densities, parameters: DistanceParameters) -> Float64s:
+    """Return |m - mu|."""
+    distance: Float64s = np.sqrt(((query.mean - item.mean) ** 2).sum(axis=-1))
+    return distance
+
+
+def _euclidean_items(items: Densities, anchor: Anchor, parameters: DistanceParameters) -> Float64s:
+    mu = items.mean - anchor.centre
+    return columns(mu, -(mu**2).sum(axis=1))
+
+
+def _euclidean_queries(
+    queries: Densities, anchor: Anchor, parameters: DistanceParameters
+) -> tuple[Float64s, Float64s]:
+    m = queries.mean - anchor.centre
+    return columns(2 * m, np.ones(len(m))), (m**2).sum(axis=1)
+
+
+DISTANCES = (
+    Distance("cosine", cosine, _cosine_items, _cosine_queries),
+    Distance("euclidean", euclidean, _euclidean_items, _euclidean_queries, square_root),
+)

@@ -1,0 +1,85 @@
+"""Embeddings (and labels, if there are some) -> the prior of the distance `posterior`.
+
+Shape letters: N rows, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from index.distances.parameters import DistanceParameters, Float64s
+from vssl.gaussian import GaussianEmbedding
+
+SMALLEST = 1e-3  # share of the total variance below which neither part is believed
+
+
+def completed(
+    name: str, parameters: DistanceParameters | None, items: GaussianEmbedding
+) -> DistanceParameters:
+    """Return the parameters, with the label-free prior of the items where `posterior` has none."""
+    constants = parameters or DistanceParameters()
+    if name != "posterior" or constants.between:
+        return constants
+    return fit_prior(items, None, constants)
+
+
+def fit_prior(
+    items: GaussianEmbedding,
+    labels: Sequence[str | None] | None = None,
+    parameters: DistanceParameters | None = None,
+) -> DistanceParameters:
+    """Return the parameters with between, within and centre estimated by moments, for their alpha.
+
+    With labels, the variance of means splits into that between classes and that within them, and
+    the mean encoder variance is taken off the latter. Without labels every image is its own
+    class: within is the encoder variance once more, as between two views of one image. Neither
+    part is let fall under a thousandth of the total.
+    """
+    constants = parameters or DistanceParameters()
+    densities = constants.floored(constants.scaled(items))
+    mean, noise = densities.mean, _average(densities.variance)
+    centre = _average(mean)
+    total = _average((mean - centre) ** 2)
+    known = _codes(labels)
+    if known is None:
+        between, within = total - 2 * noise, noise
+    else:
+        rows, codes = known
+        inner = _within_classes(mean[rows], codes)
+        between, within = total - inner, inner - noise
+    smallest = np.maximum(SMALLEST * total, constants.floor)
+    return replace(
+        constants,
+        between=tuple(np.maximum(between, smallest).tolist()),
+        within=tuple(np.maximum(within, smallest).tolist()),
+        centre=tuple(centre.tolist()),
+    )
+
+
+def _average(values: Float64s) -> Float64s:
+    averages: Float64s = values.mean(axis=0) if len(values) else np.ones(values.shape[1])
+    return averages
+
+
+def _codes(labels: Sequence[str | None] | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return rows with a label and their class codes, or None unless two share a label."""
+    if labels is None:
+        return None
+    rows = np.array([i for i, label in enumerate(labels) if label is not None], np.int64)
+    _, codes = np.unique([str(labels[i]) for i in rows], return_inverse=True)
+    shared = len(rows) > 1 and len(set(codes.tolist())) < len(rows)
+    return (rows, codes) if shared else None
+
+
+def _within_classes(mean: Float64s, codes: np.ndarray) -> Float64s:
+    """Return the pooled variance (D,) about the class means, unbiased for the classes' sizes."""
+    counts = np.bincount(codes).astype(np.float64)
+    sums = np.zeros((len(counts), mean.shape[1]))
+    np.add.at(sums, codes, mean)
+    squares = ((mean - (sums / counts[:, None])[codes]) ** 2).sum(axis=0)
+    freedom = max(1.0, len(mean) - len(counts))
+    inner: Float64s = squares / freedom
+    return inner

@@ -1,0 +1,33 @@
+"""Name -> distance: the twelve a gallery can be asked for."""
+
+from __future__ import annotations
+
+from index.distances import divergence, means, overlap, predictive, stored_scale, transport
+from index.distances.encoding import Distance
+from vssl.errors import InputError
+
+FAMILIES = (means, transport, divergence, stored_scale, overlap, predictive)
+DISTANCES: dict[str, Distance] = {
+    distance.name: distance for family in FAMILIES for distance in family.DISTANCES
+}
+NAMES = (
+    "cosine",
+    "euclidean",
+    "expected",
+    "wasserstein",
+    "kl",
+    "reverse-kl",
+    "jeffreys",
+    "mahalanobis",
+    "student-t",
+    "mls",
+    "bhattacharyya",
+    "posterior",
+)
+
+
+def named(name: str) -> Distance:
+    """Return the distance of that name. Raises InputError for an unknown one."""
+    if name not in DISTANCES:
+        raise InputError(f"found distance {name!r}, expected one of: {', '.join(NAMES)}")
+    return DISTANCES[name]
