@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from vssl.card import CARD_KEY, GOLDEN_KEY, Calibration, ModelCard
 from vssl.golden import Golden, golden_images
 from vssl.preprocess import Preprocess
+from vssl.seal import sealed
 
 
 def tiny_model(
@@ -73,7 +74,7 @@ def tiny_model(
     helper.set_model_props(
         model, {CARD_KEY: card.to_json(), GOLDEN_KEY: Golden(images, mean, variance, features).to_json()}
     )
-    onnx.save(model, str(path))
+    path.write_bytes(sealed(model.SerializeToString()))
     return path
 
 

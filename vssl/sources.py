@@ -1,7 +1,8 @@
 """A source spec -> images with ids and labels, in a stable order.
 
-Specs: a folder, one image file, `list:FILE` (one path a line), `parquet:FILE` (image bytes in
-a column), `cifar10:DIR[:train|:test]`, `cifar100:DIR[...]` and `stl10:DIR[...]`.
+Specs: a folder, one image file, `list:FILE` (one path a line; a file that ends in .jsonl has one
+object `{"path", "id", "label"}` a line), `parquet:FILE` (image bytes in a column),
+`cifar10:DIR[:train|:test]`, `cifar100:DIR[...]` and `stl10:DIR[...]`.
 
 The id of a file is its path below the folder, with `/`; its label is the name of the folder
 that holds it, and none at the top. Folders are walked in numeric-aware order (`img_2` before
@@ -11,6 +12,7 @@ folders are not. Every other file is an item: what is no image is reported when 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -112,22 +114,35 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _file_list(file: Path) -> FileSource:
-    """One path a line, relative to the list's folder; ids are the lines, labels their folders."""
+    """Paths relative to the list's folder; in a plain list ids are the lines, labels their folders."""
     try:
-        lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = file.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     except OSError as error:
         raise InputError(f"cannot read the list {str(file)!r}: {error.strerror}") from error
-    lines = [line for line in lines if line.strip()]
-    if not lines:
+    entries = [_entry(line, file) for line in lines if line.strip()]
+    if not entries:
         raise InputError(f"the list {str(file)!r} is empty; expected one image path a line")
-    if len(set(lines)) != len(lines):
-        raise InputError(f"the list {str(file)!r} names a path twice; expected each path once")
-    files = [file.parent / line for line in lines]
+    if len({id_ for _, id_, _ in entries}) != len(entries):
+        raise InputError(f"the list {str(file)!r} names an id twice; expected each once")
+    files = [file.parent / path for path, _, _ in entries]
     items = [
-        ImageItem(_text(line), _text(path.parent.name) or None, _text(str(path)))
-        for line, path in zip(lines, files, strict=True)
+        ImageItem(id_, label, _text(str(path))) for (_, id_, label), path in zip(entries, files, strict=True)
     ]
     return FileSource(items, files)
+
+
+def _entry(line: str, file: Path) -> tuple[str, str, str | None]:
+    """One line -> (path, id, label)."""
+    if file.suffix != ".jsonl":
+        line = line.rstrip("\r")
+        return line, _text(line), _text(Path(line).parent.name) or None
+    try:
+        entry = json.loads(line)
+        return str(entry["path"]), _text(str(entry["id"])), entry.get("label")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f'{str(file)!r}: found the line {line[:80]!r}, expected {{"path": ..., "id": ..., "label": ...}} ({error})'
+        ) from None
 
 
 def _text(name: str) -> str:

@@ -1,9 +1,152 @@
-"""The verbs export, inspect, demo: checkpoint -> model.onnx."""
+"""The verbs export and inspect: checkpoint -> model.onnx; any artefact -> its card."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
+
+from vssl.cli.console import extras, note, refuse_existing, say, say_json
+from vssl.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to the application."""
+    app.command("export")(export)
+    app.command("inspect")(inspect)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder of `vssl train`, or a checkpoint.pt.")],
+    model: Annotated[Path, typer.Argument(help="File to write, model.onnx.")],
+    space: Annotated[
+        str, typer.Option(help="What is served as the mean: features or projector.")
+    ] = "features",
+    branch: Annotated[str, typer.Option(help="Whose weights: student or teacher.")] = "student",
+    calibration: Annotated[
+        str | None, typer.Option(help="Images that calibrate the variance; the run's own otherwise.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name on the card; the file's own otherwise.")] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the weights, for the card.")] = "unspecified",
+    seed: Annotated[int, typer.Option(help="Seed of the calibration's views.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", "--force", help="Replace an existing file.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Write one verified, calibrated, self-describing ONNX file of a run's encoder."""
+    refuse_existing(model, overwrite=overwrite)
+    if space not in ("features", "projector"):
+        raise typer.BadParameter(f"found {space!r}, expected features or projector", param_hint="--space")
+    if branch not in ("student", "teacher"):
+        raise typer.BadParameter(f"found {branch!r}, expected student or teacher", param_hint="--branch")
+    with extras():
+        from export.calibration import CalibrationConfig
+        from export.packaging import ExportOptions, export_run
+
+        options = ExportOptions(space, branch, name, calibration, licence, CalibrationConfig(seed=seed))
+        written = export_run(run, model, options, note)
+    card, fit = written.card, written.card.calibration
+    if as_json:
+        say_json(
+            {
+                "path": str(written.path),
+                "model_id": written.model_id,
+                "bytes": written.size,
+                "card": card.to_dict(),
+                "largest_difference_from_torch": {
+                    "mean": written.agreement.mean,
+                    "log_variance": written.agreement.log_variance,
+                    "features": written.agreement.features,
+                },
+            }
+        )
+        return
+    say(f"{written.path}  {written.size / 1e6:.1f} MB  model id {written.model_id[:12]}")
+    say(
+        f"  mean and variance of {card.dim} dimensions ({card.space}, {card.branch}), features of {card.feature_dim}"
+    )
+    say(
+        f"  agrees with torch on {written.agreement.images} images at every batch size: largest relative difference "
+        f"{max(written.agreement.mean, written.agreement.log_variance, written.agreement.features):.1g}"
+    )
+    say(f"  variance: {describe_calibration(fit)}")
+
+
+def describe_calibration(fit: Any) -> str:
+    """Return one line about a card's calibration."""
+    if fit.kind == "none":
+        return "not calibrated"
+    text = f"{fit.kind} on {fit.images} images x {fit.views} views"
+    if fit.ratio is None:
+        return f"{text}; too few images to judge it on held-out ones"
+    return (
+        f"{text}; on held-out images predicted over measured {fit.ratio:.2f}, "
+        f"rank correlation {fit.rank_correlation:.2f}"
+    )
+
+
+def inspect(
+    artefact: Annotated[
+        Path, typer.Argument(help="Checkpoint, run folder, model.onnx, embeddings or gallery folder.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Print what an artefact is: its card, counts and identity."""
+    with extras():
+        facts = _facts(artefact)
+    if as_json:
+        say_json(facts)
+        return
+    _say_facts(facts)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    if path.is_dir() and (path / "manifest.json").exists() and not (path / "gallery.json").exists():
+        from vssl import store
+
+        manifest = store.read_manifest(path)
+        cards = [card for _, card, _ in store.iter_parts(path)]
+        return {"artefact": "embeddings", **manifest, "card": cards[0].to_dict() if cards else None}
+    if (path.is_dir() and (path / "checkpoint.pt").exists()) or path.suffix in (".pt", ".pth"):
+        from train.checkpoint import load_checkpoint
+
+        checkpoint = load_checkpoint(path)
+        return {
+            "artefact": "checkpoint",
+            "step": checkpoint.step,
+            "epoch": checkpoint.epoch,
+            "preprocess": checkpoint.preprocess.to_dict(),
+            **checkpoint.summary,
+        }
+    if path.is_file() and path.suffix == ".onnx":
+        from serve.engine import Engine
+
+        engine = Engine.open(path, device="cpu", check=False)
+        return {
+            "artefact": "model",
+            "model_id": engine.model_id,
+            "bytes": path.stat().st_size,
+            **engine.card.to_dict(),
+        }
+    if path.is_dir():
+        from index.gallery import Gallery
+
+        return {"artefact": "gallery", **Gallery.open(path, read_only=True).info()}
+    raise InputError(
+        f"nothing to inspect at {str(path)!r}; expected a run folder, a checkpoint.pt, a model.onnx, an embeddings "
+        "folder or a gallery folder"
+    )
+
+
+def _say_facts(facts: dict[str, Any], indent: str = "") -> None:
+    width = max(map(len, facts), default=0)
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            say(f"{indent}{name}")
+            _say_facts(value, indent + "  ")
+        elif isinstance(value, list) and len(value) > 6:
+            say(f"{indent}{name:<{width}}  {len(value)} entries, {value[0]} ... {value[-1]}")
+        else:
+            say(f"{indent}{name:<{width}}  {value}")

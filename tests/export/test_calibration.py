@@ -1,0 +1,130 @@
+"""The fitted head recovers a variance that is known in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export.calibration import (
+    CalibrationConfig,
+    ViewStatistics,
+    calibrate,
+    fit_head,
+    judge,
+    likelihood,
+    shrink,
+    spearman,
+    view_statistics,
+)
+from train.encoder import EncoderOutput
+
+QUICK = CalibrationConfig(images=600, views=8, epochs=40, report_views=64)
+
+
+class BlockMeans(nn.Module):
+    """An encoder whose features are the nine 4 x 4 block means of a 12 x 12 picture, scaled to 0..1."""
+
+    def forward(self, images: Tensor) -> EncoderOutput:
+        pooled = (
+            nn.functional.avg_pool2d(images.float().permute(0, 3, 1, 2).mean(1, keepdim=True), 4).flatten(1)
+            / 255
+        )
+        return EncoderOutput(pooled, pooled, None)
+
+
+class NoiseByBrightness:
+    """Views that add one offset a block, of standard deviation 25 grey levels x the block's own mean in 0..1.
+
+    The variance of a block mean under these views is (25/255 x mean)^2, exactly.
+    """
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        grey = images.permute(0, 3, 1, 2).mean(1, keepdim=True)
+        level = nn.functional.avg_pool2d(grey, 4) / 255
+        offset = 25 * level * torch.randn(level.shape, generator=generator)
+        return images + nn.functional.interpolate(offset, scale_factor=4, mode="nearest").permute(0, 2, 3, 1)
+
+
+def pictures(count: int) -> np.ndarray:
+    """Pictures whose blocks differ in brightness."""
+    random = np.random.default_rng(3)
+    blocks = random.uniform(30, 220, (count, 3, 3, 1))
+    return np.repeat(np.repeat(blocks, 4, 1), 4, 2).repeat(3, 3).astype(np.uint8)
+
+
+def test_the_sample_variance_of_views_estimates_the_true_one() -> None:
+    images = pictures(40)
+    found = view_statistics(
+        BlockMeans(), NoiseByBrightness(), images, "features", count=400, degraded=0.0, seed=0, size=12
+    )
+    truth = (25 / 255 * found.features) ** 2
+    assert torch.allclose(found.variance / truth, torch.ones(40, 9), atol=0.35)
+    assert float((found.variance / truth).mean()) == pytest.approx(1.0, abs=0.02)
+
+
+def test_half_of_the_inputs_are_views_when_asked() -> None:
+    images = pictures(200)
+    arguments = {"count": 2, "seed": 0, "size": 12}
+    plain = view_statistics(BlockMeans(), NoiseByBrightness(), images, "features", degraded=0.0, **arguments)
+    mixed = view_statistics(BlockMeans(), NoiseByBrightness(), images, "features", degraded=0.5, **arguments)
+    changed = (plain.features - mixed.features).abs().amax(1) > 1e-6
+    assert 0.35 < float(changed.float().mean()) < 0.65
+
+
+def test_the_fitted_head_predicts_the_variance_of_images_it_never_saw() -> None:
+    head, calibration = calibrate(BlockMeans(), NoiseByBrightness(), pictures(600), "features", 12, QUICK)
+    assert calibration.kind == "fitted-head"
+    assert calibration.ratio == pytest.approx(1.0, abs=0.1)
+    assert calibration.rank_correlation is not None
+    assert calibration.rank_correlation > 0.9
+    fresh = BlockMeans()(torch.from_numpy(pictures(50))).features
+    truth = (25 / 255 * fresh) ** 2
+    with torch.inference_mode():
+        error = (head(fresh).log() - truth.log()).abs().median()
+    assert float(error) < 0.2
+
+
+def test_too_few_images_get_one_constant_variance_a_dimension() -> None:
+    head, calibration = calibrate(BlockMeans(), NoiseByBrightness(), pictures(20), "features", 12, QUICK)
+    assert (calibration.kind, calibration.ratio, calibration.rank_correlation) == ("scale", None, None)
+    with torch.inference_mode():
+        assert torch.equal(head(torch.zeros(1, 9)), head(torch.ones(1, 9)))
+
+
+def test_the_likelihood_is_least_at_the_true_variance() -> None:
+    sample = torch.tensor([[0.5, 2.0]]).square()
+    best = likelihood(sample, sample)
+    for factor in (0.5, 0.9, 1.1, 2.0):
+        assert likelihood(sample * factor, sample) > best
+
+
+def test_fitting_twice_gives_the_same_head() -> None:
+    statistics = ViewStatistics(torch.rand(100, 4), torch.rand(100, 3) + 0.1)
+    first, second = fit_head(statistics, QUICK), fit_head(statistics, QUICK)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_judge_gives_ratio_one_and_full_correlation_to_a_perfect_head() -> None:
+    statistics = ViewStatistics(torch.rand(80, 4), torch.rand(80, 3) + 0.1)
+
+    class Perfect(nn.Module):
+        def forward(self, _: Tensor) -> Tensor:
+            return statistics.variance
+
+    assert judge(Perfect(), statistics) == pytest.approx((1.0, 1.0))  # type: ignore[arg-type]
+
+
+def test_spearman_agrees_with_scipy() -> None:
+    scipy = pytest.importorskip("scipy.stats")
+    random = np.random.default_rng(0)
+    a, b = random.normal(size=(2, 50))
+    assert spearman(a, a + b) == pytest.approx(scipy.spearmanr(a, a + b).statistic)
+    assert spearman(a, np.zeros(50)) == 0.0
+
+
+def test_shrink_keeps_a_picture_that_has_the_size_and_averages_a_flat_one_to_itself() -> None:
+    flat = torch.full((2, 24, 24, 3), 77.0)
+    assert torch.equal(shrink(flat, 24), flat)
+    assert torch.allclose(shrink(flat, 12), torch.full((2, 12, 12, 3), 77.0), atol=1e-3)

@@ -1,0 +1,78 @@
+"""What the demo shows of its gallery: how uncertainty answers to disturbance, and a contact sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vssl.contact_sheet import Tile, contact_sheet
+from vssl.decode import decode
+from vssl.errors import ImageError
+from vssl.store import Rows, read_embeddings
+
+ROWS, NEIGHBOURS = 5, 6
+
+
+def _rows(out: Path, name: str) -> Rows:
+    return read_embeddings(out / "embeddings" / "vssl" / name).rows
+
+
+def disturbed_is_less_sure(out: Path) -> tuple[float, float, float, int]:
+    """Return (share of copies above their original, mean clean, mean disturbed uncertainty, pairs)."""
+    clean, worse = _rows(out, "queries"), _rows(out, "disturbed")
+    before = dict(zip(clean.ids, clean.gaussians.uncertainty, strict=True))
+    pairs = [
+        (before[i], after)
+        for i, after in zip(worse.ids, worse.gaussians.uncertainty, strict=True)
+        if i in before
+    ]
+    values = np.array(pairs, dtype=np.float64)
+    return (
+        float((values[:, 1] > values[:, 0]).mean()),
+        float(values[:, 0].mean()),
+        float(values[:, 1].mean()),
+        len(pairs),
+    )
+
+
+def write_sheet(out: Path, *, digits: bool) -> Path:
+    """Draw clean and disturbed queries, from the surest to the least sure, with their neighbours."""
+    from index.gallery import Gallery
+
+    gallery = Gallery.open(out / "gallery", read_only=True)
+    sheet_rows = []
+    for name in ("queries", "disturbed"):
+        rows = _rows(out, name)
+        order = np.argsort(rows.gaussians.uncertainty, kind="stable")
+        picked = order[np.linspace(0, len(order) - 1, min(ROWS, len(order))).round().astype(int)]
+        for row in picked:
+            query = rows.gaussians[[int(row)]]
+            result = gallery.search(query, k=NEIGHBOURS, exclude=[rows.ids[row]])[0]
+            label = rows.labels[row]
+            kind = "clean" if name == "queries" else "disturbed"
+            tiles = [
+                Tile(
+                    _picture(rows.paths[row]),
+                    (f"{kind} {label or ''}", f"uncertainty {result.uncertainty:.3f}"),
+                    "query",
+                )
+            ]
+            for hit in result.neighbours:
+                mark = "" if label is None else ("good" if hit.label == label else "bad")
+                lines = (f"{hit.label or hit.id}  d {hit.distance:.3f}", f"variance {hit.variance_score:.2f}")
+                tiles.append(Tile(_picture(hit.path), lines, mark))
+            sheet_rows.append(tiles)
+    title = "Queries and their neighbours" + (" (handwritten digits)" if digits else "")
+    subtitle = "blue: the query, surest first; d: distance; variance: share of the distance that is variance"
+    path = out / "contact-sheet.png"
+    contact_sheet(title, subtitle, sheet_rows).save(path)
+    return path
+
+
+def _picture(path: str) -> Image.Image:
+    try:
+        return decode(Path(path).read_bytes(), min_side=256)
+    except (ImageError, OSError):
+        return Image.new("RGB", (64, 64), "#e5e7eb")
