@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 TILE, GAP, CAPTION, MARGIN, HEADER = 112, 10, 34, 20, 58
 INK, PALE, PAPER, GOOD, BAD, QUERY = "#1c1f24", "#6b7280", "#ffffff", "#15803d", "#b91c1c", "#1d4ed8"
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 FRAMES = {"good": GOOD, "bad": BAD, "query": QUERY, "": "#d1d5db"}
 
 
@@ -44,7 +45,7 @@ def contact_sheet(title: str, subtitle: str, rows: Sequence[Sequence[Tile]]) -> 
 
 
 def _draw_tile(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int, font: ImageFont.ImageFont
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int, font: Font
 ) -> None:
     picture = tile.picture
     scale = TILE / max(picture.size)
@@ -63,7 +64,7 @@ def _draw_tile(
         )
 
 
-def _fit(text: str, font: ImageFont.ImageFont) -> str:
+def _fit(text: str, font: Font) -> str:
     """Shorten a caption from the left, where paths say least."""
     if font.getlength(text) <= TILE:
         return text
