@@ -155,8 +155,13 @@ def write_json(values: dict[str, Any], path: Path) -> None:
 
 def write_failures(failures: Sequence[Failure], folder: Path) -> None:
     """Write `failures.parquet` (an empty table when there are none)."""
+    write_failures_file(failures, folder / FAILURES)
+
+
+def write_failures_file(failures: Sequence[Failure], path: Path) -> None:
+    """Write failures in the form of `failures.parquet` to any path."""
     rows = [{"path": f.path, "reason": f.reason, "error": f.error} for f in failures]
-    write_table(pa.Table.from_pylist(rows, schema=FAILURE_SCHEMA), folder / FAILURES)
+    write_table(pa.Table.from_pylist(rows, schema=FAILURE_SCHEMA), path)
 
 
 def write_manifest(

@@ -1,0 +1,121 @@
+"""`vssl extract` as a person and as a program meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.serve.photo_folder import assert_same, photo_folder
+from tests.tiny_model import tiny_model
+from vssl.store import read_embeddings
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model") / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return photo_folder(tmp_path_factory.mktemp("photos"))
+
+
+def vssl(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vssl", *map(str, arguments)]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def test_it_prints_a_summary_and_exits_0(photos: Path, model: Path, tmp_path: Path) -> None:
+    found = vssl("extract", photos, tmp_path / "out", "--model", model)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith(f"30 of 33 images embedded into {tmp_path / 'out'}\n")
+    assert "1  undecodable" in found.stdout
+    assert len(read_embeddings(tmp_path / "out").rows) == 30
+
+
+def test_json_is_one_line_for_programs(photos: Path, model: Path, tmp_path: Path) -> None:
+    found = vssl("extract", photos, tmp_path / "out", "--model", model, "--json", "--features")
+    values = json.loads(found.stdout)
+    assert (values["images"], values["rows"], values["failures"]) == (33, 30, 3)
+    assert read_embeddings(tmp_path / "out").rows.features is not None
+
+
+def test_refusals_exit_1_without_a_traceback(photos: Path, model: Path, tmp_path: Path) -> None:
+    found = vssl("extract", photos, tmp_path / "out", "--model", model, "--max-failures", 1)
+    assert found.returncode == 1
+    assert found.stderr.startswith("vssl: stopped: 3 of 32 images failed, expected at most 1")
+    assert "Traceback" not in found.stderr
+    found = vssl("extract", photos, tmp_path / "out", "--model", model)
+    assert found.returncode == 1
+    assert "--resume" in found.stderr
+    assert vssl("extract", photos, tmp_path / "out", "--model", model, "--resume").returncode == 0
+
+
+def test_wrong_usage_exits_2(photos: Path, model: Path, tmp_path: Path) -> None:
+    assert vssl("extract", photos).returncode == 2
+    both = vssl("extract", photos, tmp_path / "o", "--model", model, "--resume", "--overwrite")
+    assert (both.returncode, "not both" in both.stderr) == (2, True)
+    huge = vssl("extract", photos, tmp_path / "o", "--model", model, "--max-pixels", 10**12)
+    assert (huge.returncode, "max_pixels" in huge.stderr) == (2, True)
+
+
+def test_a_terminal_gets_a_bar(photos: Path, model: Path, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [
+        sys.executable,
+        "-m",
+        "vssl",
+        "extract",
+        str(photos),
+        str(tmp_path / "out"),
+        "--model",
+        str(model),
+    ]
+    subprocess.run(
+        command, check=True, stdout=subprocess.DEVNULL, stderr=theirs, env=os.environ | {"COLUMNS": "140"}
+    )
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert "33/33" in shown
+    assert "3 failed" in shown
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_and_it_can_go_on(
+    photos: Path, model: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Thousands of links to one picture keep the job running."""
+    folder = photo_folder(tmp_path / "in", 4)
+    for link in range(1500):
+        os.link(folder / "cats" / "img_0.png", folder / f"{link}.png")
+    command = [
+        sys.executable,
+        "-m",
+        "vssl",
+        "extract",
+        str(folder),
+        str(tmp_path / "out"),
+        "--model",
+        str(model),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (tmp_path / "out" / ".progress" / "plan.json").exists():
+        time.sleep(0.001)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors.strip()) == (
+        130,
+        "vssl: stopped; the finished parts stay, go on with --resume",
+    )
+    assert vssl(*command[3:], "--resume").returncode == 0
+    assert vssl("extract", folder, tmp_path / "whole", "--model", model).returncode == 0
+    assert_same(read_embeddings(tmp_path / "out"), read_embeddings(tmp_path / "whole"))
