@@ -1,0 +1,40 @@
+"""Features -> what a loss compares: projectors, predictors and denoisers.
+
+Shape letters: B batch, F feature dimension, H hidden width, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Head(nn.Sequential):
+    """Linear - batch norm - ReLU - Linear: (B, inside) -> (B, outside).
+
+    The two-layer block of BYOL, which VSSL's projector, predictor and denoisers share
+    (arXiv 2504.04318, section III-G).
+    """
+
+    def __init__(self, inside: int, hidden: int, outside: int) -> None:
+        super().__init__(
+            nn.Linear(inside, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, outside),
+        )
+
+
+class GaussianHead(nn.Module):
+    """A Head whose output is split in halves: mean (B, D) and raw variance (B, D).
+
+    The second half is unconstrained: the loss that reads it says what it means.
+    """
+
+    def __init__(self, inside: int, hidden: int, dim: int) -> None:
+        super().__init__()
+        self.trunk = Head(inside, hidden, 2 * dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, inside) -> mean (B, D), raw variance (B, D)."""
+        mean, raw_variance = self.trunk(x).chunk(2, dim=1)
+        return mean, raw_variance

@@ -1,0 +1,75 @@
+"""Normalised pictures (B, 3, S, S) -> features (B, F): small residual networks.
+
+The basic-block ResNet of He et al. (2015) without its classifier, in the two stems that
+self-supervised work uses. Shape letters: B batch, S side, F feature dimension.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from train.config import NetworkConfig
+
+BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet10": (1, 1, 1, 1), "resnet8": (1, 1, 1)}
+"""Residual blocks per stage."""
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions and a shortcut."""
+
+    def __init__(self, inside: int, outside: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inside, outside, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outside)
+        self.conv2 = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outside)
+        self.relu = nn.ReLU(inplace=True)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inside != outside:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H/stride, W/stride)."""
+        y = self.relu(self.bn1(self.conv1(x)))
+        out: Tensor = self.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+        return out
+
+
+class Backbone(nn.Module):
+    """A residual network up to its pooled features (B, F)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        width = config.width
+        if config.stem == "small":
+            # Padding 2 is what the published small-image results use; it is kept for comparison.
+            self.stem = nn.Sequential(
+                nn.Conv2d(3, width, 3, 1, 2, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+            )
+        else:
+            self.stem = nn.Sequential(
+                nn.Conv2d(3, width, 7, 2, 3, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(3, 2, 1),
+            )
+        blocks: list[nn.Module] = []
+        inside = width
+        for stage, count in enumerate(BLOCKS[config.backbone]):
+            outside = width * 2**stage
+            for block in range(count):
+                stride = 2 if stage and not block else 1
+                blocks.append(Block(inside, outside, stride))
+                inside = outside
+        self.blocks = nn.Sequential(*blocks)
+        self.feature_dim = inside
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, F)."""
+        features: Tensor = self.blocks(self.stem(x)).mean(dim=(2, 3))
+        return features
