@@ -1,0 +1,178 @@
+"""An image source -> one array of decoded images (N, C0, C0, 3) uint8, each decoded once.
+
+Small banks live in memory; large ones in a file that is mapped, so that the memory in use does
+not grow with the folder. Shape letters: N images, C0 side of the stored square.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.lib.format import open_memmap
+
+from vssl.errors import ImageError, InputError
+from vssl.identity import sha256_bytes
+from vssl.preprocess import Pixels, Preprocess, load_image
+from vssl.sources import ImageSource
+
+MIN_IMAGES = 8
+"""Fewer cannot be trained on: batch norm needs others to compare with."""
+
+IN_MEMORY = 256 * 1024 * 1024
+"""Banks up to so many bytes are kept in memory even when a cache folder is given."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An item that could not be turned into pixels, and why."""
+
+    id: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class ImageBank:
+    """Decoded images with what is known of them.
+
+    images: (N, C0, C0, 3) uint8, an array or a read-only memory map; rows: N, their places in the
+    source; ids: N; labels: N class names, None where unknown; failures: what was left out.
+    """
+
+    images: Pixels
+    rows: list[int]
+    ids: list[str]
+    labels: list[str | None]
+    failures: list[Failure]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def load_bank(
+    source: ImageSource,
+    preprocess: Preprocess,
+    cache_size: int | None = None,
+    *,
+    rows: Sequence[int] | None = None,
+    cache: Path | None = None,
+    threads: int = 2,
+    tick: Callable[[int], None] | None = None,
+) -> ImageBank:
+    """Decode every image of the source to squares of `cache_size` (default: the preprocess's size).
+
+    The squares show what `preprocess` would show, only larger; at its own size they are its
+    result bit for bit. rows: decode these only. cache: a folder in which a large bank is kept
+    and found again as long as source and preprocess stay the same. tick: called with the number
+    of images done. Items that cannot be read are listed in `failures` and left out; raises
+    InputError when fewer than MIN_IMAGES are left.
+    """
+    side = cache_size or preprocess.size
+    stored = replace(
+        preprocess, size=side, resize=max(side, round(preprocess.resize * side / preprocess.size))
+    )
+    wanted = list(range(len(source.items)) if rows is None else rows)
+    shape = (len(wanted), side, side, 3)
+    on_disk = cache is not None and int(np.prod(shape)) > IN_MEMORY
+    if cache is not None and on_disk:
+        key = _fingerprint(source, wanted, stored)
+        found = _cached(cache, key, source, wanted)
+        if found is not None:
+            return found
+        cache.mkdir(parents=True, exist_ok=True)
+        (cache / "bank.json").unlink(missing_ok=True)
+        images: Pixels = open_memmap(cache / "bank.npy", mode="w+", dtype=np.uint8, shape=shape)
+    else:
+        images = np.empty(shape, np.uint8)
+    kept: list[int] = []
+    failures: list[Failure] = []
+    for row, result in _decoded(source, wanted, stored, threads):
+        if isinstance(result, ImageError):
+            item = source.items[row]
+            failures.append(Failure(item.id, item.path, str(result)))
+        else:
+            images[len(kept)] = result
+            kept.append(row)
+        if tick is not None:
+            tick(len(kept) + len(failures))
+    _require_enough(kept, failures)
+    if cache is not None and on_disk:
+        cast(np.memmap[Any, np.dtype[np.uint8]], images).flush()
+        values = {"key": key, "rows": kept, "failures": [[f.id, f.path, f.reason] for f in failures]}
+        (cache / "bank.json").write_text(json.dumps(values))  # last: it vouches for the array
+        return _cached(cache, key, source, wanted) or _unreachable(cache)
+    return _bank(images[: len(kept)], source, kept, failures)
+
+
+def _fingerprint(source: ImageSource, rows: Sequence[int], preprocess: Preprocess) -> str:
+    """Identify what a bank holds: the recipe, the ids, and size and time of files that are files."""
+    seen: list[Any] = [preprocess.to_dict()]
+    for row in rows:
+        item = source.items[row]
+        try:
+            status = Path(item.path).stat()
+            seen.append([item.id, status.st_size, status.st_mtime_ns])
+        except (OSError, ValueError):
+            seen.append(item.id)
+    return sha256_bytes(json.dumps(seen).encode("utf-8"))
+
+
+def _decoded(
+    source: ImageSource, rows: Sequence[int], preprocess: Preprocess, threads: int
+) -> Iterator[tuple[int, Pixels | ImageError]]:
+    """Decode ahead in threads (Pillow lets go of the interpreter), give results in order."""
+
+    def one(row: int) -> Pixels | ImageError:
+        try:
+            return load_image(source.read(row), preprocess)
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[tuple[int, Future[Pixels | ImageError]]] = deque()
+        for row in rows:
+            ahead.append((row, pool.submit(one, row)))
+            if len(ahead) > 8 * threads:
+                done, future = ahead.popleft()
+                yield done, future.result()
+        for done, future in ahead:
+            yield done, future.result()
+
+
+def _require_enough(kept: list[int], failures: list[Failure]) -> None:
+    if len(kept) >= MIN_IMAGES:
+        return
+    reasons = "".join(f"\n  {f.path}: {f.reason}" for f in failures[:5])
+    raise InputError(
+        f"found {len(kept)} readable images and {len(failures)} that cannot be read, expected at least "
+        f"{MIN_IMAGES} readable ones to train on; give a folder with more images{reasons}"
+    )
+
+
+def _bank(images: Pixels, source: ImageSource, rows: list[int], failures: list[Failure]) -> ImageBank:
+    items = [source.items[row] for row in rows]
+    return ImageBank(images, rows, [item.id for item in items], [item.label for item in items], failures)
+
+
+def _cached(cache: Path, key: str, source: ImageSource, wanted: Sequence[int]) -> ImageBank | None:
+    """Map a finished bank of the same key, if there is one."""
+    try:
+        values = json.loads((cache / "bank.json").read_text())
+        if values["key"] != key:
+            return None
+        rows = [int(row) for row in values["rows"]]
+        images = np.load(cache / "bank.npy", mmap_mode="r")
+    except (OSError, ValueError, KeyError):
+        return None
+    return _bank(images[: len(rows)], source, rows, [Failure(*f) for f in values["failures"]])
+
+
+def _unreachable(cache: Path) -> ImageBank:
+    raise InputError(f"the cache just written to {str(cache)!r} cannot be read back; is the disk full?")
