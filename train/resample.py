@@ -1,0 +1,66 @@
+"""Crop boxes -> resampling matrices: a crop, an anti-aliased resize and a flip as two products.
+
+Each image of a batch has its own box, so each axis of each image gets its own matrix of
+filter weights; applying them is a batched matrix product, which every device does well. The
+weights are those of Pillow's and torchvision's anti-aliased resize.
+Shape letters: B batch, C0 side of the stored image, S side of the view.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}
+"""Half width of each filter, in pixels of the coarser grid."""
+
+
+def resampling_matrix(start: Tensor, length: Tensor, side: int, size: int, interpolation: str) -> Tensor:
+    """Return (B, S, C0) weights that resize the interval [start, start + length) to `size` pixels.
+
+    start, length: (B,) whole numbers as float32. Rows sum to 1; weights outside the interval
+    are 0, as if it had been cut out before the resize.
+    """
+    device = start.device
+    scale = (length / size)[:, None, None]
+    stretch = scale.clamp(min=1.0)  # an enlargement interpolates, a reduction averages
+    support = SUPPORT[interpolation] * stretch
+    centre = (torch.arange(size, device=device)[None, :, None] + 0.5) * scale
+    position = torch.arange(side, device=device)[None, None, :] - start[:, None, None]
+    first = (centre - support + 0.5).floor().clamp(min=0.0)
+    last = torch.minimum((centre + support + 0.5).floor(), length[:, None, None])
+    weights = _filter((position + 0.5 - centre) / stretch, interpolation)
+    weights = torch.where((position >= first) & (position < last), weights, 0.0)
+    return weights / weights.sum(dim=2, keepdim=True)
+
+
+def _filter(x: Tensor, interpolation: str) -> Tensor:
+    x = x.abs()
+    if interpolation == "bilinear":
+        return (1.0 - x).clamp(min=0.0)
+    near = (1.5 * x - 2.5) * x * x + 1.0  # Keys' cubic with a = -1/2
+    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
+    return torch.where(x < 1.0, near, torch.where(x < 2.0, far, 0.0))
+
+
+def blur_matrix(sigma: Tensor, size: int, radius: int) -> Tensor:
+    """Return (B, S, S): Gaussian blur along one axis, mirrored at the borders.
+
+    sigma: (B,) standard deviations in pixels, 0 for none; weights beyond `radius` pixels are 0.
+    """
+    device = sigma.device
+    offsets = torch.arange(-radius, radius + 1, device=device)
+    # A blur of 0 is the limit: all weight on the middle.
+    weights = torch.exp(-0.5 * (offsets[None, :] / sigma[:, None].clamp(min=1e-3)) ** 2)
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    place = torch.arange(size, device=device)[:, None] + offsets[None, :]
+    place = place.abs()
+    place = torch.where(place >= size, 2 * (size - 1) - place, place)
+    reach = torch.nn.functional.one_hot(place, size).to(weights.dtype)  # (S, 2r+1, S)
+    return torch.einsum("bd,odi->boi", weights, reach)
+
+
+def separable(images: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
+    """Apply per-image matrices to both axes: (B, 3, H, W), (B, S, H), (B, S, W) -> (B, 3, S, S)."""
+    tall = torch.matmul(vertical[:, None], images)
+    return torch.matmul(tall, horizontal[:, None].transpose(2, 3))
