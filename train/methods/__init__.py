@@ -1,0 +1,41 @@
+"""A method's name -> its class; one method a file, imported when asked for.
+
+A method owns the student encoder, the teacher where it keeps one, and its other heads; it
+turns two views into a loss. Everything else of a run is the same for all.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from train.config import TrainConfig
+from train.encoder import Encoder
+from train.methods.method import Method
+from train.networks import Backbone
+from vssl.errors import InputError
+
+METHODS = {
+    "vssl": "train.methods.vssl_cosine",
+    "vssl-gaussian": "train.methods.vssl_gaussian",
+}
+"""Names on the command line and the module that defines each one's `Method`."""
+
+
+def method_class(name: str) -> type[Method]:
+    """Return the class registered under a name. Raises InputError for an unknown one."""
+    if name not in METHODS:
+        raise InputError(f"method: found {name!r}, expected one of {', '.join(METHODS)}")
+    found: type[Method] = import_module(METHODS[name]).METHOD
+    return found
+
+
+def new_encoder(config: TrainConfig) -> Encoder:
+    """Build an untrained encoder with the projector of the config's method."""
+    backbone = Backbone(config.network)
+    projector = method_class(config.method).projector(backbone.feature_dim, config)
+    return Encoder(config, projector, backbone)
+
+
+def new_method(config: TrainConfig) -> Method:
+    """Build an untrained method."""
+    return method_class(config.method)(config, new_encoder(config))

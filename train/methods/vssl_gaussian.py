@@ -1,0 +1,89 @@
+"""VSSL with Gaussians in earnest: closed-form KL and likelihood, variances that are variances.
+
+The same networks as `vssl_cosine`, with the projector's second half read as a log-variance,
+clamped to [-8, 8]. Per pair of views: KL of the student's predicted Gaussian from the teacher's,
+plus the expected negative log-likelihood of the teacher's code under the denoised sample. Both
+are means over dimensions.
+Shape letters: B batch, S side of a view, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from train.config import TrainConfig
+from train.losses.cosine import cosine
+from train.losses.gaussian import (
+    bounded_log_variance,
+    expected_negative_log_likelihood,
+    gaussian_kl,
+    gaussian_sample,
+)
+from train.methods.method import Method, StepOutput, parse_options
+from train.methods.vssl_cosine import Vssl
+from vssl.errors import InputError
+
+
+@dataclass(frozen=True)
+class VsslGaussianOptions:
+    """pairs: `cross` compares each view with the other only, `all` also with itself."""
+
+    pairs: str = "cross"
+
+    def __post_init__(self) -> None:
+        if self.pairs not in ("cross", "all"):
+            raise InputError(f"options.pairs: found {self.pairs!r}, expected cross or all")
+
+
+class VsslGaussian(Method):
+    """Variational self-supervised learning, closed form."""
+
+    keeps_teacher = True
+    projector = staticmethod(Vssl.projector)
+    build_heads = Vssl.build_heads
+
+    def __init__(self, config: TrainConfig, encoder: nn.Module) -> None:
+        super().__init__(config, encoder)  # type: ignore[arg-type]
+        self.options = parse_options(VsslGaussianOptions, config.options)
+
+    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+        """Views (B, S, S, 3) -> the mean over samples of the sum over pairs of KL + likelihood."""
+        if self.teacher is None:
+            raise RuntimeError("VSSL needs its teacher")
+        views = (first, second)
+        own = [self.student(view) for view in views]
+        with torch.no_grad():
+            kept = [(k.mean, bounded_log_variance(k.raw_variance)) for k in map(self.teacher, views)]
+        predicted, denoised = [], []
+        for code in own:
+            mean, raw = self.heads["predictor"](torch.cat([code.mean, code.raw_variance], dim=1))
+            log_variance = bounded_log_variance(raw)
+            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+            sample = gaussian_sample(mean, log_variance, noise)
+            predicted.append((mean, log_variance))
+            denoised.append(
+                (
+                    self.heads["mean_denoiser"](sample),
+                    bounded_log_variance(self.heads["variance_denoiser"](sample)),
+                )
+            )
+        pairs = [(0, 1), (1, 0)] if self.options.pairs == "cross" else [(0, 0), (0, 1), (1, 0), (1, 1)]
+        kl = likelihood = torch.zeros((), device=first.device)
+        for i, j in pairs:
+            kl = kl + gaussian_kl(*predicted[i], *kept[j]).mean()
+            likelihood = likelihood + expected_negative_log_likelihood(*denoised[i], *kept[j]).mean()
+        with torch.no_grad():
+            parts = {
+                "kl": kl.detach(),
+                "likelihood": likelihood.detach(),
+                "mean_cosine": cosine(predicted[0][0], kept[1][0]).mean(),
+                "log_variance": predicted[0][1].mean(),
+                "teacher_log_variance": kept[1][1].mean(),
+            }
+        return StepOutput(kl + likelihood, parts, torch.stack([o.features.detach() for o in own]))
+
+
+METHOD = VsslGaussian
