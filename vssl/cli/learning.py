@@ -1,9 +1,135 @@
-"""The verbs train, probe: images -> checkpoint."""
+"""The verbs train, probe: images -> checkpoint -> how good its features are."""
 
 from __future__ import annotations
 
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from vssl.cli.console import extras, note, progress, say, say_json
+
+if TYPE_CHECKING:
+    from train.bank import Failure
+    from train.config import TrainConfig
+    from train.loop import Outcome, Progress
+    from train.split import Split
+
+LISTED_FAILURES = 5  # named on the screen; all of them are in failures.json
 
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to the application."""
+    app.command("train")(train)
+
+
+def train(
+    images: Annotated[
+        str, typer.Argument(help="An image folder, or list:FILE, parquet:FILE, cifar10:DIR, stl10:DIR ...")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    method: Annotated[str | None, typer.Option(help="Training method (default: vssl).")] = None,
+    recipe: Annotated[
+        str, typer.Option(help="Settings to start from: folder, small, digits, ...")
+    ] = "folder",
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings over the recipe's.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the images; 0 writes the untrained encoder.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Shorten the run to about so many minutes.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the pictures the network sees, pixels.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all randomness.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 uses all.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Train an encoder on unlabelled images."""
+    options: dict[str, Any] = {
+        name: value
+        for name, value in (
+            ("method", method), ("epochs", epochs), ("batch_size", batch_size), ("size", size), ("seed", seed),
+        )
+        if value is not None
+    }  # fmt: skip
+    if size is not None:
+        options["cache_size"] = "auto"
+    with extras():
+        from train.recipe import read_settings
+        from train.start import Display, train_images
+    with progress() as bars:
+        screen = _Screen(bars)
+        outcome = train_images(
+            images,
+            out,
+            recipe=recipe,
+            settings=read_settings(config) if config is not None else None,
+            options=options,
+            device=device,
+            threads=threads,
+            minutes=minutes,
+            resume=resume,
+            overwrite=overwrite,
+            display=Display(screen.decoded, screen.planned, screen.stepped),
+        )
+    _conclude(out, outcome, as_json)
+
+
+def _conclude(out: Path, outcome: Outcome, as_json: bool) -> None:
+    summary = outcome.checkpoint.summary
+    if outcome.stopped_by is not None:
+        note(
+            f"stopped by {signal.Signals(outcome.stopped_by).name} after step {outcome.checkpoint.step}; "
+            f"saved. Go on with: vssl train {summary['source']} --out {out} --resume"
+        )
+        raise typer.Exit(128 + outcome.stopped_by)
+    if as_json:
+        say_json({"run": str(out), **summary, "metrics": outcome.metrics})
+        return
+    done = f"{summary['epochs']} epochs over {summary['train_images']} images in {summary['seconds']:.0f} s"
+    say(f"{out}: {done}{_figures(outcome.metrics)}")
+    say(f"next: vssl export {out} {out}/model.onnx")
+
+
+def _figures(metrics: dict[str, float]) -> str:
+    names = (("knn_top1", "k-NN"), ("linear_top1", "linear"), ("view_recall", "view recall"))
+    return "".join(f", {shown} {metrics[name]:.3f}" for name, shown in names if name in metrics)
+
+
+class _Screen:
+    """Shows a run: bars on a terminal, a line per evaluation where stderr is a file."""
+
+    def __init__(self, bars: Any) -> None:
+        self._bars = bars
+        self._decoding: Any = None
+        self._training: Any = None
+        self._shown: dict[str, float] = {}
+
+    def decoded(self, done: int, total: int) -> None:
+        if self._decoding is None:
+            self._decoding = self._bars.add_task("reading", total=total, status="images")
+        self._bars.update(self._decoding, completed=done)
+
+    def planned(self, config: TrainConfig, split: Split, failures: list[Failure]) -> None:
+        for failure in failures[:LISTED_FAILURES]:
+            note(f"left out: {failure.path}: {failure.reason}")
+        if len(failures) > LISTED_FAILURES:
+            note(f"left out: {len(failures) - LISTED_FAILURES} more, see failures.json")
+        note(
+            f"{config.method}: {len(split.train)} images to train on, {len(split.validation)} held out, "
+            f"{config.size} px, batch {config.batch_size}, {config.epochs} epochs"
+        )
+
+    def stepped(self, now: Progress) -> None:
+        status = f"loss {now.loss:.3f}, {now.images_per_second:.0f} images/s{_figures(now.metrics)}"
+        if self._training is None:
+            self._training = self._bars.add_task("training", total=now.total, status=status)
+        self._bars.update(self._training, completed=now.step, status=status)
+        if now.metrics and now.metrics != self._shown:
+            self._shown = dict(now.metrics)
+            if not sys.stderr.isatty():
+                note(f"epoch {now.epoch}, step {now.step} of {now.total}: {status}")

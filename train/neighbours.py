@@ -1,0 +1,46 @@
+"""Features of a labelled bank and of queries -> weighted k-nearest-neighbour accuracy.
+
+Shape letters: N bank rows, Q queries, D dimension, C classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+BLOCK = 1024  # queries scored at a time
+
+
+@torch.no_grad()
+def knn_predict(
+    bank: Tensor, labels: Tensor, queries: Tensor, classes: int, k: int = 20, temperature: float = 0.07
+) -> Tensor:
+    """Return the class of each query, (Q,): cosine neighbours vote with weight exp(cos / T).
+
+    bank (N, D), labels (N,) in 0..C-1, queries (Q, D). Wu et al. (2018); ties of equal weight go
+    to the smaller class.
+    """
+    bank, k = functional.normalize(bank.float(), dim=1), min(k, len(bank))
+    predictions = []
+    for block in torch.split(functional.normalize(queries.float(), dim=1), BLOCK):
+        similarity, rows = (block @ bank.T).topk(k, dim=1)
+        weight = ((similarity - 1.0) / temperature).exp()  # a common factor, so that nothing overflows
+        votes = torch.zeros(len(block), classes, device=bank.device)
+        votes.scatter_add_(1, labels[rows], weight)
+        predictions.append(votes.argmax(dim=1))
+    return torch.cat(predictions)
+
+
+def knn_accuracy(
+    bank: Tensor,
+    labels: Tensor,
+    queries: Tensor,
+    truth: Tensor,
+    classes: int,
+    k: int = 20,
+    temperature: float = 0.07,
+) -> float:
+    """Return the share of queries, truth (Q,), whose predicted class is right."""
+    predicted = knn_predict(bank, labels, queries, classes, k, temperature)
+    return float((predicted == truth).float().mean())

@@ -1,0 +1,119 @@
+"""A batch of stored images -> one update of student, teacher and online classifier.
+
+Shape letters: B batch, C0 side of the stored image, S side of a view.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from train.config import TrainConfig
+from train.methods import new_method
+from train.methods.method import Method, cosine_momentum
+from train.optimisers import build_optimiser, learning_rate
+from train.randomness import generator_for, seed_of
+from train.views import Views
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is native there: recent GPUs, and CPUs with matrix tiles."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return device.type == "cpu" and _has_tiles()
+
+
+def _has_tiles() -> bool:
+    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(probe is not None and probe())
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a run is: optimiser steps per epoch, in total, and images per step."""
+
+    steps_per_epoch: int
+    total: int
+    images_per_step: int
+
+
+class Learner:
+    """The modules and optimisers of a run, and the step that changes them.
+
+    All randomness comes from (seed, step), so a learner restored to step k goes on exactly as
+    one that never stopped.
+    """
+
+    def __init__(self, config: TrainConfig, length: Length, classes: int, device: torch.device) -> None:
+        torch.manual_seed(seed_of(config.seed, "weights"))
+        self.config, self.length, self.device = config, length, device
+        self.method: Method = new_method(config).to(device).to(memory_format=torch.channels_last)
+        self.views = (Views(config.augment, config.size), Views(config.augment_second, config.size))
+        self.optimiser = build_optimiser([self.method], config.optimiser)
+        self.classifier: nn.Linear | None = None
+        self.classifier_optimiser: torch.optim.Optimizer | None = None
+        if classes:
+            self.classifier = nn.Linear(self.method.student.feature_dim, classes).to(device)
+            self.classifier_optimiser = torch.optim.SGD(
+                self.classifier.parameters(), lr=config.evaluation.classifier_lr, momentum=0.9
+            )
+        wanted = config.precision
+        self.half = wanted == "bf16" or (wanted == "auto" and computes_bf16(device))
+
+    def step(self, number: int, images: list[Tensor], labels: list[Tensor] | None) -> dict[str, Tensor]:
+        """Make optimiser step `number` (from 0) on micro-batches (B, C0, C0, 3) uint8.
+
+        labels: (B,) class numbers of each, below 0 where unknown, for the online classifier.
+        Returns detached scalars: `loss`, the method's parts and `classifier_loss`.
+        """
+        scale, config = self.length.images_per_step, self.config
+        rate = learning_rate(config.optimiser, scale, number, self.length.steps_per_epoch, self.length.total)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        logged: dict[str, Tensor] = {}
+        for part, batch in enumerate(images):
+            at = number * len(images) + part
+            drawn = generator_for(self.device, config.seed, "views", at)
+            with torch.no_grad():
+                first, second = (view(batch, drawn) for view in self.views)
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
+                output = self.method(first, second, drawn)
+            (output.loss / len(images)).backward()
+            values = {"loss": output.loss.detach(), **output.parts}
+            if self.classifier is not None and labels is not None:
+                values["classifier_loss"] = self._classify(output.features.float(), labels[part], rate)
+            for name, value in values.items():
+                logged[name] = logged.get(name, 0.0) + value.double() / len(images)
+        if config.optimiser.clip_norm:
+            nn.utils.clip_grad_norm_(self.method.parameters(), config.optimiser.clip_norm)
+        self.optimiser.step()
+        self.method.update_teacher(
+            cosine_momentum(*config.teacher_momentum, number, max(self.length.total - 1, 1))
+        )
+        return logged
+
+    def _classify(self, features: Tensor, labels: Tensor, rate: float) -> Tensor:
+        """Train the online classifier on detached features (2, B, F); its rate follows the student's."""
+        if self.classifier is None or self.classifier_optimiser is None:
+            raise RuntimeError("no classifier without labels")
+        share = rate / max(self.config.optimiser.lr, 1e-12)
+        for group in self.classifier_optimiser.param_groups:
+            group["lr"] = self.config.evaluation.classifier_lr * share
+        self.classifier_optimiser.zero_grad(set_to_none=True)
+        logits = self.classifier(features.flatten(0, 1))
+        loss = functional.cross_entropy(logits, labels.repeat(len(features)), ignore_index=-1)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.classifier_optimiser.step()
+        return loss.detach()
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return a permutation of 0..count-1, the same for the same seed and epoch."""
+    order = torch.randperm(count, generator=generator_for(torch.device("cpu"), seed, "order", epoch))
+    return order.numpy()
