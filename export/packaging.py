@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from export.calibration import CalibrationConfig, calibrate, shrink
-from export.graph import to_onnx
+from export.fidelity import Fidelity, compare
+from export.graph import OUTPUTS, to_onnx
+from export.precision import PRECISIONS, lower_precision
 from export.served import ServedEncoder
 from export.verification import Agreement, run_model, verify
 from train.bank import ImageBank, load_bank
@@ -26,18 +28,24 @@ from train.encoder import build_encoder
 from train.views import Views
 from vssl import __version__
 from vssl.card import CARD_KEY, GOLDEN_KEY, ModelCard
+from vssl.errors import InputError
 from vssl.golden import Golden, golden_images
 from vssl.identity import sha256_bytes
 from vssl.seal import check_seal, sealed
 from vssl.sources import open_source
 
 Report = Callable[[str], None]
+CHECKED, CALIBRATING, COMPARED = 29, 256, 1000
+"""Real pictures compared with torch; calibrating int8; comparing a lower precision with fp32."""
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """space: `features` or `projector`; branch: `student` or `teacher`; name: what lists call the model;
-    calibration_source: a source spec, or None for the run's own images; licence: of the weights.
+    """What to write.
+
+    space: `features` or `projector`; branch: `student` or `teacher`; name: what lists call the
+    model; calibration_source: a source spec, or None for the run's own images; licence: of the
+    weights; precision: fp32, fp16 or int8; accept_loss: write a lower precision whatever it loses.
     """
 
     space: str = "features"
@@ -45,6 +53,8 @@ class ExportOptions:
     name: str | None = None
     calibration_source: str | None = None
     licence: str = "unspecified"
+    precision: str = "fp32"
+    accept_loss: bool = False
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
 
@@ -57,10 +67,13 @@ class Exported:
     size: int
     card: ModelCard
     agreement: Agreement
+    fidelity: Fidelity | None
 
 
 def export_run(run: Path, out: Path, options: ExportOptions, report: Report = lambda _: None) -> Exported:
     """Export a run's encoder. Raises InputError or FormatError; `out` appears only when all is well."""
+    if options.precision not in PRECISIONS:
+        raise InputError(f"precision: found {options.precision!r}, expected one of {', '.join(PRECISIONS)}")
     checkpoint = load_checkpoint(run)
     torch.manual_seed(options.calibration.seed)
     encoder = build_encoder(checkpoint, options.branch)
@@ -97,19 +110,37 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
         calibration=calibration,
         training=dict(checkpoint.summary),
         licence=options.licence,
+        precision=options.precision,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         vssl_version=__version__,
     )
-    pair = Golden(golden, *(x.float().numpy() for x in (output.mean, output.variance, output.features)))
+    pictures = served_pictures(bank, preprocess.size)
+    report("verifying the graph against torch")
+    checked = np.concatenate([golden, pictures[:CHECKED]])
+    agreement = verify(proto.SerializeToString(), model, checked)
+    fidelity = None
+    if options.precision != "fp32":
+        report(f"lowering the precision to {options.precision}")
+        lower = lower_precision(proto, options.precision, pictures[:CALIBRATING])
+        fidelity = compare(
+            proto.SerializeToString(), lower.SerializeToString(), pictures[:COMPARED], bank.labels[:COMPARED]
+        )
+        if not options.accept_loss:
+            fidelity.require(options.precision)
+        proto = lower
+    # In fp32 the golden pair holds torch's own outputs; a lower precision answers for itself.
+    outputs = [x.float().numpy() for x in (output.mean, output.variance, output.features)]
+    if fidelity is not None:
+        found = run_model(proto.SerializeToString(), golden)
+        outputs = [found[name] for name in OUTPUTS]
+    pair = Golden(golden, *outputs)
     helper.set_model_props(proto, {CARD_KEY: card.to_json(), GOLDEN_KEY: pair.to_json()})
     data = sealed(proto.SerializeToString())
-    report("verifying the file against torch")
-    agreement = verify(data, model, np.concatenate([golden, served_pictures(bank, preprocess.size)]))
     found = run_model(data, golden)
     pair.check(found["mean"], found["variance"], found["features"], card.precision)
     write_bytes(data, out)
     check_seal(out.read_bytes())
-    return Exported(out, sha256_bytes(data), len(data), card, agreement)
+    return Exported(out, sha256_bytes(data), len(data), card, agreement, fidelity)
 
 
 def calibration_bank(checkpoint: Checkpoint, options: ExportOptions, report: Report) -> ImageBank:
@@ -122,9 +153,9 @@ def calibration_bank(checkpoint: Checkpoint, options: ExportOptions, report: Rep
     return load_bank(source, checkpoint.preprocess, checkpoint.config.cache_size, rows=sorted(rows.tolist()))
 
 
-def served_pictures(bank: ImageBank, size: int, count: int = 29) -> NDArray[np.uint8]:
-    """Return up to `count` real pictures (n, S, S, 3) uint8 at the network's size."""
-    some = torch.from_numpy(np.ascontiguousarray(bank.images[:count])).float()
+def served_pictures(bank: ImageBank, size: int) -> NDArray[np.uint8]:
+    """Return the bank's pictures (N, S, S, 3) uint8 at the network's size."""
+    some = torch.from_numpy(np.ascontiguousarray(bank.images)).float()
     pictures: NDArray[np.uint8] = shrink(some, size).round().to(torch.uint8).contiguous().numpy()
     return pictures
 

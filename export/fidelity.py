@@ -1,0 +1,153 @@
+"""Two precisions of one model on real pictures -> what the lower one loses, in terms a user cares about.
+
+Shape letters: N images, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+
+from export.calibration import spearman
+from train.neighbours import knn_predict
+from vssl.errors import FormatError
+from vssl.gaussian import GaussianEmbedding
+
+MOST_KNN_LOST = 0.01
+MOST_R_AUROC_LOST = 0.02
+LEAST_RANK_CORRELATION = 0.95
+MIN_LABELLED = 50
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """The lower precision beside fp32 on the same pictures.
+
+    images: N; cosine: smallest cosine between the two means of one picture; same_neighbour:
+    share of pictures whose nearest other picture is the same; rank_correlation: Spearman of the
+    two uncertainties; knn_fp32, knn: leave-one-out 20-NN accuracy (None without labels);
+    r_auroc_fp32, r_auroc: AUROC of -uncertainty for "the nearest picture has my label" (None
+    without labels, or when all or none have); speed: images/s over fp32's, one thread pool.
+    """
+
+    images: int
+    cosine: float
+    same_neighbour: float
+    rank_correlation: float
+    speed: float
+    knn_fp32: float | None = None
+    knn: float | None = None
+    r_auroc_fp32: float | None = None
+    r_auroc: float | None = None
+
+    def require(self, precision: str) -> None:
+        """Raise FormatError when more is lost than a user should lose without saying so."""
+        losses = []
+        if self.knn_fp32 is not None and self.knn is not None and self.knn_fp32 - self.knn > MOST_KNN_LOST:
+            losses.append(f"k-NN accuracy fell from {self.knn_fp32:.3f} to {self.knn:.3f}")
+        if self.r_auroc_fp32 and self.r_auroc and self.r_auroc_fp32 - self.r_auroc > MOST_R_AUROC_LOST:
+            losses.append(f"R-AUROC fell from {self.r_auroc_fp32:.3f} to {self.r_auroc:.3f}")
+        if self.rank_correlation < LEAST_RANK_CORRELATION:
+            losses.append(
+                f"uncertainties are ordered otherwise (rank correlation {self.rank_correlation:.3f}, "
+                f"expected at least {LEAST_RANK_CORRELATION})"
+            )
+        if losses:
+            raise FormatError(
+                f"{precision} loses too much on {self.images} images: {'; '.join(losses)}. Nothing was written; "
+                "add --accept-loss to write it all the same, or name more --calibration images"
+            )
+
+
+def compare(
+    fp32: bytes, lower: bytes, images: NDArray[np.uint8], labels: list[str | None], rounds: int = 5
+) -> Fidelity:
+    """Run both models on images (N, S, S, 3) and compare their answers and their speed."""
+    sessions = [_session(data) for data in (fp32, lower)]
+    outputs = [_embed(session, images) for session in sessions]
+    similarities = [_similarity(gaussians.mean) for gaussians in outputs]
+    nearest = [similarity.argmax(axis=1) for similarity in similarities]
+    unit = [g.mean / np.linalg.norm(g.mean, axis=1, keepdims=True) for g in outputs]
+    spreads = [g.uncertainty.astype(np.float64) for g in outputs]
+    knn: list[float | None] = [None, None]
+    r_auroc: list[float | None] = [None, None]
+    labelled = np.array([label is not None for label in labels])
+    if labelled.all() and len(labels) >= MIN_LABELLED and len(set(labels)) > 1:
+        classes = np.unique(np.array(labels), return_inverse=True)[1]
+        knn = [leave_one_out_knn(g.mean, classes) for g in outputs]
+        r_auroc = [
+            auroc(-spread, classes[near] == classes) for spread, near in zip(spreads, nearest, strict=True)
+        ]
+    return Fidelity(
+        images=len(images),
+        cosine=float((unit[0] * unit[1]).sum(axis=1).min()),
+        same_neighbour=float((nearest[0] == nearest[1]).mean()),
+        rank_correlation=spearman(spreads[0], spreads[1]),
+        speed=_speed_ratio(sessions, images[:BATCH], rounds),
+        knn_fp32=knn[0],
+        knn=knn[1],
+        r_auroc_fp32=r_auroc[0],
+        r_auroc=r_auroc[1],
+    )
+
+
+def leave_one_out_knn(mean: NDArray[np.float32], classes: NDArray[np.int64], k: int = 20) -> float:
+    """Return the accuracy of a weighted k-NN vote (T = 0.07) in which no picture votes for itself."""
+    bank = torch.from_numpy(mean)
+    labels, count = torch.from_numpy(classes), int(classes.max()) + 1
+    right = 0
+    for row in range(len(mean)):
+        others = torch.arange(len(mean)) != row
+        right += int(
+            knn_predict(bank[others], labels[others], bank[row : row + 1], count, k)[0] == labels[row]
+        )
+    return right / len(mean)
+
+
+def auroc(score: NDArray[np.float64], correct: NDArray[np.bool_]) -> float | None:
+    """Return the chance that a correct row scores above a wrong one, ties counting half; None with one kind only."""
+    good, bad = score[correct], np.sort(score[~correct])
+    if not len(good) or not len(bad):
+        return None
+    below = np.searchsorted(bad, good, "left") + np.searchsorted(bad, good, "right")
+    return float(below.sum() / (2 * len(good) * len(bad)))
+
+
+def _session(data: bytes) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def _embed(session: ort.InferenceSession, images: NDArray[np.uint8]) -> GaussianEmbedding:
+    batches = [
+        GaussianEmbedding(*session.run(["mean", "variance"], {"images": images[start : start + BATCH]}))
+        for start in range(0, len(images), BATCH)
+    ]
+    return GaussianEmbedding.concatenate(batches)
+
+
+def _similarity(mean: NDArray[np.float32]) -> NDArray[np.float32]:
+    unit = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    similarity: NDArray[np.float32] = unit @ unit.T
+    np.fill_diagonal(similarity, -np.inf)
+    return similarity
+
+
+def _speed_ratio(sessions: list[ort.InferenceSession], images: NDArray[np.uint8], rounds: int) -> float:
+    """Time both in turn; the median of the pairwise ratios holds when the machine's speed drifts."""
+    ratios = []
+    for _ in range(rounds):
+        seconds = []
+        for session in sessions:
+            start = time.perf_counter()
+            session.run(["mean"], {"images": images})
+            seconds.append(time.perf_counter() - start)
+        ratios.append(seconds[0] / seconds[1])
+    return float(np.median(ratios))

@@ -1,0 +1,113 @@
+"""An fp32 ONNX graph -> fp16 or int8, with the heads and the variance path kept in fp32.
+
+The backbone's convolutions are where the time goes and where low precision does no harm that
+cannot be measured; the two-layer heads behind them cost nothing and hold the variance.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+PRECISIONS = ("fp32", "fp16", "int8")
+KEPT_IN_FP32 = ("Gemm", "MatMul", "Exp", "Clip", "Sigmoid", "Reshape")
+"""Operators behind the pooled features: the projector's and the variance head's."""
+
+
+def lower_precision(proto: onnx.ModelProto, precision: str, images: NDArray[np.uint8]) -> onnx.ModelProto:
+    """Return the model in another precision.
+
+    images: (N, S, S, 3) that calibrate int8's activation ranges; fp32 returns the model itself.
+    """
+    if precision == "fp32":
+        return proto
+    if precision == "fp16":
+        return to_fp16(proto)
+    if precision == "int8":
+        return to_int8(proto, images)
+    raise ValueError(f"precision: found {precision!r}, expected one of {PRECISIONS}")
+
+
+def head_nodes(proto: onnx.ModelProto) -> list[str]:
+    """Return the names of the nodes that come after the pooled features, which stay in fp32."""
+    behind, names = {"features"}, []
+    for node in proto.graph.node:  # nodes are in topological order
+        if behind & set(node.input):
+            behind |= set(node.output)
+            names.append(node.name)
+    return names
+
+
+def to_fp16(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with half-precision weights and activations up to the features; outputs stay float32."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    copied = onnx.ModelProto()
+    copied.CopyFrom(proto)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it notes every weight that rounds to a subnormal
+        converted: onnx.ModelProto = convert_float_to_float16(
+            copied, keep_io_types=True, node_block_list=head_nodes(proto), disable_shape_infer=False
+        )
+    return converted
+
+
+def to_int8(proto: onnx.ModelProto, images: NDArray[np.uint8], batch: int = 32) -> onnx.ModelProto:
+    """Return the model with 8-bit weights (per channel) and activations up to the features.
+
+    Activation ranges are the extremes seen on `images`.
+    """
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches: Iterator[dict[str, NDArray[np.uint8]]] = iter(
+                {"images": images[start : start + batch]} for start in range(0, len(images), batch)
+            )
+
+        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+            return next(self.batches, None)
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        source, ready, done = (Path(folder) / name for name in ("source.onnx", "ready.onnx", "done.onnx"))
+        onnx.save(proto, str(source))
+        quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
+        prepared = onnx.load(str(ready))
+        quantize_static(
+            str(ready),
+            str(done),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=False,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            nodes_to_exclude=head_nodes(prepared),
+            op_types_to_quantize=["Conv", "Add", "Relu", "MaxPool", "GlobalAveragePool", "ReduceMean"],
+        )
+        return onnx.load(str(done))
+
+
+class _quiet:  # noqa: N801
+    """The quantiser reports to the root logger what is no news to a user."""
+
+    def __enter__(self) -> None:
+        logging.disable(logging.WARNING)
+
+    def __exit__(self, *_: object) -> None:
+        logging.disable(logging.NOTSET)
