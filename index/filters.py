@@ -1,0 +1,217 @@
+"""A filter in JSON's words -> a checked tree -> SQL, or a Milvus expression.
+
+    {"label": "cat"}                                 equality (null: the value is absent)
+    {"label": ["cat", "dog"]}                        one of
+    {"uncertainty": {"<=": 0.2}, "year": {">": 2019, "<": 2024}}    ranges; several keys mean and
+    {"or": [{"label": "cat"}, {"not": {"path": "a.png"}}]}
+
+Fields are `id`, `label`, `path`, `uncertainty` and the names of the gallery's own metadata.
+The logic has two values: a comparison with an absent value, or of a number with a text, is
+false, and `not` is its exact complement. True and false compare as 1 and 0.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vssl.errors import InputError
+
+COLUMNS = ("id", "label", "path", "uncertainty")
+OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "in", "not in")
+FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
+DEPTH = 32
+VALUES = 10_000
+
+Scalar = str | int | float | bool | None
+Parameters = list[str | int | float]
+
+
+@dataclass(frozen=True)
+class Compare:
+    """One field against one value; `operator` is one of = < <= > >=."""
+
+    field: str
+    operator: str
+    value: Scalar
+
+
+@dataclass(frozen=True)
+class Among:
+    """One field equal to any of the values."""
+
+    field: str
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True)
+class Every:
+    """All parts hold; no parts: always true."""
+
+    parts: tuple[Filter, ...]
+
+
+@dataclass(frozen=True)
+class Some:
+    """At least one part holds; no parts: never true."""
+
+    parts: tuple[Filter, ...]
+
+
+@dataclass(frozen=True)
+class Without:
+    """The part does not hold."""
+
+    part: Filter
+
+
+Filter = Compare | Among | Every | Some | Without
+Where = Mapping[str, object]
+
+
+def parse_filter(where: Where) -> Filter:
+    """Return the tree of a filter; raises InputError that names the part it cannot read."""
+    return _parse(where, DEPTH)
+
+
+def parse_where(text: str) -> dict[str, object]:
+    """Read a filter written as JSON, or as `field=value` by a person in a hurry."""
+    if not text.lstrip().startswith("{"):
+        field, found, value = text.partition("=")
+        if not found:
+            raise InputError(f"filter: found {text!r}, expected JSON as in {EXAMPLE}, or field=value")
+        return {_field(field.strip()): value.strip()}
+    try:
+        where: dict[str, object] = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"filter: not JSON ({error}); expected as in {EXAMPLE}") from None
+    parse_filter(where)
+    return where
+
+
+EXAMPLE = '{"label": ["cat", "dog"], "uncertainty": {"<=": 0.2}}'
+
+
+def _parse(where: object, depth: int) -> Filter:
+    if not isinstance(where, Mapping):
+        raise InputError(f"filter: found {where!r}, expected an object as in {EXAMPLE}")
+    if depth == 0:
+        raise InputError(f"filter: nested deeper than {DEPTH}")
+    parts: list[Filter] = []
+    for key, value in where.items():
+        if key in ("and", "or"):
+            if not isinstance(value, list):
+                raise InputError(f"filter: {key!r} takes a list of filters, found {value!r}")
+            inner = tuple(_parse(part, depth - 1) for part in value)
+            parts.append(Every(inner) if key == "and" else Some(inner))
+        elif key == "not":
+            parts.append(Without(_parse(value, depth - 1)))
+        else:
+            parts.extend(_conditions(_field(key), value))
+    return parts[0] if len(parts) == 1 else Every(tuple(parts))
+
+
+def _field(name: object) -> str:
+    if not isinstance(name, str) or not FIELD.fullmatch(name) or name in ("and", "or", "not"):
+        raise InputError(
+            f"filter: found the field {name!r}, expected a name of letters, digits, '_', '.', '-'"
+        )
+    return name
+
+
+def _conditions(field: str, value: object) -> list[Filter]:
+    if isinstance(value, list):
+        return [Among(field, _scalars(field, value))]
+    if not isinstance(value, Mapping):
+        return [Compare(field, "=", _scalar(field, value))]
+    parts: list[Filter] = []
+    for operator, operand in value.items():
+        if operator not in OPERATORS:
+            raise InputError(f"filter: {field}: found the operator {operator!r}, expected one of {OPERATORS}")
+        if operator in ("in", "not in"):
+            if not isinstance(operand, list):
+                raise InputError(f"filter: {field}: {operator!r} takes a list, found {operand!r}")
+            among = Among(field, _scalars(field, operand))
+            parts.append(among if operator == "in" else Without(among))
+        elif operator == "!=":
+            parts.append(Without(Compare(field, "=", _scalar(field, operand))))
+        else:
+            scalar = _scalar(field, operand)
+            if operator != "=" and scalar is None:
+                raise InputError(f"filter: {field}: null has no order; {operator!r} takes a number or a text")
+            parts.append(Compare(field, operator, scalar))
+    return parts
+
+
+def _scalars(field: str, values: list[object]) -> tuple[Scalar, ...]:
+    if len(values) > VALUES:
+        raise InputError(f"filter: {field}: found {len(values)} values, expected at most {VALUES}")
+    return tuple(_scalar(field, value) for value in values)
+
+
+def _scalar(field: str, value: object) -> Scalar:
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise InputError(f"filter: {field}: {value} does not fit 64 bits")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"filter: {field}: found {value}, expected a finite number")
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise InputError(f"filter: {field}: found {value!r}, expected a text, a number, true, false or null")
+
+
+def to_sql(tree: Filter) -> tuple[str, Parameters]:
+    """Return a SQL condition over the table `items` and its parameters; it is 0 or 1, never NULL."""
+    if isinstance(tree, Compare):
+        column, parameters = _column(tree.field)
+        if tree.value is None:
+            return f"({column} IS NULL)", parameters
+        kinds = "('text')" if isinstance(tree.value, str) else "('integer', 'real')"
+        sql = f"(typeof({column}) IN {kinds} AND ({column} {tree.operator} ?) IS TRUE)"
+        return sql, [*parameters, *parameters, tree.value]
+    if isinstance(tree, Among):
+        present = [value for value in tree.values if value is not None]
+        column, parameters = _column(tree.field)
+        # One JSON parameter holds any number of values; json_each keeps text and numbers apart.
+        sql = f"(({column} IN (SELECT value FROM json_each(?))) IS TRUE"
+        parameters = [*parameters, json.dumps(present)]
+        if len(present) < len(tree.values):
+            column, again = _column(tree.field)
+            sql, parameters = f"{sql} OR {column} IS NULL", [*parameters, *again]
+        return f"{sql})", parameters
+    if isinstance(tree, Without):
+        sql, parameters = to_sql(tree.part)
+        return f"(NOT {sql})", parameters
+    joint, empty = (" AND ", "1") if isinstance(tree, Every) else (" OR ", "0")
+    pairs = [to_sql(part) for part in tree.parts]
+    return f"({joint.join(sql for sql, _ in pairs) or empty})", [p for _, ps in pairs for p in ps]
+
+
+def _column(field: str) -> tuple[str, Parameters]:
+    if field in COLUMNS:
+        return f"+{field}", []  # the plus keeps SQLite from turning the number 5 into the text '5'
+    return "json_extract(metadata, ?)", [f'$."{field}"']
+
+
+def to_milvus(tree: Filter) -> str:
+    """Return the same condition in Milvus's expression language; metadata lives in its field `metadata`."""
+    if isinstance(tree, (Compare, Among)):
+        field = tree.field if tree.field in COLUMNS else f'metadata["{tree.field}"]'
+        if isinstance(tree, Compare):
+            if tree.value is None:
+                return f"({field} is null)" if tree.field in COLUMNS else f"(not exists {field})"
+            operator = "==" if tree.operator == "=" else tree.operator
+            return f"({field} {operator} {json.dumps(tree.value)})"
+        present = [json.dumps(value) for value in tree.values if value is not None]
+        parts = [f"({field} in [{', '.join(present)}])"] if present else []
+        if len(present) < len(tree.values):
+            parts.append(to_milvus(Compare(tree.field, "=", None)))
+        return f"({' or '.join(parts)})" if parts else "(id == '' and id != '')"
+    if isinstance(tree, Without):
+        return f"(not {to_milvus(tree.part)})"
+    joint = " and " if isinstance(tree, Every) else " or "
+    return f"({joint.join(to_milvus(part) for part in tree.parts)})"
