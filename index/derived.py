@@ -1,0 +1,120 @@
+"""An index in memory <-> checksummed files that may be thrown away at any time.
+
+    derived/<distance>-<generation>/
+      manifest.json   format, distance, generation, and the sha256 and size of every other file
+      rows.npy        (N, 2) int64: row number and checksum of each indexed item, in index order
+      index/          what the index itself writes
+
+A folder is written under a temporary name, flushed and renamed; the manifest is its last file.
+What does not match its manifest is passed over with a reason, and the index is built again from
+the store of record. FAISS itself reads a file with a flipped bit without a word.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vssl.errors import VsslError
+from vssl.identity import sha256_file
+from vssl.store import write_json
+
+DERIVED_FORMAT = 1
+FOLDER = "derived"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Derived:
+    """A verified folder: where the index lies, its generation, row numbers and checksums (N,)."""
+
+    folder: Path
+    generation: int
+    rows: NDArray[np.int64]
+    crc: NDArray[np.int64]
+
+
+def save_derived(
+    gallery: Path,
+    distance: str,
+    generation: int,
+    rows: NDArray[np.int64],
+    crc: NDArray[np.int64],
+    write: Callable[[Path], None],
+) -> Path:
+    """Write one index's files through `write(folder)` and drop the ones they replace."""
+    home = gallery / FOLDER
+    home.mkdir(exist_ok=True)
+    final = home / f"{distance}-{generation:012d}"
+    partial = home / f".{final.name}.{os.getpid()}.tmp"
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "index").mkdir(parents=True)
+    np.save(partial / "rows.npy", np.stack([rows, crc], axis=1))
+    write(partial / "index")
+    files = {}
+    for file in sorted(p for p in partial.rglob("*") if p.is_file()):
+        flush(file)
+        files[file.relative_to(partial).as_posix()] = {
+            "sha256": sha256_file(file),
+            "bytes": file.stat().st_size,
+        }
+    manifest = {"format": DERIVED_FORMAT, "distance": distance, "generation": generation, "files": files}
+    write_json(manifest, partial / MANIFEST)
+    flush(partial / "index")
+    flush(partial)
+    if final.exists():
+        shutil.rmtree(final)
+    partial.rename(final)
+    flush(home)
+    for other in home.iterdir():
+        old = _distance_of(other.name) == distance or other.name.startswith(".")
+        if old and other != final:
+            shutil.rmtree(other, ignore_errors=True)
+    return final
+
+
+def find_derived(gallery: Path, distance: str) -> tuple[Derived | None, str | None]:
+    """Return the newest whole folder of a distance, or None and the reason when there is a damaged one."""
+    home = gallery / FOLDER
+    reason = None
+    if not home.is_dir():
+        return None, None
+    names = sorted((p.name for p in home.iterdir() if _distance_of(p.name) == distance), reverse=True)
+    for name in names:
+        try:
+            return _verified(home / name, distance), None
+        except (OSError, ValueError, KeyError, TypeError, VsslError) as error:
+            reason = f"{home / name}: {error}"
+    return None, reason
+
+
+def _verified(folder: Path, distance: str) -> Derived:
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    if manifest["format"] != DERIVED_FORMAT or manifest["distance"] != distance:
+        raise ValueError(f"format {manifest['format']} of {manifest['distance']}, expected {DERIVED_FORMAT}")
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        if path.stat().st_size != expected["bytes"] or sha256_file(path) != expected["sha256"]:
+            raise ValueError(f"{name} does not match its checksum")
+    table = np.load(folder / "rows.npy", allow_pickle=False)
+    return Derived(folder / "index", int(manifest["generation"]), table[:, 0], table[:, 1])
+
+
+def _distance_of(name: str) -> str:
+    return name.rpartition("-")[0]
+
+
+def flush(path: Path) -> None:
+    """Flush a file or a folder's list of names to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
