@@ -1,0 +1,66 @@
+"""An embeddings folder -> a gallery, whole or not at all.
+
+The gallery grows under a temporary name beside its place and is renamed when it is finished, so
+an interrupted build leaves what was there before.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from index.derived import flush
+from index.gallery import Gallery
+from index.records import STORE
+from vssl.errors import ExistsError, InputError
+from vssl.store import iter_parts
+
+
+def build_gallery(
+    embeddings: Path,
+    path: Path,
+    *,
+    distance: str = "cosine",
+    normalise: bool = True,
+    overwrite: bool = False,
+) -> int:
+    """Build a gallery from an embeddings folder; returns the number of items.
+
+    Raises ExistsError when `path` exists and `overwrite` is false, or is no gallery; InputError
+    when the folder holds no embeddings.
+    """
+    if path.exists():
+        if not overwrite:
+            raise ExistsError(f"{path} exists already; choose another output or add --overwrite")
+        if not (path / STORE).is_file():
+            raise ExistsError(f"{path} exists and is no gallery; --overwrite replaces galleries only")
+        Gallery.lock(path).release()  # refuses while another process writes
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        gallery = None
+        for rows, card, model_id in iter_parts(embeddings):
+            if gallery is None:
+                partial.parent.mkdir(parents=True, exist_ok=True)
+                gallery = Gallery.create(
+                    partial, card=card, model_id=model_id, distance=distance, normalise=normalise
+                )
+            gallery.add(rows, model_id=model_id)
+        if gallery is None:
+            raise InputError(f"{str(embeddings)!r} holds no embeddings: every image failed; see its failures")
+        with gallery:
+            count = len(gallery)
+        _swap(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return count
+
+
+def _swap(partial: Path, path: Path) -> None:
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    if path.exists():
+        path.rename(old)
+    partial.rename(path)
+    flush(path.parent)
+    shutil.rmtree(old, ignore_errors=True)

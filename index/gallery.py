@@ -1,0 +1,383 @@
+"""Gaussian embeddings -> a durable gallery -> neighbours that say how sure they are.
+
+    gallery/
+      store.db      the store of record (index.records)
+      writer.lock   who writes
+      derived/      indexes built from the store, checksummed, disposable (index.derived)
+
+What `add` and `remove` acknowledge is on the disk. Searches run on an index in memory that
+follows the store: a reader sees what another process wrote at its next search.
+Shape letters: Q queries, K neighbours, N items, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.derived import find_derived, save_derived
+from index.distances import NAMES
+from index.exact import ExactIndex
+from index.filters import Filter, parse_filter
+from index.locks import ReadWriteLock, WriterLock
+from index.records import STORE, Metadata, Records
+from index.results import GalleryItem, Neighbour, SearchResult
+from index.scores import Matches, match_probabilities, percentiles, variance_scores
+from index.view import View, begins_with, follow, read_view
+from vssl.card import ModelCard
+from vssl.errors import ExistsError, FormatError, InputError, MismatchError
+from vssl.gaussian import GaussianEmbedding
+from vssl.identity import short_id
+from vssl.store import Rows
+
+__all__ = ["Gallery", "GalleryItem", "Neighbour", "SearchResult"]
+
+LOCK = "writer.lock"
+GHOSTS = 0.2  # above this share of removed rows an index is built anew
+
+
+class Gallery:
+    """One gallery folder, open for reading, or for reading and writing.
+
+    Open with `Gallery.open` or `Gallery.create`; close it, or use it in a `with` block. Methods
+    may be called from several threads.
+    """
+
+    def __init__(self, path: Path, records: Records, lock: WriterLock | None) -> None:
+        self.path = path
+        self._records = records
+        self._lock = lock
+        self.model_id = records.fact("model_id") or ""
+        self.card = ModelCard.from_json(records.fact("card") or "")
+        self.distance = records.fact("distance") or "cosine"
+        self.normalise = records.fact("normalise") == "1"
+        self._gate = ReadWriteLock()
+        self._building = threading.Lock()
+        self._matches = Matches(records, writable=lock is not None)
+        self.damage: str | None = None
+        self._view = self._load()
+
+    # --- opening and closing -----------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        path: Path | str,
+        *,
+        card: ModelCard,
+        model_id: str,
+        distance: str = "cosine",
+        normalise: bool = True,
+    ) -> Gallery:
+        """Make an empty gallery and open it for writing.
+
+        Raises ExistsError when there is one, InputError for an unknown distance.
+        """
+        path = Path(path)
+        _check_distance(distance)
+        if path.exists() and (not path.is_dir() or (path / STORE).exists()):
+            raise ExistsError(f"{path} exists already; choose another output or add --overwrite")
+        path.mkdir(parents=True, exist_ok=True)
+        lock = WriterLock(path / LOCK)
+        try:
+            facts = {
+                "dim": str(card.dim),
+                "model_id": model_id,
+                "card": card.to_json(),
+                "distance": distance,
+                "normalise": "1" if normalise else "0",
+            }
+            return cls(path, Records.create(path / STORE, facts), lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def open(cls, path: Path | str, *, read_only: bool = False) -> Gallery:
+        """Open a gallery; for writing only one process at a time (LockedError names the other)."""
+        path = Path(path)
+        if not (path / STORE).is_file():
+            Records(path / STORE)  # raises the error that says what to type
+        lock = None if read_only else WriterLock(path / LOCK)
+        try:
+            return cls(path, Records(path / STORE, read_only=read_only), lock)
+        except BaseException:
+            if lock:
+                lock.release()
+            raise
+
+    @staticmethod
+    def lock(path: Path) -> WriterLock:
+        """Take the right to write to a gallery folder, or raise LockedError that names who has it."""
+        return WriterLock(path / LOCK)
+
+    def close(self) -> None:
+        """Save what a later opening would have to build again, and let go of the gallery."""
+        try:
+            if self._lock and self._behind():
+                self.save()
+        finally:
+            self._records.close()
+            if self._lock:
+                self._lock.release()
+                self._lock = None
+
+    def __enter__(self) -> Gallery:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self._records.count()
+
+    @property
+    def generation(self) -> int:
+        """How many writes the gallery has seen."""
+        return self._records.generation()
+
+    def _load(self) -> View:
+        """Read the store, and the saved index where it is whole and holds the store's first rows."""
+        view = read_view(self._records, normalise=self.normalise)
+        saved, self.damage = find_derived(self.path, self.distance)
+        if saved is not None and begins_with(view, saved.rows, saved.crc):
+            kept = len(saved.rows)
+            try:
+                index = ExactIndex.load(saved.folder, view.items[:kept])
+            except FormatError as error:
+                self.damage = str(error)
+                return view
+            if kept < len(view.rows):
+                index.add(view.items[kept:])
+            view.indexes[self.distance] = index
+        return view
+
+    def _behind(self) -> bool:
+        saved, _ = find_derived(self.path, self.distance)
+        return saved is None or saved.generation != self._records.generation()
+
+    @contextmanager
+    def _current(self) -> Iterator[View]:
+        """Hold a view that is level with the store, together with other searches."""
+        if self._records.generation() != self._view.generation:
+            self._follow()
+        with self._gate.reading():
+            yield self._view
+
+    def _follow(self) -> None:
+        with self._gate.writing():
+            level = follow(self._view, self._records, normalise=self.normalise)
+            ghosts = len(self._view.rows) - self._view.count
+            if not level or ghosts > GHOSTS * len(self._view.rows) + 64:
+                self._view = self._load()
+
+    def _index(self, view: View, distance: str) -> ExactIndex:
+        """Return the index of a distance, built at its first use."""
+        with self._building:
+            if distance not in view.indexes:
+                view.indexes[distance] = ExactIndex.build(distance, view.items)
+            return view.indexes[distance]
+
+    # --- writing -----------------------------------------------------------------------
+
+    def _writable(self) -> None:
+        if self._lock is None:
+            raise InputError(f"{self.path} is open for reading only; open it for writing to change it")
+
+    def add(
+        self,
+        rows: Rows,
+        *,
+        replace: bool = False,
+        metadata: Sequence[Metadata] | None = None,
+        model_id: str | None = None,
+    ) -> None:
+        """Add N embedded images, all or none; they are on the disk when this returns.
+
+        metadata: one flat mapping a row, for filters. Raises ExistsError for an id that is there
+        when `replace` is false, InputError for an id given twice or vectors of another size,
+        MismatchError when `model_id` is given and is not the gallery's.
+        """
+        self._writable()
+        self.check_model(model_id, "these embeddings")
+        self._check_dim(rows.gaussians)
+        if self.normalise:
+            rows.gaussians.normalised()  # refuses a mean without a direction before it is stored
+        self._records.add(rows, metadata, replace=replace)
+        self._follow()
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove items by id, durably; returns how many of them were there."""
+        self._writable()
+        gone = self._records.remove(ids)
+        self._follow()
+        return gone
+
+    def remove_where(self, where: Mapping[str, object]) -> int:
+        """Remove the items that a filter keeps (see index.filters); returns how many."""
+        tree = parse_filter(where)
+        with self._current() as view:
+            ids = [view.ids[i] for i in view.positions(self._records.select(tree))]
+        return self.remove(ids)
+
+    def save(self) -> None:
+        """Write the index beside the store, and the match calibration into it."""
+        self._writable()
+        if self._view.count < len(self._view.rows):
+            with self._gate.writing():
+                self._view = self._load()
+        with self._current() as view:
+            if view.count:
+                index = self._index(view, self.distance)
+                self._matches.of(view, index, self.distance)
+                save_derived(self.path, self.distance, view.generation, view.rows, view.crc, index.save)
+
+    def compact(self) -> None:
+        """Drop what removed items left behind, on disk and in memory; build and save the index anew."""
+        self._writable()
+        self._records.compact()
+        self._matches.forget()
+        with self._gate.writing():
+            self._view = read_view(self._records, normalise=self.normalise)
+        self.save()
+
+    # --- reading -----------------------------------------------------------------------
+
+    def get(self, id_: str) -> GalleryItem:
+        """Return one item. Raises InputError when there is none of that id."""
+        batch, metadata = self._records.get(id_)
+        return GalleryItem(
+            batch.ids[0],
+            batch.labels[0],
+            batch.paths[0],
+            batch.gaussians.mean[0],
+            batch.gaussians.variance[0],
+            float(batch.uncertainty[0]),
+            metadata,
+        )
+
+    def info(self) -> dict[str, Any]:
+        """Return what a person asks about a gallery, as plain values."""
+        with self._current() as view:
+            saved, damage = find_derived(self.path, self.distance)
+            match = self._matches.stored(self.distance)
+            shown = view.uncertainty[view.alive]
+            labels = {label for label, there in zip(view.labels, view.alive, strict=True) if there and label}
+            return {
+                "path": str(self.path),
+                "format": int(self._records.fact("format") or 0),
+                "model_id": self.model_id,
+                "model": self.card.name,
+                "items": view.count,
+                "dim": self.card.dim,
+                "labels": len(labels),
+                "distance": self.distance,
+                "normalise": self.normalise,
+                "generation": view.generation,
+                "index_generation": saved.generation if saved else None,
+                "index_damage": damage,
+                "uncertainty": {
+                    name: float(np.quantile(shown, q))
+                    for name, q in (("p10", 0.1), ("median", 0.5), ("p90", 0.9))
+                }
+                if len(shown)
+                else None,
+                "match_calibration": json.loads(match.to_json()) if match else None,
+                "bytes": sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
+            }
+
+    def search(
+        self,
+        queries: GaussianEmbedding,
+        k: int = 10,
+        *,
+        distance: str | None = None,
+        max_uncertainty: float | None = None,
+        where: Mapping[str, object] | None = None,
+        model_id: str | None = None,
+        exclude: Sequence[str | None] | None = None,
+    ) -> list[SearchResult]:
+        """Return the `k` nearest items of each of Q queries, as many as there are.
+
+        distance: one of `index.distances.NAMES`, the gallery's own by default.
+        max_uncertainty, where: only items this sure, and that the filter keeps; both are applied
+            inside the index, so k results come back when k exist.
+        exclude: one id (or None) a query, which that query does not return: itself, usually.
+        model_id: of the queries; MismatchError when it is not the gallery's.
+        """
+        if k < 1:
+            raise InputError(f"k: found {k}, expected at least 1")
+        if exclude is not None and len(exclude) != len(queries):
+            raise InputError(f"exclude: found {len(exclude)} ids for {len(queries)} queries")
+        self.check_model(model_id, "the queries")
+        self._check_dim(queries)
+        distance = distance or self.distance
+        _check_distance(distance)
+        asked = queries.normalised() if self.normalise else queries
+        uncertainty = queries.uncertainty
+        with self._current() as view:
+            keep = self._keep(view, max_uncertainty, parse_filter(where) if where is not None else None)
+            available = int(np.count_nonzero(keep))
+            wanted = min(k + (exclude is not None), available)
+            ranks = percentiles(view.ordered_uncertainty(), uncertainty)
+            if wanted == 0 or not len(queries):
+                return [SearchResult(float(u), p, []) for u, p in zip(uncertainty, ranks, strict=True)]
+            index = self._index(view, distance)
+            distances, found = index.search(asked, wanted, keep=None if available == len(keep) else keep)
+            match = self._matches.of(view, index, distance)
+            probability = match_probabilities(match, view, distances, found, uncertainty)
+            scores = variance_scores(view.items, asked, found)
+            results = []
+            for q in range(len(queries)):
+                neighbours = [
+                    Neighbour(
+                        view.ids[row],
+                        view.labels[row],
+                        view.paths[row],
+                        float(distances[q, j]),
+                        float(scores[q, j]),
+                        None if probability is None else float(probability[q, j]),
+                        float(view.uncertainty[row]),
+                    )
+                    for j, row in enumerate(found[q].tolist())
+                    if row >= 0 and not (exclude is not None and view.ids[row] == exclude[q])
+                ]
+                results.append(SearchResult(float(uncertainty[q]), ranks[q], neighbours[:k]))
+        return results
+
+    def _keep(self, view: View, max_uncertainty: float | None, tree: Filter | None) -> NDArray[np.bool_]:
+        keep = view.alive
+        if max_uncertainty is not None:
+            keep = keep & (view.uncertainty <= np.float32(max_uncertainty))
+        if tree is not None:
+            chosen = np.zeros(len(view.rows), bool)
+            chosen[view.positions(self._records.select(tree))] = True
+            keep = keep & chosen
+        return keep
+
+    def check_model(self, model_id: str | None, what: str) -> None:
+        """Raise MismatchError when `model_id` is given and is not the gallery's."""
+        if model_id is not None and model_id != self.model_id:
+            raise MismatchError(
+                f"{what} are of model {short_id(model_id)}, the gallery {self.path} of {short_id(self.model_id)} "
+                f"({self.card.name}); use that model, or build a gallery for the new one: "
+                "vssl extract IMAGES EMBEDDINGS --model model.onnx, then vssl index EMBEDDINGS GALLERY"
+            )
+
+    def _check_dim(self, gaussians: GaussianEmbedding) -> None:
+        if gaussians.dim != self.card.dim:
+            raise InputError(
+                f"found vectors of {gaussians.dim} dimensions, the gallery {self.path} holds {self.card.dim}"
+            )
+
+
+def _check_distance(name: str) -> None:
+    if name not in NAMES:
+        raise InputError(f"distance: found {name!r}, expected one of {', '.join(NAMES)}")

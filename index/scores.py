@@ -1,0 +1,122 @@
+"""What stands beside a distance: variance scores, percentiles and match probabilities.
+
+Shape letters: Q queries, K neighbours, N items, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.exact import ExactIndex
+from index.matching import MatchModel, fit_match
+from index.records import Records
+from index.view import View
+from vssl.gaussian import Floats, GaussianEmbedding
+
+Doubles = NDArray[np.float64]
+FIT_QUERIES = 1000  # items that search their own gallery when a match probability is fitted
+FIT_NEIGHBOURS = 10
+FIT_SHIFT = 0.2  # fitted again when this share of the gallery has changed
+
+
+def variance_scores(
+    items: GaussianEmbedding, queries: GaussianEmbedding, found: NDArray[np.int64]
+) -> Doubles:
+    """Return (Q, K): the share of the expected squared distance that is variance, 0..1.
+
+    (sum s + sum v) / (|m - mu|^2 + sum s + sum v) for queries N(m, s) and found items N(mu, v), as
+    they are compared. Entries for a row of -1 mean nothing.
+    """
+    scores = np.empty(found.shape)
+    for q, rows in enumerate(np.maximum(found, 0)):
+        apart = items.mean[rows].astype(np.float64) - queries.mean[q]
+        spread = items.variance[rows].sum(axis=1, dtype=np.float64) + queries.variance[q].sum(
+            dtype=np.float64
+        )
+        scores[q] = spread / ((apart**2).sum(axis=1) + spread)
+    return scores
+
+
+def percentiles(ordered: Floats, uncertainty: Floats) -> list[float | None]:
+    """Return for each of Q uncertainties the share of the gallery's ascending ones (N,) below it, 0..100."""
+    if not len(ordered):
+        return [None] * len(uncertainty)
+    below = np.searchsorted(ordered, uncertainty, side="left")
+    return [float(100.0 * count / len(ordered)) for count in below]
+
+
+def match_probabilities(
+    match: MatchModel | None, view: View, distances: Doubles, found: NDArray[np.int64], uncertainty: Floats
+) -> Doubles | None:
+    """Return (Q, K) probabilities that a neighbour's label is the query's, or None without a fit."""
+    if match is None:
+        return None
+    items = view.uncertainty[np.maximum(found, 0)].astype(np.float64)
+    finite = np.where(found >= 0, distances, 0.0)
+    return match.probability(finite, uncertainty[:, None].astype(np.float64), items)
+
+
+class Matches:
+    """The match calibrations of a gallery, one a distance: kept in its store, fitted when absent or old."""
+
+    def __init__(self, records: Records, *, writable: bool) -> None:
+        self._records = records
+        self._writable = writable
+        self._known: dict[str, MatchModel] = {}
+        self._hopeless: dict[str, int] = {}
+
+    def stored(self, distance: str) -> MatchModel | None:
+        """Return what the store holds for a distance."""
+        text = self._records.fact(f"match.{distance}")
+        return MatchModel.from_json(text) if text else None
+
+    def forget(self) -> None:
+        """Fit anew at the next use: the gallery was compacted."""
+        self._known.clear()
+        self._hopeless.clear()
+
+    def of(self, view: View, index: ExactIndex, distance: str) -> MatchModel | None:
+        """Return the calibration of a distance for this view, or None where none can be had."""
+        known = self._known.get(distance) or self.stored(distance)
+        if known is not None and not _moved(view, known.rows, known.last_row):
+            self._known[distance] = known
+            return known
+        if self._hopeless.get(distance) == view.generation:
+            return None
+        fitted = _fit(view, index)
+        if fitted is None:
+            self._hopeless[distance] = view.generation
+            return None
+        self._known[distance] = fitted
+        if self._writable:
+            self._records.note(f"match.{distance}", fitted.to_json())
+        return fitted
+
+
+def _moved(view: View, rows: int, last_row: int) -> bool:
+    change = max(view.last_row - last_row, abs(view.count - rows))
+    return change > FIT_SHIFT * rows
+
+
+def _fit(view: View, index: ExactIndex) -> MatchModel | None:
+    """Let labelled items search their own gallery, themselves left out, and fit on what they find."""
+    labelled = view.alive & np.array([label is not None for label in view.labels], bool)
+    members = np.flatnonzero(labelled)
+    if len(members) < 2:
+        return None
+    random = np.random.default_rng(0)
+    asking = random.permutation(members)[:FIT_QUERIES]
+    wanted = min(FIT_NEIGHBOURS + 1, len(members))
+    distances, found = index.search(view.items[asking], wanted, keep=None if labelled.all() else labelled)
+    use = (found >= 0) & (found != asking[:, None])
+    _, codes = np.unique(np.array([label or "" for label in view.labels]), return_inverse=True)
+    same = codes[found] == codes[asking][:, None]
+    uncertainty = view.uncertainty.astype(np.float64)
+    asked = np.broadcast_to(uncertainty[asking][:, None], found.shape)
+    fitted = fit_match(distances[use], asked[use], uncertainty[found][use], same[use])
+    if fitted is None:
+        return None
+    return replace(fitted, generation=view.generation, rows=view.count, last_row=view.last_row)

@@ -1,0 +1,401 @@
+"""A gallery answers what brute force answers, whatever was added, replaced and removed before."""
+
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from index.distances import pairwise
+from index.exact import ExactIndex
+from index.gallery import Gallery
+from index.locks import LockedError
+from tests.index.samples import MODEL, card, gaussians, part, sample
+from vssl.errors import ExistsError, InputError, MismatchError
+from vssl.gaussian import GaussianEmbedding
+from vssl.store import Rows
+
+
+def new(folder: Path, rows: Rows | None = None, dim: int = 8, **options) -> Gallery:
+    gallery = Gallery.create(folder / "gallery", card=card(dim), model_id=MODEL, **options)
+    if rows is not None:
+        gallery.add(rows)
+    return gallery
+
+
+def brute(
+    rows: Rows, queries: GaussianEmbedding, k: int, distance: str = "cosine", keep=None
+) -> list[list[str]]:
+    """Ids of the k nearest, by the definition in float64 on normalised Gaussians."""
+    keep = np.ones(len(rows), bool) if keep is None else keep
+    index = ExactIndex.build(distance, rows.gaussians.normalised())
+    table = pairwise(distance, queries.normalised(), rows.gaussians.normalised(), index.parameters)
+    table = np.where(keep, table, np.inf)
+    order = np.argsort(table, axis=1, kind="stable")[:, : min(k, int(keep.sum()))]
+    return [[rows.ids[i] for i in row] for row in order]
+
+
+def ids(results) -> list[list[str]]:
+    return [[n.id for n in result.neighbours] for result in results]
+
+
+@pytest.mark.parametrize("distance", ["cosine", "expected", "wasserstein", "mls"])
+def test_search_is_brute_force(tmp_path: Path, distance: str) -> None:
+    rows, queries = sample(300), gaussians(20, seed=5)
+    with new(tmp_path, rows, distance=distance) as gallery:
+        assert ids(gallery.search(queries, 7)) == brute(rows, queries, 7, distance)
+
+
+def test_another_distance_is_a_word_away(tmp_path: Path) -> None:
+    rows, queries = sample(100), gaussians(5, seed=5)
+    with new(tmp_path, rows) as gallery:
+        assert ids(gallery.search(queries, 5, distance="wasserstein")) == brute(
+            rows, queries, 5, "wasserstein"
+        )
+        with pytest.raises(InputError, match="found 'hamming', expected one of cosine, "):
+            gallery.search(queries, 5, distance="hamming")
+    with pytest.raises(InputError, match="'hamming'"):
+        Gallery.create(tmp_path / "other", card=card(), model_id=MODEL, distance="hamming")
+    assert not (tmp_path / "other").exists()
+
+
+def test_neighbours_say_how_sure_they_are(tmp_path: Path) -> None:
+    rows, queries = sample(300), gaussians(4, seed=5)
+    with new(tmp_path, rows) as gallery:
+        results = gallery.search(queries, 3)
+        item = gallery.get(results[0].neighbours[0].id)
+    q, x = queries.normalised(), GaussianEmbedding(item.mean[None], item.variance[None]).normalised()
+    variance = float(q.variance[0].sum() + x.variance[0].sum())
+    apart = float(((q.mean[0] - x.mean[0]).astype(np.float64) ** 2).sum())
+    nearest = results[0].neighbours[0]
+    assert nearest.variance_score == pytest.approx(variance / (apart + variance), rel=1e-5)
+    assert nearest.uncertainty == pytest.approx(item.uncertainty)
+    assert nearest.path == item.path
+    assert nearest.label == item.label
+    assert results[0].uncertainty == pytest.approx(queries.uncertainty[0])
+    below = (rows.gaussians.uncertainty < queries.uncertainty[0]).mean() * 100
+    assert results[0].uncertainty_percentile == pytest.approx(below)
+    assert [n.distance for n in results[0].neighbours] == sorted(n.distance for n in results[0].neighbours)
+
+
+def test_match_probabilities_hold_on_new_queries(tmp_path: Path) -> None:
+    rows, queries = sample(600), gaussians(300, seed=5)
+    with new(tmp_path, rows) as gallery:
+        results = gallery.search(queries, 5)
+    said = np.array([[n.match_probability for n in r.neighbours] for r in results])
+    true = np.array([[n.label == f"group{i % 6}" for n in r.neighbours] for i, r in enumerate(results)])
+    assert said.mean() == pytest.approx(true.mean(), abs=0.05)
+    sure = said > np.median(said)
+    assert true[sure].mean() > true[~sure].mean() + 0.1
+
+
+def test_match_probability_is_null_without_repeated_labels(tmp_path: Path) -> None:
+    rows = sample(60)
+    rows = Rows(rows.ids, rows.paths, [None] * 60, rows.gaussians)
+    with new(tmp_path, rows) as gallery:
+        assert gallery.search(gaussians(1), 1)[0].neighbours[0].match_probability is None
+        assert gallery.info()["match_calibration"] is None
+
+
+def test_the_match_calibration_is_kept_and_renewed(tmp_path: Path) -> None:
+    with new(tmp_path, sample(200)) as gallery:
+        gallery.save()
+        first = gallery.info()["match_calibration"]
+        gallery.add(sample(10, prefix="j"))
+        gallery.search(gaussians(1), 1)
+        assert gallery.info()["match_calibration"] == first
+        gallery.add(sample(100, prefix="k"))
+        gallery.search(gaussians(1), 1)
+        assert gallery.info()["match_calibration"]["generation"] == 3
+    with Gallery.open(tmp_path / "gallery", read_only=True) as reader:
+        assert reader.info()["match_calibration"]["generation"] == 3
+
+
+def test_k_results_when_k_exist_and_never_a_sentinel(tmp_path: Path) -> None:
+    with new(tmp_path, sample(5)) as gallery:
+        assert [len(r.neighbours) for r in gallery.search(gaussians(3), 10)] == [5, 5, 5]
+        assert [len(r.neighbours) for r in gallery.search(gaussians(3), 2)] == [2, 2, 2]
+        assert gallery.search(gaussians(0), 2) == []
+        with pytest.raises(InputError, match="k: found 0"):
+            gallery.search(gaussians(1), 0)
+
+
+def test_an_empty_gallery_answers_nothing(tmp_path: Path) -> None:
+    with new(tmp_path) as gallery:
+        (result,) = gallery.search(gaussians(1), 3)
+        assert result.neighbours == []
+        assert result.uncertainty_percentile is None
+        gallery.add(sample(3))
+        gallery.remove(["i0", "i1", "i2"])
+        assert gallery.search(gaussians(1), 3)[0].neighbours == []
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        assert len(gallery) == 0
+        gallery.add(sample(2))
+        assert len(gallery.search(gaussians(1), 3)[0].neighbours) == 2
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5])
+def test_filters_return_what_brute_force_returns(tmp_path: Path, share: float) -> None:
+    rows, queries = sample(2000), gaussians(10, seed=5)
+    chosen = np.random.default_rng(3).uniform(size=2000) < share
+    chosen[:2] = True
+    with new(tmp_path) as gallery:
+        gallery.add(rows, metadata=[{"chosen": bool(c)} for c in chosen])
+        found = gallery.search(queries, 10, where={"chosen": True})
+        assert ids(found) == brute(rows, queries, 10, keep=chosen)
+        sure = rows.gaussians.uncertainty <= np.quantile(rows.gaussians.uncertainty, share)
+        limit = float(rows.gaussians.uncertainty[sure].max())
+        assert ids(gallery.search(queries, 10, max_uncertainty=limit)) == brute(rows, queries, 10, keep=sure)
+        both = gallery.search(queries, 10, max_uncertainty=limit, where={"not": {"chosen": True}})
+        assert ids(both) == brute(rows, queries, 10, keep=sure & ~chosen)
+
+
+def test_exclude_leaves_a_query_out_of_its_own_answer(tmp_path: Path) -> None:
+    rows = sample(50)
+    with new(tmp_path, rows) as gallery:
+        alone = gallery.search(rows.gaussians[:4], 5, exclude=[*rows.ids[:3], None])
+        for q in range(3):
+            assert rows.ids[q] not in ids(alone)[q]
+            assert len(alone[q].neighbours) == 5
+        assert ids(alone)[3][0] == rows.ids[3]
+        with pytest.raises(InputError, match="exclude: found 1 ids for 4"):
+            gallery.search(rows.gaussians[:4], 5, exclude=["i0"])
+
+
+def test_another_model_is_refused_with_what_to_run(tmp_path: Path) -> None:
+    with new(tmp_path, sample(5)) as gallery:
+        with pytest.raises(MismatchError, match=r"bbbbbbbbbbbb.*aaaaaaaaaaaa.*vssl extract .* vssl index"):
+            gallery.search(gaussians(1), 1, model_id="b" * 64)
+        with pytest.raises(MismatchError):
+            gallery.add(sample(1, prefix="j"), model_id="b" * 64)
+        with pytest.raises(InputError, match=r"found vectors of 4 dimensions.*holds 8"):
+            gallery.search(gaussians(1, 4), 1)
+        with pytest.raises(InputError, match="4 dimensions"):
+            gallery.add(sample(1, 4, prefix="j"))
+        gallery.search(gaussians(1), 1, model_id=MODEL)
+
+
+def test_what_has_no_direction_is_refused_before_it_is_stored(tmp_path: Path) -> None:
+    rows = sample(3)
+    rows.gaussians.mean[1] = 0
+    with new(tmp_path) as gallery:
+        with pytest.raises(InputError, match="zero vector"):
+            gallery.add(rows)
+        assert len(gallery) == 0
+    with Gallery.create(
+        tmp_path / "raw", card=card(), model_id=MODEL, normalise=False, distance="expected"
+    ) as raw:
+        raw.add(rows)
+        assert len(raw.search(gaussians(1), 3)[0].neighbours) == 3
+
+
+def test_nan_never_reaches_a_gallery() -> None:
+    mean = np.ones((1, 8), np.float32)
+    with pytest.raises(InputError, match="NaN"):
+        GaussianEmbedding(np.full((1, 8), np.nan, np.float32), mean)
+
+
+def test_a_gallery_opens_as_it_was_closed(tmp_path: Path) -> None:
+    rows, queries = sample(100), gaussians(5, seed=5)
+    with new(tmp_path, rows, distance="expected") as gallery:
+        before = gallery.search(queries, 5)
+    for read_only in (True, False):
+        with Gallery.open(tmp_path / "gallery", read_only=read_only) as gallery:
+            assert gallery.search(queries, 5) == before
+            assert gallery.model_id == MODEL
+            assert gallery.card == card()
+            assert gallery.distance == "expected"
+            assert gallery.damage is None
+
+
+def saved_file(gallery: Path) -> Path:
+    (file,) = gallery.glob("derived/*/index/*.faiss")
+    return file
+
+
+def test_the_saved_index_is_used_and_caught_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, queries = sample(120), gaussians(5, seed=5)
+    with new(tmp_path, part(rows, slice(0, 100))):
+        pass
+    writer = Gallery.open(tmp_path / "gallery")
+    writer.add(part(rows, slice(100, 120)))
+    writer._records.close()  # a process that dies closes nothing and saves nothing
+    writer._lock.release()  # type: ignore[union-attr]
+    monkeypatch.setattr(ExactIndex, "build", None)  # whatever is searched now was loaded
+    with Gallery.open(tmp_path / "gallery", read_only=True) as gallery:
+        found = ids(gallery.search(queries, 5))
+    monkeypatch.undo()
+    assert found == brute(rows, queries, 5)
+
+
+@pytest.mark.parametrize("harm", ["flip", "truncate", "delete", "stranger"])
+def test_a_damaged_index_is_noticed_and_built_again(tmp_path: Path, harm: str) -> None:
+    rows, queries = sample(100), gaussians(5, seed=5)
+    with new(tmp_path, rows):
+        pass
+    file = saved_file(tmp_path / "gallery")
+    data = bytearray(file.read_bytes())
+    if harm == "flip":
+        data[len(data) // 2] ^= 4
+        file.write_bytes(data)
+    elif harm == "truncate":
+        file.write_bytes(data[:-10])
+    elif harm == "delete":
+        file.unlink()
+    else:  # an index of the same rows and generation, of another gallery
+        other = Gallery.create(tmp_path / "other", card=card(), model_id=MODEL)
+        other.add(sample(100, seed=8))
+        other.close()
+        shutil.rmtree(tmp_path / "gallery" / "derived")
+        shutil.copytree(tmp_path / "other" / "derived", tmp_path / "gallery" / "derived")
+    with Gallery.open(tmp_path / "gallery", read_only=True) as gallery:
+        assert ids(gallery.search(queries, 5)) == brute(rows, queries, 5)
+        assert (gallery.damage is None) == (harm == "stranger")
+        if harm == "flip":
+            assert "does not match its checksum" in gallery.info()["index_damage"]
+    with Gallery.open(tmp_path / "gallery"):
+        pass
+    if harm != "stranger":
+        with Gallery.open(tmp_path / "gallery", read_only=True) as gallery:
+            assert gallery.damage is None
+
+
+def test_a_second_writer_is_refused_and_readers_are_not(tmp_path: Path) -> None:
+    with new(tmp_path, sample(5)) as gallery:
+        with pytest.raises(LockedError, match="being written by process"):
+            Gallery.open(tmp_path / "gallery")
+        with Gallery.open(tmp_path / "gallery", read_only=True) as reader:
+            assert len(reader) == 5
+            with pytest.raises(InputError, match="reading only"):
+                reader.add(sample(1, prefix="j"))
+        gallery.add(sample(1, prefix="j"))
+    Gallery.open(tmp_path / "gallery").close()
+
+
+def test_creating_over_a_gallery_is_refused(tmp_path: Path) -> None:
+    new(tmp_path).close()
+    with pytest.raises(ExistsError, match="--overwrite"):
+        new(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExistsError):
+        Gallery.create(tmp_path / "file", card=card(), model_id=MODEL)
+    with pytest.raises(InputError, match="vssl index"):
+        Gallery.open(tmp_path / "nowhere")
+
+
+WRITE = """
+import sys
+from index.gallery import Gallery
+from tests.index.samples import sample
+with Gallery.open(sys.argv[1]) as gallery:
+    gallery.add(sample(30, seed=4, prefix="j"))
+    gallery.remove([f"i{i}" for i in range(10)])
+    if sys.argv[2] == "compact":
+        gallery.compact()
+"""
+
+
+@pytest.mark.parametrize("then", ["", "compact"])
+def test_a_reader_follows_a_writer_in_another_process(tmp_path: Path, then: str) -> None:
+    rows, queries = sample(50), gaussians(5, seed=5)
+    new(tmp_path, rows).close()
+    with Gallery.open(tmp_path / "gallery", read_only=True) as reader:
+        assert ids(reader.search(queries, 5)) == brute(rows, queries, 5)
+        subprocess.run([sys.executable, "-c", WRITE, str(tmp_path / "gallery"), then], check=True, timeout=60)
+        fresh, kept = sample(30, seed=4, prefix="j"), part(rows, slice(10, 50))
+        both = Rows(
+            kept.ids + fresh.ids,
+            kept.paths + fresh.paths,
+            kept.labels + fresh.labels,
+            GaussianEmbedding.concatenate([kept.gaussians, fresh.gaussians]),
+        )
+        assert len(reader) == 70
+        assert ids(reader.search(queries, 8)) == brute(both, queries, 8)
+
+
+def test_many_threads_search_while_one_writes(tmp_path: Path) -> None:
+    rows, queries = sample(400), gaussians(2, seed=5)
+    trouble: list[BaseException] = []
+    with new(tmp_path, part(rows, slice(0, 100))) as gallery:
+        done = threading.Event()
+
+        def search() -> None:
+            try:
+                while not done.is_set():
+                    for result in gallery.search(queries, 10):
+                        assert len(result.neighbours) == 10
+            except BaseException as error:
+                trouble.append(error)
+
+        threads = [threading.Thread(target=search) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for start in range(100, 400, 20):
+            gallery.add(part(rows, slice(start, start + 20)))
+            gallery.remove([rows.ids[start - 100]])
+        done.set()
+        for thread in threads:
+            thread.join(timeout=30)
+        assert trouble == []
+        left = np.ones(400, bool)
+        left[0:300:20] = False
+        assert ids(gallery.search(queries, 10)) == brute(rows, queries, 10, keep=left)
+
+
+operations = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "replace", "remove", "where", "save", "compact", "reopen"]),
+        st.sets(st.integers(0, 30), min_size=1, max_size=12),
+        st.integers(0, 5),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(operations)
+def test_any_history_ends_in_what_a_dictionary_holds(tmp_path: Path, history) -> None:
+    folder = tmp_path / "history"
+    shutil.rmtree(folder, ignore_errors=True)
+    gallery, model = new(folder), {}
+    for name, numbers, seed in history:
+        rows = sample(31, seed=seed)
+        chosen = sorted(numbers)
+        batch = Rows(
+            [rows.ids[i] for i in chosen],
+            [rows.paths[i] for i in chosen],
+            [f"group{i % 6}" for i in chosen],
+            rows.gaussians[chosen],
+        )
+        entries = {rows.ids[i]: (f"group{i % 6}", rows.gaussians.mean[i]) for i in chosen}
+        if name == "add" and model.keys() & entries.keys():
+            with pytest.raises(ExistsError):
+                gallery.add(batch)
+        elif name in ("add", "replace"):
+            gallery.add(batch, replace=name == "replace")
+            model.update(entries)
+        elif name == "remove":
+            assert gallery.remove(batch.ids) == len(model.keys() & entries.keys())
+            model = {key: value for key, value in model.items() if key not in entries}
+        elif name == "where":
+            label = f"group{seed}"
+            there = [key for key, value in model.items() if value[0] == label]
+            assert gallery.remove_where({"label": label}) == len(there)
+            model = {key: value for key, value in model.items() if key not in there}
+        elif name == "reopen":
+            gallery.close()
+            gallery = Gallery.open(folder / "gallery")
+        else:
+            getattr(gallery, name)()
+        assert len(gallery) == len(model)
+        (result,) = gallery.search(gaussians(1, seed=7), 50)
+        assert {n.id for n in result.neighbours} == model.keys()
+    for key, (label, mean) in model.items():
+        assert gallery.get(key).label == label
+        np.testing.assert_array_equal(gallery.get(key).mean, mean)
+    gallery.close()
