@@ -1,9 +1,171 @@
-"""The verbs index, gallery, search, evaluate: embeddings -> answers."""
+"""The verbs index, search, gallery: embeddings -> a gallery -> neighbours."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from vssl.cli import galleries
+from vssl.cli.console import extras, note, say, say_json
+from vssl.cli.tables import Column, show_table
+
+if TYPE_CHECKING:
+    from index.gallery import SearchResult
+    from serve.engine import EmbeddedImage, Engine
+    from vssl.errors import ImageError
+
+DISTANCE = (
+    "cosine, euclidean, expected, wasserstein, kl, reverse-kl, jeffreys, mahalanobis, student-t, mls, "
+    "bhattacharyya or posterior"
+)
+IMAGES_AT_ONCE = 64
+COLUMNS: tuple[Column, ...] = (
+    ("", "right"),
+    ("id", "left"),
+    ("label", "left"),
+    ("distance", "right"),
+    ("variance score", "right"),
+    ("match", "right"),
+    ("uncertainty", "right"),
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to the application."""
+    app.command("index")(build)
+    app.command()(search)
+    app.add_typer(galleries.app, name="gallery")
+
+
+def build(
+    embeddings: Annotated[Path, typer.Argument(help="Embeddings folder written by vssl extract.")],
+    gallery: Annotated[Path, typer.Argument(help="Gallery folder to write.")],
+    distance: Annotated[str, typer.Option(help=f"The gallery's own distance: {DISTANCE}.")] = "cosine",
+    normalise: Annotated[
+        bool, typer.Option("--normalise/--no-normalise", help="Compare means of length one.")
+    ] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the gallery there.")] = False,
+) -> None:
+    """Build a gallery from an embeddings folder."""
+    with extras():
+        from index.building import build_gallery
+
+    count = build_gallery(embeddings, gallery, distance=distance, normalise=normalise, overwrite=overwrite)
+    say(f"{gallery}: {count} images, distance {distance}")
+    note(f"search it with: vssl search {gallery} IMAGE --model model.onnx")
+
+
+def search(
+    gallery: Annotated[Path, typer.Argument(help="Gallery folder.")],
+    images: Annotated[list[str], typer.Argument(help="Images, or folders of images.")],
+    model: Annotated[Path, typer.Option(help="The model.onnx that the gallery was built with.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Neighbours per image.")] = 10,
+    distance: Annotated[str | None, typer.Option(help=f"{DISTANCE}; the gallery's own by default.")] = None,
+    max_uncertainty: Annotated[
+        float | None, typer.Option(help="Only neighbours at most this uncertain.")
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(help='Only neighbours that fit: JSON such as {"label": "cat"}, or label=cat.'),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per image.")] = False,
+) -> None:
+    """Find the nearest images of a gallery, with how sure each answer is."""
+    with extras():
+        import numpy as np
+
+        from index.filters import parse_where
+        from index.gallery import Gallery
+        from serve.engine import Engine
+    from vssl.errors import ImageError
+    from vssl.gaussian import GaussianEmbedding
+
+    condition = parse_where(where) if where is not None else None
+    failed = 0
+    with Gallery.open(gallery, read_only=True) as opened:
+        engine = Engine.open(model)
+        opened.check_model(engine.model_id, f"images embedded by {model}")
+        for paths, answers in _embedded(images, engine):
+            good = [(p, a) for p, a in zip(paths, answers, strict=True) if not isinstance(a, ImageError)]
+            results = iter(())  # type: Iterator[SearchResult]
+            if good:
+                queries = GaussianEmbedding(
+                    np.stack([a.mean for _, a in good]), np.stack([a.variance for _, a in good])
+                )
+                results = iter(
+                    opened.search(
+                        queries, k, distance=distance, max_uncertainty=max_uncertainty, where=condition
+                    )
+                )
+            for path, answer in zip(paths, answers, strict=True):
+                if isinstance(answer, ImageError):
+                    failed += 1
+                    _say_failure(path, answer, as_json=as_json)
+                else:
+                    _say_result(path, next(results), as_json=as_json)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _embedded(
+    specs: Sequence[str], engine: Engine
+) -> Iterator[tuple[list[str], list[EmbeddedImage | ImageError]]]:
+    """Yield (paths, embedded images or why not), a batch at a time, in the order asked."""
+    from vssl.errors import ImageError
+    from vssl.preprocess import load_image
+    from vssl.sources import open_source
+
+    sources = [open_source(spec) for spec in specs]
+    entries = [(source, row) for source in sources for row in range(len(source.items))]
+    for start in range(0, len(entries), IMAGES_AT_ONCE):
+        batch = entries[start : start + IMAGES_AT_ONCE]
+        pixels: list[Any] = []
+        for source, row in batch:
+            try:
+                pixels.append(load_image(source.read(row), engine.card.preprocess))
+            except ImageError as error:
+                pixels.append(error)
+        yield [source.items[row].path for source, row in batch], engine.embed_pixels(pixels)
+
+
+def _say_failure(path: str, error: ImageError, *, as_json: bool) -> None:
+    if as_json:
+        say_json({"query": path, "error": {"code": error.code, "message": str(error)}})
+    else:
+        note(f"{path}: {error} ({error.code})")
+
+
+def _say_result(path: str, result: SearchResult, *, as_json: bool) -> None:
+    if as_json:
+        neighbours = [
+            {
+                "id": n.id,
+                "label": n.label,
+                "distance": n.distance,
+                "variance_score": n.variance_score,
+                "match_probability": n.match_probability,
+            }
+            for n in result.neighbours
+        ]
+        say_json({"query": path, "uncertainty": result.uncertainty, "neighbours": neighbours})
+        return
+    surer = result.uncertainty_percentile
+    title = f"{path}: uncertainty {result.uncertainty:.4f}" + (
+        f", more than {surer:.0f} % of the gallery" if surer is not None else ""
+    )
+    rows = [
+        (
+            str(rank),
+            n.id,
+            n.label or "",
+            f"{n.distance:.4g}",
+            f"{n.variance_score:.3f}",
+            "" if n.match_probability is None else f"{n.match_probability:.0%}",
+            f"{n.uncertainty:.4f}",
+        )
+        for rank, n in enumerate(result.neighbours, start=1)
+    ]
+    show_table(title, COLUMNS, rows)

@@ -1,0 +1,87 @@
+"""The verbs of `vssl gallery`: look at a gallery and change it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vssl.cli.console import extras, say, say_json
+
+app = typer.Typer(help="Look at a gallery and change it.", no_args_is_help=True)
+GALLERY = Annotated[Path, typer.Argument(help="Gallery folder.")]
+
+
+@app.command()
+def info(
+    gallery: GALLERY,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Say what a gallery holds."""
+    with extras():
+        from index.gallery import Gallery
+
+    with Gallery.open(gallery, read_only=True) as opened:
+        facts = opened.info()
+    if as_json:
+        say_json(facts)
+        return
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v:.4g}" for k, v in value.items() if isinstance(v, (int, float)))
+        say(f"{name.replace('_', ' '):<18} {'none' if value is None else value}")
+
+
+@app.command()
+def add(
+    gallery: GALLERY,
+    embeddings: Annotated[Path, typer.Argument(help="Embeddings folder of the same model.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Replace images of the same id.")] = False,
+) -> None:
+    """Add the images of an embeddings folder, all or none of each part."""
+    with extras():
+        from index.gallery import Gallery
+    from vssl.store import iter_parts
+
+    added = 0
+    with Gallery.open(gallery) as opened:
+        for rows, _, model_id in iter_parts(embeddings):
+            opened.add(rows, replace=replace, model_id=model_id)
+            added += len(rows)
+        total = len(opened)
+    say(f"{gallery}: added {added}, now {total} images")
+
+
+@app.command()
+def remove(
+    gallery: GALLERY,
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids of images.")] = None,
+    where: Annotated[
+        str | None, typer.Option(help='Remove what fits: JSON such as {"label": "cat"}, or label=cat.')
+    ] = None,
+) -> None:
+    """Remove images by id, or by a filter."""
+    if (ids is None or not ids) == (where is None):
+        raise typer.BadParameter("give ids or --where, one of the two")
+    with extras():
+        from index.filters import parse_where
+        from index.gallery import Gallery
+
+    with Gallery.open(gallery) as opened:
+        gone = opened.remove_where(parse_where(where)) if where is not None else opened.remove(ids or [])
+        total = len(opened)
+    say(f"{gallery}: removed {gone}, now {total} images")
+
+
+@app.command()
+def compact(gallery: GALLERY) -> None:
+    """Give back the space of removed images and build the index anew."""
+    with extras():
+        from index.gallery import Gallery
+
+    with Gallery.open(gallery) as opened:
+        before = opened.info()["bytes"]
+        opened.compact()
+        after = opened.info()["bytes"]
+    say(f"{gallery}: {before} bytes before, {after} after")

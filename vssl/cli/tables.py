@@ -1,0 +1,24 @@
+"""Rows for a person -> a table on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+Column = tuple[str, Literal["left", "right"]]
+FILE_WIDTH = 160  # columns when stdout is no terminal and has no width of its own
+
+
+def show_table(title: str, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; long cells fold, nothing is cut."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left")
+    for name, justify in columns:
+        table.add_column(name, justify=justify, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else FILE_WIDTH, highlight=False).print(table)
