@@ -25,6 +25,8 @@ EXTRAS = {
     "faiss": "cpu",
     "bentoml": "cpu",
     "starlette": "cpu",
+    "orjson": "cpu",
+    "prometheus_client": "cpu",
     "sklearn": "demo",
     "tritonclient": "triton",
     "ray": "ray",

@@ -1,0 +1,195 @@
+"""A request's body -> its images as bytes, in whichever of three forms it came.
+
+A raw image (any content type, or none), multipart/form-data with `images` (repeatable), or
+JSON {"images": [{"base64": ...}]}. Bytes and items are counted while they arrive; what is wrong
+with one image of several stays with that image.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+from starlette.types import Scope
+
+from serve.http.failures import BusyError, RequestError, invalid
+from serve.http.settings import Settings
+from vssl.errors import ImageError
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of one request: `data` holds bytes, or the error of an item; names to tell them apart.
+
+    single: the request could hold one image only, or held one: its error is the request's.
+    options: what else the body said, by name.
+    """
+
+    data: list[bytes | ImageError]
+    names: list[str | None]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def single(self) -> bool:
+        """Whether there is exactly one image."""
+        return len(self.data) == 1
+
+
+class BodyReader:
+    """Reads bodies within the settings' bounds and keeps count of the bytes held."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.held = 0
+
+    async def read(self, request: Request) -> bytes:
+        """Read the whole body.
+
+        Raises RequestError 413 for too many bytes, 408 for a client that takes too long, 429
+        when the bodies held would exceed their bound. What is held is let go of by `release`.
+        """
+        limit = self._settings.max_body_bytes
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal():
+            if int(declared) > limit:
+                raise too_large(int(declared), limit)
+            if self.held and self.held + int(declared) > self._settings.max_held_bytes:
+                raise BusyError("too many bytes of other requests are held in memory", 1)
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_s):
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    self.held += len(chunk)
+                    if size > limit:
+                        raise too_large(size, limit)
+                    if self.held > self._settings.max_held_bytes:
+                        raise BusyError("too many bytes of other requests are held in memory", 1)
+                    chunks.append(chunk)
+        except TimeoutError:
+            raise RequestError(
+                408, "slow_body", f"the body did not arrive within {self._settings.body_timeout_s:g} s"
+            ) from None
+        finally:
+            request.scope["vssl.held"] = size
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def release(self, scope: Scope) -> None:
+        """Let go of a request's body once the request is answered."""
+        self.held -= scope.get("vssl.held", 0)
+
+    async def images(self, request: Request) -> Images:
+        """Read a request's images; raises RequestError when there are none, or too many."""
+        kind = media_type(request)
+        if kind == "multipart/form-data":
+            images = await self._multipart(request)
+        elif kind == "application/json":
+            images = images_of_json(parse_json(await self.read(request)), self._settings.max_items)
+        else:
+            body = await self.read(request)
+            images = Images([body], [None])
+        return images
+
+    async def json(self, request: Request) -> Any:
+        """Read a JSON body."""
+        return parse_json(await self.read(request))
+
+    async def _multipart(self, request: Request) -> Images:
+        body = await self.read(request)  # counted and bounded before anything is parsed
+
+        async def once() -> Any:
+            yield body
+
+        most = self._settings.max_items
+        try:
+            form = await MultiPartParser(request.headers, once(), max_files=most, max_fields=64).parse()
+        except (MultiPartException, KeyError) as error:
+            message = getattr(error, "message", str(error))
+            if "Too many files" in message:
+                raise too_many(most) from None
+            raise invalid(f"multipart body: {message}") from None
+        data: list[bytes | ImageError] = []
+        names: list[str | None] = []
+        options: dict[str, Any] = {}
+        try:
+            for name, value in form.multi_items():
+                if isinstance(value, UploadFile):
+                    data.append(await value.read())
+                    names.append(value.filename or None)
+                else:
+                    options[name] = value
+        finally:
+            await form.close()
+        if not data:
+            raise invalid("multipart body: found no files, expected one or more parts named images", "images")
+        return Images(data, names, options)
+
+
+def media_type(request: Request) -> str:
+    """Return the content type without parameters, lower case."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse a JSON body; raises RequestError 400 for anything else (too deep nesting included)."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise invalid(f"the body is not JSON: {error}") from None
+
+
+def images_of_json(body: Any, max_items: int) -> Images:
+    """Take the images out of {"images": [{"base64": ...}, ...]}; the rest becomes options."""
+    if not isinstance(body, dict) or not isinstance(body.get("images"), list):
+        raise invalid('the JSON body: expected {"images": [{"base64": "..."}]}', "images")
+    items = body["images"]
+    if not items:
+        raise invalid("images: found an empty list, expected at least one image", "images")
+    if len(items) > max_items:
+        raise too_many(max_items, len(items))
+    names = []
+    for item in items:
+        name = item.get("name") if isinstance(item, dict) else None
+        names.append(name if isinstance(name, str) else None)
+    options = {key: value for key, value in body.items() if key != "images"}
+    return Images([_bytes_of(item) for item in items], names, options)
+
+
+def _bytes_of(item: Any) -> bytes | ImageError:
+    text = item.get("base64") if isinstance(item, dict) else item
+    if not isinstance(text, str):
+        return ImageError("unreadable", 'expected {"base64": "..."}')
+    return decode_base64(text)
+
+
+def decode_base64(text: str) -> bytes | ImageError:
+    """Decode base64 or a data URI; returns the item's error when it is neither."""
+    if text[:5].lower() == "data:":
+        head, comma, text = text.partition(",")
+        if not comma or not head.lower().endswith(";base64"):
+            return ImageError("unreadable", "data URI: expected data:image/...;base64,...")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        return ImageError("unreadable", f"base64: {error}")
+
+
+def too_large(found: int, limit: int) -> RequestError:
+    """Return the 413 of a body beyond the limit."""
+    return RequestError(413, "too_many_bytes", f"found {found} bytes, expected a body of at most {limit}")
+
+
+def too_many(limit: int, found: int | None = None) -> RequestError:
+    """Return the 413 of a request with too many images."""
+    text = f"found {found} images" if found is not None else "found more"
+    return RequestError(
+        413, "too_many_items", f"{text}, expected at most {limit} in one request", param="images"
+    )

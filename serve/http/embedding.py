@@ -1,0 +1,79 @@
+"""POST /embed: images -> Gaussians, one answer or one error per image."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve.engine import EmbeddedImage
+from serve.http.answers import accepted, encoding_of, render
+from serve.http.batcher import Answer
+from serve.http.bodies import Images
+from serve.http.runtime import Runtime
+from vssl.errors import VsslError
+
+
+async def embed(runtime: Runtime, request: Request) -> Response:
+    """Answer POST /embed."""
+    images = await read_images(runtime, request)
+    options = options_of(request, images.options)
+    form, encoding = accepted(request), encoding_of(options)
+    answers = await embed_images(runtime, request, images)
+    begun = time.perf_counter()
+    response = render(
+        answers, images.names, runtime.engine.card, runtime.engine.model_id, form=form, encoding=encoding
+    )
+    note_stage(runtime, request, "serialise", time.perf_counter() - begun)
+    return response
+
+
+async def read_images(runtime: Runtime, request: Request) -> Images:
+    """Read the images of a request."""
+    begun = time.perf_counter()
+    images = await runtime.bodies.images(request)
+    note_stage(runtime, request, "read", time.perf_counter() - begun)
+    return images
+
+
+async def embed_images(runtime: Runtime, request: Request, images: Images) -> list[Answer]:
+    """Embed a request's images in order; a request with one image raises that image's error."""
+    good = [data for data in images.data if isinstance(data, bytes)]
+    embedded = await runtime.batcher.embed(good) if good else None
+    if embedded is not None:
+        for stage, seconds in embedded.timings.items():
+            request.scope["vssl.timings"][stage] = seconds
+        if "decode" in embedded.timings:
+            runtime.metrics.stage["decode"](embedded.timings["decode"])
+    rest = iter(embedded.answers if embedded is not None else ())
+    answers = [next(rest) if isinstance(data, bytes) else data for data in images.data]
+    count(runtime, answers)
+    if images.single and isinstance(answers[0], VsslError):
+        raise answers[0]
+    return answers
+
+
+def count(runtime: Runtime, answers: list[Answer]) -> None:
+    """Count answers by outcome and observe their uncertainty."""
+    embedded = 0
+    for answer in answers:
+        if isinstance(answer, EmbeddedImage):
+            embedded += 1
+            runtime.metrics.uncertainty.observe(answer.uncertainty)
+        else:
+            runtime.metrics.images(answer.code, 1)
+    if embedded:
+        runtime.metrics.images("embedded", embedded)
+
+
+def options_of(request: Request, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the query's parameters, overruled by what the body says."""
+    return {**request.query_params, **body} if request.scope["query_string"] else body
+
+
+def note_stage(runtime: Runtime, request: Request, stage: str, seconds: float) -> None:
+    """Record one stage's seconds for the metrics and the Server-Timing header."""
+    request.scope["vssl.timings"][stage] = seconds
+    runtime.metrics.stage[stage](seconds)

@@ -1,0 +1,110 @@
+"""Errors -> the one error body: {"error": {"code", "message", "type", "param"}} with its status."""
+
+from __future__ import annotations
+
+import math
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from vssl.errors import VsslError
+
+TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_many_bytes"}
+
+
+class RequestError(VsslError):
+    """A request that cannot be answered as asked; knows its status, code and parameter."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.retry_after = retry_after
+
+
+class BusyError(RequestError):
+    """The queue is full: 429 with the seconds after which there will be room."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(429, "queue_full", message, retry_after=retry_after)
+
+
+class NotReadyError(RequestError):
+    """The server is starting or failing its golden pair: 503."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(503, "not_ready", message, retry_after=1)
+
+
+class DeadlineError(RequestError):
+    """The answer did not come in time: 504."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(504, "deadline", f"no answer within the deadline of {seconds:g} s")
+
+
+def invalid(message: str, param: str | None = None) -> RequestError:
+    """Return the 400 of a malformed request."""
+    return RequestError(400, "invalid_request", message, param=param)
+
+
+def status_of(error: VsslError | HTTPException) -> int:
+    """Return the HTTP status of an error."""
+    return error.status_code if isinstance(error, HTTPException) else error.status
+
+
+def describe(error: VsslError | HTTPException) -> dict[str, str | None]:
+    """Return code, message, type and param: what stands under `error` in a body."""
+    status = status_of(error)
+    if isinstance(error, HTTPException):
+        code, message = CODES.get(status, "http_error"), error.detail
+    else:
+        code, message = error.code, str(error)
+    default = "server_error" if status >= 500 else "invalid_request_error"
+    return {
+        "code": code,
+        "message": message,
+        "type": TYPES.get(status, default),
+        "param": getattr(error, "param", None),
+    }
+
+
+def internal_error() -> RequestError:
+    """Return the 500 that stands for an error nobody foresaw; its traceback is in the log only."""
+    return RequestError(
+        500, "internal_error", "an internal error; the server's log has it under this request id"
+    )
+
+
+def error_headers(error: VsslError | HTTPException) -> dict[str, str]:
+    """Return the headers that belong to an error: Retry-After, Allow, WWW-Authenticate."""
+    headers = dict(getattr(error, "headers", None) or {})
+    retry_after = getattr(error, "retry_after", None)
+    if retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+    if status_of(error) == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers
+
+
+def error_response(error: VsslError | HTTPException, *, plain: bool = False) -> Response:
+    """Return the response of an error; `plain` gives the KServe form {"error": "message"}."""
+    described = describe(error)
+    body = {"error": described["message"] if plain else described}
+    return Response(orjson.dumps(body), status_of(error), error_headers(error), media_type="application/json")

@@ -1,0 +1,48 @@
+"""/livez, /readyz, /model, /metrics: what a supervisor, an operator and Prometheus ask."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve.http.answers import json_response
+from serve.http.runtime import Runtime
+from vssl.decode import formats
+
+
+async def livez(runtime: Runtime, request: Request) -> Response:
+    """Answer GET /livez: the event loop turns; nothing else is asked."""
+    return json_response({"status": "alive"})
+
+
+async def readyz(runtime: Runtime, request: Request) -> Response:
+    """Answer GET /readyz: the model answers its golden pair; 503 when it does not."""
+    await runtime.check_ready()
+    return json_response({"status": "ready", "model_id": runtime.engine.model_id})
+
+
+async def model(runtime: Runtime, request: Request) -> Response:
+    """Answer GET /model: the card, the model id, where it runs and what is accepted."""
+    engine, settings = runtime.engine, runtime.settings
+    body = {
+        "model_id": engine.model_id,
+        "card": engine.card.to_dict(),
+        "providers": engine.providers,
+        "threads": engine.threads,
+        "formats": formats(),
+        "gallery": runtime.has_gallery,
+        "show_images": settings.show_images,
+        "limits": {
+            "max_body_bytes": settings.max_body_bytes,
+            "max_items": settings.max_items,
+            "max_pixels": settings.max_pixels,
+            "deadline_seconds": settings.deadline_s,
+        },
+    }
+    return json_response(body)
+
+
+async def metrics(runtime: Runtime, request: Request) -> Response:
+    """Answer GET /metrics in Prometheus' text form."""
+    text = await runtime.in_thread(runtime.metrics.render)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,49 @@
+"""A file of API keys -> whether a request carries one of them, compared in constant time."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from pathlib import Path
+
+from vssl.errors import InputError
+
+
+class Keys:
+    """The accepted API keys, held as digests."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+
+    @classmethod
+    def read(cls, path: Path) -> Keys:
+        """Read one key a line; blank lines and lines that start with # are passed over.
+
+        Raises InputError when the file cannot be read or holds no key.
+        """
+        try:
+            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the API keys in {str(path)!r}: {error}") from error
+        keys = [line for line in lines if line and not line.startswith("#")]
+        if not keys:
+            raise InputError(f"{str(path)!r} holds no API key; expected one key a line")
+        return cls(keys)
+
+    def accept(self, presented: bytes) -> bool:
+        """Tell whether this is one of the keys; the time does not depend on how much of it fits."""
+        digest = hashlib.sha256(presented).digest()
+        found = False
+        for known in self._digests:
+            found |= hmac.compare_digest(digest, known)
+        return found
+
+
+def presented_key(headers: list[tuple[bytes, bytes]]) -> bytes | None:
+    """Return the key of `Authorization: Bearer KEY` or `X-API-Key: KEY`, or None."""
+    for name, value in headers:
+        if name == b"authorization" and value[:7].lower() == b"bearer ":
+            return value[7:].strip()
+        if name == b"x-api-key":
+            return value.strip()
+    return None

@@ -1,0 +1,44 @@
+"""The pages for people, each one self-contained file: the search page and the API's description."""
+
+from __future__ import annotations
+
+import functools
+from importlib import resources
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve.http.answers import dumps
+from serve.http.openapi import specification
+from serve.http.runtime import Runtime
+
+# No page loads anything from elsewhere, and no other site may frame it.
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+        "img-src 'self' blob: data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+@functools.cache
+def page(name: str) -> bytes:
+    """Return the bytes of a page of this package."""
+    return resources.files("serve.http").joinpath(name).read_bytes()
+
+
+async def ui(runtime: Runtime, request: Request) -> Response:
+    """Answer GET /ui: drop an image, see how sure the model is and what is near."""
+    return Response(page("search_page.html"), media_type="text/html", headers=HEADERS)
+
+
+async def docs(runtime: Runtime, request: Request) -> Response:
+    """Answer GET /docs: the OpenAPI document as a page."""
+    return Response(page("docs_page.html"), media_type="text/html", headers=HEADERS)
+
+
+async def openapi_json(runtime: Runtime, request: Request) -> Response:
+    """Answer GET /openapi.json."""
+    return Response(dumps(specification(runtime.engine.card.dim)), media_type="application/json")

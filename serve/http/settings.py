@@ -1,0 +1,115 @@
+"""VSSL_* environment variables -> Settings: everything the server can be told, checked once.
+
+`vssl serve` writes these variables from its options; `bentoml serve serve.service:Vssl`,
+a Bento and a container read the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from vssl.decode import DecodeLimits
+from vssl.errors import InputError
+
+PREFIX = "VSSL_"
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one server process serves and within which bounds.
+
+    model: the ONNX file; gallery: a gallery folder to search, or None.
+    device, threads: see `serve.engine.Engine.open`; threads None means all usable cores.
+    workers: server processes. host, port: only for the line that says where to try it.
+    api_key_file: one key a line; None leaves the server open to whoever can reach it.
+    show_images: whether thumbnails of the gallery's files are served.
+    max_body_bytes: one request's body. max_items: images in one request. max_pixels: of one
+        image, read from its header. max_queue: images waiting in one process; beyond it 429.
+    max_held_bytes: request bodies held in memory by one process; beyond it 429.
+    deadline_s: seconds from the last byte of a request to its answer; beyond it 504.
+    body_timeout_s: seconds a client may take to send its body; beyond it 408.
+    log: `text`, `json` or `off`, the form of the access log on stderr.
+    """
+
+    model: Path
+    gallery: Path | None = None
+    device: str = "auto"
+    threads: int | None = None
+    workers: int = 1
+    host: str = "127.0.0.1"
+    port: int = 3000
+    api_key_file: Path | None = None
+    show_images: bool = False
+    max_body_bytes: int = 64 * MIB
+    max_items: int = 256
+    max_pixels: int = 64_000_000
+    max_queue: int = 1024
+    max_held_bytes: int = 512 * MIB
+    deadline_s: float = 30.0
+    body_timeout_s: float = 30.0
+    log: str = "off"
+
+    def __post_init__(self) -> None:
+        for name in (
+            "workers",
+            "max_body_bytes",
+            "max_items",
+            "max_pixels",
+            "max_queue",
+            "max_held_bytes",
+            "deadline_s",
+            "body_timeout_s",
+        ):
+            found = getattr(self, name)
+            if not found > 0:
+                raise InputError(f"{PREFIX}{name.upper()}: found {found}, expected more than 0")
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"{PREFIX}THREADS: found {self.threads}, expected at least 1")
+        if self.log not in ("text", "json", "off"):
+            raise InputError(f"{PREFIX}LOG: found {self.log!r}, expected text, json or off")
+
+    @property
+    def limits(self) -> DecodeLimits:
+        """The bounds of one image."""
+        return DecodeLimits(max_bytes=self.max_body_bytes, max_pixels=self.max_pixels)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read VSSL_MODEL, VSSL_GALLERY, ... (a field's name in capitals).
+
+        Raises InputError for an absent model or a value of the wrong form.
+        """
+        values: dict[str, object] = {}
+        for field in fields(cls):
+            text = environment.get(PREFIX + field.name.upper(), "").strip()
+            if text:
+                values[field.name] = _parse(PREFIX + field.name.upper(), str(field.type), text)
+        if "model" not in values:
+            raise InputError(
+                f"{PREFIX}MODEL is not set: which model shall be served? "
+                f"Type: vssl serve --model model.onnx, or set {PREFIX}MODEL=/path/to/model.onnx"
+            )
+        return cls(**values)  # type: ignore[arg-type]
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the variables that `from_environment` reads back to the same settings."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            PREFIX + name.upper(): str(int(value)) if isinstance(value, bool) else str(value)
+            for name, value in values.items()
+            if value is not None
+        }
+
+
+def _parse(variable: str, kind: str, text: str) -> object:
+    kind = kind.removesuffix(" | None")
+    try:
+        if kind == "bool":
+            return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
+        return {"Path": Path, "int": int, "float": float, "str": str}[kind](text)
+    except (KeyError, ValueError):
+        expected = {"bool": "0 or 1", "int": "a whole number", "float": "a number"}[kind]
+        raise InputError(f"{variable}: found {text!r}, expected {expected}") from None

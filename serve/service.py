@@ -1,0 +1,100 @@
+"""The BentoML service: `bentoml serve serve.service:Vssl`, named by bentofile.yaml.
+
+BentoML starts and restarts the worker processes, packs Bentos and carries tracing; what is
+answered over HTTP is `serve.http`. It is configured by VSSL_* variables (serve.http.settings);
+VSSL_MODEL is the only one that must be set. Importing this module loads neither model nor torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import bentoml
+from bentoml._internal.configuration.containers import BentoMLContainer
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve.http.application import Application
+from serve.http.keys import Keys
+from serve.http.runtime import open_engine, open_gallery
+from serve.http.settings import Settings
+from vssl.card import ModelCard
+
+application = Application()
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known of a server before it listens: its model's card and id, its gallery's size."""
+
+    card: ModelCard
+    model_id: str
+    items: int | None
+
+
+@functools.cache
+def check(settings: Settings) -> Checked:
+    """Load model, gallery and keys as a worker will; raises the error that would stop it."""
+    engine = open_engine(settings)
+    gallery = open_gallery(settings, engine.model_id, read_only=True)
+    items = None
+    if gallery is not None:
+        with gallery:
+            items = len(gallery)
+    if settings.api_key_file is not None:
+        Keys.read(settings.api_key_file)
+    return Checked(engine.card, engine.model_id, items)
+
+
+class MannerlyService(bentoml.Service[Any]):  # type: ignore[misc]
+    """A BentoML service whose HTTP requests all go to one ASGI application of our own.
+
+    BentoML's own stack in front of a mounted application answers /livez and unknown routes in
+    other forms and costs more than a small image does; it keeps the life cycle, and tracing
+    when an exporter is configured.
+    """
+
+    def to_asgi(self, is_main: bool = True) -> ASGIApp:
+        """Return the application that BentoML's worker runs."""
+        lifecycle = super().to_asgi(is_main)
+        requests: ASGIApp = application
+        if BentoMLContainer.tracing.exporter_type.get():
+            from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+
+            requests = OpenTelemetryMiddleware(
+                application, tracer_provider=BentoMLContainer.tracer_provider.get()
+            )
+
+        async def face(scope: Scope, receive: Receive, send: Send) -> None:
+            await (lifecycle if scope["type"] == "lifespan" else requests)(scope, receive, send)
+
+        return face
+
+
+@bentoml.service(
+    name="vssl",
+    service_class=MannerlyService,
+    workers=int(os.environ.get("VSSL_WORKERS") or 1),
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+)
+class Vssl:
+    """Images to Gaussian embeddings, and search that knows how sure it is."""
+
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
+    @staticmethod
+    def verify() -> None:
+        """Refuse to start with a model or gallery that would not serve, before any worker does."""
+        check(Settings.from_environment(os.environ))
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator]
+    async def open(self) -> None:
+        """Load model and gallery in a worker."""
+        await application.start(Settings.from_environment(os.environ))
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    async def close(self) -> None:
+        """Let go of them once every accepted request is answered."""
+        await application.stop()

@@ -1,0 +1,115 @@
+"""The verb serve: model.onnx (and a gallery) -> HTTP API, web page, metrics."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vssl.cli.console import extras, note, say
+
+if TYPE_CHECKING:
+    from serve.http.settings import Settings
+
+LOOPBACK = ("127.0.0.1", "::1")
+EVERYWHERE = "0.0.0.0"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this verb to the application."""
+    app.command("serve")(serve)
+
+
+def serve(
+    model: Annotated[Path, typer.Option("--model", help="The model file.")],
+    gallery: Annotated[Path | None, typer.Option("--gallery", help="A gallery to search.")] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 opens it to the network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 3000,
+    api_key_file: Annotated[
+        Path | None, typer.Option("--api-key-file", help="Ask for a key; the file holds one a line.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Server processes.")] = 1,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Cores one process uses; all by default.")
+    ] = None,
+    show_images: Annotated[
+        bool, typer.Option("--show-images", help="Serve thumbnails of the gallery's files.")
+    ] = False,
+    log: Annotated[str, typer.Option("--log", help="Access log on stderr: text, json or off.")] = "off",
+) -> None:
+    """Serve a model over HTTP: embed images, search a gallery, a page for people at /ui."""
+    with extras():
+        import bentoml  # noqa: F401  (named first, so that its absence is told as such)
+
+        from serve.http.settings import Settings
+
+    given = {"model": model, "gallery": gallery, "api_key_file": api_key_file}
+    paths = {name: path.expanduser().resolve() for name, path in given.items() if path is not None}
+    settings = Settings.from_environment(
+        {
+            **os.environ,
+            **{f"VSSL_{name.upper()}": str(path) for name, path in paths.items()},
+            "VSSL_HOST": "127.0.0.1" if host == "localhost" else host,
+            "VSSL_PORT": str(port),
+            "VSSL_WORKERS": str(workers),
+            "VSSL_DEVICE": device,
+            "VSSL_LOG": log,
+            **({"VSSL_THREADS": str(threads)} if threads else {}),
+            **({"VSSL_SHOW_IMAGES": "1"} if show_images else {}),
+        }
+    )
+    _greet(settings)
+    _run(settings)
+
+
+def _greet(settings: Settings) -> None:
+    """Check model, gallery and keys before anything listens, and say what to try."""
+    from serve.service import check
+
+    checked = check(settings)
+    card = checked.card
+    if card.calibration.kind == "none":
+        note(
+            f"vssl: warning: the card of {settings.model.name} says calibration none: its variance is the network's "
+            "raw output and measures nothing yet; calibrate it with: vssl export RUN model.onnx"
+        )
+    if settings.host not in LOOPBACK and not settings.api_key_file:
+        note(
+            f"vssl: warning: listening on {settings.host} without an API key: whoever reaches this port can use "
+            "it; add --api-key-file FILE"
+        )
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{'127.0.0.1' if settings.host == EVERYWHERE else shown}:{settings.port}"
+    say(f"model   {card.name} ({card.method}, {card.backbone}), D={card.dim}, id {checked.model_id[:12]}")
+    if checked.items is not None:
+        say(f"gallery {settings.gallery}, {checked.items} items")
+    say(f"open    {url}/ui (search page), {url}/docs (API)")
+    key = " -H 'X-API-Key: ...'" if settings.api_key_file else ""
+    route = "embed" if checked.items is None else "search?k=5"
+    say(f"try     curl{key} --data-binary @photo.jpg -H 'Content-Type: image/jpeg' '{url}/{route}'")
+    sys.stdout.flush()
+
+
+def _run(settings: Settings) -> None:
+    """Run the BentoML service until a signal ends it."""
+    os.environ.update(settings.to_environment())
+    os.environ["BENTOML_DO_NOT_TRACK"] = "true"
+    with tempfile.TemporaryDirectory(prefix="vssl-serve-") as scratch:
+        # BentoML's default folder for the workers' counters is shared by every server of the
+        # user and wiped by the next one that starts.
+        from bentoml._internal.configuration.containers import BentoMLContainer
+
+        BentoMLContainer.prometheus_multiproc_dir.set(scratch)
+        import serve.service
+
+        service: Any = serve.service.Vssl
+        # Workers import the service by name: from where this very package lies.
+        service.working_dir = str(Path(serve.service.__file__).resolve().parent.parent)
+        service.serve_http(host=settings.host, port=settings.port)
