@@ -1,0 +1,1 @@
+"""Arrays -> numbers that say how good retrieval and its uncertainty are; pure functions."""

@@ -1,0 +1,35 @@
+"""A statistic of queries -> its 95 % interval, by drawing the queries again with replacement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 1000
+
+
+def interval(
+    statistic: Callable[[NDArray[np.int64]], float],
+    count: int,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Return the percentile interval of statistic(rows) over resamples of the rows 0..count-1.
+
+    Resamples for which the statistic is not a number are left out; where none is left the
+    interval is not a number either.
+
+    >>> interval(lambda rows: float(rows.mean()), 1)
+    (0.0, 0.0)
+    """
+    random = np.random.default_rng(seed)
+    drawn = np.array([statistic(random.integers(0, count, count)) for _ in range(resamples)])
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return float("nan"), float("nan")
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,64 @@
+"""Probabilities and outcomes -> whether seven in ten means seven in ten.
+
+`probability` (n,) in [0, 1], `outcome` (n,) bool. Shape letter: n predictions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bools = NDArray[np.bool_]
+Doubles = NDArray[np.float64]
+BINS = 15
+
+
+def reliability(probability: Doubles, outcome: Bools, bins: int = BINS) -> tuple[Doubles, Doubles, Doubles]:
+    """Return (predicted, observed, share) of each bin of equal mass: the reliability diagram.
+
+    Fewer bins where there are fewer predictions.
+
+    >>> reliability(np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, False, True, False]), 2)
+    (array([0.15, 0.85]), array([0. , 0.5]), array([0.5, 0.5]))
+    """
+    order = np.argsort(probability, kind="stable")
+    edges = np.unique(np.linspace(0, len(order), min(bins, len(order)) + 1).astype(np.int64))
+    starts, counts = edges[:-1], np.diff(edges).astype(np.float64)
+    predicted = np.add.reduceat(probability[order], starts) / counts
+    observed = np.add.reduceat(outcome[order].astype(np.float64), starts) / counts
+    return predicted, observed, counts / len(order)
+
+
+def ece(probability: Doubles, outcome: Bools, bins: int = BINS) -> float:
+    """Return the expected calibration error over bins of equal mass.
+
+    ECE  =  sum over bins  share * | mean outcome - mean probability |
+
+    >>> round(ece(np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, False, True, False]), 2), 6)
+    0.25
+    """
+    if not len(probability):
+        return float("nan")
+    predicted, observed, share = reliability(probability, outcome, bins)
+    return float((share * np.abs(observed - predicted)).sum())
+
+
+def brier(probability: Doubles, outcome: Bools) -> float:
+    """Return the mean squared difference of probability and outcome.
+
+    >>> round(brier(np.array([0.5, 1.0]), np.array([True, True])), 6)
+    0.125
+    """
+    return float(((probability - outcome) ** 2).mean())
+
+
+def log_loss(probability: Doubles, outcome: Bools) -> float:
+    """Return the mean of -ln of the probability given to what happened, in nats.
+
+    Probabilities are kept 1e-12 away from 0 and 1.
+
+    >>> round(log_loss(np.array([0.5, 0.5]), np.array([True, False])), 6)
+    0.693147
+    """
+    clipped = np.clip(probability, 1e-12, 1 - 1e-12)
+    return float(-np.log(np.where(outcome, clipped, 1 - clipped)).mean())

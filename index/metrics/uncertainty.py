@@ -1,0 +1,143 @@
+"""Uncertainties and outcomes -> whether the unsure are the wrong ones.
+
+`uncertainty` (n,) is higher for less sure, `error` (n,) is 1 for wrong and 0 for right, or any
+loss of at least 0. Ties in uncertainty count as their average over all orders. Shape letter: n
+queries.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bools = NDArray[np.bool_]
+Doubles = NDArray[np.float64]
+
+
+def auroc(score: Doubles, positive: Bools) -> float:
+    """Return the chance that a positive scores above a negative, ties counting half.
+
+    AUROC  =  1/(P N) sum over pairs  [s_p > s_n] + 1/2 [s_p = s_n]
+
+    Not a number unless there are both.
+
+    >>> auroc(np.array([0.9, 0.4, 0.4, 0.1]), np.array([True, True, False, False]))
+    0.875
+    """
+    _, level = np.unique(score, return_inverse=True)
+    above = np.bincount(level[positive], minlength=level.max(initial=0) + 1).astype(np.float64)
+    below = np.bincount(level[~positive], minlength=len(above)).astype(np.float64)
+    pairs = above.sum() * below.sum()
+    if pairs == 0:
+        return float("nan")
+    return float((above * (np.cumsum(below) - below / 2)).sum() / pairs)
+
+
+def r_auroc(uncertainty: Doubles, correct: Bools) -> float:
+    """Return the AUROC of minus the uncertainty for "the nearest neighbour is correct".
+
+    0.5 is chance (Kirchhof et al., URL benchmark, NeurIPS 2023).
+
+    >>> r_auroc(np.array([0.1, 0.2, 0.9]), np.array([True, True, False]))
+    1.0
+    """
+    return auroc(-uncertainty, correct)
+
+
+def false_positives_at(score: Doubles, positive: Bools, share: float = 0.95) -> float:
+    """Return the share of negatives at or above the threshold that `share` of the positives reach.
+
+    For FPR95 of out-of-distribution detection the positives are the foreign images.
+
+    >>> false_positives_at(np.array([4.0, 3, 2, 1]), np.array([True, False, True, False]))
+    0.5
+    """
+    reached = np.sort(score[positive])[::-1]
+    if not len(reached) or positive.all():
+        return float("nan")
+    threshold = reached[int(np.ceil(share * len(reached))) - 1]
+    return float((score[~positive] >= threshold).mean())
+
+
+def selective_risk(uncertainty: Doubles, error: Doubles) -> Doubles:
+    """Return (n,): the mean error of the i + 1 surest, the risk at coverage (i + 1)/n.
+
+    >>> selective_risk(np.array([0.1, 0.2, 0.3]), np.array([0.0, 1.0, 1.0]))
+    array([0.        , 0.5       , 0.66666667])
+    """
+    order = np.argsort(uncertainty, kind="stable")
+    _, level, counts = np.unique(uncertainty[order], return_inverse=True, return_counts=True)
+    averaged = (np.bincount(level, weights=error[order]) / counts)[level]
+    risk: Doubles = np.cumsum(averaged) / np.arange(1, len(error) + 1)
+    return risk
+
+
+def aurc(uncertainty: Doubles, error: Doubles) -> float:
+    """Return the area under the risk-coverage curve, the mean of the selective risks.
+
+    >>> round(aurc(np.array([0.1, 0.2, 0.3]), np.array([0.0, 1.0, 1.0])), 6)
+    0.388889
+    """
+    return float(selective_risk(uncertainty, error).mean())
+
+
+def e_aurc(uncertainty: Doubles, error: Doubles) -> float:
+    """Return the excess of `aurc` over the oracle that rejects the true errors first; 0 is perfect.
+
+    >>> e_aurc(np.array([0.1, 0.2, 0.3]), np.array([0.0, 0.0, 1.0]))
+    0.0
+    """
+    return aurc(uncertainty, error) - aurc(error, error)
+
+
+def augrc(uncertainty: Doubles, error: Doubles) -> float:
+    """Return the mean over coverages of (errors among the accepted) / n: undetected failures.
+
+    (Traub et al., 2024.)
+
+    >>> round(augrc(np.array([0.1, 0.2, 0.3]), np.array([0.0, 1.0, 1.0])), 6)
+    0.333333
+    """
+    coverage = np.arange(1, len(error) + 1) / len(error)
+    return float((selective_risk(uncertainty, error) * coverage).mean())
+
+
+def ause(uncertainty: Doubles, error: Doubles) -> float:
+    """Return the area between the sparsification curves by uncertainty and by true error.
+
+    Each curve is the mean error of what is left, as a share of the mean error of all (Ilg et al.,
+    ECCV 2018); 0 is perfect, and not a number without errors.
+
+    >>> round(ause(np.array([0.3, 0.2, 0.1]), np.array([0.0, 0.0, 1.0])), 6)
+    1.5
+    """
+    mean = float(error.mean())
+    return e_aurc(uncertainty, error) / mean if mean > 0 else float("nan")
+
+
+def risk_at(uncertainty: Doubles, error: Doubles, coverage: float) -> float:
+    """Return the mean error of the surest `coverage` of the queries (at least one).
+
+    >>> risk_at(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.0, 0.0, 1.0, 1.0]), 0.75)
+    0.3333333333333333
+    """
+    taken = max(1, round(coverage * len(error)))
+    return float(selective_risk(uncertainty, error)[taken - 1])
+
+
+def spearman(a: Doubles, b: Doubles) -> float:
+    """Return the rank correlation, ties at their mean rank; not a number if either is constant.
+
+    >>> round(spearman(np.array([1.0, 2, 3, 4]), np.array([1.0, 3, 2, 4])), 6)
+    0.8
+    """
+    first, second = _ranks(a), _ranks(b)
+    first, second = first - first.mean(), second - second.mean()
+    size = float(np.sqrt((first**2).sum() * (second**2).sum()))
+    return float((first * second).sum() / size) if size > 0 else float("nan")
+
+
+def _ranks(values: Doubles) -> Doubles:
+    _, level, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Doubles = (np.cumsum(counts) - (counts - 1) / 2)[level]
+    return ranks

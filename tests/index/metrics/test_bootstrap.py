@@ -1,0 +1,39 @@
+"""A bootstrap interval covers the truth as often as it says."""
+
+from __future__ import annotations
+
+import doctest
+
+import numpy as np
+
+from index.metrics import bootstrap
+
+
+def test_the_examples_in_the_docstrings_run() -> None:
+    assert doctest.testmod(bootstrap).failed == 0
+
+
+def test_the_interval_of_a_mean_is_two_standard_errors_wide_and_covers_it() -> None:
+    random = np.random.default_rng(7)
+    covered = 0
+    for seed in range(150):
+        values = random.normal(size=100)
+        low, high = bootstrap.interval(
+            lambda rows, v=values: float(v[rows].mean()), 100, resamples=200, seed=seed
+        )  # type: ignore[misc]
+        covered += low <= 0 <= high
+        assert abs((high - low) / (2 * 1.96 * values.std() / 10) - 1) < 0.35
+    assert 135 <= covered <= 149  # 95 %, give or take three standard errors
+
+
+def test_the_same_seed_draws_the_same_and_undefined_resamples_are_left_out() -> None:
+    values = np.arange(50.0)
+
+    def mean(rows: np.ndarray) -> float:
+        return float(values[rows].mean())
+
+    assert bootstrap.interval(mean, 50, seed=3) == bootstrap.interval(mean, 50, seed=3)
+    assert bootstrap.interval(mean, 50, seed=3) != bootstrap.interval(mean, 50, seed=4)
+    some = bootstrap.interval(lambda rows: float("nan") if rows[0] < 25 else 1.0, 50)
+    assert some == (1.0, 1.0)
+    assert np.isnan(bootstrap.interval(lambda rows: float("nan"), 50)).all()

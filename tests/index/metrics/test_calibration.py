@@ -1,0 +1,43 @@
+"""Calibration metrics against scikit-learn and against known probabilities."""
+
+from __future__ import annotations
+
+import doctest
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
+
+from index.metrics import calibration
+
+RANDOM = np.random.default_rng(0)
+PROBABILITY = RANDOM.random(3000)
+OUTCOME = RANDOM.random(3000) < PROBABILITY
+
+
+def test_the_examples_in_the_docstrings_run() -> None:
+    assert doctest.testmod(calibration).failed == 0
+
+
+def test_the_reliability_diagram_is_that_of_scikit_learn() -> None:
+    predicted, observed, share = calibration.reliability(PROBABILITY, OUTCOME, 10)
+    expected_observed, expected_predicted = calibration_curve(
+        OUTCOME, PROBABILITY, n_bins=10, strategy="quantile"
+    )
+    np.testing.assert_allclose(predicted, expected_predicted, atol=2e-3)
+    np.testing.assert_allclose(observed, expected_observed, atol=1e-2)
+    np.testing.assert_allclose(share, 0.1)
+
+
+def test_true_probabilities_are_calibrated_and_shifted_ones_off_by_the_shift() -> None:
+    assert calibration.ece(PROBABILITY, OUTCOME) < 0.05  # 15 bins of 200: 0.03 by chance
+    assert calibration.ece(np.full(3000, OUTCOME.mean() + 0.2), OUTCOME) == pytest.approx(0.2, abs=0.02)
+    assert calibration.ece(np.array([0.75]), np.array([True])) == 0.25
+    assert np.isnan(calibration.ece(np.empty(0), np.empty(0, bool)))
+
+
+def test_scores_are_those_of_scikit_learn() -> None:
+    assert calibration.brier(PROBABILITY, OUTCOME) == pytest.approx(sk.brier_score_loss(OUTCOME, PROBABILITY))
+    assert calibration.log_loss(PROBABILITY, OUTCOME) == pytest.approx(sk.log_loss(OUTCOME, PROBABILITY))
+    assert np.isfinite(calibration.log_loss(np.array([0.0, 1.0]), np.array([True, False])))
