@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vssl import __version__
-from vssl.cli import demo, embedding, exporting, learning, retrieval, serving
+from vssl.cli import demo, embedding, evaluating, exporting, learning, retrieval, serving
 from vssl.cli.console import note
 from vssl.errors import VsslError
 
@@ -37,7 +37,7 @@ def _root(
     pass
 
 
-for module in (learning, exporting, embedding, retrieval, serving, demo):
+for module in (learning, exporting, embedding, retrieval, evaluating, serving, demo):
     module.register(app)
 
 

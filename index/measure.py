@@ -1,0 +1,54 @@
+"""Statistics of queries -> named metrics with intervals, collected into one flat object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.metrics.bootstrap import interval
+
+Statistic = Callable[[NDArray[np.int64]], float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number with its 95 % bootstrap interval and the number of queries behind it."""
+
+    value: float
+    low: float
+    high: float
+    queries: int
+
+
+@dataclass
+class Measures:
+    """Metrics by name, in the order they were measured; notes say what could not be."""
+
+    resamples: int
+    seed: int
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, name: str, statistic: Statistic, queries: int) -> None:
+        """Measure statistic(rows) on all rows and on resamples; left out when it is not a number."""
+        value = statistic(np.arange(queries)) if queries else math.nan
+        if not math.isfinite(value):
+            self.notes.append(f"{name}: undefined on these {queries} queries")
+            return
+        low, high = interval(statistic, queries, resamples=self.resamples, seed=self.seed)
+        self.metrics[name] = Metric(value, low, high, queries)
+
+    def mean(self, name: str, values: NDArray[np.float64]) -> None:
+        """Measure the mean of one number a query."""
+        self.add(name, lambda rows: float(values[rows].mean()), len(values))
+
+    def flat(self) -> dict[str, float]:
+        """Return each metric as a number with `_low` and `_high` beside it."""
+        values: dict[str, float] = {}
+        for name, metric in self.metrics.items():
+            values |= {name: metric.value, f"{name}_low": metric.low, f"{name}_high": metric.high}
+        return values

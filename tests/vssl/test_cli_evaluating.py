@@ -1,0 +1,90 @@
+"""`vssl evaluate` prints a table or JSON, and writes a report that a program can read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.index.samples import MODEL, card, sample
+from vssl.cli.main import app, run
+from vssl.store import Rows, part_name, to_table, write_manifest, write_table
+
+
+def stored(rows: Rows, folder: Path) -> Path:
+    folder.mkdir()
+    write_table(to_table(rows, card(), MODEL), folder / part_name(0))
+    write_manifest(folder, model_id=MODEL, parts=[part_name(0)], rows=len(rows), failures=0)
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[str, str]:
+    gallery = stored(sample(120), tmp_path / "gallery")
+    return str(gallery), str(stored(sample(40, seed=1, prefix="q"), tmp_path / "queries"))
+
+
+def vssl(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["vssl", *arguments])
+    try:
+        run()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_the_table_shows_value_and_interval(
+    folders: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    assert vssl(monkeypatch, "evaluate", *folders, "--resamples", "20") == 0
+    out = capsys.readouterr().out
+    assert "40 queries against 120 images" in out
+    assert "knn_top1" in out
+    assert "95 % interval" in out
+
+
+def test_the_report_is_one_flat_object_of_numbers(
+    folders: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "report.json"
+    arguments = ["evaluate", *folders, "--resamples", "20", "-k", "10", "--report", str(path), "--json"]
+    assert vssl(monkeypatch, *arguments) == 0
+    report = json.loads(path.read_text())
+    assert json.loads(capsys.readouterr().out) == report
+    assert report["command"] == " ".join(["vssl", *arguments])
+    assert (report["model_id"], report["k"], report["seed"]) == (MODEL, 10, 0)
+    metrics = report["metrics"]
+    assert all(isinstance(value, float) for value in metrics.values())
+    for name in (
+        "knn_top1",
+        "knn_top5",
+        "recall_at_1",
+        "recall_at_10",
+        "map_at_r",
+        "r_auroc",
+        "aurc",
+        "ause",
+    ):
+        assert metrics[f"{name}_low"] <= metrics[name] <= metrics[f"{name}_high"]
+    assert vssl(monkeypatch, *arguments) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert vssl(monkeypatch, *arguments, "--overwrite") == 0
+
+
+def test_a_folder_that_is_none_is_an_error_without_traceback(
+    folders: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert vssl(monkeypatch, "evaluate", folders[0], "nowhere") == 1
+    error = capsys.readouterr().err
+    assert "vssl extract" in error
+    assert "Traceback" not in error
+
+
+def test_the_verb_is_registered() -> None:
+    assert "evaluate" in {command.name or command.callback.__name__ for command in app.registered_commands}

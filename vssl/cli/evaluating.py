@@ -1,0 +1,117 @@
+"""The verb evaluate: stored embeddings -> metrics, as a table, JSON and report.json."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vssl import __version__
+from vssl.cli.console import extras, note, refuse_existing, say_json
+from vssl.store import write_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MEANING = {
+    "knn_top1": "class right by a weighted vote of the k nearest",
+    "knn_top5": "class among the five of most votes",
+    "knn200_top1": "the same vote with k = 200",
+    "knn_ece": "calibration error of the vote's confidence",
+    "cosine_recall_at_1": "the control: nearest by cosine has the query's class",
+    "recall_at_1": "nearest neighbour has the query's class",
+    "map_at_r": "precision over the first R ranks, R items of the class",
+    "r_auroc": "uncertainty of the query foretells a wrong neighbour (0.5 chance)",
+    "r_auroc_norm": "the same by a short mean, which needs no variance",
+    "r_auroc_distance": "the same by a far neighbour, known after the search",
+    "aurc": "area under risk and coverage, by uncertainty (lower is better)",
+    "e_aurc": "its excess over an oracle",
+    "ause": "area between sparsification curves (0 perfect)",
+    "risk_at_80": "wrong neighbours among the 80 % surest queries",
+    "ece": "calibration error of match probability",
+    "instance_recall_at_1": "a disturbed image finds its original first",
+    "hub_max": "queries that share the most frequent neighbour (of ten)",
+    "hub_skew": "skewness of how often items are neighbours",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add `evaluate` to the application."""
+    app.command()(evaluate)
+
+
+def evaluate(
+    gallery: Annotated[Path, typer.Argument(help="A gallery, or an embeddings folder.", show_default=False)],
+    queries: Annotated[Path, typer.Argument(help="An embeddings folder.", show_default=False)],
+    k: Annotated[int, typer.Option("-k", help="Neighbours that vote.", min=1)] = 20,
+    distance: Annotated[
+        str | None, typer.Option(help="Rank by this distance; the gallery's own otherwise.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="Of the vote's weights exp(cos / T).")] = 0.07,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples of the queries.", min=1)] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    report: Annotated[Path | None, typer.Option(help="Write the whole report here as JSON.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier report.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Measure accuracy, retrieval and uncertainty of QUERIES against GALLERY, with 95 % intervals.
+
+    Queries whose id is in the gallery never count their own image as a neighbour.
+    """
+    if report is not None:
+        refuse_existing(report, overwrite=overwrite)
+    with extras():
+        from index.corpus import read_corpus
+        from index.evaluation import Settings
+        from index.evaluation import evaluate as measure
+
+        settings = Settings(k, temperature, distance, resamples, seed)
+        values = measure(read_corpus(gallery), read_corpus(queries), settings)
+    values |= {
+        "command": shlex.join(["vssl", *sys.argv[1:]]),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "vssl_version": __version__,
+    }
+    if report is not None:
+        write_json(values, report)
+        note(f"vssl: wrote {report}")
+    if as_json:
+        say_json(values)
+    else:
+        _print(values)
+
+
+def _print(values: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    counts = values["counts"]
+    console.print(
+        f"{counts['queries']} queries against {counts['gallery']} images, distance {values['distance']}, "
+        f"model {values['model']} ({values['model_id'][:12]})"
+    )
+    if values["leave_one_out"]:
+        console.print(f"leave-one-out: {counts['queries_in_gallery']} queries are in the gallery themselves")
+    console.print(_table(values["metrics"]))
+    for line in values["notes"]:
+        console.print(f"note: {line}", soft_wrap=True)
+
+
+def _table(metrics: dict[str, float]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title, side in (("metric", "left"), ("value", "right"), ("95 % interval", "left"), ("", "left")):
+        table.add_column(title, justify=side, overflow="fold")  # type: ignore[arg-type]
+    for name in [n for n in metrics if not n.endswith(("_low", "_high"))]:
+        low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
+        table.add_row(name, _shown(metrics[name]), f"{_shown(low)} .. {_shown(high)}", MEANING.get(name, ""))
+    return table
+
+
+def _shown(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
