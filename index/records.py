@@ -266,12 +266,14 @@ class Records:
                     ),
                 )
             except sqlite3.IntegrityError:
-                raise ExistsError(self._taken(rows.ids)) from None
+                raise ExistsError(self._taken(rows.ids, first)) from None
             self._db.executemany("INSERT INTO vectors VALUES (?, ?, ?, ?)", _vectors(first, means, variances))
         return generation
 
-    def _taken(self, ids: Sequence[str]) -> str:
-        have = [i for i in ids if self._db.execute("SELECT 1 FROM items WHERE id = ?", (i,)).fetchone()]
+    def _taken(self, ids: Sequence[str], first: int) -> str:
+        """Say which ids were there before this change, whose own rows start at `first`."""
+        known = "SELECT 1 FROM items WHERE id = ? AND row < ?"
+        have = [i for i in ids if self._db.execute(known, (i, first)).fetchone()]
         names = ", ".join(repr(i) for i in have[:3]) + (", ..." if len(have) > 3 else "")
         return (
             f"{len(have)} of {len(ids)} ids are in the gallery already ({names}); replace them with --replace"
