@@ -1,0 +1,111 @@
+"""`vssl index`, `vssl search` and `vssl gallery`, as a person and as a program use them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.tiny_model import picture, tiny_model
+from tests.vssl.test_cli import vssl
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, three folders of eight pictures each, one broken file, embeddings and a gallery."""
+    home = tmp_path_factory.mktemp("house")
+    tiny_model(home / "model.onnx")
+    for label in "abc":
+        (home / "images" / label).mkdir(parents=True)
+        for i in range(8):
+            Image.fromarray(picture(ord(label) * 100 + i)).save(home / "images" / label / f"{i}.png")
+    (home / "images" / "a" / "broken.png").write_bytes(b"no image")
+    done = vssl("extract", home / "images", home / "embeddings", "--model", home / "model.onnx")
+    assert done.returncode == 0, done.stderr
+    done = vssl("index", home / "embeddings", home / "gallery")
+    assert done.returncode == 0, done.stderr
+    assert "24 images, distance cosine" in done.stdout
+    return home
+
+
+def test_search_json_is_one_object_a_query_in_order(house: Path) -> None:
+    asked = [house / "images" / name for name in ("b/3.png", "a/0.png")]
+    done = vssl("search", house / "gallery", *asked, "--model", house / "model.onnx", "-k", "3", "--json")
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [f["query"] for f in found] == [str(path) for path in asked]
+    for answer, name in zip(found, ("b/3.png", "a/0.png"), strict=True):
+        assert list(answer) == ["query", "uncertainty", "neighbours"]
+        assert len(answer["neighbours"]) == 3
+        nearest = answer["neighbours"][0]
+        assert list(nearest) == ["id", "label", "distance", "variance_score", "match_probability"]
+        assert (nearest["id"], nearest["label"]) == (name, name[0])
+        assert nearest["distance"] == pytest.approx(0, abs=1e-6)
+
+
+def test_an_unreadable_query_is_answered_beside_the_others(house: Path) -> None:
+    asked = [house / "images" / "a" / name for name in ("broken.png", "1.png")]
+    done = vssl("search", house / "gallery", *asked, "--model", house / "model.onnx", "--json")
+    assert done.returncode == 1
+    broken, good = (json.loads(line) for line in done.stdout.splitlines())
+    assert broken["query"].endswith("broken.png")
+    assert broken["error"]["code"] == "unsupported_type"
+    assert len(good["neighbours"]) == 10
+
+
+def test_search_prints_a_table_with_filters_applied(house: Path) -> None:
+    image, model = house / "images" / "a" / "0.png", house / "model.onnx"
+    done = vssl("search", house / "gallery", image, "--model", model, "-k", "4", "--where", "label=c")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("│ c/") == 4
+    assert "│ a/" not in done.stdout
+    assert "of the gallery" in done.stdout
+    done = vssl("search", house / "gallery", image, "--model", model, "--max-uncertainty", "-1", "--json")
+    assert json.loads(done.stdout)["neighbours"] == []
+
+
+def test_another_model_is_refused_with_what_to_type(house: Path) -> None:
+    tiny_model(house / "other.onnx", seed=1)
+    done = vssl("search", house / "gallery", house / "images", "--model", house / "other.onnx")
+    assert done.returncode == 1
+    assert "vssl extract IMAGES EMBEDDINGS" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_existing_gallery_is_kept_unless_told(house: Path, tmp_path: Path) -> None:
+    target = tmp_path / "gallery"
+    assert vssl("index", house / "embeddings", target).returncode == 0
+    done = vssl("index", house / "embeddings", target)
+    assert done.returncode == 1
+    assert "--overwrite" in done.stderr
+    done = vssl("index", house / "embeddings", target, "--overwrite", "--distance", "wasserstein")
+    assert done.returncode == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["gallery"]
+    assert json.loads(vssl("gallery", "info", target, "--json").stdout)["distance"] == "wasserstein"
+    done = vssl("index", house / "embeddings", house / "images", "--overwrite")
+    assert done.returncode == 1
+    assert "is no gallery" in done.stderr
+    assert (house / "images" / "a").is_dir()
+
+
+def test_a_gallery_is_changed_by_add_remove_and_compact(house: Path, tmp_path: Path) -> None:
+    target = tmp_path / "gallery"
+    vssl("index", house / "embeddings", target)
+    assert "removed 2, now 22" in vssl("gallery", "remove", target, "a/0.png", "a/1.png", "nobody").stdout
+    assert "removed 8, now 14" in vssl("gallery", "remove", target, "--where", '{"label": "b"}').stdout
+    done = vssl("gallery", "add", target, house / "embeddings")
+    assert done.returncode == 1
+    assert "14 of 24 ids are in the gallery already" in done.stderr
+    assert "added 24, now 24" in vssl("gallery", "add", target, house / "embeddings", "--replace").stdout
+    assert "bytes before" in vssl("gallery", "compact", target).stdout
+    facts = json.loads(vssl("gallery", "info", target, "--json").stdout)
+    assert (facts["items"], facts["labels"], facts["index_damage"]) == (24, 3, None)
+    assert vssl("gallery", "remove", target).returncode == 2
+
+
+def test_a_place_without_a_gallery_says_how_to_make_one(tmp_path: Path) -> None:
+    done = vssl("gallery", "info", tmp_path / "nothing")
+    assert done.returncode == 1
+    assert "vssl index EMBEDDINGS" in done.stderr
