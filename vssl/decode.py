@@ -33,6 +33,17 @@ MEDIA_TYPES = {
 }
 """Media types of the claimed formats; the bytes decide, the declared type is advice."""
 
+SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
+"""First bytes: what begins so and cannot be opened is damaged, not of another type."""
+
 
 @dataclass(frozen=True)
 class DecodeLimits:
@@ -102,12 +113,24 @@ def _open(data: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageError("too_many_pixels", _reason(error)) from error
     except UnidentifiedImageError as error:
+        claimed = _signature(data)
+        if claimed:
+            raise ImageError("undecodable", f"damaged {claimed} image: its header is not readable") from error
         known = ", ".join(formats())
         raise ImageError(
             "unsupported_type", f"not an image of a supported type; supported types are {known}"
         ) from error
     except Exception as error:
         raise ImageError("undecodable", f"damaged image header: {_reason(error)}") from error
+
+
+def _signature(data: bytes) -> str | None:
+    """Return the claimed format whose first bytes these are."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        return "AVIF"
+    return next((name for start, name in SIGNATURES.items() if data.startswith(start)), None)
 
 
 def _upright(picture: Image.Image) -> Image.Image:

@@ -15,12 +15,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from vssl.errors import ImageError, InputError
+
+MAX_FILE_BYTES = 1024**3  # never read into memory, whatever the decoder's own limit is
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,19 @@ class FileSource:
         self._files = files
 
     def read(self, row: int) -> bytes:
-        """Return the file's bytes."""
+        """Return the file's bytes; a pipe or a device is refused, and so is a file beyond `MAX_FILE_BYTES`."""
         try:
-            return self._files[row].read_bytes()
+            # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+            handle = os.open(self._files[row], os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+            with os.fdopen(handle, "rb") as file:
+                found = os.fstat(file.fileno())
+                if not stat.S_ISREG(found.st_mode):
+                    raise ImageError("unreadable", "not a regular file")
+                if found.st_size > MAX_FILE_BYTES:
+                    raise ImageError(
+                        "too_many_bytes", f"found {found.st_size} bytes, expected at most {MAX_FILE_BYTES}"
+                    )
+                return file.read()
         except OSError as error:
             raise ImageError("unreadable", f"cannot be read: {error.strerror or error}") from error
 
