@@ -31,6 +31,7 @@ async def model(runtime: Runtime, request: Request) -> Response:
         "threads": engine.threads,
         "formats": formats(),
         "gallery": runtime.has_gallery,
+        "distances": runtime.distances,
         "show_images": settings.show_images,
         "limits": {
             "max_body_bytes": settings.max_body_bytes,

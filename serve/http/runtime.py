@@ -78,6 +78,15 @@ class Runtime:
         """Whether there is a gallery to search."""
         return self._gallery is not None
 
+    @property
+    def distances(self) -> list[str]:
+        """The distances that a search may name; none without a gallery."""
+        if self._gallery is None:
+            return []
+        from index.distances import NAMES
+
+        return list(NAMES)
+
     async def with_gallery(self, work: Callable[[Gallery], T]) -> T:
         """Run `work(gallery)` in a thread of the gallery's and return its result."""
         gallery = self.gallery
