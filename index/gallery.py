@@ -12,24 +12,26 @@ Shape letters: Q queries, K neighbours, N items, D embedding dimension.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.derived import find_derived, save_derived
+from index.derived import FOLDER, find_derived, flush, save_derived
 from index.distances import NAMES
 from index.exact import ExactIndex
-from index.filters import Filter, parse_filter
+from index.filters import parse_filter
 from index.locks import ReadWriteLock, WriterLock
 from index.records import STORE, Metadata, Records
 from index.results import GalleryItem, Neighbour, SearchResult
-from index.scores import Matches, match_probabilities, percentiles, variance_scores
+from index.scores import Matches, left_out, results, without_neighbours
 from index.view import View, begins_with, follow, read_view
 from vssl.card import ModelCard
 from vssl.errors import ExistsError, FormatError, InputError, MismatchError
@@ -163,7 +165,7 @@ class Gallery:
         saved, _ = find_derived(self.path, self.distance)
         return saved is None or saved.generation != self._records.generation()
 
-    @contextmanager
+    @contextlib.contextmanager
     def _current(self) -> Iterator[View]:
         """Hold a view that is level with the store, together with other searches."""
         if self._records.generation() != self._view.generation:
@@ -182,7 +184,7 @@ class Gallery:
         """Return the index of a distance, built at its first use."""
         with self._building:
             if distance not in view.indexes:
-                view.indexes[distance] = ExactIndex.build(distance, view.items)
+                view.indexes[distance] = ExactIndex.build(distance, view.items[:])
             return view.indexes[distance]
 
     # --- writing -----------------------------------------------------------------------
@@ -247,6 +249,28 @@ class Gallery:
         with self._gate.writing():
             self._view = read_view(self._records, normalise=self.normalise)
         self.save()
+
+    def snapshot(self, path: Path | str) -> None:
+        """Write a copy of the gallery as it is now, while others read and write this one.
+
+        Raises ExistsError when there is something at `path`.
+        """
+        path = Path(path)
+        if path.exists():
+            raise ExistsError(f"{path} exists already; choose another place for the snapshot")
+        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            self._records.copy_to(partial / STORE)
+            # Indexes are copied as they lie: what does not match the copied rows is not used.
+            with contextlib.suppress(OSError, shutil.Error):
+                shutil.copytree(self.path / FOLDER, partial / FOLDER)
+            flush(partial)
+            partial.rename(path)
+            flush(path.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
     # --- reading -----------------------------------------------------------------------
 
@@ -316,49 +340,78 @@ class Gallery:
             raise InputError(f"k: found {k}, expected at least 1")
         if exclude is not None and len(exclude) != len(queries):
             raise InputError(f"exclude: found {len(exclude)} ids for {len(queries)} queries")
+        distance, asked = self._asked(queries, distance, model_id)
+        with self._current() as view:
+            keep = self._keep(view, max_uncertainty, where)
+            available = int(np.count_nonzero(keep))
+            wanted = min(k + (exclude is not None), available)
+            if wanted == 0 or not len(queries):
+                return without_neighbours(view, queries)
+            index = self._index(view, distance)
+            distances, found = index.search(asked, wanted, keep=None if available == len(keep) else keep)
+            if exclude is not None:
+                distances, found = left_out(view, exclude, distances, found, k)
+            return results(view, self._matches.of(view, index, distance), queries, asked, distances, found)
+
+    def within(
+        self,
+        queries: GaussianEmbedding,
+        radius: float,
+        *,
+        limit: int = 1000,
+        distance: str | None = None,
+        max_uncertainty: float | None = None,
+        where: Mapping[str, object] | None = None,
+        model_id: str | None = None,
+    ) -> list[SearchResult]:
+        """Return every item at most `radius` from each of Q queries, nearest first, at most `limit`.
+
+        The other arguments are those of `search`. A list of `limit` neighbours may have been cut.
+        """
+        if limit < 1:
+            raise InputError(f"limit: found {limit}, expected at least 1")
+        distance, asked = self._asked(queries, distance, model_id)
+        with self._current() as view:
+            keep = self._keep(view, max_uncertainty, where)
+            available = int(np.count_nonzero(keep))
+            if available == 0 or not len(queries):
+                return without_neighbours(view, queries)
+            index = self._index(view, distance)
+            selection = None if available == len(keep) else keep
+            # Ask for more until the farthest found lies outside: exact, and cheap for small radii.
+            wanted = min(64, limit, available)
+            while True:
+                distances, found = index.search(asked, wanted, keep=selection)
+                if wanted == min(limit, available) or (distances[:, -1] > radius).all():
+                    break
+                wanted = min(8 * wanted, limit, available)
+            found = np.where(distances <= radius, found, -1)
+            return results(view, self._matches.of(view, index, distance), queries, asked, distances, found)
+
+    def _asked(
+        self, queries: GaussianEmbedding, distance: str | None, model_id: str | None
+    ) -> tuple[str, GaussianEmbedding]:
+        """Check what is asked; return the distance and the queries as they are compared."""
         self.check_model(model_id, "the queries")
         self._check_dim(queries)
         distance = distance or self.distance
         _check_distance(distance)
-        asked = queries.normalised() if self.normalise else queries
-        uncertainty = queries.uncertainty
-        with self._current() as view:
-            keep = self._keep(view, max_uncertainty, parse_filter(where) if where is not None else None)
-            available = int(np.count_nonzero(keep))
-            wanted = min(k + (exclude is not None), available)
-            ranks = percentiles(view.ordered_uncertainty(), uncertainty)
-            if wanted == 0 or not len(queries):
-                return [SearchResult(float(u), p, []) for u, p in zip(uncertainty, ranks, strict=True)]
-            index = self._index(view, distance)
-            distances, found = index.search(asked, wanted, keep=None if available == len(keep) else keep)
-            match = self._matches.of(view, index, distance)
-            probability = match_probabilities(match, view, distances, found, uncertainty)
-            scores = variance_scores(view.items, asked, found)
-            results = []
-            for q in range(len(queries)):
-                neighbours = [
-                    Neighbour(
-                        view.ids[row],
-                        view.labels[row],
-                        view.paths[row],
-                        float(distances[q, j]),
-                        float(scores[q, j]),
-                        None if probability is None else float(probability[q, j]),
-                        float(view.uncertainty[row]),
-                    )
-                    for j, row in enumerate(found[q].tolist())
-                    if row >= 0 and not (exclude is not None and view.ids[row] == exclude[q])
-                ]
-                results.append(SearchResult(float(uncertainty[q]), ranks[q], neighbours[:k]))
-        return results
+        return distance, queries.normalised() if self.normalise else queries
 
-    def _keep(self, view: View, max_uncertainty: float | None, tree: Filter | None) -> NDArray[np.bool_]:
+    def _keep(
+        self, view: View, max_uncertainty: float | None, where: Mapping[str, object] | None
+    ) -> NDArray[np.bool_]:
+        """Return (N,): the items that are there and that a search may return."""
         keep = view.alive
         if max_uncertainty is not None:
             keep = keep & (view.uncertainty <= np.float32(max_uncertainty))
-        if tree is not None:
-            chosen = np.zeros(len(view.rows), bool)
-            chosen[view.positions(self._records.select(tree))] = True
+        if where is not None:
+            tree = parse_filter(where)
+            chosen = view.chosen.get(tree)
+            if chosen is None:
+                chosen = np.zeros(len(view.rows), bool)
+                chosen[view.positions(self._records.select(tree))] = True
+                view.remember(tree, chosen)
             keep = keep & chosen
         return keep
 

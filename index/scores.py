@@ -1,10 +1,11 @@
-"""What stands beside a distance: variance scores, percentiles and match probabilities.
+"""Rows and distances -> results: variance scores, percentiles, match probabilities.
 
 Shape letters: Q queries, K neighbours, N items, D embedding dimension.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from index.exact import ExactIndex
 from index.matching import MatchModel, fit_match
 from index.records import Records
-from index.view import View
+from index.results import Neighbour, SearchResult
+from index.view import Vectors, View
 from vssl.gaussian import Floats, GaussianEmbedding
 
 Doubles = NDArray[np.float64]
@@ -22,9 +24,7 @@ FIT_NEIGHBOURS = 10
 FIT_SHIFT = 0.2  # fitted again when this share of the gallery has changed
 
 
-def variance_scores(
-    items: GaussianEmbedding, queries: GaussianEmbedding, found: NDArray[np.int64]
-) -> Doubles:
+def variance_scores(items: Vectors, queries: GaussianEmbedding, found: NDArray[np.int64]) -> Doubles:
     """Return (Q, K): the share of the expected squared distance that is variance, 0..1.
 
     (sum s + sum v) / (|m - mu|^2 + sum s + sum v) for queries N(m, s) and found items N(mu, v), as
@@ -40,14 +40,6 @@ def variance_scores(
     return scores
 
 
-def percentiles(ordered: Floats, uncertainty: Floats) -> list[float | None]:
-    """Return for each of Q uncertainties the share of the gallery's ascending ones (N,) below it, 0..100."""
-    if not len(ordered):
-        return [None] * len(uncertainty)
-    below = np.searchsorted(ordered, uncertainty, side="left")
-    return [float(100.0 * count / len(ordered)) for count in below]
-
-
 def match_probabilities(
     match: MatchModel | None, view: View, distances: Doubles, found: NDArray[np.int64], uncertainty: Floats
 ) -> Doubles | None:
@@ -57,6 +49,60 @@ def match_probabilities(
     items = view.uncertainty[np.maximum(found, 0)].astype(np.float64)
     finite = np.where(found >= 0, distances, 0.0)
     return match.probability(finite, uncertainty[:, None].astype(np.float64), items)
+
+
+def results(
+    view: View,
+    match: MatchModel | None,
+    queries: GaussianEmbedding,
+    asked: GaussianEmbedding,
+    distances: Doubles,
+    found: NDArray[np.int64],
+) -> list[SearchResult]:
+    """Return what Q queries (as embedded, and as compared) found: rows (Q, K), -1 for nothing."""
+    uncertainty = queries.uncertainty
+    probability = match_probabilities(match, view, distances, found, uncertainty)
+    scores = variance_scores(view.items, asked, found)
+    answers = []
+    for q, (own, rank) in enumerate(zip(uncertainty.tolist(), view.percentiles(uncertainty), strict=True)):
+        neighbours = [
+            Neighbour(
+                view.ids[row],
+                view.labels[row],
+                view.paths[row],
+                float(distances[q, j]),
+                float(scores[q, j]),
+                None if probability is None else float(probability[q, j]),
+                float(view.uncertainty[row]),
+            )
+            for j, row in enumerate(found[q].tolist())
+            if row >= 0
+        ]
+        answers.append(SearchResult(own, rank, neighbours))
+    return answers
+
+
+def without_neighbours(view: View, queries: GaussianEmbedding) -> list[SearchResult]:
+    """Return the answers to Q queries of which none may find anything."""
+    uncertainty = queries.uncertainty
+    ranks = view.percentiles(uncertainty)
+    return [SearchResult(own, rank, []) for own, rank in zip(uncertainty.tolist(), ranks, strict=True)]
+
+
+def left_out(
+    view: View, exclude: Sequence[str | None], distances: Doubles, found: NDArray[np.int64], k: int
+) -> tuple[Doubles, NDArray[np.int64]]:
+    """Take one id a query out of (Q, K) and keep the nearest k of the rest."""
+    own = np.array(
+        [
+            [row >= 0 and view.ids[row] == id_ for row in rows]
+            for rows, id_ in zip(found.tolist(), exclude, strict=True)
+        ],
+        bool,
+    ).reshape(found.shape)
+    order = np.argsort(own, axis=1, kind="stable")[:, :k]
+    kept = np.where(own, -1, found)
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(kept, order, axis=1)
 
 
 class Matches:

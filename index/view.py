@@ -7,14 +7,61 @@ Shape letters: N rows held (those that went included), D embedding dimension.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.exact import ExactIndex
+from index.filters import Filter
 from index.records import Batch, Records
 from vssl.gaussian import Floats, GaussianEmbedding
+
+MASKS = 32  # filters whose choice is remembered
+FEW = 16  # up to this many percentiles are counted, more are looked up in a sorted copy
+
+
+class Vectors:
+    """N Gaussians that grow in place: adding one costs no copy of the others."""
+
+    def __init__(self, gaussians: GaussianEmbedding) -> None:
+        self._mean, self._variance = gaussians.mean, gaussians.variance
+        self._count = len(gaussians)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def mean(self) -> Floats:
+        """(N, D)."""
+        return self._mean[: self._count]
+
+    @property
+    def variance(self) -> Floats:
+        """(N, D)."""
+        return self._variance[: self._count]
+
+    def __getitem__(self, rows: slice | NDArray[np.int64] | NDArray[np.bool_]) -> GaussianEmbedding:
+        return GaussianEmbedding(self.mean[rows], self.variance[rows])
+
+    def add(self, gaussians: GaussianEmbedding) -> None:
+        """Append (M, D); what was handed out before stays as it is."""
+        total = self._count + len(gaussians)
+        if total > len(self._mean):
+            room = max(total, self._count + self._count // 2)
+            self._mean, self._variance = (
+                _grown(a[: self._count], room) for a in (self._mean, self._variance)
+            )
+        self._mean[self._count : total] = gaussians.mean
+        self._variance[self._count : total] = gaussians.variance
+        self._count = total
+
+
+def _grown(array: Floats, room: int) -> Floats:
+    grown = np.empty((room, array.shape[1]), np.float32)
+    grown[: len(array)] = array
+    return grown
 
 
 @dataclass(eq=False)
@@ -29,16 +76,31 @@ class View:
     labels: list[str | None]
     paths: list[str]
     uncertainty: Floats
-    items: GaussianEmbedding
+    items: Vectors
     indexes: dict[str, ExactIndex] = field(default_factory=dict)
-
+    chosen: dict[Filter, NDArray[np.bool_]] = field(default_factory=dict)
+    _turn: threading.Lock = field(default_factory=threading.Lock)
     _ordered: tuple[int, Floats] | None = None
 
-    def ordered_uncertainty(self) -> Floats:
-        """Return the uncertainties of the rows that are there, ascending."""
-        if self._ordered is None or self._ordered[0] != self.generation:
-            self._ordered = self.generation, np.sort(self.uncertainty[self.alive])
-        return self._ordered[1]
+    def remember(self, tree: Filter, chosen: NDArray[np.bool_]) -> None:
+        """Keep (N,) what a filter chose until the rows change; the oldest of MASKS goes."""
+        with self._turn:
+            if len(self.chosen) >= MASKS:
+                self.chosen.pop(next(iter(self.chosen)))
+            self.chosen[tree] = chosen
+
+    def percentiles(self, uncertainty: Floats) -> list[float | None]:
+        """Return for each of Q uncertainties the share of the rows that are surer, 0..100."""
+        count = self.count
+        if not count:
+            return [None] * len(uncertainty)
+        if len(uncertainty) <= FEW and (self._ordered is None or self._ordered[0] != self.generation):
+            below = [np.count_nonzero(self.alive & (self.uncertainty < u)) for u in uncertainty]
+        else:
+            if self._ordered is None or self._ordered[0] != self.generation:
+                self._ordered = self.generation, np.sort(self.uncertainty[self.alive])
+            below = np.searchsorted(self._ordered[1], uncertainty, side="left").tolist()
+        return [100.0 * number / count for number in below]
 
     @property
     def count(self) -> int:
@@ -73,7 +135,7 @@ def read_view(records: Records, *, normalise: bool) -> View:
         batch.labels,
         batch.paths,
         batch.uncertainty,
-        items,
+        Vectors(items),
     )
 
 
@@ -93,6 +155,7 @@ def follow(view: View, records: Records, *, normalise: bool) -> bool:
         if int(records.fact("compacted") or 0) > view.generation:
             return False
         removed, batch = records.removed(since=view.generation), records.read(after=view.last_row)
+    view.chosen.clear()
     view.alive[view.positions(removed)] = False
     if len(batch.rows):
         _append(view, batch, normalise=normalise)
@@ -109,6 +172,6 @@ def _append(view: View, batch: Batch, *, normalise: bool) -> None:
     view.labels += batch.labels
     view.paths += batch.paths
     view.uncertainty = np.concatenate([view.uncertainty, batch.uncertainty])
-    view.items = GaussianEmbedding.concatenate([view.items, items])
+    view.items.add(items)
     for index in view.indexes.values():
         index.add(items)

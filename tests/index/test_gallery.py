@@ -347,6 +347,56 @@ def test_many_threads_search_while_one_writes(tmp_path: Path) -> None:
         assert ids(gallery.search(queries, 10)) == brute(rows, queries, 10, keep=left)
 
 
+@pytest.mark.parametrize("limit", [1000, 70])
+def test_range_search_finds_all_within_the_radius(tmp_path: Path, limit: int) -> None:
+    rows, queries = sample(400), gaussians(6, seed=5)
+    table = pairwise("cosine", queries.normalised(), rows.gaussians.normalised())
+    keep = np.arange(400) % 2 == 0
+    with new(tmp_path) as gallery:
+        gallery.add(rows, metadata=[{"even": bool(e)} for e in keep])
+        for radius in (-1.0, float(table.min()) - 1e-9, 0.05, 0.5, 3.0):
+            for chosen, where in ((np.ones(400, bool), None), (keep, {"even": True})):
+                found = gallery.within(queries, radius, limit=limit, where=where)
+                for q in range(6):
+                    inside = np.flatnonzero((table[q] <= radius) & chosen)
+                    expected = [rows.ids[i] for i in inside[np.argsort(table[q][inside])]][:limit]
+                    assert ids(found)[q] == expected
+        with pytest.raises(InputError, match="limit: found 0"):
+            gallery.within(queries, 1.0, limit=0)
+
+
+def test_a_filter_is_asked_again_after_a_change(tmp_path: Path) -> None:
+    rows = sample(60)
+    with new(tmp_path, part(rows, slice(0, 30))) as gallery:
+        (before,) = gallery.search(gaussians(1), 60, where={"label": "group1"})
+        gallery.add(part(rows, slice(30, 60)))
+        (after,) = gallery.search(gaussians(1), 60, where={"label": "group1"})
+        assert (len(before.neighbours), len(after.neighbours)) == (5, 10)
+        for year in range(100):
+            assert gallery.search(gaussians(1), 1, where={"year": year})[0].neighbours == []
+        assert len(gallery._view.chosen) <= 32
+
+
+def test_a_snapshot_is_one_moment_of_a_gallery_in_use(tmp_path: Path) -> None:
+    rows, queries = sample(100), gaussians(4, seed=5)
+    with new(tmp_path, rows) as gallery:
+        gallery.save()
+        gallery.snapshot(tmp_path / "copy")
+        gallery.remove(rows.ids[:50])
+        with pytest.raises(ExistsError):
+            gallery.snapshot(tmp_path / "copy")
+        with Gallery.open(tmp_path / "copy") as copy:
+            assert ids(copy.search(queries, 5)) == brute(rows, queries, 5)
+            assert copy.damage is None
+            assert "cosine" in copy._view.indexes
+            copy.add(sample(1, prefix="own"))
+        with Gallery.open(tmp_path / "gallery", read_only=True) as reader:
+            reader.snapshot(tmp_path / "second")
+            assert len(gallery) == 50
+    with Gallery.open(tmp_path / "second") as second:
+        assert ids(second.search(queries, 5)) == brute(rows, queries, 5, keep=np.arange(100) >= 50)
+
+
 operations = st.lists(
     st.tuples(
         st.sampled_from(["add", "replace", "remove", "where", "save", "compact", "reopen"]),

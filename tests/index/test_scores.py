@@ -1,16 +1,17 @@
-"""Variance scores and percentiles against their definitions."""
+"""Variance scores against their definition."""
 
 import numpy as np
 import pytest
 
-from index.scores import percentiles, variance_scores
+from index.scores import variance_scores
+from index.view import Vectors
 from tests.index.samples import gaussians
 
 
 def test_the_variance_score_is_a_share_of_the_expected_squared_distance() -> None:
     items, queries = gaussians(20), gaussians(3, seed=1)
     found = np.array([[0, 5], [7, 7], [19, -1]])
-    scores = variance_scores(items, queries, found)
+    scores = variance_scores(Vectors(items), queries, found)
     random = np.random.default_rng(0)
     for q in range(3):
         for j in range(2):
@@ -25,11 +26,4 @@ def test_the_variance_score_is_a_share_of_the_expected_squared_distance() -> Non
 
 def test_the_score_of_an_image_to_itself_is_all_variance() -> None:
     items = gaussians(3)
-    assert variance_scores(items, items[:1], np.array([[0]]))[0, 0] == 1.0
-
-
-def test_percentiles_count_what_lies_below() -> None:
-    ordered = np.array([0.1, 0.2, 0.2, 0.4], np.float32)
-    asked = np.array([0.0, 0.2, 0.3, 1.0], np.float32)
-    assert percentiles(ordered, asked) == [0.0, 25.0, 75.0, 100.0]
-    assert percentiles(ordered[:0], asked[:2]) == [None, None]
+    assert variance_scores(Vectors(items), items[:1], np.array([[0]]))[0, 0] == 1.0

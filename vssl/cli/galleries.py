@@ -85,3 +85,18 @@ def compact(gallery: GALLERY) -> None:
         opened.compact()
         after = opened.info()["bytes"]
     say(f"{gallery}: {before} bytes before, {after} after")
+
+
+@app.command()
+def snapshot(
+    gallery: GALLERY,
+    out: Annotated[Path, typer.Argument(help="Folder to write the copy to.")],
+) -> None:
+    """Copy a gallery as it is now, while others use and change it."""
+    with extras():
+        from index.gallery import Gallery
+
+    with Gallery.open(gallery, read_only=True) as opened:
+        opened.snapshot(out)
+    with Gallery.open(out, read_only=True) as copy:
+        say(f"{out}: {len(copy)} images of generation {copy.generation}")
