@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
-from serve.http import collection, embedding, health, pages, searching
+from serve.http import collection, embedding, health, kserve_dialect, openai_dialect, pages, searching
 from serve.http.failures import NotReadyError, RequestError, error_response, internal_error, status_of
 from serve.http.keys import presented_key
 from serve.http.runtime import Runtime
@@ -24,7 +24,9 @@ from serve.http.settings import Settings
 from vssl.errors import VsslError
 
 Handler = Callable[[Runtime, Request], Awaitable[Response]]
-OPEN_PATHS = frozenset({"/", "/ui", "/docs", "/openapi.json", "/livez", "/readyz"})
+OPEN_PATHS = frozenset(
+    {"/", "/ui", "/docs", "/openapi.json", "/livez", "/readyz", "/v2/health/live", "/v2/health/ready"}
+)
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 log = logging.getLogger("vssl.serve")
 
@@ -90,7 +92,7 @@ class Application:
         async def endpoint(request: Request) -> Response:
             request.scope["vssl.route"] = path
             if self._runtime is None:
-                if path == "/livez":
+                if path in ("/livez", "/v2/health/live"):
                     return Response(b'{"status":"alive"}', media_type="application/json")
                 raise NotReadyError("the server is starting or stopping")
             return await handler(self._runtime, request)
@@ -106,6 +108,18 @@ class Application:
             ("PUT", "/gallery/{id:path}", collection.put_item),
             ("DELETE", "/gallery/{id:path}", collection.delete_item),
             ("GET", "/thumbnails/{id:path}", collection.thumbnail),
+            ("POST", "/v1/embeddings", openai_dialect.embeddings),
+            ("GET", "/v1/models", openai_dialect.models),
+            ("GET", "/v1/models/{model}", openai_dialect.one_model),
+            ("GET", "/v2", kserve_dialect.server_metadata),
+            ("GET", "/v2/health/live", kserve_dialect.live),
+            ("GET", "/v2/health/ready", kserve_dialect.ready),
+            ("GET", "/v2/models/{model}", kserve_dialect.model_metadata),
+            ("GET", "/v2/models/{model}/ready", kserve_dialect.model_ready),
+            ("POST", "/v2/models/{model}/infer", kserve_dialect.infer),
+            ("GET", "/v2/models/{model}/versions/{version}", kserve_dialect.model_metadata),
+            ("GET", "/v2/models/{model}/versions/{version}/ready", kserve_dialect.model_ready),
+            ("POST", "/v2/models/{model}/versions/{version}/infer", kserve_dialect.infer),
             ("GET", "/model", health.model),
             ("GET", "/livez", health.livez),
             ("GET", "/readyz", health.readyz),
@@ -144,7 +158,8 @@ class _Answer:
         """Send the error body, unless an answer is already on its way."""
         self.status = status_of(error)
         if not self._started:
-            await error_response(error)(self._scope, receive, self)
+            plain = self._scope["path"].startswith("/v2")
+            await error_response(error, plain=plain)(self._scope, receive, self)
 
     def _server_timing(self) -> bytes:
         stages = {**self._scope["vssl.timings"], "total": time.perf_counter() - self._begun}

@@ -1,0 +1,203 @@
+"""/v2: the KServe v2 (Open Inference Protocol) dialect for the graph itself, binary tensors included.
+
+Input `images` uint8 (N, S, S, 3), already at the card's size; outputs mean, variance (N, D) and
+features (N, F) float32. Rows join the same batches as every other request. Errors have the
+protocol's own form {"error": "message"}. Shape letters: N images, S side, D and F dimensions.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve.engine import EmbeddedImage
+from serve.http.answers import dumps, json_response
+from serve.http.bodies import parse_json, too_many
+from serve.http.embedding import count, note_stage
+from serve.http.failures import RequestError, invalid
+from serve.http.openai_dialect import check_model
+from serve.http.runtime import Runtime
+from vssl import __version__
+from vssl.gaussian import Floats
+from vssl.preprocess import Pixels
+
+HEADER_LENGTH = "inference-header-content-length"
+VERSION = "1"
+OUTPUTS = ("mean", "variance", "features")
+
+
+async def server_metadata(runtime: Runtime, request: Request) -> Response:
+    """Answer GET /v2."""
+    return json_response({"name": "vssl", "version": __version__, "extensions": ["binary_tensor_data"]})
+
+
+async def live(runtime: Runtime, request: Request) -> Response:
+    """Answer GET /v2/health/live."""
+    return json_response({"live": True})
+
+
+async def ready(runtime: Runtime, request: Request) -> Response:
+    """Answer GET /v2/health/ready."""
+    await runtime.check_ready()
+    return json_response({"ready": True})
+
+
+async def model_ready(runtime: Runtime, request: Request) -> Response:
+    """Answer GET /v2/models/{model}/ready."""
+    _check_path(runtime, request)
+    await runtime.check_ready()
+    return json_response({"name": runtime.engine.card.name, "ready": True})
+
+
+async def model_metadata(runtime: Runtime, request: Request) -> Response:
+    """Answer GET /v2/models/{model}."""
+    _check_path(runtime, request)
+    card = runtime.engine.card
+    size, widths = card.preprocess.size, _widths(runtime)
+    return json_response(
+        {
+            "name": card.name,
+            "versions": [VERSION],
+            "platform": "onnxruntime_onnx",
+            "inputs": [{"name": "images", "datatype": "UINT8", "shape": [-1, size, size, 3]}],
+            "outputs": [{"name": n, "datatype": "FP32", "shape": [-1, widths[n]]} for n in OUTPUTS],
+        }
+    )
+
+
+async def infer(runtime: Runtime, request: Request) -> Response:
+    """Answer POST /v2/models/{model}/infer."""
+    _check_path(runtime, request)
+    begun = time.perf_counter()
+    body = await runtime.bodies.read(request)
+    header, binary = _split(body, request.headers.get(HEADER_LENGTH))
+    images = _images(runtime, header, binary)
+    wanted = _wanted(header)
+    note_stage(runtime, request, "read", time.perf_counter() - begun)
+    embedded = await runtime.batcher.embed(list(images))
+    request.scope["vssl.timings"].update(embedded.timings)
+    count(runtime, embedded.answers)
+    rows = []
+    for index, answer in enumerate(embedded.answers):
+        if not isinstance(answer, EmbeddedImage):
+            raise RequestError(answer.status, answer.code, f"images[{index}]: {answer}")
+        rows.append(answer)
+    begun = time.perf_counter()
+    response = _render(runtime, header, rows, wanted)
+    note_stage(runtime, request, "serialise", time.perf_counter() - begun)
+    return response
+
+
+def _check_path(runtime: Runtime, request: Request) -> None:
+    check_model(runtime, request.path_params["model"])
+    version = request.path_params.get("version", VERSION)
+    if version != VERSION:
+        raise RequestError(404, "model_not_found", f"version: found {version!r}, this server has {VERSION!r}")
+
+
+def _widths(runtime: Runtime) -> dict[str, int]:
+    card = runtime.engine.card
+    return {"mean": card.dim, "variance": card.dim, "features": card.feature_dim}
+
+
+def _split(body: bytes, length: str | None) -> tuple[dict[str, Any], bytes]:
+    """Cut a body into its JSON header and the binary tensors behind it."""
+    if length is None:
+        end = len(body)
+    elif length.isdecimal() and int(length) <= len(body):
+        end = int(length)
+    else:
+        raise invalid(f"Inference-Header-Content-Length: found {length!r}, the body has {len(body)} bytes")
+    header = parse_json(body[:end])
+    if not isinstance(header, dict):
+        raise invalid("expected a JSON object with inputs")
+    return header, body[end:]
+
+
+def _images(runtime: Runtime, header: dict[str, Any], binary: bytes) -> Pixels:
+    """Return the one input as uint8 (N, S, S, 3)."""
+    inputs = header.get("inputs")
+    if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
+        raise invalid("inputs: expected exactly one, named images")
+    tensor, size = inputs[0], runtime.engine.card.preprocess.size
+    name, kind = tensor.get("name"), tensor.get("datatype")
+    shape: Any = tensor.get("shape")
+    if name != "images" or kind != "UINT8":
+        raise invalid(f"inputs: found {name!r} of type {kind!r}, expected images of type UINT8")
+    fits = isinstance(shape, list) and len(shape) == 4 and all(type(n) is int for n in shape)
+    if not fits or shape[1:] != [size, size, 3] or shape[0] < 1:
+        raise invalid(f"images: found the shape {shape}, expected [N, {size}, {size}, 3] with N at least 1")
+    if shape[0] > runtime.settings.max_items:
+        raise too_many(runtime.settings.max_items, shape[0])
+    parameters = tensor.get("parameters") or {}
+    size_in_bytes = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    expected = int(np.prod(shape))
+    if size_in_bytes is not None:
+        if size_in_bytes != expected or len(binary) != expected:
+            raise invalid(f"images: found {len(binary)} bytes of binary data, the shape says {expected}")
+        return np.frombuffer(binary, np.uint8).reshape(shape)
+    try:
+        values = np.asarray(tensor.get("data"), dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        raise invalid("images: expected data as a list of whole numbers from 0 to 255") from None
+    if len(values) != expected:
+        raise invalid(f"images: found {len(values)} numbers, the shape says {expected}")
+    if not ((values >= 0) & (values <= 255) & (values == np.rint(values))).all():
+        raise invalid("images: expected data as a list of whole numbers from 0 to 255")
+    return values.astype(np.uint8).reshape(shape)
+
+
+def _wanted(header: dict[str, Any]) -> list[tuple[str, bool]]:
+    """Return the outputs asked for, each with whether it goes out as binary."""
+    parameters = header.get("parameters") or {}
+    default = isinstance(parameters, dict) and parameters.get("binary_data_output") is True
+    asked = header.get("outputs")
+    if asked is None or asked == []:
+        return [(name, default) for name in OUTPUTS]
+    if not isinstance(asked, list):
+        raise invalid("outputs: expected a list")
+    wanted = []
+    for output in asked:
+        name = output.get("name") if isinstance(output, dict) else None
+        if name not in OUTPUTS:
+            raise invalid(f"outputs: found {name!r}, expected some of {', '.join(OUTPUTS)}")
+        options = output.get("parameters") or {}
+        if not isinstance(options, dict) or options.get("classification"):
+            raise invalid("outputs: classification is not offered")
+        wanted.append((name, options.get("binary_data", default) is True))
+    return wanted
+
+
+def _render(
+    runtime: Runtime, header: dict[str, Any], rows: list[EmbeddedImage], wanted: list[tuple[str, bool]]
+) -> Response:
+    outputs: list[dict[str, Any]] = []
+    tail: list[bytes] = []
+    for name, binary in wanted:
+        values: Floats = np.stack([getattr(row, name) for row in rows])
+        output: dict[str, Any] = {"name": name, "datatype": "FP32", "shape": list(values.shape)}
+        if binary:
+            tail.append(values.astype("<f4").tobytes())
+            output["parameters"] = {"binary_data_size": len(tail[-1])}
+        else:
+            output["data"] = values.reshape(-1)
+        outputs.append(output)
+    answer: dict[str, Any] = {
+        "model_name": runtime.engine.card.name,
+        "model_version": VERSION,
+        "outputs": outputs,
+    }
+    if isinstance(header.get("id"), str):
+        answer["id"] = header["id"]
+    head = dumps(answer)
+    if not tail:
+        return Response(head, media_type="application/json")
+    return Response(
+        b"".join([head, *tail]),
+        media_type="application/octet-stream",
+        headers={HEADER_LENGTH: str(len(head))},
+    )
