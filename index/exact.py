@@ -72,6 +72,11 @@ class ExactIndex:
         """The N items, in the order of their rows."""
         return GaussianEmbedding(self._mean[: self._count], self._variance[: self._count])
 
+    @property
+    def bytes(self) -> int:
+        """Size of the features that FAISS holds, without the vectors that rank its candidates."""
+        return 4 * self._count * self._faiss.d if self._faiss is not None else 0
+
     def add(self, items: GaussianEmbedding) -> None:
         """Append items; their rows follow the last one. Not safe beside a running search.
 
