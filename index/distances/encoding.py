@@ -27,8 +27,8 @@ from index.distances.parameters import Densities, DistanceParameters, Float64s
 class Anchor:
     """Statistics of the items an encoding is built about, each (D,) float64.
 
-    centre: their mean, fixed when the index is built; typical: their mean variance, fixed
-    likewise; low, high: the range of their variances, which grows when items are added.
+    centre: their mean, fixed when the index is built; typical: the geometric mean of their
+    variances, fixed likewise (the arithmetic one lies far above most of them when they spread); low, high: the range of their variances, which grows when items are added.
     """
 
     centre: Float64s
@@ -43,7 +43,8 @@ class Anchor:
         if not len(items.mean):
             return cls(np.zeros(dim), np.ones(dim), np.full(dim, np.inf), np.zeros(dim))
         variance = items.variance
-        return cls(items.mean.mean(axis=0), variance.mean(axis=0), variance.min(axis=0), variance.max(axis=0))
+        typical = np.exp(np.log(variance).mean(axis=0))
+        return cls(items.mean.mean(axis=0), typical, variance.min(axis=0), variance.max(axis=0))
 
     def widened(self, items: Densities) -> Anchor:
         """Return the anchor with its range covering more items (N, D) too."""
