@@ -2,7 +2,8 @@
 
 Specs: a folder, one image file, `list:FILE` (one path a line; a file that ends in .jsonl has one
 object `{"path", "id", "label"}` a line), `parquet:FILE` (image bytes in a column),
-`cifar10:DIR[:train|:test]`, `cifar100:DIR[...]` and `stl10:DIR[...]`.
+`cifar10:DIR[:train|:test]`, `cifar100:DIR[...]`, `stl10:DIR[...]`, tar shards (`vssl.archives`:
+`photos.tar`, `shard-{000..012}.tar`) and URLs (`vssl.remote`: `s3://bucket/photos`).
 
 The id of a file is its path below the folder, with `/`; its label is the name of the folder
 that holds it, and none at the top. Folders are walked in numeric-aware order (`img_2` before
@@ -19,7 +20,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vssl.errors import ImageError, InputError
 
@@ -42,6 +43,15 @@ class ImageSource(Protocol):
 
     def read(self, row: int) -> bytes:
         """Return the encoded bytes; raises ImageError when the file cannot be read."""
+        ...
+
+
+@runtime_checkable
+class StampedSource(Protocol):
+    """A source that can tell, without reading, whether an image changed."""
+
+    def stamp(self, row: int) -> str:
+        """Return a text that differs when the image's bytes do (size and time, or a tag)."""
         ...
 
 
@@ -69,6 +79,14 @@ class FileSource:
         except OSError as error:
             raise ImageError("unreadable", f"cannot be read: {error.strerror or error}") from error
 
+    def stamp(self, row: int) -> str:
+        """Return the file's size and time of change, empty when it is not there."""
+        try:
+            found = self._files[row].stat()
+        except OSError:
+            return ""
+        return f"{found.st_size}:{found.st_mtime_ns}"
+
 
 def open_source(spec: str | Path) -> ImageSource:
     """Open a source by its spec (module docstring). Raises InputError when there is nothing there."""
@@ -80,14 +98,22 @@ def open_source(spec: str | Path) -> ImageSource:
         return datasets.open_dataset(kind, rest)
     if kind == "list" and rest:
         return _file_list(Path(rest))
+    if "://" in text:
+        from vssl import remote
+
+        return remote.open_remote(text)
+    from vssl import archives
+
     path = Path(text).expanduser()
+    if not path.is_dir() and archives.is_tar(text):
+        return archives.open_shards(archives.local_shards(text))
     if path.is_dir():
         return _folder(path)
     if path.is_file():
-        return FileSource([ImageItem(_text(path.name), None, _text(str(path)))], [path])
+        return FileSource([ImageItem(printable(path.name), None, printable(str(path)))], [path])
     raise InputError(
         f"no images at {text!r}: found no such file or folder; expected an image folder, an image file, "
-        "list:FILE, parquet:FILE, cifar10:DIR, cifar100:DIR or stl10:DIR"
+        "list:FILE, parquet:FILE, cifar10:DIR, cifar100:DIR, stl10:DIR, tar shards or a URL"
     )
 
 
@@ -106,8 +132,8 @@ def _folder(root: Path) -> FileSource:
     items = []
     for file in files:
         relative = file.relative_to(root)
-        label = _text(relative.parent.name) if len(relative.parts) > 1 else None
-        items.append(ImageItem(_text(relative.as_posix()), label, _text(str(file))))
+        label = printable(relative.parent.name) if len(relative.parts) > 1 else None
+        items.append(ImageItem(printable(relative.as_posix()), label, printable(str(file))))
     return FileSource(items, files)
 
 
@@ -139,7 +165,8 @@ def _file_list(file: Path) -> FileSource:
         raise InputError(f"the list {str(file)!r} names an id twice; expected each once")
     files = [file.parent / path for path, _, _ in entries]
     items = [
-        ImageItem(id_, label, _text(str(path))) for (_, id_, label), path in zip(entries, files, strict=True)
+        ImageItem(id_, label, printable(str(path)))
+        for (_, id_, label), path in zip(entries, files, strict=True)
     ]
     return FileSource(items, files)
 
@@ -148,16 +175,16 @@ def _entry(line: str, file: Path) -> tuple[str, str, str | None]:
     """One line -> (path, id, label)."""
     if file.suffix != ".jsonl":
         line = line.rstrip("\r")
-        return line, _text(line), _text(Path(line).parent.name) or None
+        return line, printable(line), printable(Path(line).parent.name) or None
     try:
         entry = json.loads(line)
-        return str(entry["path"]), _text(str(entry["id"])), entry.get("label")
+        return str(entry["path"]), printable(str(entry["id"])), entry.get("label")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f'{str(file)!r}: found the line {line[:80]!r}, expected {{"path": ..., "id": ..., "label": ...}} ({error})'
         ) from None
 
 
-def _text(name: str) -> str:
-    r"""File names may hold bytes that are no UTF-8; show those as \xNN so that any file format takes them."""
+def printable(name: str) -> str:
+    r"""Return a name as valid text: file names may hold bytes that are no UTF-8, shown as \xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
