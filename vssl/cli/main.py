@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -43,6 +44,9 @@ for module in (learning, exporting, embedding, retrieval, evaluating, serving, d
 
 def run() -> None:
     """Entry point: exit 0 done, 1 an error of ours with its message, 2 wrong usage."""
+    # Threads that spin while they wait slow everything down by an order of magnitude on cores
+    # that are shared; read by OpenMP when torch or faiss is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except VsslError as error:
