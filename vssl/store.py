@@ -2,6 +2,7 @@
 
     embeddings/
       part-00000.parquet ...   id, path, label, mean, variance, uncertainty, optional features
+                               and sha256 of the file
       failures.parquet         path, reason, error
       manifest.json            written last: a folder without it is unfinished
 
@@ -32,6 +33,7 @@ STORE_FORMAT = 1
 MODEL_ID_KEY = "vssl.model_id"
 MANIFEST = "manifest.json"
 FAILURES = "failures.parquet"
+DTYPES = {"float32": pa.float32(), "float16": pa.float16()}
 FAILURE_SCHEMA = pa.schema([("path", pa.string()), ("reason", pa.string()), ("error", pa.string())])
 
 
@@ -46,23 +48,52 @@ class Failure:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """N embedded images: ids, paths and labels of length N beside their Gaussians."""
+    """N embedded images: ids, paths and labels of length N beside their Gaussians.
+
+    features (N, F) and digests (the sha256 of each file, hex) are optional.
+    """
 
     ids: list[str]
     paths: list[str]
     labels: list[str | None]
     gaussians: GaussianEmbedding
     features: Floats | None = None
+    digests: list[str] | None = None
 
     def __post_init__(self) -> None:
-        lengths = {len(self.ids), len(self.paths), len(self.labels), len(self.gaussians)}
-        if self.features is not None:
-            lengths.add(len(self.features))
+        columns = (self.ids, self.paths, self.labels, self.gaussians, self.features, self.digests)
+        lengths = {len(column) for column in columns if column is not None}
         if len(lengths) != 1:
             raise InputError(f"rows: columns differ in length: {sorted(lengths)}")
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def take(self, which: Sequence[int]) -> Rows:
+        """Return the rows at these places, in this order."""
+        places = np.asarray(which, dtype=np.int64)
+        return Rows(
+            [self.ids[i] for i in which],
+            [self.paths[i] for i in which],
+            [self.labels[i] for i in which],
+            self.gaussians[places],
+            None if self.features is None else self.features[places],
+            None if self.digests is None else [self.digests[i] for i in which],
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Rows]) -> Rows:
+        """Stack rows; an optional column is there when every part has it."""
+        features = [r.features for r in parts if r.features is not None]
+        digests = [r.digests for r in parts if r.digests is not None]
+        return cls(
+            [i for r in parts for i in r.ids],
+            [p for r in parts for p in r.paths],
+            [x for r in parts for x in r.labels],
+            GaussianEmbedding.concatenate([r.gaussians for r in parts]),
+            np.concatenate(features) if len(features) == len(parts) else None,
+            [d for column in digests for d in column] if len(digests) == len(parts) else None,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,27 +107,43 @@ class Embeddings:
     manifest: dict[str, Any]
 
 
-def schema(card: ModelCard, model_id: str, *, features: bool = False) -> pa.Schema:
-    """Return the Arrow schema of a part, with the card and the model id in its metadata."""
+def schema(
+    card: ModelCard, model_id: str, *, features: bool = False, digests: bool = False, dtype: str = "float32"
+) -> pa.Schema:
+    """Return the Arrow schema of a part, with the card and the model id in its metadata.
+
+    dtype: of mean, variance and features, `float32` or `float16`.
+    """
+    number = DTYPES[dtype]
     columns = [
         ("id", pa.string()),
         ("path", pa.string()),
         ("label", pa.string()),
-        ("mean", pa.list_(pa.float32(), card.dim)),
-        ("variance", pa.list_(pa.float32(), card.dim)),
+        ("mean", pa.list_(number, card.dim)),
+        ("variance", pa.list_(number, card.dim)),
         ("uncertainty", pa.float32()),
     ]
     if features:
-        columns.append(("features", pa.list_(pa.float32(), card.feature_dim)))
+        columns.append(("features", pa.list_(number, card.feature_dim)))
+    if digests:
+        columns.append(("sha256", pa.string()))
     metadata = {CARD_KEY: card.to_json(), MODEL_ID_KEY: model_id, "vssl.format": str(STORE_FORMAT)}
     return pa.schema(columns, metadata=metadata)
 
 
-def to_table(rows: Rows, card: ModelCard, model_id: str) -> pa.Table:
-    """Return rows as an Arrow table of `schema`."""
+def to_table(rows: Rows, card: ModelCard, model_id: str, *, dtype: str = "float32") -> pa.Table:
+    """Return rows as an Arrow table of `schema`.
+
+    Raises InputError for `float16` when a mean or a feature exceeds its largest number (65504)
+    or a variance lies outside of its normal numbers (6.1e-5 to 65504), below which it would keep
+    fewer than its 11 bits.
+    """
+    if dtype == "float16":
+        _check_range(rows)
 
     def matrix(values: NDArray[np.float32], width: int) -> pa.Array:
-        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), pa.float32()), width)
+        flat = values.reshape(-1).astype(dtype)
+        return pa.FixedSizeListArray.from_arrays(pa.array(flat, DTYPES[dtype]), width)
 
     arrays = [
         pa.array(rows.ids, pa.string()),
@@ -108,7 +155,26 @@ def to_table(rows: Rows, card: ModelCard, model_id: str) -> pa.Table:
     ]
     if rows.features is not None:
         arrays.append(matrix(rows.features, card.feature_dim))
-    return pa.Table.from_arrays(arrays, schema=schema(card, model_id, features=rows.features is not None))
+    if rows.digests is not None:
+        arrays.append(pa.array(rows.digests, pa.string()))
+    optional = {"features": rows.features is not None, "digests": rows.digests is not None}
+    return pa.Table.from_arrays(arrays, schema=schema(card, model_id, **optional, dtype=dtype))
+
+
+def _check_range(rows: Rows) -> None:
+    half = np.finfo(np.float16)
+    smallest, largest = float(half.smallest_normal), float(half.max)
+    variance = rows.gaussians.variance
+    too_large = np.abs(rows.gaussians.mean).max(axis=1, initial=0) > largest
+    outside = (variance.min(axis=1, initial=largest) < smallest) | (variance.max(axis=1, initial=0) > largest)
+    if rows.features is not None:
+        too_large |= np.abs(rows.features).max(axis=1, initial=0) > largest
+    for name, wrong in (("mean or features", too_large), ("variance", outside)):
+        if wrong.any():
+            raise InputError(
+                f"{rows.ids[int(wrong.argmax())]}: its {name} lies outside of float16's normal range "
+                f"({smallest:.3g} to {largest:g}); write float32, the default"
+            )
 
 
 def from_table(table: pa.Table) -> Rows:
@@ -125,6 +191,7 @@ def from_table(table: pa.Table) -> Rows:
         table.column("label").to_pylist(),
         GaussianEmbedding(matrix("mean"), matrix("variance")),
         matrix("features") if "features" in table.column_names else None,
+        table.column("sha256").to_pylist() if "sha256" in table.column_names else None,
     )
 
 
@@ -233,15 +300,6 @@ def read_embeddings(folder: Path) -> Embeddings:
     parts = list(iter_parts(folder))
     if not parts:
         raise InputError(f"{str(folder)!r} holds no embeddings: every image failed; see its {FAILURES}")
-    features = [rows.features for rows, _, _ in parts]
-    rows = Rows(
-        [i for r, _, _ in parts for i in r.ids],
-        [p for r, _, _ in parts for p in r.paths],
-        [x for r, _, _ in parts for x in r.labels],
-        GaussianEmbedding.concatenate([r.gaussians for r, _, _ in parts]),
-        np.concatenate([f for f in features if f is not None])
-        if all(f is not None for f in features)
-        else None,
-    )
+    rows = Rows.concatenate([rows for rows, _, _ in parts])
     _, card, model_id = parts[0]
     return Embeddings(rows, card, model_id, read_failures(folder), read_manifest(folder))

@@ -77,6 +77,52 @@ def test_any_text_survives_a_table(names: list[str]) -> None:
     assert found.ids == found.paths == found.labels == names
 
 
+def test_digests_and_order_survive() -> None:
+    some = rows(4, features=True)
+    whole = Rows(some.ids, some.paths, some.labels, some.gaussians, some.features, ["a", "b", "c", "d"])
+    found = store.from_table(store.to_table(whole, CARD, ID))
+    assert found.digests == ["a", "b", "c", "d"]
+    backwards = found.take([3, 1])
+    assert (backwards.ids, backwards.digests) == ([some.ids[3], some.ids[1]], ["d", "b"])
+    assert np.array_equal(backwards.gaussians.variance, some.gaussians.variance[[3, 1]])
+    joined = Rows.concatenate([found.take([0]), found.take([1, 2, 3])])
+    assert joined.digests == whole.digests
+    assert Rows.concatenate([found, rows(1, features=True)]).digests is None
+
+
+class TestFloat16:
+    def test_numbers_keep_eleven_bits(self, tmp_path: Path) -> None:
+        some = rows(50, features=True)
+        store.write_table(store.to_table(some, CARD, ID, dtype="float16"), tmp_path / "part.parquet")
+        found = store.from_table(pq.read_table(tmp_path / "part.parquet"))
+        for name in ("mean", "variance"):
+            expected = getattr(some.gaussians, name)
+            np.testing.assert_allclose(getattr(found.gaussians, name), expected, rtol=2**-11, atol=1e-7)
+        np.testing.assert_allclose(found.features, some.features, rtol=2**-11, atol=1e-7)  # type: ignore[arg-type]
+        assert found.gaussians.mean.dtype == np.float32
+
+    @pytest.mark.parametrize(
+        ("mean", "variance", "feature", "message"),
+        [
+            (7e4, 1.0, 1.0, "mean or features"),
+            (1.0, 1.0, -7e4, "mean or features"),
+            (1.0, 7e4, 1.0, "variance"),
+            (1.0, 6e-5, 1.0, "variance"),
+        ],
+    )
+    def test_numbers_outside_its_range_are_refused(
+        self, mean: float, variance: float, feature: float, message: str
+    ) -> None:
+        some = rows(3, features=True)
+        arrays = [some.gaussians.mean.copy(), some.gaussians.variance.copy(), some.features.copy()]  # type: ignore[union-attr]
+        for array, value in zip(arrays, (mean, variance, feature), strict=True):
+            array[1, 2] = value
+        wrong = Rows(some.ids, some.paths, some.labels, GaussianEmbedding(*arrays[:2]), arrays[2])
+        with pytest.raises(InputError, match=f"0/1.png: its {message} lies outside"):
+            store.to_table(wrong, CARD, ID, dtype="float16")
+        store.to_table(wrong, CARD, ID)
+
+
 def test_uncertainty_is_stored_beside_the_gaussian(tmp_path: Path) -> None:
     table = pq.read_table(folder(tmp_path, 5) / "part-00000.parquet")
     assert np.array_equal(table["uncertainty"].to_numpy(), rows(5).gaussians.uncertainty)
