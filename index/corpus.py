@@ -70,7 +70,7 @@ def read_corpus(path: Path) -> Corpus:
     finally:
         records.close()
     match = MatchModel.from_json(text) if text else None
-    return Corpus(path, view.ids, view.labels, view.items, card, model_id, distance, normalise, match)
+    return Corpus(path, view.ids, view.labels, view.items[:], card, model_id, distance, normalise, match)
 
 
 def check_together(gallery: Corpus, other: Corpus) -> None:
