@@ -71,8 +71,8 @@ class NetworkConfig:
 
     backbone: resnet18, resnet10 (one block a stage) or resnet8 (one block, three stages).
     width: channels of the first stage, doubled by each further stage.
-    stem: `small` (3x3, stride 1, padding 2, no pooling: images up to about 64 px) or `large`
-        (7x7, stride 2, max pooling).
+    stem: `small` (3x3, stride 1, padding 2: images up to about 32 px), `medium` (3x3, stride 2)
+        or `large` (7x7, stride 2, then max pooling).
     dim: D, the embedding dimension; *_hidden: hidden widths of the two-layer heads.
     """
 
@@ -86,7 +86,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         _one_of("network.backbone", self.backbone, ("resnet18", "resnet10", "resnet8"))
-        _one_of("network.stem", self.stem, ("small", "large"))
+        _one_of("network.stem", self.stem, ("small", "medium", "large"))
         for name in ("width", "dim", "projector_hidden", "predictor_hidden", "denoiser_hidden"):
             _within(f"network.{name}", getattr(self, name), 1, 65536)
 

@@ -43,18 +43,14 @@ class Backbone(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         width = config.width
-        if config.stem == "small":
-            # Padding 2 is what the published small-image results use; it is kept for comparison.
-            self.stem = nn.Sequential(
-                nn.Conv2d(3, width, 3, 1, 2, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
-            )
-        else:
-            self.stem = nn.Sequential(
-                nn.Conv2d(3, width, 7, 2, 3, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(inplace=True),
-                nn.MaxPool2d(3, 2, 1),
-            )
+        # The small stem's padding of 2 is what the published small-image results use.
+        kernel, stride, padding = {"small": (3, 1, 2), "medium": (3, 2, 1), "large": (7, 2, 3)}[config.stem]
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width, kernel, stride, padding, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, 1) if config.stem == "large" else nn.Identity(),
+        )
         blocks: list[nn.Module] = []
         inside = width
         for stage, count in enumerate(BLOCKS[config.backbone]):
