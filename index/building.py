@@ -10,6 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
+from index.budget import Budget, Choice
 from index.derived import flush
 from index.gallery import Gallery
 from index.records import STORE
@@ -24,8 +25,11 @@ def build_gallery(
     distance: str = "cosine",
     normalise: bool = True,
     overwrite: bool = False,
-) -> int:
+    budget: Budget | None = None,
+) -> tuple[int, Choice | None]:
     """Build a gallery from an embeddings folder; returns the number of items.
+
+    budget: choose the index by measuring (see index.budget); what was chosen is returned too.
 
     Raises ExistsError when `path` exists and `overwrite` is false, or is no gallery; InputError
     when the folder holds no embeddings.
@@ -51,10 +55,11 @@ def build_gallery(
             raise InputError(f"{str(embeddings)!r} holds no embeddings: every image failed; see its failures")
         with gallery:
             count = len(gallery)
+            choice = gallery.choose_index(budget) if budget is not None else None
         _swap(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return count
+    return count, choice
 
 
 def _swap(partial: Path, path: Path) -> None:

@@ -18,13 +18,16 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.derived import FOLDER, find_derived, flush, save_derived
+from index.budget import Budget, Choice, choose
+from index.candidates import CandidateIndex, Recipe
+from index.derived import FOLDER, Derived, find_derived, flush, save_derived
 from index.distances import NAMES
 from index.exact import ExactIndex
 from index.filters import parse_filter
@@ -32,7 +35,7 @@ from index.locks import ReadWriteLock, WriterLock
 from index.records import STORE, Metadata, Records
 from index.results import GalleryItem, Neighbour, SearchResult
 from index.scores import Matches, left_out, results, without_neighbours
-from index.view import View, begins_with, follow, read_view
+from index.view import SearchIndex, View, begins_with, follow, read_view, with_ghosts
 from vssl.card import ModelCard
 from vssl.errors import ExistsError, FormatError, InputError, MismatchError
 from vssl.gaussian import GaussianEmbedding
@@ -60,6 +63,8 @@ class Gallery:
         self.card = ModelCard.from_json(records.fact("card") or "")
         self.distance = records.fact("distance") or "cosine"
         self.normalise = records.fact("normalise") == "1"
+        recipe = records.fact("recipe")
+        self.recipe = Recipe.from_json(recipe) if recipe else None
         self._gate = ReadWriteLock()
         self._building = threading.Lock()
         self._matches = Matches(records, writable=lock is not None)
@@ -146,16 +151,28 @@ class Gallery:
         return self._records.generation()
 
     def _load(self) -> View:
-        """Read the store, and the saved index where it is whole and holds the store's first rows."""
+        """Read the store, and the saved index where it is whole and holds rows of this store."""
         view = read_view(self._records, normalise=self.normalise)
         saved, self.damage = find_derived(self.path, self.distance)
-        if saved is not None and begins_with(view, saved.rows, saved.crc):
-            kept = len(saved.rows)
-            try:
+        if saved is None:
+            return view
+        try:
+            return self._with_saved(view, saved)
+        except FormatError as error:
+            self.damage = str(error)
+            return view
+
+    def _with_saved(self, view: View, saved: Derived) -> View:
+        kept = len(saved.rows)
+        index: SearchIndex | None = None
+        if self.recipe is None:
+            if begins_with(view, saved.rows, saved.crc):
                 index = ExactIndex.load(saved.folder, view.items[:kept])
-            except FormatError as error:
-                self.damage = str(error)
-                return view
+        else:  # a graph takes long to build: keep it while most of its rows are there
+            old = with_ghosts(view, saved.rows, saved.crc)
+            if old is not None and old.count >= (1 - GHOSTS) * len(old.rows):
+                view, index = old, CandidateIndex.load(saved.folder, old.items[:kept])
+        if index is not None:
             if kept < len(view.rows):
                 index.add(view.items[kept:])
             view.indexes[self.distance] = index
@@ -180,11 +197,15 @@ class Gallery:
             if not level or ghosts > GHOSTS * len(self._view.rows) + 64:
                 self._view = self._load()
 
-    def _index(self, view: View, distance: str) -> ExactIndex:
-        """Return the index of a distance, built at its first use."""
+    def _index(self, view: View, distance: str) -> SearchIndex:
+        """Return the index of a distance, built at its first use: exact but for the gallery's own recipe."""
         with self._building:
             if distance not in view.indexes:
-                view.indexes[distance] = ExactIndex.build(distance, view.items[:])
+                items = view.items[:]
+                if self.recipe is not None and distance == self.distance:
+                    view.indexes[distance] = CandidateIndex.build(distance, items, self.recipe)
+                else:
+                    view.indexes[distance] = ExactIndex.build(distance, items)
             return view.indexes[distance]
 
     # --- writing -----------------------------------------------------------------------
@@ -232,14 +253,31 @@ class Gallery:
     def save(self) -> None:
         """Write the index beside the store, and the match calibration into it."""
         self._writable()
-        if self._view.count < len(self._view.rows):
+        ghosts = len(self._view.rows) - self._view.count
+        if ghosts > (GHOSTS * len(self._view.rows) if self.recipe else 0):
             with self._gate.writing():
-                self._view = self._load()
+                self._view = read_view(self._records, normalise=self.normalise)
         with self._current() as view:
             if view.count:
                 index = self._index(view, self.distance)
                 self._matches.of(view, index, self.distance)
                 save_derived(self.path, self.distance, view.generation, view.rows, view.crc, index.save)
+
+    def choose_index(self, budget: Budget) -> Choice:
+        """Measure indexes on the gallery's own vectors and keep the one within the budget.
+
+        Raises InputError when none is; the gallery then stays as it was.
+        """
+        self._writable()
+        with self._gate.writing():
+            view = read_view(self._records, normalise=self.normalise)
+            choice = choose(self.distance, view.items[:], budget)
+            self.recipe = choice.measured.recipe
+            self._records.note("recipe", self.recipe.to_json() if self.recipe else "")
+            view.indexes[self.distance] = choice.index
+            self._view = view
+        self.save()
+        return choice
 
     def compact(self) -> None:
         """Drop what removed items left behind, on disk and in memory; build and save the index anew."""
@@ -305,6 +343,7 @@ class Gallery:
                 "distance": self.distance,
                 "normalise": self.normalise,
                 "generation": view.generation,
+                "index": "flat, exact" if self.recipe is None else asdict(self.recipe),
                 "index_generation": saved.generation if saved else None,
                 "index_damage": damage,
                 "uncertainty": {

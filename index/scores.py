@@ -11,11 +11,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from index.exact import ExactIndex
 from index.matching import MatchModel, fit_match
 from index.records import Records
 from index.results import Neighbour, SearchResult
-from index.view import Vectors, View
+from index.view import SearchIndex, Vectors, View
 from vssl.gaussian import Floats, GaussianEmbedding
 
 Doubles = NDArray[np.float64]
@@ -124,7 +123,7 @@ class Matches:
         self._known.clear()
         self._hopeless.clear()
 
-    def of(self, view: View, index: ExactIndex, distance: str) -> MatchModel | None:
+    def of(self, view: View, index: SearchIndex, distance: str) -> MatchModel | None:
         """Return the calibration of a distance for this view, or None where none can be had."""
         known = self._known.get(distance) or self.stored(distance)
         if known is not None and not _moved(view, known.rows, known.last_row):
@@ -147,7 +146,7 @@ def _moved(view: View, rows: int, last_row: int) -> bool:
     return change > FIT_SHIFT * rows
 
 
-def _fit(view: View, index: ExactIndex) -> MatchModel | None:
+def _fit(view: View, index: SearchIndex) -> MatchModel | None:
     """Let labelled items search their own gallery, themselves left out, and fit on what they find."""
     labelled = view.alive & np.array([label is not None for label in view.labels], bool)
     members = np.flatnonzero(labelled)

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from index.candidates import CandidateIndex
 from index.exact import ExactIndex
 from index.filters import Filter
 from index.records import Batch, Records
 from vssl.gaussian import Floats, GaussianEmbedding
 
+SearchIndex = ExactIndex | CandidateIndex
 MASKS = 32  # filters whose choice is remembered
 FEW = 16  # up to this many percentiles are counted, more are looked up in a sorted copy
 
@@ -77,7 +79,7 @@ class View:
     paths: list[str]
     uncertainty: Floats
     items: Vectors
-    indexes: dict[str, ExactIndex] = field(default_factory=dict)
+    indexes: dict[str, SearchIndex] = field(default_factory=dict)
     chosen: dict[Filter, NDArray[np.bool_]] = field(default_factory=dict)
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _ordered: tuple[int, Floats] | None = None
@@ -144,6 +146,35 @@ def begins_with(view: View, rows: NDArray[np.int64], crc: NDArray[np.int64]) -> 
     count = len(rows)
     same = np.array_equal(view.rows[:count], rows) and np.array_equal(view.crc[:count], crc)
     return bool(same and count > 0)
+
+
+def with_ghosts(view: View, rows: NDArray[np.int64], crc: NDArray[np.int64]) -> View | None:
+    """Return the view in the order of a saved index that may hold rows which went since.
+
+    Such a row stands there as not alive, with a live one's Gaussian in its place. None when the
+    saved rows are not the store's.
+    """
+    if not len(view.rows) or not len(rows):
+        return None
+    fresh = view.rows > rows[-1]
+    known = view.rows[~fresh]
+    at = np.searchsorted(rows, known)
+    if not np.array_equal(rows[at], known) or not np.array_equal(crc[at], view.crc[~fresh]):
+        return None
+    source, alive = np.zeros(len(rows), np.int64), np.zeros(len(rows), bool)
+    source[at], alive[at] = np.flatnonzero(~fresh), True
+    source = np.concatenate([source, np.flatnonzero(fresh)])
+    return View(
+        view.generation,
+        np.concatenate([rows, view.rows[fresh]]),
+        np.concatenate([crc, view.crc[fresh]]),
+        np.concatenate([alive, np.ones(len(source) - len(rows), bool)]),
+        [view.ids[i] for i in source],
+        [view.labels[i] for i in source],
+        [view.paths[i] for i in source],
+        view.uncertainty[source],
+        Vectors(view.items[source]),
+    )
 
 
 def follow(view: View, records: Records, *, normalise: bool) -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from index.budget import Budget
 from index.building import build_gallery
 from index.gallery import Gallery
 from index.locks import LockedError
@@ -24,7 +25,7 @@ def embeddings(folder: Path, *, model: str = MODEL, count: int = 30) -> Path:
 
 def test_every_part_is_there(tmp_path: Path) -> None:
     source = embeddings(tmp_path / "embeddings")
-    assert build_gallery(source, tmp_path / "gallery", distance="expected", normalise=False) == 30
+    assert build_gallery(source, tmp_path / "gallery", distance="expected", normalise=False) == (30, None)
     with Gallery.open(tmp_path / "gallery", read_only=True) as gallery:
         assert len(gallery) == 30
         assert (gallery.distance, gallery.normalise, gallery.model_id) == ("expected", False, MODEL)
@@ -51,7 +52,7 @@ def test_what_is_there_is_refused_or_replaced(tmp_path: Path) -> None:
         build_gallery(source, tmp_path / "gallery")
     with Gallery.open(tmp_path / "gallery"), pytest.raises(LockedError):
         build_gallery(source, tmp_path / "gallery", overwrite=True)
-    assert build_gallery(source, tmp_path / "gallery", overwrite=True) == 30
+    assert build_gallery(source, tmp_path / "gallery", overwrite=True) == (30, None)
     with pytest.raises(ExistsError, match="no gallery"):
         build_gallery(source, source, overwrite=True)
 
@@ -65,3 +66,14 @@ def test_nothing_to_index_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="every image failed"):
         build_gallery(empty, tmp_path / "gallery")
     assert not (tmp_path / "gallery").exists()
+
+
+def test_a_budget_chooses_the_index(tmp_path: Path) -> None:
+    source = embeddings(tmp_path / "embeddings")
+    count, choice = build_gallery(source, tmp_path / "gallery", budget=Budget.parse("recall=0.9"))
+    assert count == 30
+    assert choice is not None
+    assert choice.measured.recipe is None
+    with pytest.raises(InputError, match="no index keeps the budget"):
+        build_gallery(source, tmp_path / "other", budget=Budget.parse("memory=10B"))
+    assert not (tmp_path / "other").exists()

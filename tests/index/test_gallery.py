@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from index.candidates import CandidateIndex, Recipe
 from index.distances import pairwise
 from index.exact import ExactIndex
 from index.gallery import Gallery
@@ -345,6 +346,43 @@ def test_many_threads_search_while_one_writes(tmp_path: Path) -> None:
         left = np.ones(400, bool)
         left[0:300:20] = False
         assert ids(gallery.search(queries, 10)) == brute(rows, queries, 10, keep=left)
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])
+def test_a_gallery_with_a_recipe_opens_changes_and_compacts(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An approximate index outlives removals: its rows that went are masked until compaction."""
+    rows, queries = sample(3000, groups=40), gaussians(20, groups=40, seed=5)
+    with new(tmp_path, part(rows, slice(0, 2500))) as gallery:
+        gallery.recipe = Recipe(kind, effort=128, shortlist=400)
+        gallery._records.note("recipe", gallery.recipe.to_json())
+        gallery._view.indexes.clear()
+        gallery.save()
+        gallery.remove(rows.ids[100:400])
+        gallery.add(part(rows, slice(2500, 3000)))
+    left = np.ones(3000, bool)
+    left[100:400] = False
+    expected = brute(rows, queries, 5, keep=left)
+    monkeypatch.setattr(CandidateIndex, "build", None)  # whatever is searched now was loaded
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        assert isinstance(gallery._view.indexes["cosine"], CandidateIndex)
+        assert len(gallery) == 2700
+        found = ids(gallery.search(queries, 5))
+        assert np.mean([a == b for a, b in zip(found, expected, strict=True)]) > 0.9
+        assert ids(gallery.search(queries, 5, distance="wasserstein")) == brute(
+            rows, queries, 5, "wasserstein", keep=left
+        )
+        assert gallery.info()["index"]["kind"] == kind
+        gallery.remove(rows.ids[400:450])
+        left[400:450] = False
+        assert not {n for found in ids(gallery.search(queries, 50)) for n in found} & set(rows.ids[100:450])
+    monkeypatch.undo()
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        gallery.compact()
+        assert len(gallery._view.rows) == 2650
+        found, expected = ids(gallery.search(queries, 5)), brute(rows, queries, 5, keep=left)
+        assert np.mean([a == b for a, b in zip(found, expected, strict=True)]) > 0.9
 
 
 @pytest.mark.parametrize("limit", [1000, 70])

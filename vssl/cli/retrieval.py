@@ -48,13 +48,31 @@ def build(
         bool, typer.Option("--normalise/--no-normalise", help="Compare means of length one.")
     ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the gallery there.")] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Choose the index by measuring: memory=2GB,latency=5ms,recall=0.95, any of the three."
+        ),
+    ] = None,
 ) -> None:
     """Build a gallery from an embeddings folder."""
     with extras():
+        from index.budget import Budget, describe
         from index.building import build_gallery
 
-    count = build_gallery(embeddings, gallery, distance=distance, normalise=normalise, overwrite=overwrite)
+    count, choice = build_gallery(
+        embeddings,
+        gallery,
+        distance=distance,
+        normalise=normalise,
+        overwrite=overwrite,
+        budget=Budget.parse(budget) if budget is not None else None,
+    )
     say(f"{gallery}: {count} images, distance {distance}")
+    if choice is not None:
+        for tried in choice.tried:
+            note(f"tried {describe(tried)}")
+        say(f"index: {describe(choice.measured)}")
     note(f"search it with: vssl search {gallery} IMAGE --model model.onnx")
 
 

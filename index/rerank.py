@@ -1,0 +1,68 @@
+"""Candidates -> the nearest of them, by the definition of a distance in float64.
+
+Shape letters: Q queries, L candidates a query, K neighbours, N items, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.certified import merge
+from index.distances.parameters import Densities, DistanceParameters, Float64s
+from index.distances.table import named
+from vssl.gaussian import Floats, GaussianEmbedding
+
+BLOCK = 1 << 21  # numbers per temporary array
+
+
+def rerank(
+    name: str,
+    parameters: DistanceParameters,
+    mean: Floats,
+    variance: Floats,
+    queries: GaussianEmbedding,
+    candidates: NDArray[np.int64],
+    k: int,
+) -> tuple[Float64s, NDArray[np.int64]]:
+    """Return distances and rows (Q, K) of the k nearest of each query's candidates (Q, L).
+
+    mean, variance: the N items; a candidate of -1 is none. Where fewer than k are there, the rest
+    is row -1 at distance infinity.
+    """
+    distance = named(name)
+    asked = distance.prepared(parameters.scaled(queries), parameters)
+    distances, rows = np.full((len(queries), k), np.inf), np.full((len(queries), k), -1)
+    step = max(1, BLOCK // (mean.shape[1] * max(1, candidates.shape[1])))
+    for start in range(0, len(queries), step):
+        here = slice(start, start + step)
+        at = np.maximum(candidates[here], 0)
+        stored = Densities(mean[at].astype(np.float64), variance[at].astype(np.float64) * parameters.alpha)
+        one = Densities(asked.mean[here], asked.variance[here]).across()
+        exact = distance.exact(one, distance.prepared(stored, parameters), parameters)
+        exact = np.where(candidates[here] >= 0, exact, np.inf)
+        best, found = merge(exact, candidates[here], k)
+        distances[here, : best.shape[1]], rows[here, : best.shape[1]] = best, found
+    return distances, rows
+
+
+def scan(
+    name: str,
+    parameters: DistanceParameters,
+    mean: Floats,
+    variance: Floats,
+    queries: GaussianEmbedding,
+    rows: NDArray[np.int64],
+    k: int,
+) -> tuple[Float64s, NDArray[np.int64]]:
+    """Return the k nearest (Q, K) among the given rows (R,), every one evaluated."""
+    best, found = np.empty((len(queries), 0)), np.empty((len(queries), 0), np.int64)
+    step = max(k, BLOCK // mean.shape[1])
+    for start in range(0, max(1, len(rows)), step):
+        part = np.broadcast_to(rows[start : start + step], (len(queries), len(rows[start : start + step])))
+        distances, nearest = rerank(name, parameters, mean, variance, queries, part, k)
+        nearest = np.where(nearest < 0, np.iinfo(np.int64).max, nearest)  # what is none sorts last
+        best, found = merge(
+            np.concatenate([best, distances], axis=1), np.concatenate([found, nearest], axis=1), k
+        )
+    return best, np.where(found == np.iinfo(np.int64).max, -1, found)
