@@ -2,7 +2,7 @@
 
 from index.distances.parameters import DistanceParameters
 from index.distances.prior import fit_prior
-from index.distances.reference import pairwise
+from index.distances.reference import gathered, pairwise
 from index.distances.table import NAMES
 
-__all__ = ["NAMES", "DistanceParameters", "fit_prior", "pairwise"]
+__all__ = ["NAMES", "DistanceParameters", "fit_prior", "gathered", "pairwise"]

@@ -28,7 +28,8 @@ class Anchor:
     """Statistics of the items an encoding is built about, each (D,) float64.
 
     centre: their mean, fixed when the index is built; typical: the geometric mean of their
-    variances, fixed likewise (the arithmetic one lies far above most of them when they spread); low, high: the range of their variances, which grows when items are added.
+    variances, fixed likewise (the arithmetic one lies far above most of them when they spread);
+    low, high: the range of their variances, which grows when items are added.
     """
 
     centre: Float64s

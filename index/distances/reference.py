@@ -1,11 +1,12 @@
 """Queries and items -> every distance, straight from the definition: slow, and the yardstick.
 
-Shape letters: Q queries, N items, D embedding dimension.
+Shape letters: Q queries, N items, K rows of a query, D embedding dimension.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from index.distances.parameters import Densities, DistanceParameters, Float64s
 from index.distances.prior import completed
@@ -39,4 +40,23 @@ def pairwise(
         for start in range(0, len(items), step):
             part = Densities(stored.mean[start : start + step], stored.variance[start : start + step])
             result[row, start : start + step] = distance.exact(query, part, constants)
+    return result
+
+
+def gathered(
+    name: str,
+    queries: GaussianEmbedding,
+    items: GaussianEmbedding,
+    rows: NDArray[np.int64],
+    parameters: DistanceParameters | None = None,
+) -> Float64s:
+    """Return the distance of each query to its own rows (Q, K) of the items; infinite for row -1."""
+    distance, constants = named(name), completed(name, parameters, items)
+    asked = distance.prepared(constants.scaled(queries), constants)
+    result = np.full(rows.shape, np.inf)
+    for row in range(len(queries)):
+        there = rows[row] >= 0
+        found = distance.prepared(constants.scaled(items[rows[row, there]]), constants)
+        query = Densities(asked.mean[row], asked.variance[row])
+        result[row, there] = distance.exact(query, found, constants)
     return result

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from index.distances import NAMES, DistanceParameters, fit_prior, pairwise
+from index.distances import NAMES, DistanceParameters, fit_prior, gathered, pairwise
 from index.distances.encoding import Anchor
 from index.distances.table import DISTANCES
 from tests.index.regimes import REGIMES, gaussians, shifted
@@ -181,3 +181,11 @@ def test_names_and_dimensions_are_checked() -> None:
         pairwise("angular", QUERIES, ITEMS)
     with pytest.raises(InputError, match="dimensions"):
         pairwise("cosine", gaussians(1, 4), ITEMS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gathered_distances_are_entries_of_the_pairwise_ones(name: str) -> None:
+    rows = np.array([[0, 3, -1], [5, 5, 1], [-1, -1, -1], [2, 0, 4]])
+    found, every = gathered(name, QUERIES, ITEMS, rows), pairwise(name, QUERIES, ITEMS)
+    expected = np.where(rows >= 0, np.take_along_axis(every, np.maximum(rows, 0), axis=1), np.inf)
+    np.testing.assert_array_equal(found, expected)

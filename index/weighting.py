@@ -1,0 +1,99 @@
+"""Neighbours with variances -> other weights for the vote, and temperatures fitted for them.
+
+The control weighs a neighbour by exp(cos / T), T = 0.07. Beside it stand weights that read the
+variance; each has a temperature of its own, fitted so that the vote's shares are calibrated
+probabilities on images of the gallery that vote on one another.
+Shape letters: Q queries, K neighbours, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.distances import DistanceParameters, gathered
+from index.neighbours import votes
+from vssl.gaussian import GaussianEmbedding
+
+Doubles = NDArray[np.float64]
+Rows = NDArray[np.int64]
+WEIGHTINGS = ("cosine", "inverse-variance", "attenuated", "likelihood")
+TEMPERATURES = tuple(0.01 * 2.0 ** (step / 2) for step in range(0, 33))  # 0.01 to 655
+TINY = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Ballot:
+    """What K neighbours of Q queries bring to a vote; codes -1 for no neighbour.
+
+    cosine (Q, K); trace, attenuation (Q, K) of the items; likelihood (Q, K): the logarithm of the
+    expected likelihood of the pair.
+    """
+
+    codes: Rows
+    cosine: Doubles
+    trace: Doubles
+    attenuation: Doubles
+    likelihood: Doubles
+
+    def __getitem__(self, which: Rows | slice) -> Ballot:
+        return Ballot(
+            self.codes[which],
+            self.cosine[which],
+            self.trace[which],
+            self.attenuation[which],
+            self.likelihood[which],
+        )
+
+
+def ballot(
+    queries: GaussianEmbedding,
+    items: GaussianEmbedding,
+    codes: Rows,
+    rows: Rows,
+    cosine: Doubles,
+    parameters: DistanceParameters | None = None,
+) -> Ballot:
+    """Gather what the found rows (Q, K), of classes codes (N,), bring; all Gaussians as compared."""
+    there = rows >= 0
+    trace = items.variance.sum(axis=1, dtype=np.float64)[rows]
+    # The expected cosine to a draw of the item is shorter by 1 - its expected cosine spread.
+    attenuation = 1.0 - items.uncertainty.astype(np.float64)[rows]
+    likelihood = -gathered("mls", queries, items, rows, parameters)
+    return Ballot(
+        np.where(there, codes[rows], -1), np.where(there, cosine, -1.0), trace, attenuation, likelihood
+    )
+
+
+def log_weights(kind: str, ballot: Ballot, temperature: float) -> Doubles:
+    """Return the logarithm (Q, K) of each neighbour's weight.
+
+    cosine: cos / T; inverse-variance: cos / T - ln tr v; attenuated: rho cos / T, with rho the
+    expected cosine of a draw to its mean; likelihood: ln N(m; mu, s + v) / T.
+    """
+    if kind == "inverse-variance":
+        return ballot.cosine / temperature - np.log(ballot.trace)
+    if kind == "attenuated":
+        return ballot.cosine * ballot.attenuation / temperature
+    if kind == "likelihood":
+        return ballot.likelihood / temperature
+    return ballot.cosine / temperature
+
+
+def probabilities(shares: Doubles, k: int) -> Doubles:
+    """Return class probabilities (Q, C): the shares of k votes and one vote spread over all classes."""
+    result: Doubles = (shares * k + 1.0 / shares.shape[1]) / (k + 1.0)
+    return result
+
+
+def fit_temperature(kind: str, ballot: Ballot, truth: Rows, classes: int) -> float:
+    """Return the temperature of least mean log loss of the true class, of a grid of factor 1.41."""
+    losses = []
+    for temperature in TEMPERATURES:
+        shares = votes(ballot.codes, log_weights(kind, ballot, temperature), classes)
+        chance = probabilities(shares, ballot.codes.shape[1])[np.arange(len(truth)), truth]
+        losses.append(float(-np.log(np.maximum(chance, TINY)).mean()))
+    best: float = TEMPERATURES[int(np.argmin(losses))]
+    return best
