@@ -27,9 +27,9 @@ def test_each_image_gets_its_own_crop_and_resize(interpolation: str, size: int) 
         resampling_matrix(top, height, 40, size, interpolation),
         resampling_matrix(left, width, 40, size, interpolation),
     )
-    for row, (t, l, h, w) in enumerate(BOXES):
+    for row, (top_, left_, h, w) in enumerate(BOXES):
         expected = tv.resized_crop(
-            images[row], t, l, h, w, [size, size], interpolation=MODES[interpolation], antialias=True
+            images[row], top_, left_, h, w, [size, size], interpolation=MODES[interpolation], antialias=True
         )
         torch.testing.assert_close(found[row], expected, rtol=1e-4, atol=2e-3)
 
