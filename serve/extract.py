@@ -1,70 +1,60 @@
 """Images + model.onnx -> an embeddings folder: parallel, bounded in memory, resumable.
 
 Each image of the source ends in exactly one of the parts and `failures.parquet`. See
-`serve.resume` for what is on the disk at which moment and `vssl.store` for the format.
+`serve.folder` for what is on the disk at which moment and `vssl.store` for the format.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 
-from serve import resume as resuming
+from serve.arrays import write_arrays
 from serve.cores import available_cores
 from serve.engine import Engine
-from serve.mapping import BlockResult, embed_block, join
+from serve.folder import PROGRESS, OutputFolder, locked, make, prepare
+from serve.mapping import BlockResult, MapOptions, Task, embed_block
 from serve.pipeline import ordered
+from serve.plan import Plan, hash_listing, list_source
+from serve.reuse import EarlierRows
+from serve.writing import PartWriter, Progress
 from vssl import store
 from vssl.decode import DEFAULT_LIMITS, DecodeLimits
 from vssl.errors import InputError
-from vssl.gaussian import Floats, GaussianEmbedding
 from vssl.sources import ImageSource, open_source
 
 PART_ROWS = 4096
 GPU_LANES = 2  # one batch computes while the next is copied
+REMOTE_WORKERS = 16  # per core: threads that wait for the network cost nothing
+AHEAD = 4  # blocks a worker may be ahead of the writer
 
-Failures = list[store.Failure]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: images done and in total, failures and mean uncertainty so far.
-
-    `resumed` of the images were done by an earlier run; `seconds` count this one.
-    """
-
-    done: int
-    total: int
-    failures: int
-    resumed: int
-    seconds: float
-    uncertainty: float | None
-
-    @property
-    def rate(self) -> float:
-        """Images per second of this run."""
-        return (self.done - self.resumed) / self.seconds if self.seconds > 0 else 0.0
+Mapper = Callable[[Iterable[Task]], Generator[tuple[Task, BlockResult]]]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a finished run has written; `reasons` counts failures by error code."""
+    """What is in the folder after a run; `reasons` counts failures by error code.
+
+    complete: false when other shards are still missing; the counts are then this shard's.
+    resumed, reused: images done by an earlier run, and taken over unchanged by an update.
+    """
 
     out: str
     model_id: str
+    complete: bool
     images: int
     rows: int
     failures: int
     reasons: dict[str, int]
     resumed: int
+    reused: int
     seconds: float
     images_per_second: float
     mean_uncertainty: float | None
@@ -81,10 +71,16 @@ def extract(
     model: Path | Engine,
     resume: bool = False,
     overwrite: bool = False,
+    update: bool = False,
+    shard: tuple[int, int] | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     features: bool = False,
+    digests: bool = False,
+    dtype: str = "float32",
+    arrays: bool = False,
     device: str = "auto",
+    engine: str = "local",
     max_failures: int | None = None,
     limits: DecodeLimits = DEFAULT_LIMITS,
     part_rows: int = PART_ROWS,
@@ -93,190 +89,149 @@ def extract(
     """Embed every image of a source into the folder `out`.
 
     images: a source or its spec (`vssl.sources`); model: the file, or an engine opened before.
-    batch_size: images a thread takes through the model at once; the engine's largest bucket
-        when None. workers: threads; the usable cores when None.
+    resume goes on with a stopped run; overwrite replaces what is there; update embeds only the
+        images that are new or changed and drops those that vanished.
+    shard: (i, n), i from 0: do every n-th part from the i-th; the process that finds all parts
+        done completes the folder.
+    batch_size: images a thread takes through the model at once, the engine's largest bucket when
+        None; workers: threads, the usable cores when None.
+    features, digests: further columns; dtype: `float32` or `float16` (`vssl.store.to_table` checks
+        the range); arrays: write clip-retrieval's layout too (`serve.arrays`).
+    engine: `local`, or `ray` for Ray Data on this machine or the cluster that ray is connected to.
     max_failures: stop with an InputError as soon as more images have failed.
     report: called after each batch, in the caller's thread.
 
     Raises InputError, ExistsError, MismatchError or FormatError; whatever is raised, the folder
     can be resumed.
     """
-    for name, value in (("batch_size", batch_size), ("workers", workers), ("part_rows", part_rows)):
-        if value is not None and value < 1:
-            raise InputError(f"{name}: found {value}, expected at least 1")
     out = Path(out)
-    refuse_nested(images, out)
+    _check(images, out, shard=shard, batch_size=batch_size, workers=workers, part_rows=part_rows)
+    if dtype not in store.DTYPES or engine not in ("local", "ray"):
+        raise InputError(
+            f"found dtype {dtype!r} and engine {engine!r}, expected {' or '.join(store.DTYPES)}, and local or ray"
+        )
+    if shard and (overwrite or update):
+        raise InputError("a shard shares its folder with others: remove the folder yourself to start over")
+    started = time.perf_counter()
     source = open_source(images) if isinstance(images, (str, Path)) else images
     # One core a call: the threads of the pipeline are the parallelism.
-    engine = model if isinstance(model, Engine) else Engine.open(Path(model), device=device, threads=1)
-    plan = resuming.Plan(
-        model_id=engine.model_id,
+    runner = model if isinstance(model, Engine) else Engine.open(Path(model), device=device, threads=1)
+    listing = list_source(source)
+    plan = Plan(
+        model_id=runner.model_id,
         images=len(source.items),
-        items=resuming.hash_items(source.items),
+        items=hash_listing(listing),
         part_rows=part_rows,
-        batch_size=batch_size or engine.buckets[-1],
+        batch_size=batch_size or runner.buckets[-1],
         features=features,
+        digests=digests,
+        dtype=dtype,
         max_pixels=limits.max_pixels,
         max_bytes=limits.max_bytes,
     )
-    with resuming.locked(out):
-        complete = resuming.prepare(out, plan, source.items, resume=resume, overwrite=overwrite)
-        run = _Run(engine, source, out, plan, limits, max_failures, report)
-        try:
-            if not complete:
-                run.parts(workers or available_cores() + (GPU_LANES if engine.on_gpu else 0))
-                run.close()
-        except OSError as error:
-            raise InputError(
-                f"cannot write to {out}: {error.strerror or error}; then go on with --resume"
-            ) from error
-        return run.summary()
+    options = MapOptions(limits, features, digests)
+    if engine == "ray":
+        from serve.cluster import ray_mapper
+
+        mapper = ray_mapper(runner, source, options, workers)
+    else:
+        mapper = local_mapper(runner, source, options, workers)
+    make(out)
+    try:
+        with locked(out, shared=shard is not None):
+            with _gate(out) if shard else nullcontext():
+                folder = prepare(
+                    out, plan, listing, resume=resume or shard is not None, overwrite=overwrite, update=update
+                )
+            earlier = EarlierRows(out, listing) if folder.staged else None
+            writer = PartWriter(folder, source.items, runner.card, earlier, max_failures, report, started)
+            numbers = range(shard[0], plan.parts, shard[1]) if shard else range(plan.parts)
+            if not folder.complete:
+                name = f"shard-{shard[0]:05d}-of-{shard[1]:05d}.lock" if shard else ""
+                with locked(folder.progress / name) if shard else nullcontext():
+                    writer.run(numbers, mapper)
+                _complete(folder)
+            if arrays and folder.complete:
+                write_arrays(out, dtype)
+            return _summary(folder, writer, numbers, started)
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {out}: {error.strerror or error}; then go on with --resume"
+        ) from error
 
 
-def refuse_nested(images: object, out: Path) -> None:
-    """Raise InputError when the output would become part of the input folder."""
+def local_mapper(engine: Engine, source: ImageSource, options: MapOptions, workers: int | None) -> Mapper:
+    """Return a mapper over threads of this process."""
+    remote = getattr(source, "remote", False)
+    threads = workers or available_cores() * (REMOTE_WORKERS if remote else 1) + (
+        GPU_LANES if engine.on_gpu else 0
+    )
+    # A device, and cores behind a slow network, should see no more batches than they can work on.
+    lanes = GPU_LANES if engine.on_gpu else available_cores() if threads > available_cores() else 0
+    lane = threading.Semaphore(lanes) if lanes else None
+
+    def work(task: Task) -> tuple[Task, BlockResult]:
+        return task, embed_block(engine, source, task.rows, options, lane)
+
+    return lambda tasks: ordered(work, tasks, workers=threads, ahead=AHEAD * threads)
+
+
+def _check(images: object, out: Path, *, shard: tuple[int, int] | None, **counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise InputError(f"{name}: found {value}, expected at least 1")
+    if shard and not 0 <= shard[0] < shard[1]:
+        raise InputError(f"shard: found {shard[0]}/{shard[1]}, expected i/n with i from 0 to n - 1")
     if isinstance(images, (str, Path)):
         folder, target = Path(images).expanduser().resolve(), out.resolve()
         if folder.is_dir() and (target == folder or folder in target.parents):
             raise InputError(f"{out} lies inside {images}; choose an output folder outside of the images")
 
 
-class _Run:
-    """One run over a prepared folder."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        source: ImageSource,
-        out: Path,
-        plan: resuming.Plan,
-        limits: DecodeLimits,
-        max_failures: int | None,
-        report: Callable[[Progress], None],
-    ) -> None:
-        self.engine, self.source, self.out, self.plan, self.limits = engine, source, out, plan, limits
-        self.max_failures, self.report = max_failures, report
-        self.started = time.perf_counter()
-        self.resumed = self.done = self.failed = 0
-        self.spread, self.embedded = 0.0, 0
-
-    def parts(self, workers: int) -> None:
-        """Write every part that is not there yet."""
-        plan = self.plan
-        finished = {part for part in range(plan.parts) if resuming.is_done(self.out, part)}
-        for part in sorted(finished):
-            self.failed += pq.read_metadata(resuming.failures_file(self.out, part)).num_rows
-            self.done += len(plan.rows(part))
-        self.resumed = self.done
-        self._heed_failures([])
-        lane = threading.Semaphore(GPU_LANES) if self.engine.on_gpu else None
-        tasks = (
-            (part, rows[i : i + plan.batch_size])
-            for part in range(plan.parts)
-            if part not in finished
-            for rows in [plan.rows(part)]
-            for i in range(0, len(rows), plan.batch_size)
-        )
-
-        def work(task: tuple[int, range]) -> tuple[int, BlockResult]:
-            part, rows = task
-            return part, embed_block(
-                self.engine, self.source, rows, limits=self.limits, features=plan.features, lane=lane
-            )
-
-        blocks: list[BlockResult] = []
-        results = ordered(work, tasks, workers=workers, ahead=4 * workers)
-        try:
-            for part, block in results:
-                blocks.append(block)
-                self._count(block)
-                if sum(map(len, blocks)) == len(plan.rows(part)):
-                    self._write(part, join(blocks))
-                    blocks = []
-        finally:
-            results.close()
-
-    def close(self) -> None:
-        """Write failures.parquet, then the manifest, which completes the folder."""
-        failures = [
-            store.Failure(**row)
-            for part in range(self.plan.parts)
-            for row in pq.read_table(resuming.failures_file(self.out, part)).to_pylist()
-        ]
-        store.write_failures(failures, self.out)
-        names = [store.part_name(part) for part in range(self.plan.parts)]
-        spread = np.concatenate([_uncertainties(self.out / name) for name in names])
-        store.write_manifest(
-            self.out,
-            model_id=self.plan.model_id,
-            parts=names,
-            rows=self.plan.images - len(failures),
-            failures=len(failures),
-            reasons=dict(sorted(Counter(f.error for f in failures).items())),
-            mean_uncertainty=float(spread.mean(dtype=np.float64)) if len(spread) else None,
-            plan=asdict(self.plan),
-        )
-        resuming.finish(self.out)
-
-    def summary(self) -> Summary:
-        """Return the counts of the finished folder."""
-        manifest = store.read_manifest(self.out)
-        seconds = time.perf_counter() - self.started
-        fresh = self.done - self.resumed
-        return Summary(
-            out=str(self.out),
-            model_id=self.plan.model_id,
-            images=self.plan.images,
-            rows=manifest["rows"],
-            failures=manifest["failures"],
-            reasons=manifest["reasons"],
-            resumed=self.plan.images - fresh,
-            seconds=seconds,
-            images_per_second=fresh / seconds,
-            mean_uncertainty=manifest["mean_uncertainty"],
-        )
-
-    def _count(self, block: BlockResult) -> None:
-        self.done += len(block)
-        self.failed += len(block.failures)
-        if block.rows is not None:
-            self.spread += float(block.rows.gaussians.uncertainty.sum())
-            self.embedded += len(block.rows)
-        self._heed_failures(block.failures)
-        self.report(
-            Progress(
-                self.done,
-                self.plan.images,
-                self.failed,
-                self.resumed,
-                time.perf_counter() - self.started,
-                self.spread / self.embedded if self.embedded else None,
-            )
-        )
-
-    def _heed_failures(self, latest: Failures) -> None:
-        if self.max_failures is not None and self.failed > self.max_failures:
-            example = f", the last one {latest[-1].path}: {latest[-1].reason}" if latest else ""
-            raise InputError(
-                f"stopped: {self.failed} of {self.done} images failed, expected at most "
-                f"{self.max_failures}{example}. Go on with --resume and a larger --max-failures"
-            )
-
-    def _write(self, part: int, block: BlockResult) -> None:
-        """Write a part's failures, then the part."""
-        rows = block.rows or _no_rows(self.engine, features=self.plan.features)
-        store.write_failures_file(block.failures, resuming.failures_file(self.out, part))
-        store.write_table(
-            store.to_table(rows, self.engine.card, self.engine.model_id), self.out / store.part_name(part)
-        )
+@contextmanager
+def _gate(out: Path) -> Iterator[None]:
+    """Let one shard at a time prepare the folder."""
+    (out / PROGRESS).mkdir(exist_ok=True)
+    try:
+        with locked(out / PROGRESS, wait=True):
+            yield
+    finally:
+        with suppress(OSError):
+            (out / PROGRESS).rmdir()  # holds the plan, unless it was refused
 
 
-def _no_rows(engine: Engine, *, features: bool) -> store.Rows:
-    empty = np.empty((0, engine.card.dim), np.float32)
-    columns = np.empty((0, engine.card.feature_dim), np.float32)
-    return store.Rows([], [], [], GaussianEmbedding(empty, empty), columns if features else None)
+def _complete(folder: OutputFolder) -> None:
+    """Close the folder when every part is there, whoever wrote it."""
+    try:
+        with locked(folder.progress, wait=True):
+            if all(folder.is_done(number) for number in range(folder.plan.parts)):
+                folder.close()
+    except FileNotFoundError:
+        if not folder.complete:  # else another shard has closed it
+            raise
 
 
-def _uncertainties(path: Path) -> Floats:
-    column: Floats = pq.read_table(path, columns=["uncertainty"]).column("uncertainty").to_numpy()
-    return column
+def _summary(folder: OutputFolder, writer: PartWriter, numbers: range, started: float) -> Summary:
+    seconds = time.perf_counter() - started
+    if folder.complete:
+        manifest = store.read_manifest(folder.path)
+        images, rows, reasons = folder.plan.images, manifest["rows"], manifest["reasons"]
+        uncertainty = manifest["mean_uncertainty"]
+    else:
+        images = sum(len(folder.plan.rows(number)) for number in numbers)
+        rows = sum(pq.read_metadata(folder.part(number)).num_rows for number in numbers)
+        reasons, uncertainty = writer.reasons, writer.uncertainty
+    return Summary(
+        out=str(folder.path),
+        model_id=folder.plan.model_id,
+        complete=folder.complete,
+        images=images,
+        rows=rows,
+        failures=images - rows,
+        reasons=reasons,
+        resumed=max(0, images - writer.fresh - writer.reused) if folder.complete else writer.resumed,
+        reused=writer.reused,
+        seconds=seconds,
+        images_per_second=writer.fresh / seconds,
+        mean_uncertainty=uncertainty,
+    )

@@ -1,4 +1,4 @@
-"""A block of source rows -> the rows of a part: read, decode, embed, one failure per bad image.
+"""A block of source rows -> embedded rows and failures: read, decode, embed.
 
 The same function runs in the local pipeline's threads and in every other engine's workers, so
 their outputs are the same.
@@ -16,29 +16,50 @@ from serve.engine import EmbeddedImage, Engine
 from vssl.decode import DEFAULT_LIMITS, DecodeLimits
 from vssl.errors import ImageError
 from vssl.gaussian import GaussianEmbedding
+from vssl.identity import sha256_bytes
 from vssl.preprocess import Pixels, load_image
 from vssl.sources import ImageItem, ImageSource
 from vssl.store import Failure, Rows
 
 
+@dataclass(frozen=True)
+class Task:
+    """Source rows of one part that go through the model together."""
+
+    part: int
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """What a mapper does beside embedding: bounds to decode within, columns to add."""
+
+    limits: DecodeLimits = DEFAULT_LIMITS
+    features: bool = False
+    digests: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class BlockResult:
-    """What became of one block: embedded rows (None when every image failed) and failures, in source order."""
+    """What became of some source rows, each in exactly one of `rows` (None when all failed) and `failures`.
+
+    numbers, failed: the source rows of either, in their order.
+    """
 
     rows: Rows | None
+    numbers: list[int]
     failures: list[Failure]
+    failed: list[int]
 
     def __len__(self) -> int:
-        return (0 if self.rows is None else len(self.rows)) + len(self.failures)
+        return len(self.numbers) + len(self.failed)
 
 
 def embed_block(
     engine: Engine,
     source: ImageSource,
-    rows: Sequence[int],
-    *,
-    limits: DecodeLimits = DEFAULT_LIMITS,
-    features: bool = False,
+    numbers: Sequence[int],
+    options: MapOptions,
     lane: AbstractContextManager[object] | None = None,
 ) -> BlockResult:
     """Embed the given rows of a source.
@@ -46,50 +67,65 @@ def embed_block(
     lane: held while the model runs, for a device that should see few callers at a time.
     """
     pixels: list[Pixels | ImageError] = []
-    for row in rows:
+    digests: list[str] = []
+    for number in numbers:
         try:
-            pixels.append(load_image(source.read(row), engine.card.preprocess, limits))
+            data = source.read(number)
+            digests.append(sha256_bytes(data) if options.digests else "")
+            pixels.append(load_image(data, engine.card.preprocess, options.limits))
         except ImageError as error:
+            digests[len(pixels) :] = [""]
             pixels.append(error)
     with lane or nullcontext():
         answers = engine.embed_pixels(pixels)
-    return gather([source.items[row] for row in rows], answers, features=features)
+    return _gather(source.items, numbers, answers, digests, options)
 
 
-def gather(
-    items: Sequence[ImageItem], answers: Sequence[EmbeddedImage | ImageError], *, features: bool
+def _gather(
+    items: Sequence[ImageItem],
+    numbers: Sequence[int],
+    answers: Sequence[EmbeddedImage | ImageError],
+    digests: Sequence[str],
+    options: MapOptions,
 ) -> BlockResult:
-    """Sort per-image answers into rows and failures, each in the items' order."""
-    good = [(i, a) for i, a in zip(items, answers, strict=True) if not isinstance(a, ImageError)]
-    failures = [
-        Failure(item.path, str(answer), answer.code)
-        for item, answer in zip(items, answers, strict=True)
-        if isinstance(answer, ImageError)
-    ]
-    if not good:
-        return BlockResult(None, failures)
-    rows = Rows(
-        [item.id for item, _ in good],
-        [item.path for item, _ in good],
-        [item.label for item, _ in good],
-        GaussianEmbedding(np.stack([a.mean for _, a in good]), np.stack([a.variance for _, a in good])),
-        np.stack([a.features for _, a in good]) if features else None,
+    """Sort per-image answers into rows and failures."""
+    answered = list(zip(numbers, answers, digests, strict=True))
+    bad = [(n, a) for n, a, _ in answered if isinstance(a, ImageError)]
+    good = [(items[n], a, d) for n, a, d in answered if not isinstance(a, ImageError)]
+    rows = (
+        Rows(
+            [item.id for item, _, _ in good],
+            [item.path for item, _, _ in good],
+            [item.label for item, _, _ in good],
+            GaussianEmbedding(
+                np.stack([a.mean for _, a, _ in good]), np.stack([a.variance for _, a, _ in good])
+            ),
+            np.stack([a.features for _, a, _ in good]) if options.features else None,
+            [d for _, _, d in good] if options.digests else None,
+        )
+        if good
+        else None
     )
-    return BlockResult(rows, failures)
+    failures = [Failure(items[n].path, str(error), error.code) for n, error in bad]
+    failed = [n for n, _ in bad]
+    return BlockResult(rows, [n for n in numbers if n not in set(failed)], failures, failed)
 
 
 def join(blocks: Sequence[BlockResult]) -> BlockResult:
-    """Concatenate blocks in order."""
+    """Put blocks together, in the order of the source."""
     parts = [b.rows for b in blocks if b.rows is not None]
-    failures = [f for b in blocks for f in b.failures]
-    if not parts:
-        return BlockResult(None, failures)
-    columns = [r.features for r in parts if r.features is not None]
-    rows = Rows(
-        [i for r in parts for i in r.ids],
-        [p for r in parts for p in r.paths],
-        [x for r in parts for x in r.labels],
-        GaussianEmbedding.concatenate([r.gaussians for r in parts]),
-        np.concatenate(columns) if columns else None,
+    numbers = [n for b in blocks for n in b.numbers]
+    order = sorted(range(len(numbers)), key=numbers.__getitem__)
+    failures = sorted(
+        ((n, f) for b in blocks for n, f in zip(b.failed, b.failures, strict=True)), key=_number
     )
-    return BlockResult(rows, failures)
+    return BlockResult(
+        Rows.concatenate(parts).take(order) if parts else None,
+        [numbers[i] for i in order],
+        [f for _, f in failures],
+        [n for n, _ in failures],
+    )
+
+
+def _number(pair: tuple[int, Failure]) -> int:
+    return pair[0]

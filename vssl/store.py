@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,11 @@ def to_table(rows: Rows, card: ModelCard, model_id: str, *, dtype: str = "float3
     """
     if dtype == "float16":
         _check_range(rows)
+        halves = [
+            a.astype(np.float16).astype(np.float32) for a in (rows.gaussians.mean, rows.gaussians.variance)
+        ]
+        # The uncertainty is that of the numbers as they are stored.
+        rows = replace(rows, gaussians=GaussianEmbedding(*halves))
 
     def matrix(values: NDArray[np.float32], width: int) -> pa.Array:
         flat = values.reshape(-1).astype(dtype)

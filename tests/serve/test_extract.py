@@ -76,7 +76,7 @@ def test_parts_hold_a_fixed_share_of_the_source(photos: Path, model: Path, tmp_p
     extract(photos, tmp_path / "out", model=model, part_rows=10, batch_size=4)
     names = sorted(p.name for p in (tmp_path / "out").iterdir())
     parts = [f"part-{n:05d}.parquet" for n in range(4)]
-    assert names == ["failures.parquet", "manifest.json", *parts]
+    assert names == [".inputs.parquet", "failures.parquet", "manifest.json", *parts]
     assert sum(len(rows) for rows, _, _ in iter_parts(tmp_path / "out")) == 30
     extract(photos, tmp_path / "whole", model=model)
     assert_same(read_embeddings(tmp_path / "out"), read_embeddings(tmp_path / "whole"))
@@ -164,4 +164,4 @@ def test_overwrite_replaces_everything(photos: Path, model: Path, tmp_path: Path
     other = photo_folder(tmp_path / "other", 3, bad=False)
     extract(other, tmp_path / "out", model=model, overwrite=True)
     assert len(read_embeddings(tmp_path / "out").rows) == 3
-    assert len(list((tmp_path / "out").iterdir())) == 3
+    assert len(list((tmp_path / "out").iterdir())) == 4

@@ -11,7 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.serve.photo_folder import assert_same, photo_folder
 from tests.tiny_model import tiny_model
@@ -62,9 +64,40 @@ def test_refusals_exit_1_without_a_traceback(photos: Path, model: Path, tmp_path
 def test_wrong_usage_exits_2(photos: Path, model: Path, tmp_path: Path) -> None:
     assert vssl("extract", photos).returncode == 2
     both = vssl("extract", photos, tmp_path / "o", "--model", model, "--resume", "--overwrite")
-    assert (both.returncode, "not both" in both.stderr) == (2, True)
+    assert (both.returncode, "give one of" in both.stderr) == (2, True)
     huge = vssl("extract", photos, tmp_path / "o", "--model", model, "--max-pixels", 10**12)
     assert (huge.returncode, "max_pixels" in huge.stderr) == (2, True)
+
+
+def test_the_parts_of_a_job_array_share_a_folder(photos: Path, model: Path, tmp_path: Path) -> None:
+    first = vssl("extract", photos, tmp_path / "out", "--model", model, "--shard", "1/2")
+    assert (first.returncode, "other shards are not finished" in first.stdout) == (0, True)
+    second = vssl("extract", photos, tmp_path / "out", "--model", model, "--shard", "0/2", "--format", "npy")
+    assert (second.returncode, second.stdout.startswith("30 of 33 images")) == (0, True)
+    assert (tmp_path / "out" / "img_emb" / "img_emb_00000.npy").exists()
+    for wrong in (["--shard", "2"], ["--shard", "a/b"], ["--format", "csv"]):
+        assert vssl("extract", photos, tmp_path / "out", "--model", model, *wrong).returncode == 2
+
+
+def test_certainty_on_request(photos: Path, model: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    found = vssl(
+        "extract", photos, tmp_path / "out", "--model", model, "--histogram", "--contact-sheet", sheet
+    )
+    assert "uncertainty            images" in found.stdout
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    assert vssl("extract", photos, tmp_path / "out", "--model", model, "--update").returncode == 0
+
+
+def test_decoders_do_not_print_on_the_screen(model: Path, tmp_path: Path) -> None:
+    """A TIFF whose strip is missing: libtiff would complain on stderr."""
+    folder = photo_folder(tmp_path / "in", 2, bad=False)
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(folder / "x.tif", compression="tiff_deflate")
+    whole = (folder / "x.tif").read_bytes()
+    (folder / "x.tif").write_bytes(whole[:8] + b"\xff" * 40 + whole[48:])
+    found = vssl("extract", folder, tmp_path / "out", "--model", model)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "1  undecodable" in found.stdout
 
 
 def test_a_terminal_gets_a_bar(photos: Path, model: Path, tmp_path: Path) -> None:

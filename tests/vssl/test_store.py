@@ -101,6 +101,10 @@ class TestFloat16:
         np.testing.assert_allclose(found.features, some.features, rtol=2**-11, atol=1e-7)  # type: ignore[arg-type]
         assert found.gaussians.mean.dtype == np.float32
 
+    def test_what_is_read_writes_the_same_again(self) -> None:
+        once = store.to_table(rows(50, features=True), CARD, ID, dtype="float16")
+        assert store.to_table(store.from_table(once), CARD, ID, dtype="float16") == once
+
     @pytest.mark.parametrize(
         ("mean", "variance", "feature", "message"),
         [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,8 @@ from vssl.cli.console import extras, note, progress, say, say_json
 if TYPE_CHECKING:
     from types import FrameType
 
-    from serve.extract import Progress, Summary
+    from serve.extract import Summary
+    from serve.writing import Progress
 
 PLAIN_SECONDS = 5.0  # between progress lines when stderr is no terminal
 
@@ -34,16 +37,35 @@ def extract(
     ],
     out: Annotated[Path, typer.Argument(help="Folder to write the embeddings into.")],
     model: Annotated[Path, typer.Option(help="The exported model.onnx.")],
+    *,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run ended.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Embed what is new or changed, drop what vanished.")
+    ] = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Do share I (from 0) of N; all shards share OUT.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a thread embeds at once.")] = None,
     workers: Annotated[int | None, typer.Option(help="Threads; all usable cores by default.")] = None,
     features: Annotated[bool, typer.Option("--features", help="Write the backbone's features too.")] = False,
+    sha256: Annotated[bool, typer.Option("--sha256", help="Write the sha256 of each file too.")] = False,
+    dtype: Annotated[str, typer.Option(help="float32 or float16, of the stored numbers.")] = "float32",
+    form: Annotated[
+        str, typer.Option("--format", help="parquet, or npy for clip-retrieval's arrays beside it.")
+    ] = "parquet",
+    engine: Annotated[str, typer.Option(help="local, or ray for Ray Data.")] = "local",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     max_failures: Annotated[
         int | None, typer.Option(help="Stop with exit 1 when more images than this fail.")
     ] = None,
     max_pixels: Annotated[int | None, typer.Option(help="Refuse larger images before decoding.")] = None,
+    histogram: Annotated[
+        bool, typer.Option("--histogram", help="Print the distribution of uncertainty.")
+    ] = False,
+    contact_sheet: Annotated[
+        Path | None, typer.Option(help="Write a PNG of the most and the least certain images.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Embed every image: Gaussians to Parquet, unreadable files to failures.parquet."""
@@ -57,18 +79,26 @@ def extract(
             limits = DecodeLimits(max_pixels=max_pixels)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
-    if resume and overwrite:
-        raise typer.BadParameter("give --resume or --overwrite, not both")
-    with _stoppable(), _display() as report:
+    if resume + overwrite + update > 1:
+        raise typer.BadParameter("give one of --resume, --update and --overwrite")
+    if form not in ("parquet", "npy"):
+        raise typer.BadParameter(f"--format: found {form!r}, expected parquet or npy")
+    with _quiet_decoders(), _stoppable(), _display() as report:
         summary = run(
             images,
             out,
             model=model,
             resume=resume,
             overwrite=overwrite,
+            update=update,
+            shard=_share(shard),
             batch_size=batch_size,
             workers=workers,
             features=features,
+            digests=sha256,
+            dtype=dtype,
+            arrays=form == "npy",
+            engine=engine,
             device=device,
             max_failures=max_failures,
             limits=limits,
@@ -78,13 +108,34 @@ def extract(
         say_json(summary.to_dict())
     else:
         _print_summary(summary)
+    if summary.complete and (histogram or contact_sheet):
+        from serve import certainty
+
+        if histogram:
+            say(certainty.histogram(out))
+        if contact_sheet:
+            certainty.contact_sheet(out, images, contact_sheet)
+            note(f"wrote {contact_sheet}")
+
+
+def _share(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    part, _, whole = text.partition("/")
+    if not (part.isdecimal() and whole.isdecimal()):
+        raise typer.BadParameter(f"--shard: found {text!r}, expected I/N, for example 0/8")
+    return int(part), int(whole)
 
 
 def _print_summary(summary: Summary) -> None:
     say(f"{summary.rows} of {summary.images} images embedded into {summary.out}")
+    if not summary.complete:
+        say("  other shards are not finished; the last one to finish completes the folder")
     if summary.resumed:
-        say(f"  {summary.resumed} of them by an earlier run")
-    if summary.resumed < summary.images:
+        say(f"  {summary.resumed} of them by an earlier run or another shard")
+    if summary.reused:
+        say(f"  {summary.reused} of them unchanged since the last run")
+    if summary.images_per_second > 0:
         say(f"  {summary.images_per_second:.1f} images/s over {summary.seconds:.1f} s")
     if summary.mean_uncertainty is not None:
         say(f"  mean uncertainty {summary.mean_uncertainty:.4f}")
@@ -121,6 +172,30 @@ def _display() -> Iterator[Callable[[Progress], None]]:
             note(f"extract: {state.done}/{state.total}, {_status(state)}, eta {left:.0f} s")
 
     yield line
+
+
+@contextmanager
+def _quiet_decoders() -> Iterator[None]:
+    """Keep what libtiff and its like print about damaged files off the screen; failures.parquet has it."""
+    warnings.filterwarnings("ignore", module="PIL")
+    try:
+        usual = sys.stderr.fileno() == 2
+    except OSError:  # a stream in memory
+        usual = False
+    if not usual:
+        yield
+        return
+    before, screen = sys.stderr, os.dup(2)
+    before.flush()
+    with Path(os.devnull).open("w") as nowhere, os.fdopen(os.dup(screen), "w", buffering=1) as ours:
+        os.dup2(nowhere.fileno(), 2)
+        sys.stderr = ours
+        try:
+            yield
+        finally:
+            sys.stderr = before
+            os.dup2(screen, 2)
+            os.close(screen)
 
 
 @contextmanager

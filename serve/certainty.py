@@ -1,0 +1,73 @@
+"""A complete embeddings folder -> how sure the model is: a histogram, and a sheet of extremes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from vssl import store
+from vssl.contact_sheet import Tile
+from vssl.contact_sheet import contact_sheet as draw_sheet
+from vssl.decode import decode
+from vssl.errors import ImageError, InputError
+from vssl.gaussian import Floats
+from vssl.sources import open_source
+
+BINS, WIDTH = 12, 40
+COLUMNS = 8
+THUMBNAIL = 112
+
+
+def histogram(out: Path) -> str:
+    """Return the distribution of uncertainty as lines of text, one a bin."""
+    _, values = _uncertainties(out)
+    if not len(values):
+        return "no image was embedded"
+    counts, edges = np.histogram(values, bins=BINS)
+    lines = ["uncertainty            images"]
+    for count, low, high in zip(counts, edges, edges[1:], strict=False):
+        bar = "#" * int(np.ceil(WIDTH * count / counts.max()))
+        lines.append(f"{low:8.4f} to {high:8.4f} {count:8d} {bar}".rstrip())
+    return "\n".join(lines)
+
+
+def contact_sheet(out: Path, images: str | Path, path: Path, rows: int = 2) -> None:
+    """Write a PNG of the most certain images and, below them, the least certain ones."""
+    names, values = _uncertainties(out)
+    if not len(values):
+        raise InputError(f"{out} holds no embedded image to draw")
+    source = open_source(images)
+    places = {item.id: row for row, item in enumerate(source.items)}
+    order = np.argsort(values, kind="stable")
+    count = min(COLUMNS * rows, len(order))
+    ends = {"surest": order[:count], "least sure": order[::-1][:count]}
+    tiles = []
+    for what, chosen in ends.items():
+        row = [
+            Tile(_thumbnail(source.read(places[names[i]])), (f"{values[i]:.4f} {what}", names[i]))
+            for i in chosen
+        ]
+        tiles += [row[start : start + COLUMNS] for start in range(0, len(row), COLUMNS)]
+    title = f"Surest and least sure of {len(values)} images"
+    sheet = draw_sheet(title, "uncertainty: expected cosine spread, higher = less sure", tiles)
+    sheet.save(path, "PNG")
+
+
+def _thumbnail(data: bytes) -> Image.Image:
+    try:
+        picture = decode(data, min_side=THUMBNAIL)
+    except ImageError:  # the file changed since
+        return Image.new("RGB", (THUMBNAIL, THUMBNAIL), "#d1d5db")
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    return picture
+
+
+def _uncertainties(out: Path) -> tuple[list[str], Floats]:
+    tables = [
+        pq.read_table(out / part, columns=["id", "uncertainty"]) for part in store.read_manifest(out)["parts"]
+    ]
+    names = [name for table in tables for name in table["id"].to_pylist()]
+    return names, np.concatenate([table["uncertainty"].to_numpy() for table in tables])
