@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from index.metrics.bootstrap import interval
 
+POINTS = 200
 Statistic = Callable[[NDArray[np.int64]], float]
 
 
@@ -32,6 +33,7 @@ class Measures:
     seed: int
     metrics: dict[str, Metric] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, name: str, statistic: Statistic, queries: int) -> None:
         """Measure statistic(rows) on all rows and on resamples; left out when it is not a number."""
@@ -45,6 +47,15 @@ class Measures:
     def mean(self, name: str, values: NDArray[np.float64]) -> None:
         """Measure the mean of one number a query."""
         self.add(name, lambda rows: float(values[rows].mean()), len(values))
+
+    def curve(self, name: str, lines: dict[str, NDArray[np.float64]]) -> None:
+        """Keep lines (n,) to plot, at no more than 200 points each."""
+
+        def thinned(values: NDArray[np.float64]) -> list[float]:
+            at = np.unique(np.linspace(0, len(values) - 1, min(len(values), POINTS)).astype(np.int64))
+            return [round(float(value), 6) for value in values[at]]
+
+        self.curves[name] = {key: thinned(values) for key, values in lines.items()}
 
     def flat(self) -> dict[str, float]:
         """Return each metric as a number with `_low` and `_high` beside it."""

@@ -10,6 +10,7 @@ import pytest
 from sklearn import metrics as sk
 
 from index.corpus import Corpus, read_corpus
+from index.distances import NAMES
 from index.evaluation import Settings, evaluate
 from index.gallery import Gallery
 from tests.index.samples import MODEL, card, sample
@@ -142,7 +143,7 @@ def test_unlabelled_items_neither_vote_nor_count() -> None:
 
 
 def test_many_relevant_items_are_sampled_for_mean_average_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.evaluation.MAP_BUDGET", 300)
+    monkeypatch.setattr("index.labelled.MAP_BUDGET", 300)
     gallery, queries = corpus(sample(120, groups=6)), corpus(sample(60, seed=1, prefix="q"))
     report = evaluate(gallery, queries, QUICK)
     assert report["counts"]["map_queries"] == 15
@@ -177,3 +178,44 @@ def test_two_models_or_an_empty_side_are_refused() -> None:
 def test_more_neighbours_asked_than_there_are() -> None:
     report = evaluate(corpus(sample(7)), corpus(sample(3, seed=1, prefix="q")), replace(QUICK, k=50))
     assert 0 <= report["metrics"]["knn_top1"] <= 1
+
+
+def blurred(count: int, *, seed: int, prefix: str) -> Corpus:
+    """Images whose means lie as far from their class as their variance says."""
+    random = np.random.default_rng(seed)
+    rows = sample(count, seed=seed, prefix=prefix)
+    variance = np.exp(random.uniform(-6, 1.5, (count, 1))) * np.ones((1, 8))
+    centres = np.random.default_rng(99).normal(size=(6, 8))[np.arange(count) % 6]
+    mean = centres + random.normal(0, 0.2, (count, 8)) + random.normal(0, np.sqrt(variance))
+    return corpus(
+        replace(rows, gaussians=GaussianEmbedding(mean.astype(np.float32), variance.astype(np.float32)))
+    )
+
+
+def test_abstention_keeps_the_risk_it_was_given() -> None:
+    gallery, queries = blurred(1500, seed=0, prefix="i"), blurred(1500, seed=1, prefix="q")
+    plain = evaluate(gallery, queries, QUICK)["metrics"]
+    assert 1 - plain["recall_at_1"] > 0.05
+    report = evaluate(gallery, queries, replace(QUICK, max_risk=0.05))
+    metrics = report["metrics"]
+    assert max(metrics[f"coverage_{name}"] for name in ("uncertainty", "distance", "both")) > 0.3
+    for name in ("uncertainty", "distance", "both"):
+        assert metrics.get(f"risk_{name}", 0.0) <= 0.05
+    assert any("abstention at risk 0.05" in line for line in report["notes"])
+
+
+def test_every_weighting_of_the_vote_has_its_accuracy_and_calibration() -> None:
+    gallery, queries = corpus(sample(600)), corpus(sample(300, seed=1, prefix="q"))
+    metrics = evaluate(gallery, queries, QUICK)["metrics"]
+    for name in ("cosine", "inverse_variance", "attenuated", "likelihood"):
+        assert metrics[f"knn_top1_{name}"] > 0.6
+        assert metrics[f"knn_ece_{name}"] < 0.1
+
+
+def test_every_distance_is_compared_when_asked() -> None:
+    gallery, queries = corpus(sample(200)), corpus(sample(80, seed=1, prefix="q"))
+    metrics = evaluate(gallery, queries, replace(QUICK, compare=True))["metrics"]
+    assert metrics["recall_at_1:cosine"] == metrics["recall_at_1"]
+    assert metrics["hub:cosine_max"] == metrics["hub_max"]
+    for name in NAMES:
+        assert 0 <= metrics[f"recall_at_1:{name}"] <= 1
