@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.index.samples import MODEL, card, sample
@@ -86,5 +87,55 @@ def test_a_folder_that_is_none_is_an_error_without_traceback(
     assert "Traceback" not in error
 
 
-def test_the_verb_is_registered() -> None:
-    assert "evaluate" in {command.name or command.callback.__name__ for command in app.registered_commands}
+def test_everything_at_once_on_one_page(
+    folders: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("matplotlib")
+    foreign = stored(sample(30, seed=7, groups=1, prefix="f"), tmp_path / "foreign")
+    disturbed = stored(sample(40, seed=9, prefix="q"), tmp_path / "blur-1")
+    np.save(tmp_path / "votes.npy", np.random.default_rng(0).integers(1, 5, (40, 3)))
+    arguments = ["--resamples", "10", "--compare", "--one-class", "--max-risk", "0.2", "--json"]
+    arguments += [
+        "--ood",
+        str(foreign),
+        "--disturbed",
+        str(disturbed),
+        "--human",
+        str(tmp_path / "votes.npy"),
+    ]
+    page = tmp_path / "page.png"
+    assert vssl(monkeypatch, "evaluate", *folders, *arguments, "--plots", str(page)) == 0
+    report = json.loads(capsys.readouterr().out)
+    for name in (
+        "ood_auroc",
+        "raised:blur-1",
+        "human_spearman",
+        "one_class_knn",
+        "coverage_both",
+        "hub:kl_max",
+    ):
+        assert name in report["metrics"]
+    assert page.read_bytes().startswith(b"\x89PNG")
+
+
+def test_anomaly_ranks_the_most_foreign_first(
+    folders: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert vssl(monkeypatch, "anomaly", *folders, "--json") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["id"] for row in rows] == [f"q{i}" for i in range(40)]
+    monkeypatch.setenv("COLUMNS", "120")
+    assert vssl(monkeypatch, "anomaly", *folders, "--limit", "3") == 0
+    shown = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    foreign = sorted(rows, key=lambda row: (-row["knn_percentile"], -row["knn"]))
+    assert shown == [row["id"] for row in foreign[:3]]
+
+
+def test_the_verbs_are_registered() -> None:
+    names = {
+        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
+    }
+    assert {"evaluate", "anomaly"} <= names

@@ -1,4 +1,4 @@
-"""The verb evaluate: stored embeddings -> metrics, as a table, JSON and report.json."""
+"""The verbs evaluate, anomaly: stored embeddings -> metrics, and scores of foreignness."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ MEANING = {
     "ause": "area between sparsification curves (0 perfect)",
     "risk_at_80": "wrong neighbours among the 80 % surest queries",
     "ece": "calibration error of match probability",
+    "uncertainty_mean": "of the queries",
+    "coverage_uncertainty": "queries answered within --max-risk, by uncertainty",
+    "coverage_distance": "the same, by distance",
+    "coverage_both": "the same, by both",
+    "ood_auroc": "foreign images are less sure (0.5 chance)",
+    "ood_auroc_knn": "foreign images are farther from their neighbours",
+    "ood_auroc_likelihood": "foreign images are less likely among them",
+    "ood_auroc_mahalanobis": "foreign images are farther from every class",
+    "ood_fpr95": "queries taken for foreign where 95 % of the foreign are",
+    "human_spearman": "rank correlation with the entropy of people's votes",
     "instance_recall_at_1": "a disturbed image finds its original first",
     "hub_max": "queries that share the most frequent neighbour (of ten)",
     "hub_skew": "skewness of how often items are neighbours",
@@ -40,8 +50,9 @@ MEANING = {
 
 
 def register(app: typer.Typer) -> None:
-    """Add `evaluate` to the application."""
+    """Add `evaluate` and `anomaly` to the application."""
     app.command()(evaluate)
+    app.command()(anomaly)
 
 
 def evaluate(
@@ -54,23 +65,44 @@ def evaluate(
     temperature: Annotated[float, typer.Option(help="Of the vote's weights exp(cos / T).")] = 0.07,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples of the queries.", min=1)] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    ood: Annotated[
+        Path | None, typer.Option(help="Embeddings of images from elsewhere, to be told apart.")
+    ] = None,
+    disturbed: Annotated[
+        list[Path] | None,
+        typer.Option(help="Embeddings of a disturbed form of QUERIES (repeatable; blur-1 .. blur-5)."),
+    ] = None,
+    human: Annotated[Path | None, typer.Option(help="Votes of people, .npy of counts (n, C).")] = None,
+    max_risk: Annotated[
+        float | None, typer.Option(help="Share of wrong answers to abstain for, as 0.05.")
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Measure all twelve distances.")] = False,
+    one_class: Annotated[
+        bool, typer.Option("--one-class", help="Take each class of GALLERY in turn as the normal one.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Write the whole report here as JSON.")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an earlier report.")] = False,
+    plots: Annotated[Path | None, typer.Option(help="Draw one page of plots (.png, .pdf, .svg).")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier report or plots.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Measure accuracy, retrieval and uncertainty of QUERIES against GALLERY, with 95 % intervals.
 
     Queries whose id is in the gallery never count their own image as a neighbour.
     """
-    if report is not None:
-        refuse_existing(report, overwrite=overwrite)
+    for output in (report, plots):
+        if output is not None:
+            refuse_existing(output, overwrite=overwrite)
     with extras():
         from index.corpus import read_corpus
-        from index.evaluation import Settings
+        from index.evaluation import Beside, Settings
         from index.evaluation import evaluate as measure
+        from index.plotting import plot
 
-        settings = Settings(k, temperature, distance, resamples, seed)
-        values = measure(read_corpus(gallery), read_corpus(queries), settings)
+        settings = Settings(k, temperature, distance, resamples, seed, max_risk, compare, one_class)
+        beside = Beside(
+            None if ood is None else read_corpus(ood), [read_corpus(path) for path in disturbed or []], human
+        )
+        values = measure(read_corpus(gallery), read_corpus(queries), settings, beside)
     values |= {
         "command": shlex.join(["vssl", *sys.argv[1:]]),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -79,10 +111,54 @@ def evaluate(
     if report is not None:
         write_json(values, report)
         note(f"vssl: wrote {report}")
+    if plots is not None:
+        plot(values, plots)
+        note(f"vssl: wrote {plots}")
     if as_json:
         say_json(values)
     else:
         _print(values)
+
+
+def anomaly(
+    gallery: Annotated[
+        Path, typer.Argument(help="A gallery, or embeddings, of normal images.", show_default=False)
+    ],
+    queries: Annotated[Path, typer.Argument(help="An embeddings folder.", show_default=False)],
+    k: Annotated[int, typer.Option("-k", help="Nearest normal images that are looked at.", min=1)] = 2,
+    limit: Annotated[int, typer.Option(help="Show this many of the most foreign; 0 for all.", min=0)] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a query, in their order.")] = False,
+) -> None:
+    """Score how foreign each of QUERIES is to GALLERY: by nearness and by likelihood, side by side.
+
+    A percentile says how many normal images, each against the others, score lower.
+    """
+    with extras():
+        from index.corpus import read_corpus
+        from index.foreign import rank_foreign
+
+        rows = rank_foreign(read_corpus(gallery), read_corpus(queries), k=k)
+    if as_json:
+        for row in rows:
+            say_json(row)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = sorted(rows, key=lambda row: (-row["knn_percentile"], -row["knn"]))
+    table = Table(box=None, pad_edge=False)
+    for title in ("id", "knn", "percentile", "likelihood", "percentile", "uncertainty"):
+        table.add_column(title, justify="left" if title == "id" else "right", overflow="fold")
+    for row in rows[: limit or len(rows)]:
+        table.add_row(
+            row["id"],
+            f"{row['knn']:.4f}",
+            f"{row['knn_percentile']:.1f}",
+            f"{row['likelihood']:.2f}",
+            f"{row['likelihood_percentile']:.1f}",
+            f"{row['uncertainty']:.4f}",
+        )
+    Console(highlight=False).print(table)
 
 
 def _print(values: dict[str, Any]) -> None:

@@ -1,0 +1,105 @@
+"""A report -> one page of plots: what its curves and intervals look like.
+
+Needs matplotlib, which is no dependency of the package.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vssl.errors import InputError, VsslError
+
+SHARES = (
+    "knn_top1",
+    "recall_at_1",
+    "recall_at_10",
+    "map_at_r",
+    "instance_recall_at_1",
+    "r_auroc",
+    "r_auroc_norm",
+    "r_auroc_distance",
+    "ood_auroc",
+    "ood_auroc_knn",
+    "ood_auroc_likelihood",
+    "ood_auroc_mahalanobis",
+    "one_class_knn",
+    "one_class_likelihood",
+)
+
+
+def plot(report: dict[str, Any], path: Path) -> None:
+    """Draw the page to `path` (.png, .pdf or .svg).
+
+    Raises VsslError without matplotlib, InputError for another ending.
+    """
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise InputError(f"{path}: expected a name that ends in .png, .pdf or .svg")
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise VsslError("plots need matplotlib. Install it with: pip install matplotlib") from error
+    figure = Figure(figsize=(11.7, 8.3), layout="constrained")
+    axes = figure.subplots(2, 2).ravel()
+    _risk_coverage(axes[0], report["curves"].get("risk_coverage"))
+    _reliability(axes[1], report["curves"].get("reliability"), report["metrics"])
+    _shares(axes[2], report["metrics"])
+    _distances(axes[3], report["metrics"])
+    counts = report["counts"]
+    figure.suptitle(
+        f"{report['model']} ({report['model_id'][:12]}): {counts['queries']} queries, "
+        f"{counts['gallery']} images, distance {report['distance']}"
+    )
+    figure.savefig(path)
+
+
+def _risk_coverage(axis: Any, curves: dict[str, list[float]] | None) -> None:
+    axis.set(title="Risk and coverage", xlabel="share of queries answered", ylabel="wrong nearest neighbours")
+    for name, values in (curves or {}).items():
+        steps = [(i + 1) / len(values) for i in range(len(values))]
+        axis.plot(steps, values, label=f"by {name}", linestyle="--" if name == "oracle" else "-")
+    if curves:
+        axis.legend()
+    else:
+        _absent(axis, "needs labels")
+
+
+def _reliability(axis: Any, curves: dict[str, list[float]] | None, metrics: dict[str, float]) -> None:
+    axis.set(title="Reliability of match probability", xlabel="predicted", ylabel="observed")
+    axis.plot([0, 1], [0, 1], linestyle=":", color="grey")
+    if curves:
+        axis.plot(curves["predicted"], curves["observed"], marker="o", label=f"ECE {metrics['ece']:.3f}")
+        axis.legend()
+    else:
+        _absent(axis, "needs a labelled gallery")
+
+
+def _shares(axis: Any, metrics: dict[str, float]) -> None:
+    names = [name for name in reversed(SHARES) if name in metrics]
+    axis.set(title="Metrics with 95 % intervals", xlim=(0, 1))
+    _bars(axis, names, names, metrics)
+
+
+def _distances(axis: Any, metrics: dict[str, float]) -> None:
+    axis.set(title="Nearest neighbour right, by distance")
+    names = [key.partition(":")[2] for key in metrics if key.startswith("recall_at_1:")]
+    names = [name for name in reversed(names) if not name.endswith(("_low", "_high"))]
+    if names:
+        labels = [f"{name} (hub {metrics[f'hub:{name}_max']:.0f})" for name in names]
+        _bars(axis, [f"recall_at_1:{name}" for name in names], labels, metrics)
+    else:
+        _absent(axis, "needs labels and --compare")
+
+
+def _bars(axis: Any, names: list[str], labels: list[str], metrics: dict[str, float]) -> None:
+    values = [metrics[name] for name in names]
+    # A percentile interval need not hold the value itself.
+    below = [max(0.0, metrics[name] - metrics[f"{name}_low"]) for name in names]
+    above = [max(0.0, metrics[f"{name}_high"] - metrics[name]) for name in names]
+    axis.errorbar(values, range(len(names)), xerr=[below, above], fmt="o", capsize=3)
+    axis.set_yticks(range(len(names)), labels)
+    axis.grid(axis="x", alpha=0.3)
+
+
+def _absent(axis: Any, text: str) -> None:
+    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, color="grey")
