@@ -171,6 +171,20 @@ def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
+def common_mean(
+    encoder: Encoder, images: NDArray[np.uint8], space: str, size: int, batch: int = 128
+) -> Tensor:
+    """Return the mean embedding (D,) of pictures (N, C, C, 3); zeros when they are too few to have one."""
+    total, count = torch.zeros(()), 0
+    with torch.inference_mode():
+        for start in range(0, len(images), batch):
+            some = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).float()
+            means = served_mean(encoder, shrink(some, size), space)[0].double()
+            total, count = total + means.sum(0), count + len(means)
+    centre = (total / count).float()
+    return (centre if count >= MIN_IMAGES_FOR_HEAD else torch.zeros_like(centre)).clone()
+
+
 def calibrate(
     encoder: Encoder,
     views: Views,

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import helper
 
-from export.calibration import CalibrationConfig, calibrate, shrink
+from export.calibration import CalibrationConfig, calibrate, common_mean, shrink
 from export.fidelity import Fidelity, compare
 from export.graph import OUTPUTS, to_onnx
 from export.precision import PRECISIONS, lower_precision
@@ -92,7 +92,8 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
     head, calibration = calibrate(
         encoder, views, bank.images, options.space, preprocess.size, options.calibration, progress
     )
-    model = ServedEncoder(encoder, head, options.space).eval()
+    centre = common_mean(encoder, bank.images, options.space, preprocess.size)
+    model = ServedEncoder(encoder, head, options.space, centre).eval()
     report("exporting the graph")
     proto = to_onnx(model, preprocess.size)
     golden = golden_images(preprocess.size)
@@ -104,6 +105,7 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
         backbone=checkpoint.config.network.backbone,
         space=options.space,
         branch=options.branch,
+        centred=bool(centre.any()),
         dim=int(output.mean.shape[1]),
         feature_dim=int(output.features.shape[1]),
         preprocess=preprocess,

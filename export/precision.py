@@ -56,6 +56,12 @@ def to_fp16(proto: onnx.ModelProto) -> onnx.ModelProto:
         converted: onnx.ModelProto = convert_float_to_float16(
             copied, keep_io_types=True, node_block_list=head_nodes(proto), disable_shape_infer=False
         )
+    # The converter casts a value once for each of its fp32 readers, under one name: keep the first.
+    seen: set[str] = set()
+    for node in list(converted.graph.node):
+        if node.op_type == "Cast" and node.output[0] in seen:
+            converted.graph.node.remove(node)
+        seen.update(node.output)
     return converted
 
 

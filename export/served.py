@@ -53,21 +53,31 @@ class VarianceHead(nn.Module):
 
 
 class ServedEncoder(nn.Module):
-    """uint8 (B, S, S, 3) -> ServedOutput; `space` chooses what is served as mean."""
+    """uint8 (B, S, S, 3) -> ServedOutput.
 
-    def __init__(self, encoder: Encoder, head: VarianceHead, space: str) -> None:
+    `space` chooses what is served as mean; `centre` (D) is what all images have in common and is
+    taken off it, so that cosines compare what tells images apart. docs/variance.md has the
+    figures. The features are given as they are.
+    """
+
+    centre: Tensor
+
+    def __init__(
+        self, encoder: Encoder, head: VarianceHead, space: str, centre: Tensor | None = None
+    ) -> None:
         super().__init__()
         if space not in ("features", "projector"):
             raise InputError(f"space: found {space!r}, expected 'features' or 'projector'")
         self.encoder = encoder
         self.head = head
         self.space = space
+        self.register_buffer("centre", torch.zeros_like(head.base) if centre is None else centre)
 
     def forward(self, images: Tensor) -> ServedOutput:
         """Return mean (B, D), variance (B, D), features (B, F)."""
         output = self.encoder(images)
         mean = output.features if self.space == "features" else output.mean
-        return ServedOutput(mean, self.head(output.features), output.features)
+        return ServedOutput(mean - self.centre, self.head(output.features), output.features)
 
 
 def served_mean(encoder: Encoder, images: Tensor, space: str) -> tuple[Tensor, Tensor]:

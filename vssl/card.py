@@ -50,7 +50,8 @@ class ModelCard:
 
     name: what the model is called in lists; method: how it was trained; backbone: its
     network; space: which output is served as `mean` (`features` or `projector`); branch:
-    `student` or `teacher`; dim: D; feature_dim: F; training: a flat summary (epochs, images,
+    `student` or `teacher`; centred: whether the calibration images' mean embedding is taken off
+    every mean; dim: D; feature_dim: F; training: a flat summary (epochs, images,
     seed, ...); precision: fp32, fp16 or int8; licence: of the weights.
     """
 
@@ -62,6 +63,7 @@ class ModelCard:
     feature_dim: int
     preprocess: Preprocess
     branch: str = "student"
+    centred: bool = False
     calibration: Calibration = field(default_factory=Calibration)
     training: dict[str, str | int | float | bool | None] = field(default_factory=dict)
     precision: str = "fp32"

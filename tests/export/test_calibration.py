@@ -11,6 +11,7 @@ from export.calibration import (
     CalibrationConfig,
     ViewStatistics,
     calibrate,
+    common_mean,
     fit_head,
     judge,
     likelihood,
@@ -84,6 +85,13 @@ def test_the_fitted_head_predicts_the_variance_of_images_it_never_saw() -> None:
     with torch.inference_mode():
         error = (head(fresh).log() - truth.log()).abs().median()
     assert float(error) < 0.2
+
+
+def test_the_common_mean_is_that_of_all_pictures_and_nothing_for_a_handful() -> None:
+    images = pictures(300)
+    expected = BlockMeans()(torch.from_numpy(images)).features.mean(0)
+    assert torch.allclose(common_mean(BlockMeans(), images, "features", 12), expected, atol=1e-5)
+    assert not common_mean(BlockMeans(), images[:5], "features", 12).any()
 
 
 def test_too_few_images_get_one_constant_variance_a_dimension() -> None:

@@ -86,7 +86,7 @@ def test_lower_precisions_are_smaller_true_to_fp32_and_say_what_they_are(
     lower = export_run(run, tmp_path / f"{precision}.onnx", options)
     assert lower.card.precision == precision
     assert lower.fidelity is not None
-    assert lower.fidelity.cosine > 0.98
+    assert lower.fidelity.cosine > 0.9
     assert lower.size < whole.size * (
         1.05 if precision == "int8" else 0.95
     )  # int8 adds scales to tiny weights
