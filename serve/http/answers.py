@@ -42,8 +42,10 @@ def json_response(value: Any, status: int = 200) -> Response:
 
 def accepted(request: Request) -> str:
     """Return the first of our binary forms that Accept names, else JSON."""
-    wanted = request.headers.get("accept", "")
-    for kind in (part.partition(";")[0].strip().lower() for part in wanted.split(",")):
+    wanted = request.scope["vssl.headers"].get(b"accept")
+    if wanted is None or wanted == b"*/*":
+        return JSON
+    for kind in (part.partition(";")[0].strip().lower() for part in wanted.decode("latin-1").split(",")):
         if kind == ARROW:
             return ARROW
         if kind in (NPZ, "application/npz"):
@@ -86,11 +88,11 @@ def render(
         return Response(_arrow(answers, names, card, model_id), media_type=ARROW)
     if form == NPZ:
         return Response(_npz(answers, model_id), media_type=NPZ)
+    encode = base64_floats if encoding == "base64" else _as_is
     results = []
     for answer, name in zip(answers, names, strict=True):
         item: dict[str, Any] = {} if name is None else {"name": name}
         if isinstance(answer, EmbeddedImage):
-            encode = base64_floats if encoding == "base64" else _as_is
             item["mean"] = encode(answer.mean)
             item["variance"] = encode(answer.variance)
             item["uncertainty"] = np.float32(answer.uncertainty)

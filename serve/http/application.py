@@ -3,31 +3,70 @@
 from __future__ import annotations
 
 import asyncio
-import functools
+import contextlib
+import gc
+import itertools
 import logging
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route, Router
-from starlette.types import Message, Receive, Scope, Send
+from starlette.routing import compile_path
+from starlette.types import Receive, Scope, Send
 
 from serve.http import collection, embedding, health, kserve_dialect, openai_dialect, pages, searching
-from serve.http.failures import NotReadyError, RequestError, error_response, internal_error, status_of
+from serve.http.access import Log, access_log
+from serve.http.failures import NotReadyError, RequestError, error_response, internal_error
 from serve.http.keys import presented_key
 from serve.http.runtime import Runtime
 from serve.http.settings import Settings
 from vssl.errors import VsslError
 
 Handler = Callable[[Runtime, Request], Awaitable[Response]]
-OPEN_PATHS = frozenset(
-    {"/", "/ui", "/docs", "/openapi.json", "/livez", "/readyz", "/v2/health/live", "/v2/health/ready"}
-)
+
+ROUTES: list[tuple[str, str, Handler]] = [
+    ("POST", "/embed", embedding.embed),
+    ("POST", "/search", searching.search),
+    ("GET", "/gallery", collection.describe_gallery),
+    ("GET", "/gallery/{id:path}", collection.read_item),
+    ("PUT", "/gallery/{id:path}", collection.put_item),
+    ("DELETE", "/gallery/{id:path}", collection.delete_item),
+    ("GET", "/thumbnails/{id:path}", collection.thumbnail),
+    ("POST", "/v1/embeddings", openai_dialect.embeddings),
+    ("GET", "/v1/models", openai_dialect.models),
+    ("GET", "/v1/models/{model}", openai_dialect.one_model),
+    ("GET", "/v2", kserve_dialect.server_metadata),
+    ("GET", "/v2/health/live", kserve_dialect.live),
+    ("GET", "/v2/health/ready", kserve_dialect.ready),
+    ("GET", "/v2/models/{model}", kserve_dialect.model_metadata),
+    ("GET", "/v2/models/{model}/ready", kserve_dialect.model_ready),
+    ("POST", "/v2/models/{model}/infer", kserve_dialect.infer),
+    ("GET", "/v2/models/{model}/versions/{version}", kserve_dialect.model_metadata),
+    ("GET", "/v2/models/{model}/versions/{version}/ready", kserve_dialect.model_ready),
+    ("POST", "/v2/models/{model}/versions/{version}/infer", kserve_dialect.infer),
+    ("GET", "/model", health.model),
+    ("GET", "/livez", health.livez),
+    ("GET", "/readyz", health.readyz),
+    ("GET", "/metrics", health.metrics),
+    ("GET", "/openapi.json", pages.openapi_json),
+    ("GET", "/docs", pages.docs),
+    ("GET", "/ui", pages.ui),
+    ("GET", "/", pages.ui),
+]
+EXACT = {(method, path): handler for method, path, handler in ROUTES if "{" not in path}
+PATTERNS = [
+    (method, path, handler, *compile_path(path)[::2]) for method, path, handler in ROUTES if "{" in path
+]
+ALIVE_PATHS = ("/livez", "/v2/health/live")
+OPEN_PATHS = frozenset({"/", "/ui", "/docs", "/openapi.json", "/readyz", "/v2/health/ready", *ALIVE_PATHS})
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
+PROCESS = secrets.token_hex(12)  # request ids: this process, and a count
+COUNTER = itertools.count(1)
+SAVE_S = 1.0
 log = logging.getLogger("vssl.serve")
 
 
@@ -36,15 +75,27 @@ class Application:
 
     def __init__(self) -> None:
         self._runtime: Runtime | None = None
-        self._router = Router(self._routes())
+        self._log: Log | None = None
+        self._upkeep: asyncio.Task[None] | None = None
 
     async def start(self, settings: Settings) -> None:
         """Load model and gallery inside the event loop."""
         self._runtime = Runtime.start(settings)
+        self._log = access_log(settings.log)
+        self._upkeep = asyncio.create_task(self._keep_up(self._runtime))
+        # Ours is the access log; uvicorn would format every request for a level nobody reads.
+        logging.getLogger("uvicorn.access").propagate = False
+        # What is loaded by now stays: the collector need not walk it again for every few requests.
+        gc.collect()
+        gc.freeze()
 
     async def stop(self) -> None:
         """Answer what is queued and let go of everything."""
         runtime, self._runtime = self._runtime, None
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._upkeep
         if runtime is not None:
             await asyncio.to_thread(runtime.stop)
 
@@ -53,121 +104,92 @@ class Application:
         if scope["type"] != "http":
             return
         begun = time.perf_counter()
-        answer = _Answer(send, scope, begun)
-        scope["app"] = self  # makes the router raise for an absent route instead of answering in text
-        scope["vssl.timings"] = {}
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        timings: dict[str, float] = {}
+        request_id = _request_id(headers)
+        scope["vssl.headers"], scope["vssl.timings"] = headers, timings
+        scope["vssl.request_id"], scope["vssl.route"] = request_id, "none"
         try:
-            self._guard(scope)
-            await self._router(scope, receive, answer)
+            response = await self._answer(scope, receive, headers)
         except (VsslError, HTTPException) as error:
-            await answer.fail(error, receive)
+            response = error_response(error, plain=scope["path"].startswith("/v2"))
         except ClientDisconnect:
-            answer.status = 499
+            response = Response(status_code=499)  # nobody is there to read it
         except Exception:
-            log.exception("request %s failed", scope["vssl.request_id"])
-            await answer.fail(internal_error(), receive)
+            log.exception("request %s failed", request_id)
+            response = error_response(internal_error(), plain=scope["path"].startswith("/v2"))
+        seconds = time.perf_counter() - begun
+        spent = [f"{stage};dur={1000 * s:.3f}, " for stage, s in timings.items()]
+        extra = [
+            (b"x-request-id", request_id.encode()),
+            (b"server-timing", f"{''.join(spent)}total;dur={1000 * seconds:.3f}".encode()),
+        ]
+        status = response.status_code
+        try:
+            await send(
+                {"type": "http.response.start", "status": status, "headers": response.raw_headers + extra}
+            )
+            await send({"type": "http.response.body", "body": response.body})
         finally:
             runtime = self._runtime
             if runtime is not None:
                 runtime.bodies.release(scope)
-                runtime.metrics.request(
-                    scope.get("vssl.route", "none"), answer.status, time.perf_counter() - begun
-                )
+                runtime.metrics.request(scope["vssl.route"], status, time.perf_counter() - begun)
+            if self._log is not None:
+                self._log(scope, status, time.perf_counter() - begun)
 
-    def _guard(self, scope: Scope) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Response:
         runtime = self._runtime
-        if runtime is not None and runtime.keys is not None and scope["path"] not in OPEN_PATHS:
-            key = presented_key(scope["headers"])
-            if key is None or not runtime.keys.accept(key):
-                raise RequestError(
-                    401,
-                    "invalid_api_key",
-                    "found no API key"
-                    if key is None
-                    else "the API key is not one of this server's"
-                    ", expected Authorization: Bearer KEY or X-API-Key: KEY",
-                )
+        if runtime is None:
+            if scope["path"] in ALIVE_PATHS:
+                return Response(b'{"status":"alive"}', media_type="application/json")
+            raise NotReadyError("the server is starting or stopping")
+        if runtime.keys is not None and scope["path"] not in OPEN_PATHS:
+            _check_key(runtime, headers)
+        return await _find(scope)(runtime, Request(scope, receive))
 
-    def _bind(self, path: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        async def endpoint(request: Request) -> Response:
-            request.scope["vssl.route"] = path
-            if self._runtime is None:
-                if path in ("/livez", "/v2/health/live"):
-                    return Response(b'{"status":"alive"}', media_type="application/json")
-                raise NotReadyError("the server is starting or stopping")
-            return await handler(self._runtime, request)
-
-        return functools.wraps(handler)(endpoint)
-
-    def _routes(self) -> list[Route]:
-        table: list[tuple[str, str, Handler]] = [
-            ("POST", "/embed", embedding.embed),
-            ("POST", "/search", searching.search),
-            ("GET", "/gallery", collection.describe_gallery),
-            ("GET", "/gallery/{id:path}", collection.read_item),
-            ("PUT", "/gallery/{id:path}", collection.put_item),
-            ("DELETE", "/gallery/{id:path}", collection.delete_item),
-            ("GET", "/thumbnails/{id:path}", collection.thumbnail),
-            ("POST", "/v1/embeddings", openai_dialect.embeddings),
-            ("GET", "/v1/models", openai_dialect.models),
-            ("GET", "/v1/models/{model}", openai_dialect.one_model),
-            ("GET", "/v2", kserve_dialect.server_metadata),
-            ("GET", "/v2/health/live", kserve_dialect.live),
-            ("GET", "/v2/health/ready", kserve_dialect.ready),
-            ("GET", "/v2/models/{model}", kserve_dialect.model_metadata),
-            ("GET", "/v2/models/{model}/ready", kserve_dialect.model_ready),
-            ("POST", "/v2/models/{model}/infer", kserve_dialect.infer),
-            ("GET", "/v2/models/{model}/versions/{version}", kserve_dialect.model_metadata),
-            ("GET", "/v2/models/{model}/versions/{version}/ready", kserve_dialect.model_ready),
-            ("POST", "/v2/models/{model}/versions/{version}/infer", kserve_dialect.infer),
-            ("GET", "/model", health.model),
-            ("GET", "/livez", health.livez),
-            ("GET", "/readyz", health.readyz),
-            ("GET", "/metrics", health.metrics),
-            ("GET", "/openapi.json", pages.openapi_json),
-            ("GET", "/docs", pages.docs),
-            ("GET", "/ui", pages.ui),
-            ("GET", "/", pages.ui),
-        ]
-        return [Route(path, self._bind(path, handler), methods=[method]) for method, path, handler in table]
+    async def _keep_up(self, runtime: Runtime) -> None:
+        """Share the counts with the other workers, once a second."""
+        while True:
+            await asyncio.sleep(SAVE_S)
+            runtime.metrics.save()
 
 
-class _Answer:
-    """Passes messages on, remembering the status, and adds the request's id and timings."""
-
-    def __init__(self, send: Send, scope: Scope, begun: float) -> None:
-        self._send = send
-        self._scope = scope
-        self._begun = begun
-        self._started = False
-        self.status = 0
-        scope["vssl.request_id"] = _request_id(scope)
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._started = True
-            self.status = message["status"]
-            message["headers"] = [
-                *message["headers"],
-                (b"x-request-id", self._scope["vssl.request_id"].encode()),
-                (b"server-timing", self._server_timing()),
-            ]
-        await self._send(message)
-
-    async def fail(self, error: VsslError | HTTPException, receive: Receive) -> None:
-        """Send the error body, unless an answer is already on its way."""
-        self.status = status_of(error)
-        if not self._started:
-            plain = self._scope["path"].startswith("/v2")
-            await error_response(error, plain=plain)(self._scope, receive, self)
-
-    def _server_timing(self) -> bytes:
-        stages = {**self._scope["vssl.timings"], "total": time.perf_counter() - self._begun}
-        return ", ".join([f"{name};dur={1000 * s:.3f}" for name, s in stages.items()]).encode()
+def _find(scope: Scope) -> Handler:
+    """Return the handler of a request; raises HTTPException 404 or 405."""
+    path = scope["path"]
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    exact = EXACT.get((method, path))
+    if exact is not None:
+        scope["vssl.route"] = path
+        return exact
+    allowed = [known for known, same in EXACT if same == path]
+    for known, template, handler, pattern, convertors in PATTERNS:
+        match = pattern.match(path)
+        if match is None:
+            continue
+        if known == method:
+            scope["vssl.route"] = template
+            scope["path_params"] = {n: convertors[n].convert(v) for n, v in match.groupdict().items()}
+            return handler
+        allowed.append(known)
+    if allowed:
+        allowed += ["HEAD"] if "GET" in allowed else []
+        raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
+    raise HTTPException(404)
 
 
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
-            return str(value.decode())
-    return uuid.uuid4().hex
+def _check_key(runtime: Runtime, headers: dict[bytes, bytes]) -> None:
+    key = presented_key(headers)
+    if key is None or runtime.keys is None or not runtime.keys.accept(key):
+        found = "found no API key" if key is None else "the API key is not one of this server's"
+        raise RequestError(
+            401, "invalid_api_key", f"{found}; expected Authorization: Bearer KEY or X-API-Key: KEY"
+        )
+
+
+def _request_id(headers: dict[bytes, bytes]) -> str:
+    given = headers.get(b"x-request-id")
+    if given is not None and REQUEST_ID.fullmatch(given):
+        return given.decode()
+    return f"{PROCESS}{next(COUNTER):08x}"

@@ -1,17 +1,20 @@
 """Encoded images of many requests -> batches of clean tensors -> one answer or error per image.
 
-Worker threads take waiting images, decode them (this is where bad ones drop out, alone), and
-whichever thread finds the model free runs it on everything that is decoded by then. So a lone
-image goes straight through without any timed wait, and under load batches grow by themselves
-while the model is busy. The queue is bounded, and an image that waited past its deadline is
-answered without being computed.
+Two ways lead to the model. In general, worker threads take waiting images, decode them (this is
+where bad ones drop out, alone), and whichever thread finds the model free runs it on everything
+that is decoded by then: a lone image goes straight through without any timed wait, and under
+load batches grow by themselves while the model is busy. But handing a thumbnail to a thread
+costs more than decoding it, so where the model is fast too, small images that arrived together
+are decoded and embedded at once, a few milliseconds at a time, in the event loop itself.
 
-Everything but `_work` and what it calls runs in the event loop's thread.
+The queue is bounded, and an image that waited past its deadline is answered without being
+computed. Everything but `_work` and what it calls runs in the event loop's thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
@@ -21,17 +24,30 @@ from queue import Empty, SimpleQueue
 
 import numpy as np
 
+from serve.cores import available_cores
 from serve.engine import EmbeddedImage, Engine
 from serve.http.failures import BusyError, DeadlineError, internal_error
 from serve.http.metrics import Metrics
 from serve.http.settings import Settings
+from vssl.decode import DecodeLimits
 from vssl.errors import ImageError, VsslError
 from vssl.preprocess import Pixels, load_image
 
 Answer = EmbeddedImage | VsslError
 
+SMALL = DecodeLimits(max_bytes=32 * 1024, max_pixels=128 * 128)
+"""What may be decoded in the event loop: well under a millisecond each."""
 
-@dataclass(eq=False)
+FAST_MODEL_S = 0.0005
+"""Seconds an image below which a model is run in the event loop."""
+
+SWEEP_S = 0.25
+
+TURN_S = 0.008
+"""Seconds of such work after which everything else gets its turn."""
+
+
+@dataclass(eq=False, slots=True)
 class _Ticket:
     """One request's images on their way: answers fill up in place, then `done` is set."""
 
@@ -42,7 +58,7 @@ class _Ticket:
     timings: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Item:
     """One image: encoded bytes, then pixels."""
 
@@ -53,7 +69,7 @@ class _Item:
     ready_at: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Embedded:
     """One request's answers in the order of its images, with seconds spent by stage."""
 
@@ -61,22 +77,39 @@ class Embedded:
     timings: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run of the model, or of the decoder alone: finished items, images, seconds by stage."""
+
+    finished: list[tuple[_Item, Answer]]
+    images: int = 0
+    inference_s: float = 0.0
+    queue_s: float = 0.0
+
+
 class Batcher:
     """The bounded queue in front of one engine, its threads and its batches."""
 
     def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
-        self.engine = engine
         self._settings = settings
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._waiting: SimpleQueue[_Item | None] = SimpleQueue()
         self._ready: deque[_Item] = deque()
+        self._small: deque[_Item] = deque()
+        self._turn_planned = False
+        self._tickets: deque[_Ticket] = deque()  # by deadline, since all wait equally long
+        self._sweeping: asyncio.TimerHandle | None = None
         self._model_free = threading.Lock()
         self._pending = 0
         self._seconds_per_image = 0.0
+        self._small_seconds = 0.0002
         self._last_delivery = 0.0
+        self.engine = engine
+        self._fast = seconds_per_image(engine) < FAST_MODEL_S
+        count = settings.threads or available_cores()
         self._threads = [
-            threading.Thread(target=self._work, name=f"embed-{n}", daemon=True) for n in range(engine.threads)
+            threading.Thread(target=self._work, name=f"embed-{n}", daemon=True) for n in range(count)
         ]
         for thread in self._threads:
             thread.start()
@@ -92,27 +125,32 @@ class Batcher:
         Raises BusyError when the queue has no room, or would not be worked off in time.
         """
         count = len(images)
-        self._admit(count)
         now = time.perf_counter()
-        if self._pending == 0:
+        if self._pending:
+            self._admit(count)
+        else:
             self._last_delivery = now
-        deadline = now + self._settings.deadline_s
-        ticket = _Ticket([None] * count, count, deadline, self._loop.create_future())
-        expiry = self._loop.call_later(self._settings.deadline_s, self._expire, ticket)
+        seconds = self._settings.deadline_s
+        ticket = _Ticket([None] * count, count, now + seconds, self._loop.create_future())
         self._pending += count
-        self._metrics.queue.set(self._pending)
+        self._metrics.queue = self._pending
+        self._tickets.append(ticket)
+        if self._sweeping is None:
+            self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
         for position, data in enumerate(images):
-            self._waiting.put(_Item(ticket, position, data))
-        try:
-            await ticket.done
-        finally:
-            expiry.cancel()
-        late = DeadlineError(self._settings.deadline_s)
-        return Embedded([late if a is None else a for a in ticket.answers], ticket.timings)
-
-    async def replace(self, engine: Engine) -> None:
-        """Run every batch from now on with another engine; images in flight keep their batch's."""
-        self.engine = engine
+            item = _Item(ticket, position, data, None, now)
+            if self._fast and len(data) <= SMALL.max_bytes:
+                self._small.append(item)
+            else:
+                self._waiting.put(item)
+        if self._small and not self._turn_planned:
+            self._turn_planned = True
+            self._loop.call_soon(self._turn)
+        await ticket.done
+        if ticket.missing:
+            late = DeadlineError(seconds)
+            return Embedded([late if a is None else a for a in ticket.answers], ticket.timings)
+        return Embedded(ticket.answers, ticket.timings)  # type: ignore[arg-type]
 
     def close(self) -> None:
         """Let the threads end once the queue is empty."""
@@ -123,24 +161,32 @@ class Batcher:
 
     def _admit(self, count: int) -> None:
         wait = self._pending * self._seconds_per_image
-        if not self._pending:
-            return
         if self._pending + count > self._settings.max_queue:
             raise BusyError(f"{self._pending} images are waiting and there is no room for {count} more", wait)
         if wait > self._settings.deadline_s / 2:
             raise BusyError(f"{self._pending} images are waiting, about {wait:.0f} s of work", wait)
 
-    def _expire(self, ticket: _Ticket) -> None:
-        if not ticket.done.done():
-            ticket.done.set_result(None)
-
-    def _deliver(self, finished: list[tuple[_Item, Answer]]) -> None:
+    def _sweep(self) -> None:
+        """Answer requests whose deadline has passed, whatever became of their images."""
         now = time.perf_counter()
+        while self._tickets and (self._tickets[0].done.done() or now > self._tickets[0].deadline):
+            ticket = self._tickets.popleft()
+            if not ticket.done.done():
+                ticket.done.set_result(None)
+        self._sweeping = self._loop.call_later(SWEEP_S, self._sweep) if self._tickets else None
+
+    def _deliver(self, run: _Run) -> None:
+        now = time.perf_counter()
+        finished, metrics = run.finished, self._metrics
         sample = (now - self._last_delivery) / len(finished)
         self._last_delivery = now
         self._seconds_per_image += 0.1 * (sample - self._seconds_per_image)
         self._pending -= len(finished)
-        self._metrics.queue.set(self._pending)
+        metrics.queue = self._pending
+        if run.images:
+            metrics.batch_size.observe(run.images)
+            metrics.stage["inference"].observe(run.inference_s)
+            metrics.stage["queue"].observe(run.queue_s)
         for item, answer in finished:
             ticket = item.ticket
             ticket.answers[item.position] = answer
@@ -148,15 +194,43 @@ class Batcher:
             if not ticket.missing and not ticket.done.done():
                 ticket.done.set_result(None)
 
+    # --- small images, in the event loop -----------------------------------------------
+
+    def _turn(self) -> None:
+        """Work on what arrived together, for one turn's length; what is left waits for the next."""
+        begun = time.perf_counter()
+        most = min(self.engine.buckets[-1], max(1, int(TURN_S / self._small_seconds)))
+        chunk = [self._small.popleft() for _ in range(min(most, len(self._small)))]
+        finished, rest = self._decode(chunk, SMALL)
+        for item in rest:  # small in bytes, not in pixels
+            self._waiting.put(item)
+        if finished:
+            self._deliver(_Run(finished))
+        if self._ready and self._model_free.acquire(blocking=False):
+            try:
+                run = self._infer(self._next_batch())
+            finally:
+                self._model_free.release()
+            if run.finished:
+                self._deliver(run)
+        if self._ready and chunk:  # a thread was at the model meanwhile: one looks after these
+            self._waiting.put(_nothing(chunk[0].ticket))
+        if chunk:
+            spent = (time.perf_counter() - begun) / len(chunk)
+            self._small_seconds += 0.1 * (spent - self._small_seconds)
+        self._turn_planned = bool(self._small)
+        if self._turn_planned:
+            self._loop.call_soon(self._turn)
+
+    # --- any image, in the threads -----------------------------------------------------
+
     def _work(self) -> None:
         while True:
             first = self._waiting.get()
             if first is None:
                 return
-            chunk = [first]
-            share = min(32, self._waiting.qsize() // len(self._threads))
-            last = False
-            for _ in range(share):
+            chunk, last = [first], False
+            for _ in range(min(32, self._waiting.qsize() // len(self._threads))):
                 try:
                     more = self._waiting.get_nowait()
                 except Empty:
@@ -165,33 +239,43 @@ class Batcher:
                     last = True
                     break
                 chunk.append(more)
-            self._decode(chunk)
+            finished, _ = self._decode([i for i in chunk if i.position >= 0], self._settings.limits)
+            if finished:
+                self._loop.call_soon_threadsafe(self._deliver, _Run(finished))
             self._infer_all()
             if last:
                 return
 
-    def _decode(self, chunk: list[_Item]) -> None:
-        """Decode items in place; the bad and the late ones are answered here and go no further."""
+    def _decode(
+        self, chunk: list[_Item], limits: DecodeLimits
+    ) -> tuple[list[tuple[_Item, Answer]], list[_Item]]:
+        """Decode items into the ready ones; return the answers of bad and late ones, and what is too large."""
         finished: list[tuple[_Item, Answer]] = []
-        recipe, limits = self.engine.card.preprocess, self._settings.limits
+        too_large: list[_Item] = []
+        recipe = self.engine.card.preprocess
+        begun = time.perf_counter()
         for item in chunk:
-            begun = time.perf_counter()
+            timings = item.ticket.timings
             if begun > item.ticket.deadline:
                 finished.append((item, DeadlineError(self._settings.deadline_s)))
                 continue
+            data = item.data
             try:
-                data = item.data
-                item.pixels = data if isinstance(data, np.ndarray) else load_image(data, recipe, limits)
+                item.pixels = load_image(data, recipe, limits) if isinstance(data, bytes) else data
             except ImageError as error:
+                if limits is SMALL and error.code == "too_many_pixels":
+                    too_large.append(item)
+                    continue
                 finished.append((item, error))
             except Exception:
                 finished.append((item, internal_error()))
-            item.data = b""
-            item.ready_at = time.perf_counter()
-            _add(item.ticket.timings, "decode", item.ready_at - begun)
+            now = item.ready_at = time.perf_counter()
+            timings["decode"] = timings.get("decode", 0.0) + now - begun
+            begun = now
             if item.pixels is not None:
+                item.data = b""
                 self._ready.append(item)
-        self._hand_over(finished)
+        return finished, too_large
 
     def _infer_all(self) -> None:
         """Run the model on all that is ready, unless another thread does.
@@ -202,43 +286,52 @@ class Batcher:
             if not self._model_free.acquire(blocking=False):
                 return
             try:
-                batch: list[_Item] = []
-                while self._ready and len(batch) < self.engine.buckets[-1]:
-                    batch.append(self._ready.popleft())
-                self._infer(batch)
+                run = self._infer(self._next_batch())
             finally:
                 self._model_free.release()
+            if run.finished:
+                self._loop.call_soon_threadsafe(self._deliver, run)
 
-    def _infer(self, batch: list[_Item]) -> None:
+    def _next_batch(self) -> list[_Item]:
+        batch: list[_Item] = []
+        while self._ready and len(batch) < self.engine.buckets[-1]:
+            batch.append(self._ready.popleft())
+        return batch
+
+    def _infer(self, batch: list[_Item]) -> _Run:
         begun = time.perf_counter()
         finished: list[tuple[_Item, Answer]] = []
-        on_time = []
-        for item in batch:
-            if begun > item.ticket.deadline:
-                finished.append((item, DeadlineError(self._settings.deadline_s)))
-            else:
-                on_time.append(item)
-        if on_time:
-            answers: Sequence[Answer]
-            try:
-                answers = self.engine.embed_pixels([i.pixels for i in on_time if i.pixels is not None])
-            except Exception as error:
-                answers = [error if isinstance(error, VsslError) else internal_error()] * len(on_time)
-            seconds = time.perf_counter() - begun
-            self._metrics.batch_size.observe(len(on_time))
-            self._metrics.stage["inference"](seconds)
-            for item, answer in zip(on_time, answers, strict=True):
-                timings = item.ticket.timings
-                timings["inference"] = seconds
-                timings["queue"] = begun - item.ready_at
-                finished.append((item, answer))
-            self._metrics.stage["queue"](begun - on_time[0].ready_at)
-        self._hand_over(finished)
-
-    def _hand_over(self, finished: list[tuple[_Item, Answer]]) -> None:
-        if finished:
-            self._loop.call_soon_threadsafe(self._deliver, finished)
+        on_time = batch
+        if any(begun > item.ticket.deadline for item in batch):
+            on_time = [item for item in batch if begun <= item.ticket.deadline]
+            late = DeadlineError(self._settings.deadline_s)
+            finished = [(item, late) for item in batch if begun > item.ticket.deadline]
+        if not on_time:
+            return _Run(finished)
+        answers: Sequence[Answer]
+        try:
+            answers = self.engine.embed_pixels([i.pixels for i in on_time if i.pixels is not None])
+        except Exception as error:
+            answers = [error if isinstance(error, VsslError) else internal_error()] * len(on_time)
+        seconds = time.perf_counter() - begun
+        for item, answer in zip(on_time, answers, strict=True):
+            timings = item.ticket.timings
+            timings["queue"] = begun - item.ready_at
+            timings["inference"] = seconds
+            finished.append((item, answer))
+        return _Run(finished, len(on_time), seconds, begun - on_time[0].ready_at)
 
 
-def _add(timings: dict[str, float], stage: str, seconds: float) -> None:
-    timings[stage] = timings.get(stage, 0.0) + seconds
+def seconds_per_image(engine: Engine) -> float:
+    """Return the seconds that the model takes for an image of its golden pair, the best of three."""
+    images, best = engine.golden.images, math.inf
+    for _ in range(3):
+        begun = time.perf_counter()
+        engine.run(images)
+        best = min(best, time.perf_counter() - begun)
+    return best / max(1, len(images))
+
+
+def _nothing(ticket: _Ticket) -> _Item:
+    """Return an item that carries no image and only wakes a thread."""
+    return _Item(ticket, -1, np.empty(0, np.uint8))

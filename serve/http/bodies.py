@@ -16,12 +16,14 @@ from typing import Any
 import orjson
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
 
 from serve.http.failures import BusyError, RequestError, invalid
 from serve.http.settings import Settings
 from vssl.errors import ImageError
+
+SWEEP_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class BodyReader:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.held = 0
+        self._reading: dict[asyncio.Task[Any], float | None] = {}  # until when; None: interrupted
+        self._sweeping: asyncio.TimerHandle | None = None
 
     async def read(self, request: Request) -> bytes:
         """Read the whole body.
@@ -55,32 +59,67 @@ class BodyReader:
         Raises RequestError 413 for too many bytes, 408 for a client that takes too long, 429
         when the bodies held would exceed their bound. What is held is let go of by `release`.
         """
-        limit = self._settings.max_body_bytes
-        declared = request.headers.get("content-length", "")
-        if declared.isdecimal():
+        limit, most = self._settings.max_body_bytes, self._settings.max_held_bytes
+        headers: dict[bytes, bytes] = request.scope["vssl.headers"]
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise RequestError(
+                415, "unsupported_encoding", "content-encoding: expected none; send the bytes as they are"
+            )
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit():
             if int(declared) > limit:
                 raise too_large(int(declared), limit)
-            if self.held and self.held + int(declared) > self._settings.max_held_bytes:
+            if self.held and self.held + int(declared) > most:
                 raise BusyError("too many bytes of other requests are held in memory", 1)
+        scope, receive = request.scope, request.receive
         chunks: list[bytes] = []
-        size = 0
+        size, more = 0, True
+        task = self._watch()
         try:
-            async with asyncio.timeout(self._settings.body_timeout_s):
-                async for chunk in request.stream():
-                    size += len(chunk)
-                    self.held += len(chunk)
-                    if size > limit:
-                        raise too_large(size, limit)
-                    if self.held > self._settings.max_held_bytes:
-                        raise BusyError("too many bytes of other requests are held in memory", 1)
-                    chunks.append(chunk)
-        except TimeoutError:
-            raise RequestError(
-                408, "slow_body", f"the body did not arrive within {self._settings.body_timeout_s:g} s"
-            ) from None
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunk = message.get("body", b"")
+                more = message.get("more_body", False)
+                size += len(chunk)
+                self.held += len(chunk)
+                scope["vssl.held"] = size
+                if size > limit:
+                    raise too_large(size, limit)
+                if self.held > most and self.held > size:
+                    raise BusyError("too many bytes of other requests are held in memory", 1)
+                chunks.append(chunk)
+        except asyncio.CancelledError:
+            if self._reading.get(task, 0.0) is None:
+                task.uncancel()
+                raise RequestError(
+                    408, "slow_body", f"the body did not arrive within {self._settings.body_timeout_s:g} s"
+                ) from None
+            raise
         finally:
-            request.scope["vssl.held"] = size
+            self._reading.pop(task, None)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _watch(self) -> asyncio.Task[Any]:
+        """Note that the current task reads a body; one sweep for all costs less than a timer for each."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        if task is None:
+            raise RuntimeError("a body is read outside of a task")
+        self._reading[task] = loop.time() + self._settings.body_timeout_s
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(SWEEP_S, self._sweep, loop)
+        return task
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Interrupt the tasks whose client takes too long."""
+        now = loop.time()
+        for task, limit in self._reading.items():
+            if limit is not None and now > limit:
+                self._reading[task] = None
+                task.cancel()
+        self._sweeping = loop.call_later(SWEEP_S, self._sweep, loop) if self._reading else None
 
     def release(self, scope: Scope) -> None:
         """Let go of a request's body once the request is answered."""
@@ -94,8 +133,7 @@ class BodyReader:
         elif kind == "application/json":
             images = images_of_json(parse_json(await self.read(request)), self._settings.max_items)
         else:
-            body = await self.read(request)
-            images = Images([body], [None])
+            images = Images([await self.read(request)], [None])
         return images
 
     async def json(self, request: Request) -> Any:
@@ -135,7 +173,8 @@ class BodyReader:
 
 def media_type(request: Request) -> str:
     """Return the content type without parameters, lower case."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    header: bytes = request.scope["vssl.headers"].get(b"content-type", b"")
+    return header.partition(b";")[0].strip().lower().decode("latin-1")
 
 
 def parse_json(body: bytes) -> Any:

@@ -44,7 +44,7 @@ async def read_item(runtime: Runtime, request: Request) -> Response:
         {
             "id": item.id,
             "label": item.label,
-            "model_id": runtime.engine.model_id,
+            "model_id": runtime.gallery.model_id,
             "mean": encode(item.mean),
             "variance": encode(item.variance),
             "uncertainty": item.uncertainty,
@@ -63,8 +63,9 @@ async def put_item(runtime: Runtime, request: Request) -> Response:
     label = options_of(request, images.options).get("label")
     if label is not None and not isinstance(label, str):
         raise invalid(f"label: found {label!r}, expected text", "label")
-    model_id = runtime.engine.model_id
-    answer = (await embed_images(runtime, request, images))[0]
+    served = runtime.served
+    model_id = served.engine.model_id
+    answer = (await embed_images(runtime, served, request, images))[0]
     if not isinstance(answer, EmbeddedImage):
         raise answer
     gaussian = GaussianEmbedding(answer.mean[None], answer.variance[None])

@@ -12,20 +12,19 @@ from serve.engine import EmbeddedImage
 from serve.http.answers import accepted, encoding_of, render
 from serve.http.batcher import Answer
 from serve.http.bodies import Images
-from serve.http.runtime import Runtime
+from serve.http.runtime import Runtime, Served
 from vssl.errors import VsslError
 
 
 async def embed(runtime: Runtime, request: Request) -> Response:
     """Answer POST /embed."""
+    served = runtime.served
     images = await read_images(runtime, request)
-    options = options_of(request, images.options)
-    form, encoding = accepted(request), encoding_of(options)
-    answers = await embed_images(runtime, request, images)
+    form, encoding = accepted(request), encoding_of(options_of(request, images.options))
+    answers = await embed_images(runtime, served, request, images)
     begun = time.perf_counter()
-    response = render(
-        answers, images.names, runtime.engine.card, runtime.engine.model_id, form=form, encoding=encoding
-    )
+    card, model_id = served.engine.card, served.engine.model_id
+    response = render(answers, images.names, card, model_id, form=form, encoding=encoding)
     note_stage(runtime, request, "serialise", time.perf_counter() - begun)
     return response
 
@@ -38,15 +37,14 @@ async def read_images(runtime: Runtime, request: Request) -> Images:
     return images
 
 
-async def embed_images(runtime: Runtime, request: Request, images: Images) -> list[Answer]:
+async def embed_images(runtime: Runtime, served: Served, request: Request, images: Images) -> list[Answer]:
     """Embed a request's images in order; a request with one image raises that image's error."""
     good = [data for data in images.data if isinstance(data, bytes)]
-    embedded = await runtime.batcher.embed(good) if good else None
+    embedded = await served.batcher.embed(good) if good else None
     if embedded is not None:
-        for stage, seconds in embedded.timings.items():
-            request.scope["vssl.timings"][stage] = seconds
+        request.scope["vssl.timings"].update(embedded.timings)
         if "decode" in embedded.timings:
-            runtime.metrics.stage["decode"](embedded.timings["decode"])
+            runtime.metrics.stage["decode"].observe(embedded.timings["decode"])
     rest = iter(embedded.answers if embedded is not None else ())
     answers = [next(rest) if isinstance(data, bytes) else data for data in images.data]
     count(runtime, answers)
@@ -76,4 +74,4 @@ def options_of(request: Request, body: dict[str, Any]) -> dict[str, Any]:
 def note_stage(runtime: Runtime, request: Request, stage: str, seconds: float) -> None:
     """Record one stage's seconds for the metrics and the Server-Timing header."""
     request.scope["vssl.timings"][stage] = seconds
-    runtime.metrics.stage[stage](seconds)
+    runtime.metrics.stage[stage].observe(seconds)

@@ -18,12 +18,12 @@ async def livez(runtime: Runtime, request: Request) -> Response:
 async def readyz(runtime: Runtime, request: Request) -> Response:
     """Answer GET /readyz: the model answers its golden pair; 503 when it does not."""
     await runtime.check_ready()
-    return json_response({"status": "ready", "model_id": runtime.engine.model_id})
+    return json_response({"status": "ready", "model_id": runtime.served.engine.model_id})
 
 
 async def model(runtime: Runtime, request: Request) -> Response:
     """Answer GET /model: the card, the model id, where it runs and what is accepted."""
-    engine, settings = runtime.engine, runtime.settings
+    engine, settings = runtime.served.engine, runtime.settings
     body = {
         "model_id": engine.model_id,
         "card": engine.card.to_dict(),
@@ -45,5 +45,4 @@ async def model(runtime: Runtime, request: Request) -> Response:
 
 async def metrics(runtime: Runtime, request: Request) -> Response:
     """Answer GET /metrics in Prometheus' text form."""
-    text = await runtime.in_thread(runtime.metrics.render)
-    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(runtime.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")

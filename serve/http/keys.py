@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 from pathlib import Path
 
 from vssl.errors import InputError
@@ -39,11 +40,10 @@ class Keys:
         return found
 
 
-def presented_key(headers: list[tuple[bytes, bytes]]) -> bytes | None:
+def presented_key(headers: Mapping[bytes, bytes]) -> bytes | None:
     """Return the key of `Authorization: Bearer KEY` or `X-API-Key: KEY`, or None."""
-    for name, value in headers:
-        if name == b"authorization" and value[:7].lower() == b"bearer ":
-            return value[7:].strip()
-        if name == b"x-api-key":
-            return value.strip()
-    return None
+    bearer = headers.get(b"authorization", b"")
+    if bearer[:7].lower() == b"bearer ":
+        return bearer[7:].strip()
+    key = headers.get(b"x-api-key")
+    return None if key is None else key.strip()

@@ -20,7 +20,7 @@ from serve.http.bodies import parse_json, too_many
 from serve.http.embedding import count, note_stage
 from serve.http.failures import RequestError, invalid
 from serve.http.openai_dialect import check_model
-from serve.http.runtime import Runtime
+from serve.http.runtime import Runtime, Served
 from vssl import __version__
 from vssl.gaussian import Floats
 from vssl.preprocess import Pixels
@@ -48,16 +48,17 @@ async def ready(runtime: Runtime, request: Request) -> Response:
 
 async def model_ready(runtime: Runtime, request: Request) -> Response:
     """Answer GET /v2/models/{model}/ready."""
-    _check_path(runtime, request)
+    _check_path(runtime.served, request)
     await runtime.check_ready()
-    return json_response({"name": runtime.engine.card.name, "ready": True})
+    return json_response({"name": runtime.served.engine.card.name, "ready": True})
 
 
 async def model_metadata(runtime: Runtime, request: Request) -> Response:
     """Answer GET /v2/models/{model}."""
-    _check_path(runtime, request)
-    card = runtime.engine.card
-    size, widths = card.preprocess.size, _widths(runtime)
+    _check_path(runtime.served, request)
+    served = runtime.served
+    card = served.engine.card
+    size, widths = card.preprocess.size, _widths(served)
     return json_response(
         {
             "name": card.name,
@@ -71,14 +72,15 @@ async def model_metadata(runtime: Runtime, request: Request) -> Response:
 
 async def infer(runtime: Runtime, request: Request) -> Response:
     """Answer POST /v2/models/{model}/infer."""
-    _check_path(runtime, request)
+    served = runtime.served
+    _check_path(served, request)
     begun = time.perf_counter()
     body = await runtime.bodies.read(request)
     header, binary = _split(body, request.headers.get(HEADER_LENGTH))
-    images = _images(runtime, header, binary)
+    images = _images(runtime, served, header, binary)
     wanted = _wanted(header)
     note_stage(runtime, request, "read", time.perf_counter() - begun)
-    embedded = await runtime.batcher.embed(list(images))
+    embedded = await served.batcher.embed(list(images))
     request.scope["vssl.timings"].update(embedded.timings)
     count(runtime, embedded.answers)
     rows = []
@@ -87,20 +89,20 @@ async def infer(runtime: Runtime, request: Request) -> Response:
             raise RequestError(answer.status, answer.code, f"images[{index}]: {answer}")
         rows.append(answer)
     begun = time.perf_counter()
-    response = _render(runtime, header, rows, wanted)
+    response = _render(served, header, rows, wanted)
     note_stage(runtime, request, "serialise", time.perf_counter() - begun)
     return response
 
 
-def _check_path(runtime: Runtime, request: Request) -> None:
-    check_model(runtime, request.path_params["model"])
+def _check_path(served: Served, request: Request) -> None:
+    check_model(served, request.path_params["model"])
     version = request.path_params.get("version", VERSION)
     if version != VERSION:
         raise RequestError(404, "model_not_found", f"version: found {version!r}, this server has {VERSION!r}")
 
 
-def _widths(runtime: Runtime) -> dict[str, int]:
-    card = runtime.engine.card
+def _widths(served: Served) -> dict[str, int]:
+    card = served.engine.card
     return {"mean": card.dim, "variance": card.dim, "features": card.feature_dim}
 
 
@@ -118,12 +120,12 @@ def _split(body: bytes, length: str | None) -> tuple[dict[str, Any], bytes]:
     return header, body[end:]
 
 
-def _images(runtime: Runtime, header: dict[str, Any], binary: bytes) -> Pixels:
+def _images(runtime: Runtime, served: Served, header: dict[str, Any], binary: bytes) -> Pixels:
     """Return the one input as uint8 (N, S, S, 3)."""
     inputs = header.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise invalid("inputs: expected exactly one, named images")
-    tensor, size = inputs[0], runtime.engine.card.preprocess.size
+    tensor, size = inputs[0], served.engine.card.preprocess.size
     name, kind = tensor.get("name"), tensor.get("datatype")
     shape: Any = tensor.get("shape")
     if name != "images" or kind != "UINT8":
@@ -173,7 +175,7 @@ def _wanted(header: dict[str, Any]) -> list[tuple[str, bool]]:
 
 
 def _render(
-    runtime: Runtime, header: dict[str, Any], rows: list[EmbeddedImage], wanted: list[tuple[str, bool]]
+    served: Served, header: dict[str, Any], rows: list[EmbeddedImage], wanted: list[tuple[str, bool]]
 ) -> Response:
     outputs: list[dict[str, Any]] = []
     tail: list[bytes] = []
@@ -187,7 +189,7 @@ def _render(
             output["data"] = values.reshape(-1)
         outputs.append(output)
     answer: dict[str, Any] = {
-        "model_name": runtime.engine.card.name,
+        "model_name": served.engine.card.name,
         "model_version": VERSION,
         "outputs": outputs,
     }

@@ -1,86 +1,194 @@
-"""What happens -> Prometheus text, with the units in the names.
+"""What happens -> Prometheus text, with the units in the names; cheap enough for a small image.
 
-With several workers the counts of all of them are added up (prometheus_client's multi-process
-mode, in the folder that BentoML sets up for its workers).
+Counts are plain numbers changed by the event loop's thread alone. Each worker writes its own
+to a small file once a second, and whichever worker is asked adds all of them up; the file of a
+worker that died stays, so nothing counted is lost and its death can be seen.
 """
 
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+import orjson
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 UNCERTAINTIES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
 STAGES = ("read", "decode", "queue", "inference", "serialise", "search")
 
+HELP = {
+    "vssl_requests_total": ("counter", "Requests answered"),
+    "vssl_images_total": ("counter", "Images by outcome: embedded, or the code of their error"),
+    "vssl_worker_deaths_total": ("counter", "Worker processes that ended without being asked to"),
+    "vssl_model_reloads_total": ("counter", "Times a replaced model file was taken up, by outcome"),
+    "vssl_workers": ("gauge", "Worker processes that are alive"),
+    "vssl_queue_images": ("gauge", "Images accepted and not yet answered"),
+    "vssl_request_duration_seconds": ("histogram", "From a request's head to the last byte of its answer"),
+    "vssl_stage_duration_seconds": (
+        "histogram",
+        "One stage of a request (read, decode, serialise, search) or of a batch (queue, inference)",
+    ),
+    "vssl_batch_size_images": ("histogram", "Images in one run of the model"),
+    "vssl_uncertainty": ("histogram", "Uncertainty of answered images; a shift is a drift of the inputs"),
+}
+
+
+@dataclass(eq=False)
+class Histogram:
+    """Counts by upper bound (the last one: beyond all bounds) and the sum of what was observed."""
+
+    bounds: tuple[float, ...]
+    counts: list[int] = field(default_factory=list)
+    total: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = self.counts or [0] * (len(self.bounds) + 1)
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
 
 class Metrics:
-    """The server's counters; every method may be called from any thread."""
+    """One worker's counts. Only the event loop's thread may change them."""
 
-    def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        registry = self._registry
-        self._requests = Counter(
-            "vssl_requests_total", "Requests answered", ("route", "status"), registry=registry
-        )
-        self._duration = Histogram(
-            "vssl_request_duration_seconds",
-            "From the first byte of a request to the last of its answer",
-            ("route",),
-            buckets=SECONDS,
-            registry=registry,
-        )
-        stages = Histogram(
-            "vssl_stage_duration_seconds",
-            "One stage of one request (read, decode, serialise, search) or batch (queue, inference)",
-            ("stage",),
-            buckets=SECONDS,
-            registry=registry,
-        )
-        self.stage = {name: stages.labels(name).observe for name in STAGES}
-        self._images = Counter("vssl_images_total", "Images by outcome", ("outcome",), registry=registry)
-        self.batch_size = Histogram(
-            "vssl_batch_size_images", "Images in one run of the model", buckets=SIZES, registry=registry
-        )
-        self.queue = Gauge(
-            "vssl_queue_images",
-            "Images accepted and not yet answered",
-            multiprocess_mode="livesum",
-            registry=registry,
-        )
-        self.uncertainty = Histogram(
-            "vssl_uncertainty",
-            "Uncertainty of the answered images; a shift of this histogram is a drift of the inputs",
-            buckets=UNCERTAINTIES,
-            registry=registry,
-        )
-        self._request_children: dict[tuple[str, int], Counter] = {}
-        self._duration_children: dict[str, Histogram] = {}
-        self._outcomes = {name: self._images.labels(name) for name in ("embedded",)}
+    def __init__(self, folder: Path | None = None) -> None:
+        """Count; with a folder, share the counts there with the other workers of this server."""
+        self._folder = folder
+        self._requests: dict[tuple[str, int], int] = {}
+        self._durations: dict[str, Histogram] = {}
+        self._images: dict[str, int] = {}
+        self._reloads: dict[str, int] = {}
+        self.stage = {name: Histogram(SECONDS) for name in STAGES}
+        self.batch_size = Histogram(SIZES)
+        self.uncertainty = Histogram(UNCERTAINTIES)
+        self.queue = 0
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
-        child = self._request_children.get((route, status))
-        if child is None:
-            child = self._request_children[route, status] = self._requests.labels(route, str(status))
-            self._duration_children.setdefault(route, self._duration.labels(route))
-        child.inc()
-        self._duration_children[route].observe(seconds)
+        key = (route, status)
+        self._requests[key] = self._requests.get(key, 0) + 1
+        duration = self._durations.get(route)
+        if duration is None:
+            duration = self._durations[route] = Histogram(SECONDS)
+        duration.observe(seconds)
 
     def images(self, outcome: str, count: int) -> None:
         """Count images by outcome: `embedded` or an error's code."""
-        child = self._outcomes.get(outcome)
-        if child is None:
-            child = self._outcomes[outcome] = self._images.labels(outcome)
-        child.inc(count)
+        self._images[outcome] = self._images.get(outcome, 0) + count
+
+    def reload(self, outcome: str) -> None:
+        """Count one attempt to take up a replaced model file."""
+        self._reloads[outcome] = self._reloads.get(outcome, 0) + 1
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the counts as plain values, by metric and label text."""
+        histograms = {f'vssl_stage_duration_seconds/stage="{n}"': h for n, h in self.stage.items()}
+        histograms |= {f'vssl_request_duration_seconds/route="{n}"': h for n, h in self._durations.items()}
+        histograms |= {"vssl_batch_size_images/": self.batch_size, "vssl_uncertainty/": self.uncertainty}
+        numbers = {
+            f'vssl_requests_total/route="{route}",status="{status}"': count
+            for (route, status), count in self._requests.items()
+        }
+        numbers |= {f'vssl_images_total/outcome="{name}"': count for name, count in self._images.items()}
+        numbers |= {f'vssl_model_reloads_total/outcome="{n}"': count for n, count in self._reloads.items()}
+        numbers["vssl_queue_images/"] = self.queue
+        return {
+            "numbers": numbers,
+            "histograms": {name: [h.bounds, h.counts, h.total] for name, h in histograms.items()},
+        }
+
+    def save(self) -> None:
+        """Write the counts where the other workers find them."""
+        if self._folder is None:
+            return
+        with suppress(OSError):  # a full disk must not stop the server
+            partial = self._own().with_suffix(".tmp")
+            partial.write_bytes(orjson.dumps(self.snapshot()))
+            partial.replace(self._own())
+
+    def retire(self) -> None:
+        """Leave the counts behind as those of a worker that was asked to end."""
+        self.save()
+        if self._folder is not None:
+            with suppress(OSError):
+                self._own().rename(self._own().with_suffix(".ended"))
 
     def render(self) -> bytes:
-        """Return the Prometheus text of this process, or of all workers together."""
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return generate_latest(self._registry)
-        together = CollectorRegistry()
-        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-        return generate_latest(together)
+        """Return the Prometheus text of all workers together."""
+        snapshots, alive, deaths = [self.snapshot()], 1, 0
+        for file in self._others():
+            with suppress(OSError, ValueError):
+                snapshot = orjson.loads(file.read_bytes())
+                ended = file.suffix == ".ended"
+                if ended or not _is_alive(int(file.stem.split("-")[-1])):
+                    snapshot["numbers"]["vssl_queue_images/"] = 0
+                    deaths += not ended
+                else:
+                    alive += 1
+                snapshots.append(snapshot)
+        merged = _merge(snapshots)
+        merged["numbers"]["vssl_workers/"] = alive
+        merged["numbers"]["vssl_worker_deaths_total/"] = deaths
+        return _text(merged)
+
+    def _own(self) -> Path:
+        assert_folder = self._folder or Path()
+        return assert_folder / f"vssl-{os.getppid()}-{os.getpid()}.json"
+
+    def _others(self) -> Iterable[Path]:
+        if self._folder is None:
+            return []
+        mine = self._own().stem
+        files = self._folder.glob(f"vssl-{os.getppid()}-*.*")
+        return [f for f in files if f.suffix in (".json", ".ended") and f.stem != mine]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _merge(snapshots: list[dict[str, Any]]) -> dict[str, Any]:
+    numbers: dict[str, float] = {}
+    histograms: dict[str, list[Any]] = {}
+    for snapshot in snapshots:
+        for name, value in snapshot["numbers"].items():
+            numbers[name] = numbers.get(name, 0) + value
+        for name, (bounds, counts, total) in snapshot["histograms"].items():
+            known = histograms.get(name, [bounds, [0] * len(counts), 0.0])
+            summed = [a + b for a, b in zip(known[1], counts, strict=True)]
+            histograms[name] = [bounds, summed, known[2] + total]
+    return {"numbers": numbers, "histograms": histograms}
+
+
+def _text(merged: dict[str, Any]) -> bytes:
+    lines: list[str] = []
+    for metric, (kind, about) in HELP.items():
+        lines += [f"# HELP {metric} {about}", f"# TYPE {metric} {kind}"]
+        for name, value in merged["numbers"].items():
+            family, _, labels = name.partition("/")
+            if family == metric:
+                lines.append(f"{metric}{{{labels}}} {value}" if labels else f"{metric} {value}")
+        for name, (bounds, counts, total) in merged["histograms"].items():
+            family, _, labels = name.partition("/")
+            if family != metric:
+                continue
+            running, comma, own = 0, "," if labels else "", f"{{{labels}}}" if labels else ""
+            for bound, count in zip([*(f"{b:g}" for b in bounds), "+Inf"], counts, strict=True):
+                running += count
+                lines.append(f'{metric}_bucket{{{labels}{comma}le="{bound}"}} {running}')
+            lines += [f"{metric}_sum{own} {total}", f"{metric}_count{own} {running}"]
+    return ("\n".join(lines) + "\n").encode()

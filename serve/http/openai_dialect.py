@@ -19,23 +19,23 @@ from serve.http.answers import base64_floats, encoding_of, json_response
 from serve.http.bodies import Images, decode_base64, too_many
 from serve.http.embedding import embed_images, note_stage
 from serve.http.failures import RequestError, invalid
-from serve.http.runtime import Runtime
+from serve.http.runtime import Runtime, Served
 from vssl.errors import ImageError
 from vssl.identity import short_id
 
 
 async def embeddings(runtime: Runtime, request: Request) -> Response:
     """Answer POST /v1/embeddings."""
-    begun = time.perf_counter()
+    begun, served = time.perf_counter(), runtime.served
     body = await runtime.bodies.json(request)
     if not isinstance(body, dict):
         raise invalid('the JSON body: expected {"model": "...", "input": ["data:image/...;base64,..."]}')
-    check_model(runtime, body.get("model"))
-    encoding, dimensions = encoding_of(body), _dimensions(runtime, body)
+    check_model(served, body.get("model"))
+    encoding, dimensions = encoding_of(body), _dimensions(served, body)
     items = _inputs(body.get("input"), runtime.settings.max_items)
     images = Images([_image(item) for item in items], [None] * len(items))
     note_stage(runtime, request, "read", time.perf_counter() - begun)
-    answers = await embed_images(runtime, request, images)
+    answers = await embed_images(runtime, served, request, images)
     begun = time.perf_counter()
     data = []
     for index, answer in enumerate(answers):
@@ -54,7 +54,7 @@ async def embeddings(runtime: Runtime, request: Request) -> Response:
         )
     usage = {"prompt_tokens": 0, "total_tokens": 0}
     response = json_response(
-        {"object": "list", "data": data, "model": runtime.engine.card.name, "usage": usage}
+        {"object": "list", "data": data, "model": served.engine.card.name, "usage": usage}
     )
     note_stage(runtime, request, "serialise", time.perf_counter() - begun)
     return response
@@ -62,26 +62,26 @@ async def embeddings(runtime: Runtime, request: Request) -> Response:
 
 async def models(runtime: Runtime, request: Request) -> Response:
     """Answer GET /v1/models."""
-    return json_response({"object": "list", "data": [_model(runtime)]})
+    return json_response({"object": "list", "data": [_model(runtime.served)]})
 
 
 async def one_model(runtime: Runtime, request: Request) -> Response:
     """Answer GET /v1/models/{model}."""
-    check_model(runtime, request.path_params["model"])
-    return json_response(_model(runtime))
+    check_model(runtime.served, request.path_params["model"])
+    return json_response(_model(runtime.served))
 
 
-def check_model(runtime: Runtime, asked: Any) -> None:
+def check_model(served: Served, asked: Any) -> None:
     """Raise RequestError 404 when a request names a model that is not served here."""
-    card, model_id = runtime.engine.card, runtime.engine.model_id
+    card, model_id = served.engine.card, served.engine.model_id
     if asked is not None and asked not in (card.name, model_id, short_id(model_id)):
         raise RequestError(
             404, "model_not_found", f"model: found {asked!r}, this server has {card.name!r}", param="model"
         )
 
 
-def _model(runtime: Runtime) -> dict[str, Any]:
-    card = runtime.engine.card
+def _model(served: Served) -> dict[str, Any]:
+    card = served.engine.card
     try:
         created = int(datetime.fromisoformat(card.created).timestamp())
     except ValueError:
@@ -91,13 +91,13 @@ def _model(runtime: Runtime) -> dict[str, Any]:
         "object": "model",
         "created": created,
         "owned_by": "vssl",
-        "model_id": runtime.engine.model_id,
+        "model_id": served.engine.model_id,
         "dim": card.dim,
     }
 
 
-def _dimensions(runtime: Runtime, body: dict[str, Any]) -> int:
-    dim = runtime.engine.card.dim
+def _dimensions(served: Served, body: dict[str, Any]) -> int:
+    dim = served.engine.card.dim
     found = body.get("dimensions")
     if found is None:
         return dim

@@ -41,4 +41,4 @@ async def docs(runtime: Runtime, request: Request) -> Response:
 
 async def openapi_json(runtime: Runtime, request: Request) -> Response:
     """Answer GET /openapi.json."""
-    return Response(dumps(specification(runtime.engine.card.dim)), media_type="application/json")
+    return Response(dumps(specification(runtime.served.engine.card.dim)), media_type="application/json")

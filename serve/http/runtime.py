@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from serve.engine import Engine
-from serve.http.batcher import Batcher
+from serve.http.batcher import FAST_MODEL_S, Batcher, seconds_per_image
 from serve.http.bodies import BodyReader
 from serve.http.failures import NotReadyError, RequestError
 from serve.http.keys import Keys
@@ -25,6 +28,14 @@ T = TypeVar("T")
 READY_FOR_S = 1.0
 
 
+@dataclass(frozen=True)
+class Served:
+    """The model being served: a request takes it once and stays with it, whatever is reloaded."""
+
+    engine: Engine
+    batcher: Batcher
+
+
 class Runtime:
     """A started server's state. Build it with `Runtime.start` inside the event loop."""
 
@@ -32,9 +43,8 @@ class Runtime:
         self, settings: Settings, engine: Engine, gallery: Gallery | None, *, writable: bool
     ) -> None:
         self.settings = settings
-        self.engine = engine
-        self.metrics = Metrics()
-        self.batcher = Batcher(engine, settings, self.metrics)
+        self.metrics = Metrics(shared_folder())
+        self.served = Served(engine, Batcher(engine, settings, self.metrics))
         self.bodies = BodyReader(settings)
         self.keys = Keys.read(settings.api_key_file) if settings.api_key_file else None
         self._gallery = gallery
@@ -59,7 +69,8 @@ class Runtime:
 
     def stop(self) -> None:
         """Answer what is queued and end the threads."""
-        self.batcher.close()
+        self.served.batcher.close()
+        self.metrics.retire()
         self._gallery_threads.shutdown()
         if self._gallery is not None:
             self._gallery.close()
@@ -117,15 +128,28 @@ class Runtime:
             if time.monotonic() < self._ready_until:
                 return
             try:
-                await asyncio.to_thread(self.engine.check_golden)
+                await asyncio.to_thread(self.served.engine.check_golden)
             except VsslError as error:
                 raise NotReadyError(str(error)) from error
             self._ready_until = time.monotonic() + READY_FOR_S
 
 
+def shared_folder() -> Path | None:
+    """Return the folder in which BentoML lets the workers of a server share their counts."""
+    name = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(name) if name and Path(name).is_dir() else None
+
+
 def open_engine(settings: Settings) -> Engine:
-    """Load the model and run its golden pair."""
-    return Engine.open(settings.model, device=settings.device, threads=settings.threads)
+    """Load the model and run its golden pair.
+
+    Unless told otherwise, a model that is run in the event loop gets one thread: sharing out
+    less than a millisecond costs more than it saves.
+    """
+    engine = Engine.open(settings.model, device=settings.device, threads=settings.threads)
+    if settings.threads is None and engine.threads > 1 and seconds_per_image(engine) < FAST_MODEL_S:
+        return Engine.open(settings.model, device=settings.device, threads=1)
+    return engine
 
 
 def open_gallery(settings: Settings, model_id: str, *, read_only: bool) -> Gallery | None:

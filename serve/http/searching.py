@@ -17,7 +17,7 @@ from serve.http.batcher import Answer
 from serve.http.bodies import images_of_json, media_type
 from serve.http.embedding import embed_images, note_stage, options_of, read_images
 from serve.http.failures import RequestError, invalid
-from serve.http.runtime import Runtime
+from serve.http.runtime import Runtime, Served
 from vssl.errors import InputError
 from vssl.gaussian import GaussianEmbedding
 
@@ -39,34 +39,35 @@ class SearchOptions:
 
 async def search(runtime: Runtime, request: Request) -> Response:
     """Answer POST /search."""
+    served = runtime.served
     _ = runtime.gallery  # a server without one says so before it reads anything
     if media_type(request) == "application/json":
         begun = time.perf_counter()
         body = await runtime.bodies.json(request)
         note_stage(runtime, request, "read", time.perf_counter() - begun)
         if isinstance(body, dict) and "images" not in body:
-            answers, names, options = gaussians_of_json(runtime, body)
+            answers, names, options = gaussians_of_json(runtime, served, body)
         else:
             images = images_of_json(body, runtime.settings.max_items)
             options, names = images.options, images.names
             parse_options(options_of(request, options))
-            answers = await embed_images(runtime, request, images)
+            answers = await embed_images(runtime, served, request, images)
     else:
         images = await read_images(runtime, request)
         options, names = images.options, images.names
         parse_options(options_of(request, options))
-        answers = await embed_images(runtime, request, images)
+        answers = await embed_images(runtime, served, request, images)
     wanted = parse_options(options_of(request, options))
-    results = await search_answers(runtime, request, answers, wanted)
+    results = await search_answers(runtime, served, request, answers, wanted)
     rendered = []
     for name, result in zip(names, results, strict=True):
         item: dict[str, Any] = {} if name is None else {"query": name}
         rendered.append(item | result)
-    return json_response({"model_id": runtime.engine.model_id, "k": wanted.k, "results": rendered})
+    return json_response({"model_id": served.engine.model_id, "k": wanted.k, "results": rendered})
 
 
 async def search_answers(
-    runtime: Runtime, request: Request, answers: list[Answer], wanted: SearchOptions
+    runtime: Runtime, served: Served, request: Request, answers: list[Answer], wanted: SearchOptions
 ) -> list[dict[str, Any]]:
     """Search with what was embedded; a failed image keeps its error in its place."""
     good = [a for a in answers if isinstance(a, EmbeddedImage)]
@@ -81,7 +82,7 @@ async def search_answers(
                 distance=wanted.distance,
                 max_uncertainty=wanted.max_uncertainty,
                 where=wanted.where,
-                model_id=runtime.engine.model_id,
+                model_id=served.engine.model_id,
             )
         )
         note_stage(runtime, request, "search", time.perf_counter() - begun)
@@ -111,7 +112,7 @@ def describe_result(result: SearchResult) -> dict[str, Any]:
 
 
 def gaussians_of_json(
-    runtime: Runtime, body: dict[str, Any]
+    runtime: Runtime, served: Served, body: dict[str, Any]
 ) -> tuple[list[Answer], list[str | None], dict[str, Any]]:
     """Take {"mean": ..., "variance": ...} (one row or several) out of a body."""
     if "mean" not in body or "variance" not in body:
@@ -120,19 +121,19 @@ def gaussians_of_json(
         rows = GaussianEmbedding.from_lists(body["mean"], body["variance"])
     except InputError as error:
         raise invalid(str(error), "mean") from None
-    if not len(rows) or rows.dim != runtime.engine.card.dim:
+    if not len(rows) or rows.dim != served.engine.card.dim:
         raise invalid(
-            f"mean: found {len(rows)} rows of {rows.dim} numbers, expected rows of {runtime.engine.card.dim}",
+            f"mean: found {len(rows)} rows of {rows.dim} numbers, expected rows of {served.engine.card.dim}",
             "mean",
         )
     if len(rows) > runtime.settings.max_items:
         raise invalid(f"mean: found {len(rows)} rows, expected at most {runtime.settings.max_items}", "mean")
     asked = body.get("model_id")
-    if asked is not None and asked != runtime.engine.model_id:
+    if asked is not None and asked != served.engine.model_id:
         raise RequestError(
             409,
             "model_mismatch",
-            f"model_id: found {asked!r}, this server's model is {runtime.engine.model_id}; "
+            f"model_id: found {asked!r}, this server's model is {served.engine.model_id}; "
             "embed the query with this server's model: POST /embed",
             param="model_id",
         )
