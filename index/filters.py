@@ -197,21 +197,47 @@ def _column(field: str) -> tuple[str, Parameters]:
     return "json_extract(metadata, ?)", [f'$."{field}"']
 
 
+ALWAYS, NEVER = "(row >= 0)", "(row < 0)"  # every stored item has a row number
+
+
 def to_milvus(tree: Filter) -> str:
-    """Return the same condition in Milvus's expression language; metadata lives in its field `metadata`."""
-    if isinstance(tree, (Compare, Among)):
-        field = tree.field if tree.field in COLUMNS else f'metadata["{tree.field}"]'
-        if isinstance(tree, Compare):
-            if tree.value is None:
-                return f"({field} is null)" if tree.field in COLUMNS else f"(not exists {field})"
-            operator = "==" if tree.operator == "=" else tree.operator
-            return f"({field} {operator} {json.dumps(tree.value)})"
-        present = [json.dumps(value) for value in tree.values if value is not None]
-        parts = [f"({field} in [{', '.join(present)}])"] if present else []
-        if len(present) < len(tree.values):
-            parts.append(to_milvus(Compare(tree.field, "=", None)))
-        return f"({' or '.join(parts)})" if parts else "(id == '' and id != '')"
+    """Return the same condition in Milvus's expression language; metadata lives in its field `metadata`.
+
+    Milvus leaves an absent value out of a comparison and of its negation alike, so negations are
+    carried down to the comparisons and say there that absence counts.
+    """
+    return _milvus(tree, negated=False)
+
+
+def _milvus(tree: Filter, *, negated: bool) -> str:
     if isinstance(tree, Without):
-        return f"(not {to_milvus(tree.part)})"
-    joint = " and " if isinstance(tree, Every) else " or "
-    return f"({joint.join(to_milvus(part) for part in tree.parts)})"
+        return _milvus(tree.part, negated=not negated)
+    if isinstance(tree, Compare):
+        return _milvus_compare(tree, negated=negated)
+    if isinstance(tree, Among):
+        tree = Some(tuple(Compare(tree.field, "=", value) for value in tree.values))
+    every = isinstance(tree, Every) != negated
+    parts = [_milvus(part, negated=negated) for part in tree.parts]
+    if not parts:
+        return ALWAYS if every else NEVER
+    return f"({(' and ' if every else ' or ').join(parts)})"
+
+
+def _milvus_compare(tree: Compare, *, negated: bool) -> str:
+    own = tree.field in COLUMNS
+    field = tree.field if own else f'metadata["{tree.field}"]'
+    if own and tree.field != "label":  # always there
+        present, absent = ALWAYS, NEVER
+    else:
+        present, absent = (
+            (f"({field} is not null)", f"({field} is null)")
+            if own
+            else (f"(exists {field})", f"(not exists {field})")
+        )
+    if tree.value is None:
+        return present if negated else absent
+    if own and isinstance(tree.value, str) == (tree.field == "uncertainty"):
+        return ALWAYS if negated else NEVER  # a number never equals a text
+    operator = "==" if tree.operator == "=" else tree.operator
+    condition = f"({field} {operator} {json.dumps(tree.value, ensure_ascii=False)})"
+    return f"({absent} or (not {condition}))" if negated else condition

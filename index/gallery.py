@@ -25,14 +25,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from index.admission import Metadata
 from index.budget import Budget, Choice, choose
 from index.candidates import CandidateIndex, Recipe
 from index.derived import FOLDER, Derived, find_derived, flush, save_derived
 from index.distances import NAMES
 from index.exact import ExactIndex
-from index.filters import parse_filter
+from index.filters import Scalar, parse_filter
 from index.locks import ReadWriteLock, WriterLock
-from index.records import STORE, Metadata, Records
+from index.matching import MatchModel
+from index.records import STORE, Records
 from index.results import GalleryItem, Neighbour, SearchResult
 from index.scores import Matches, left_out, results, without_neighbours
 from index.view import SearchIndex, View, begins_with, follow, read_view, with_ghosts
@@ -324,6 +326,17 @@ class Gallery:
             float(batch.uncertainty[0]),
             metadata,
         )
+
+    def contents(self) -> tuple[Rows, list[dict[str, Scalar]]]:
+        """Return every item and its metadata as they were added, in the order they were."""
+        with self._records.snapshot():
+            batch, metadata = self._records.read(), self._records.metadata()
+        return Rows(batch.ids, batch.paths, batch.labels, batch.gaussians), metadata
+
+    def match_model(self, distance: str) -> MatchModel | None:
+        """Return the match calibration of a distance, fitted where it is not there yet."""
+        with self._current() as view:
+            return self._matches.of(view, self._index(view, distance), distance) if view.count else None
 
     def info(self) -> dict[str, Any]:
         """Return what a person asks about a gallery, as plain values."""

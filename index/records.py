@@ -21,14 +21,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from index.filters import FIELD, Filter, Scalar, to_sql
+from index.admission import Metadata, admitted
+from index.filters import Filter, Scalar, to_sql
 from vssl.errors import ExistsError, FormatError, InputError, VsslError
 from vssl.gaussian import Floats, GaussianEmbedding
 from vssl.store import Rows
 
 GALLERY_FORMAT = 1
 STORE = "store.db"
-Metadata = Mapping[str, Scalar]
 
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -179,6 +179,12 @@ class Records:
             ),
         )
 
+    def metadata(self) -> list[dict[str, Scalar]]:
+        """Return the metadata of all items in row order."""
+        with self._turn, _speaking(self.path):
+            cursor = self._db.execute("SELECT metadata FROM items ORDER BY row")
+            return [json.loads(text) for (text,) in cursor]
+
     def removed(self, *, since: int) -> NDArray[np.int64]:
         """Return the rows that went after generation `since` (and after the last compaction)."""
         with self._turn, _speaking(self.path):
@@ -240,11 +246,7 @@ class Records:
         Raises InputError for an id named twice or metadata that is not flat, ExistsError for an id
         that the store holds when `replace` is false.
         """
-        notes = _metadata_texts(len(rows), metadata)
-        if len(set(rows.ids)) != len(rows):
-            seen: set[str] = set()
-            twice = next(i for i in rows.ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
-            raise InputError(f"the id {twice!r} is given twice; ids must be unique")
+        notes = [json.dumps(entry) for entry in admitted(rows, metadata)]
         means, variances = rows.gaussians.mean, rows.gaussians.variance
         uncertainty = rows.gaussians.uncertainty.tolist()
         with self._write() as generation:
@@ -318,35 +320,6 @@ def _vectors(first: int, means: Floats, variances: Floats) -> Iterator[tuple[int
     for offset, (mean, variance) in enumerate(zip(means, variances, strict=True)):
         row, mean_bytes, variance_bytes = first + offset, mean.tobytes(), variance.tobytes()
         yield row, mean_bytes, variance_bytes, checksum(row, mean_bytes, variance_bytes)
-
-
-def _metadata_texts(count: int, metadata: Sequence[Metadata] | None) -> list[str]:
-    if metadata is None:
-        return ["{}"] * count
-    if len(metadata) != count:
-        raise InputError(f"metadata: found {len(metadata)} entries for {count} rows")
-    for entry in metadata:
-        for name, value in entry.items():
-            if not FIELD.fullmatch(name) or name in (
-                "id",
-                "label",
-                "path",
-                "uncertainty",
-                "and",
-                "or",
-                "not",
-            ):
-                raise InputError(
-                    f"metadata: found the name {name!r}, expected letters, digits, '_', '.', '-'"
-                )
-            if not isinstance(value, (str, int, float, bool, type(None))) or value in (np.inf, -np.inf):
-                raise InputError(
-                    f"metadata: {name}: found {value!r}, expected a text, a finite number or null"
-                )
-    try:
-        return [json.dumps(dict(entry), allow_nan=False) for entry in metadata]
-    except ValueError as error:
-        raise InputError(f"metadata: {error}; expected finite numbers") from None
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:

@@ -57,13 +57,18 @@ def results(
     asked: GaussianEmbedding,
     distances: Doubles,
     found: NDArray[np.int64],
+    ranks: list[float | None] | None = None,
 ) -> list[SearchResult]:
-    """Return what Q queries (as embedded, and as compared) found: rows (Q, K), -1 for nothing."""
+    """Return what Q queries (as embedded, and as compared) found: rows (Q, K), -1 for nothing.
+
+    ranks: their percentiles, counted in the view when None.
+    """
     uncertainty = queries.uncertainty
+    ranks = view.percentiles(uncertainty) if ranks is None else ranks
     probability = match_probabilities(match, view, distances, found, uncertainty)
     scores = variance_scores(view.items, asked, found)
     answers = []
-    for q, (own, rank) in enumerate(zip(uncertainty.tolist(), view.percentiles(uncertainty), strict=True)):
+    for q, (own, rank) in enumerate(zip(uncertainty.tolist(), ranks, strict=True)):
         neighbours = [
             Neighbour(
                 view.ids[row],

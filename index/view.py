@@ -97,7 +97,7 @@ class View:
         if not count:
             return [None] * len(uncertainty)
         if len(uncertainty) <= FEW and (self._ordered is None or self._ordered[0] != self.generation):
-            below = [np.count_nonzero(self.alive & (self.uncertainty < u)) for u in uncertainty]
+            below = [int(np.count_nonzero(self.alive & (self.uncertainty < u))) for u in uncertainty]
         else:
             if self._ordered is None or self._ordered[0] != self.generation:
                 self._ordered = self.generation, np.sort(self.uncertainty[self.alive])

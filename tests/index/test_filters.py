@@ -135,7 +135,8 @@ def test_a_person_may_write_field_equals_value() -> None:
 
 
 def test_milvus_reads_the_same_words() -> None:
-    where = {"label": ["cat", None], "year": {">=": 2019}, "not": {"path": 'a"b'}}
+    where = {"label": ["cat", None], "year": {">=": 2019}, "not": {"label": 'a"b'}}
     assert to_milvus(parse_filter(where)) == (
-        '(((label in ["cat"]) or (label is null)) and (metadata["year"] >= 2019) and (not (path == "a\\"b")))'
+        '(((label == "cat") or (label is null)) and (metadata["year"] >= 2019)'
+        ' and ((label is null) or (not (label == "a\\"b"))))'
     )

@@ -10,7 +10,8 @@ import typer
 from vssl.cli.console import extras, say, say_json
 
 app = typer.Typer(help="Look at a gallery and change it.", no_args_is_help=True)
-GALLERY = Annotated[Path, typer.Argument(help="Gallery folder.")]
+GALLERY = Annotated[str, typer.Argument(help="Gallery folder, or milvus:URI#NAME.")]
+FOLDER = Annotated[Path, typer.Argument(help="Gallery folder.")]
 
 
 @app.command()
@@ -20,9 +21,9 @@ def info(
 ) -> None:
     """Say what a gallery holds."""
     with extras():
-        from index.gallery import Gallery
+        from index.places import open_gallery
 
-    with Gallery.open(gallery, read_only=True) as opened:
+    with open_gallery(gallery, read_only=True) as opened:
         facts = opened.info()
     if as_json:
         say_json(facts)
@@ -41,11 +42,11 @@ def add(
 ) -> None:
     """Add the images of an embeddings folder, all or none of each part."""
     with extras():
-        from index.gallery import Gallery
+        from index.places import open_gallery
     from vssl.store import iter_parts
 
     added = 0
-    with Gallery.open(gallery) as opened:
+    with open_gallery(gallery) as opened:
         for rows, _, model_id in iter_parts(embeddings):
             opened.add(rows, replace=replace, model_id=model_id)
             added += len(rows)
@@ -66,16 +67,16 @@ def remove(
         raise typer.BadParameter("give ids or --where, one of the two")
     with extras():
         from index.filters import parse_where
-        from index.gallery import Gallery
+        from index.places import open_gallery
 
-    with Gallery.open(gallery) as opened:
+    with open_gallery(gallery) as opened:
         gone = opened.remove_where(parse_where(where)) if where is not None else opened.remove(ids or [])
         total = len(opened)
     say(f"{gallery}: removed {gone}, now {total} images")
 
 
 @app.command()
-def compact(gallery: GALLERY) -> None:
+def compact(gallery: FOLDER) -> None:
     """Give back the space of removed images and build the index anew."""
     with extras():
         from index.gallery import Gallery
@@ -89,7 +90,7 @@ def compact(gallery: GALLERY) -> None:
 
 @app.command()
 def snapshot(
-    gallery: GALLERY,
+    gallery: FOLDER,
     out: Annotated[Path, typer.Argument(help="Folder to write the copy to.")],
 ) -> None:
     """Copy a gallery as it is now, while others use and change it."""
@@ -100,3 +101,20 @@ def snapshot(
         opened.snapshot(out)
     with Gallery.open(out, read_only=True) as copy:
         say(f"{out}: {len(copy)} images of generation {copy.generation}")
+
+
+@app.command()
+def move(
+    gallery: GALLERY,
+    target: Annotated[str, typer.Argument(help="A new folder, or milvus:URI#NAME.")],
+    distance: Annotated[
+        str | None, typer.Option(help="The copy's own distance; the gallery's by default.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what Milvus holds there.")] = False,
+) -> None:
+    """Copy a gallery to Milvus or back, without loss; the source stays."""
+    with extras():
+        from index.places import move_gallery
+
+    count = move_gallery(gallery, target, distance=distance, overwrite=overwrite)
+    say(f"{target}: {count} images")

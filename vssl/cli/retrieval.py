@@ -77,7 +77,7 @@ def build(
 
 
 def search(
-    gallery: Annotated[Path, typer.Argument(help="Gallery folder.")],
+    gallery: Annotated[str, typer.Argument(help="Gallery folder, or milvus:URI#NAME.")],
     images: Annotated[list[str], typer.Argument(help="Images, or folders of images.")],
     model: Annotated[Path, typer.Option(help="The model.onnx that the gallery was built with.")],
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours per image.")] = 10,
@@ -96,14 +96,14 @@ def search(
         import numpy as np
 
         from index.filters import parse_where
-        from index.gallery import Gallery
+        from index.places import open_gallery
         from serve.engine import Engine
     from vssl.errors import ImageError
     from vssl.gaussian import GaussianEmbedding
 
     condition = parse_where(where) if where is not None else None
     failed = 0
-    with Gallery.open(gallery, read_only=True) as opened:
+    with open_gallery(gallery, read_only=True) as opened:
         engine = Engine.open(model)
         opened.check_model(engine.model_id, f"images embedded by {model}")
         for paths, answers in _embedded(images, engine):
