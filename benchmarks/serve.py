@@ -1,0 +1,344 @@
+"""CPU time and throughput of serving over the same work done in-process, ours and others, in one run.
+
+    python benchmarks/serve.py [--seconds 5] [--photos FOLDER] [--only tiny|resnet] [--json FILE]
+
+Prints a Markdown table. CPU-ms is user + system time of the whole server process tree over images
+answered, from /proc. The client runs on the same machine, over loopback, in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import platform
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# This file's folder must not stand in the path: its name is that of the package it measures.
+sys.path[0] = str(ROOT)
+
+import numpy as np  # noqa: E402
+import psutil  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from benchmarks.serving import load, models, peers  # noqa: E402
+from serve.engine import Engine  # noqa: E402
+from vssl.preprocess import load_image  # noqa: E402
+
+ARROW = "application/vnd.apache.arrow.stream"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    task: str
+    server: str
+    cpu_ms: float
+    ratio: float
+    images_per_s: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+    batches: str
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument(
+        "--photos", type=Path, help="folder of JPEG files for ResNet-18 (synthetic ones without)"
+    )
+    parser.add_argument("--only", choices=("tiny", "resnet"))
+    parser.add_argument("--servers", default="", help="only servers whose name holds this text")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="vssl-bench-") as scratch:
+        folder = Path(scratch)
+        if options.only != "resnet":
+            rows += measure(
+                "tiny encoder, 32 px PNG", models.tiny_encoder(folder / "tiny.onnx"), small_pngs(), options
+            )
+        if options.only != "tiny":
+            images = photos(options.photos)
+            rows += measure(
+                "ResNet-18, photo at 224 px", models.resnet18(folder / "resnet18.onnx"), images, options
+            )
+    print(f"\n{machine()}; client on the same machine, loopback; {options.seconds:g} s a line")
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+
+
+def measure(task: str, model: Path, images: list[bytes], options: argparse.Namespace) -> list[Row]:
+    """Measure one model and one kind of image over all servers."""
+    sizes = sorted(len(d) for d in images)
+    print(f"\n### {task} ({len(images)} images, median {sizes[len(sizes) // 2]} bytes)\n")
+    print("| server | CPU-ms / image | x in-process | images/s | p50 ms | p99 ms | errors | batch sizes |")
+    print("|---|---|---|---|---|---|---|---|")
+    rows: list[Row] = []
+    base = in_process(task, "in-process, Pillow", model, images, options.seconds, plain=True)
+    rows += [emit(base, base)]
+    rows += [
+        emit(
+            in_process(task, "in-process, vssl's decoder", model, images, options.seconds, plain=False), base
+        )
+    ]
+    single = [load.request("/embed", d, {"Content-Type": "application/octet-stream"}) for d in images]
+    for name, command, requests, per_request, connections in plans(model, images, single):
+        if options.servers in name:
+            rows += [
+                emit(
+                    over_http(task, name, command, requests, per_request, connections, options.seconds), base
+                )
+            ]
+    return rows
+
+
+def plans(
+    model: Path, images: list[bytes], single: list[bytes]
+) -> Iterator[tuple[str, list[str], list[bytes], int, int]]:
+    """Yield (name, command, requests, images a request, connections)."""
+    python = sys.executable
+    ours = [python, "-m", "vssl", "serve", "--model", str(model), "--port"]
+    arrow = [load.request("/embed", d, {"Content-Type": "image/png", "Accept": ARROW}) for d in images]
+    groups = [[images[(i + j) % len(images)] for j in range(32)] for i in range(0, len(images), 8)]
+    bulk = [
+        json.dumps(
+            {"images": [{"base64": base64.b64encode(d).decode()} for d in group], "encoding_format": "base64"}
+        )
+        for group in groups
+    ]
+    bodies = [load.request("/embed", b.encode(), {"Content-Type": "application/json"}) for b in bulk]
+    to_arrow = [
+        load.request("/embed", b.encode(), {"Content-Type": "application/json", "Accept": ARROW})
+        for b in bulk
+    ]
+    yield "ours, 1 image, raw body, JSON", ours, single, 1, 16
+    yield "ours, 1 image, raw body, JSON, one connection", ours, single, 1, 1
+    yield "ours, 1 image, raw body, Arrow", ours, arrow, 1, 16
+    yield "ours, 32 images, JSON to base64", ours, bodies, 32, 2
+    yield "ours, 32 images, JSON to Arrow", ours, to_arrow, 32, 2
+    peer = [python, "-m", "benchmarks.serving.peers"]
+    yield "bare Starlette, 1 image", [*peer, "starlette", str(model)], single, 1, 16
+    yield "plain BentoML, 1 image", [*peer, "bentoml", str(model)], multipart(images), 1, 16
+    if importlib.util.find_spec("litserve"):
+        coded = [json.dumps({"image": base64.b64encode(d).decode()}).encode() for d in images]
+        asked = [load.request("/embed", c, {"Content-Type": "application/json"}) for c in coded]
+        yield "LitServe, 1 image", [python, "-m", "benchmarks.serving.lit_peer", str(model)], asked, 1, 16
+
+
+def multipart(images: list[bytes]) -> list[bytes]:
+    """Return the requests that a PIL-typed list of BentoML takes."""
+    head = b'--b\r\nContent-Disposition: form-data; name="images"; filename="a"\r\nContent-Type: image/%s\r\n\r\n'
+    kind = b"png" if images[0][:4] == b"\x89PNG" else b"jpeg"
+    return [
+        load.request(
+            "/embed", head % kind + d + b"\r\n--b--\r\n", {"Content-Type": "multipart/form-data; boundary=b"}
+        )
+        for d in images
+    ]
+
+
+def in_process(task: str, name: str, model: Path, images: list[bytes], seconds: float, *, plain: bool) -> Row:
+    """Decode and embed in batches of 32 without any server, in this process."""
+    engine = Engine.open(model)
+    session = peers.session(str(model))
+    recipe = engine.card.preprocess
+    done = 0
+    for warm in (True, False):
+        begun, cpu, done = time.perf_counter(), time.process_time(), 0
+        while time.perf_counter() - begun < (0.5 if warm else seconds):
+            batch = [images[(done + j) % len(images)] for j in range(32)]
+            if plain:
+                stack = np.stack([peers.pixels(Image.open(io.BytesIO(d)), recipe.size) for d in batch])
+                session.run(peers.OUTPUTS, {"images": stack})
+            else:
+                engine.infer(np.stack([load_image(d, recipe) for d in batch]))
+            done += 32
+    wall, spent = time.perf_counter() - begun, time.process_time() - cpu
+    return Row(task, name, 1000 * spent / done, 1.0, done / wall, 0, 0, 0, "32")
+
+
+def over_http(
+    task: str,
+    name: str,
+    command: Sequence[str],
+    requests: list[bytes],
+    per_request: int,
+    connections: int,
+    seconds: float,
+) -> Row:
+    """Start a server, warm it, measure it, end it."""
+    with server(command) as (port, process):
+        load.run(port, requests, connections=connections, seconds=min(2.0, seconds))
+        before, histogram = cpu_seconds(process), batch_sizes(port)
+        outcome = load.run(port, requests, connections=connections, seconds=seconds)
+        spent = cpu_seconds(process) - before
+        batches = described(histogram, batch_sizes(port))
+    images = len(outcome.latencies) * per_request
+    errors = sum(n for s, n in outcome.statuses.items() if s != 200) + outcome.lost
+    return Row(
+        task,
+        name,
+        1000 * spent / max(1, images),
+        0.0,
+        images / outcome.seconds,
+        1000 * outcome.quantile(0.5),
+        1000 * outcome.quantile(0.99),
+        errors,
+        batches,
+    )
+
+
+@contextlib.contextmanager
+def server(command: Sequence[str]) -> Iterator[tuple[int, psutil.Process]]:
+    """Run a server on a free port until the block ends."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "BENTOML_DO_NOT_TRACK": "true"}
+    with tempfile.TemporaryFile() as log:
+        started = subprocess.Popen([*command, str(port)], stdout=log, stderr=log, env=environment, cwd=ROOT)
+        try:
+            limit = time.monotonic() + 60
+            while not answers(port):
+                if started.poll() is not None or time.monotonic() > limit:
+                    log.seek(0)
+                    raise SystemExit(f"{command}: did not start\n{log.read().decode()[-2000:]}")
+                time.sleep(0.1)
+            yield port, psutil.Process(started.pid)
+        finally:
+            started.send_signal(signal.SIGTERM)
+            try:
+                started.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                for child in psutil.Process(started.pid).children(recursive=True):
+                    child.kill()
+                started.kill()
+
+
+def answers(port: int) -> bool:
+    """Tell whether a server answers HTTP and is ready, if it has a word for that."""
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).close()
+    except urllib.error.HTTPError as error:
+        return error.code == 404
+    except OSError:
+        return False
+    return True
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Return user + system seconds of a process and all below it."""
+    total = 0.0
+    for each in [process, *process.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = each.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def batch_sizes(port: int) -> dict[float, float]:
+    """Return our own batch histogram (cumulative counts by upper bound); empty for other servers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+    except OSError:
+        return {}
+    found = re.findall(r'vssl_batch_size_images_bucket\{le="([^"]+)"\} ([0-9.]+)', text)
+    return {float(bound): float(count) for bound, count in found}
+
+
+def described(before: dict[float, float], after: dict[float, float]) -> str:
+    """Return the shares of batch sizes between two readings, the common ones first."""
+    counts, last = {}, 0.0
+    for bound in sorted(after):
+        count = after[bound] - before.get(bound, 0.0)
+        counts[bound], last = count - last, count
+    total = sum(counts.values())
+    if not total:
+        return ""
+    common = sorted(((n / total, b) for b, n in counts.items() if n), reverse=True)[:3]
+    return ", ".join(f"<={b:g}: {share:.0%}" for share, b in common)
+
+
+def emit(row: Row, base: Row) -> Row:
+    """Print a row with its ratio to the base."""
+    row = Row(**{**asdict(row), "ratio": row.cpu_ms / base.cpu_ms})
+    cells = (
+        f"{row.cpu_ms:.3f}",
+        f"{row.ratio:.2f}",
+        f"{row.images_per_s:.0f}",
+        f"{row.p50_ms:.1f}",
+        f"{row.p99_ms:.1f}",
+    )
+    print(f"| {row.server} | {' | '.join(cells)} | {row.errors} | {row.batches} |", flush=True)
+    return row
+
+
+def small_pngs(count: int = 256) -> list[bytes]:
+    """Return 32 px PNG files of smooth pictures with noise."""
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[0:32, 0:32] / 32
+    images = []
+    for _ in range(count):
+        waves = 127 + 90 * np.sin(
+            random.uniform(0, 6, 3) + random.uniform(2, 9, 3) * np.stack([x, y, x - y], -1)
+        )
+        images.append(encoded(waves + random.normal(0, 8, waves.shape), "PNG"))
+    return images
+
+
+def photos(folder: Path | None, count: int = 128) -> list[bytes]:
+    """Return JPEG files of a folder, re-encoded to 500 px on the longer side, or synthetic ones."""
+    if folder is not None:
+        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))[:count]
+        images = []
+        for file in files:
+            picture = Image.open(file).convert("RGB")
+            picture.thumbnail((500, 500))
+            images.append(encoded(np.asarray(picture), "JPEG"))
+        return images
+    random = np.random.default_rng(1)
+    y, x = np.mgrid[0:375, 0:500] / 500
+    return [
+        encoded(127 + 90 * np.sin(random.uniform(2, 30, 3) * np.stack([x, y, x - y], -1)), "JPEG")
+        for _ in range(count)
+    ]
+
+
+def encoded(values: np.ndarray, form: str) -> bytes:
+    """Return an array as an image file."""
+    sink = io.BytesIO()
+    Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).save(sink, form, quality=90)
+    return sink.getvalue()
+
+
+def machine() -> str:
+    """Return what was measured on."""
+    names = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    return (
+        f"{len(names)} cores of {names[0]}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
+    )
+
+
+if __name__ == "__main__":
+    main()

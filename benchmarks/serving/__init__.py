@@ -1,0 +1,1 @@
+"""What `benchmarks/serve.py` measures with: models, peers' servers, a load generator."""

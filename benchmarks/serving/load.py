@@ -1,0 +1,123 @@
+"""A closed-loop load generator over keep-alive connections, cheap enough not to be what is measured."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Outcome:
+    """What a run saw: statuses, latencies in seconds of the answers that were 200, wall seconds."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    latencies: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    lost: int = 0
+
+    def quantile(self, q: float) -> float:
+        """Return a latency's quantile in seconds."""
+        ordered = sorted(self.latencies)
+        return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else float("nan")
+
+
+def request(path: str, body: bytes, headers: dict[str, str]) -> bytes:
+    """Return the bytes of one POST."""
+    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, plan: _Plan) -> None:
+        self.plan = plan
+        self.buffer = bytearray()
+        self.need = -1
+        self.status = 0
+        self.begun = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.send()
+
+    def send(self) -> None:
+        data = self.plan.next()
+        if data is None:
+            self.transport.close()
+            return
+        self.begun = time.perf_counter()
+        self.transport.write(data)  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        if self.need < 0:
+            end = self.buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            head = bytes(self.buffer[:end]).lower()
+            at = head.find(b"content-length:")
+            self.status = int(head[9:12])
+            length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+            self.need = end + 4 + length
+        if len(self.buffer) >= self.need:
+            self.plan.answered(self.status, time.perf_counter() - self.begun)
+            self.buffer.clear()
+            self.need = -1
+            self.send()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.plan.closed(self, cut=self.need >= 0 or (self.begun > 0 and self.plan.open))
+
+
+class _Plan:
+    def __init__(self, requests: list[bytes], seconds: float, connections: int, port: int) -> None:
+        self.requests = requests
+        self.port = port
+        self.until = time.perf_counter() + seconds
+        self.sent = 0
+        self.live = connections
+        self.outcome = Outcome()
+        self.done = asyncio.get_running_loop().create_future()
+
+    @property
+    def open(self) -> bool:
+        return time.perf_counter() < self.until
+
+    def next(self) -> bytes | None:
+        if not self.open:
+            return None
+        self.sent += 1
+        return self.requests[self.sent % len(self.requests)]
+
+    def answered(self, status: int, seconds: float) -> None:
+        self.outcome.statuses[status] += 1
+        if status == 200:
+            self.outcome.latencies.append(seconds)
+
+    def closed(self, connection: _Connection, *, cut: bool) -> None:
+        if cut:
+            self.outcome.lost += 1
+        self.live -= 1
+        if not self.live and not self.done.done():
+            self.done.set_result(None)
+
+
+async def _run(port: int, requests: list[bytes], connections: int, seconds: float) -> Outcome:
+    plan = _Plan(requests, seconds, connections, port)
+    loop = asyncio.get_running_loop()
+    begun = time.perf_counter()
+    for _ in range(connections):
+        await loop.create_connection(lambda: _Connection(plan), "127.0.0.1", port)
+    await plan.done
+    plan.outcome.seconds = time.perf_counter() - begun
+    return plan.outcome
+
+
+def run(port: int, requests: list[bytes], *, connections: int, seconds: float) -> Outcome:
+    """Keep `connections` busy for some seconds, going round the requests."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(port, requests, connections, seconds))
