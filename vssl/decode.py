@@ -11,7 +11,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageCms, UnidentifiedImageError, features
 
 from vssl.errors import ImageError
 
@@ -43,6 +43,18 @@ SIGNATURES = {
     b"MM\0*": "TIFF",
 }
 """First bytes: what begins so and cannot be opened is damaged, not of another type."""
+
+ORIENTATION = 0x0112  # the EXIF tag
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture of each EXIF orientation upright."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +149,12 @@ def _upright(picture: Image.Image) -> Image.Image:
     if picture.format == "TIFF":
         return picture  # Pillow has turned it while loading
     try:
-        return ImageOps.exif_transpose(picture)
+        orientation = picture.getexif().get(ORIENTATION)
     except Exception:  # damaged EXIF of a good picture: there is no turn to apply
         return picture
+    # ImageOps.exif_transpose would copy upright pictures too, and write all of the EXIF anew.
+    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _flatten(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
