@@ -1,0 +1,128 @@
+"""What a server does under far more load than it can carry, and two seconds later.
+
+    python benchmarks/overload.py [--seconds 60] [--deadline 5] [--model tiny|resnet] [--times 10]
+
+First the peak is measured, then requests arrive at `times` that rate, whatever becomes of the
+earlier ones (open loop), then single requests show whether the server is itself again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+import uvloop  # noqa: E402
+
+from benchmarks.serving import load, models  # noqa: E402
+
+
+def main() -> None:
+    """Measure and print."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("serve_benchmark", ROOT / "benchmarks" / "serve.py")
+    if spec is None or spec.loader is None:
+        raise SystemExit("benchmarks/serve.py is missing")
+    bench = importlib.util.module_from_spec(spec)
+    sys.modules["serve_benchmark"] = bench
+    spec.loader.exec_module(bench)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--deadline", type=float, default=5)
+    parser.add_argument("--times", type=float, default=10)
+    parser.add_argument("--model", choices=("tiny", "resnet"), default="resnet")
+    options = parser.parse_args()
+    os.environ["VSSL_DEADLINE_S"] = str(options.deadline)
+    with tempfile.TemporaryDirectory(prefix="vssl-bench-") as scratch:
+        tiny = options.model == "tiny"
+        path = Path(scratch) / "model.onnx"
+        model = models.tiny_encoder(path) if tiny else models.resnet18(path)
+        images = bench.small_pngs() if tiny else bench.photos(None)
+        requests = [load.request("/embed", d, {"Content-Type": "image/png"}) for d in images]
+        command = [sys.executable, "-m", "vssl", "serve", "--model", str(model), "--port"]
+        with bench.server(command) as (port, process):
+            load.run(port, requests, connections=16, seconds=2)
+            peak = load.run(port, requests, connections=16, seconds=5)
+            rate = len(peak.latencies) / peak.seconds
+            print(f"peak: {rate:.0f} images/s, p99 {1000 * peak.quantile(0.99):.0f} ms")
+            before = bench.cpu_seconds(process)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                over = runner.run(flood(port, requests, options.times * rate, options.seconds))
+            share = (bench.cpu_seconds(process) - before) / over.seconds
+            kept = len(over.latencies) / over.seconds
+            sent = sum(over.statuses.values()) + over.lost
+            print(
+                f"overload: {sent / over.seconds:.0f} requests/s sent for {over.seconds:.0f} s, answers "
+                f"{dict(over.statuses)}, lost {over.lost}; "
+                f"accepted {kept:.0f} images/s ({kept / rate:.0%} of the peak), "
+                f"p50 {1000 * over.quantile(0.5):.0f} ms, p99 {1000 * over.quantile(0.99):.0f} ms; "
+                f"server used {share:.2f} cores"
+            )
+            time.sleep(2)
+            after = load.run(port, requests, connections=1, seconds=2)
+            print(
+                f"2 s later, one connection: {dict(after.statuses)}, p50 {1000 * after.quantile(0.5):.1f} ms"
+            )
+    print(bench.machine() + "; client on the same machine")
+
+
+async def flood(port: int, requests: list[bytes], rate: float, seconds: float) -> load.Outcome:
+    """Send at a fixed rate over a pool of keep-alive connections that grows as needed, up to 2000."""
+    outcome = load.Outcome()
+    free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    open_count = 0
+    running: set[asyncio.Task[None]] = set()
+
+    async def one(data: bytes) -> None:
+        nonlocal open_count
+        begun = time.perf_counter()
+        try:
+            if free:
+                reader, writer = free.pop()
+            else:
+                open_count += 1
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(data)
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+            await reader.readexactly(length)
+        except (OSError, asyncio.IncompleteReadError):
+            outcome.lost += 1
+            open_count -= 1
+            return
+        status = int(head[9:12])
+        outcome.statuses[status] += 1
+        if status == 200:
+            outcome.latencies.append(time.perf_counter() - begun)
+        free.append((reader, writer))
+
+    begun = time.perf_counter()
+    sent = 0
+    while (now := time.perf_counter() - begun) < seconds:
+        due = int(now * rate) - sent
+        for _ in range(min(due, 2000 - len(running))):
+            task = asyncio.create_task(one(requests[sent % len(requests)]))
+            running.add(task)
+            task.add_done_callback(running.discard)
+            sent += 1
+        sent = max(sent, int(now * rate) - 2000)  # what could not be sent in time is not sent later
+        await asyncio.sleep(0.002)
+    if running:
+        await asyncio.wait(running, timeout=60)
+    outcome.lost += len(running)
+    outcome.seconds = time.perf_counter() - begun
+    for _, writer in free:
+        writer.close()
+    return outcome
+
+
+if __name__ == "__main__":
+    main()

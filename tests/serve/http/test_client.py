@@ -1,0 +1,124 @@
+"""vssl.client against the running server: files, arrays, folders, Gaussians; retries."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.serve.http.conftest import World, encoded
+from tests.serve.running import Running
+from tests.tiny_model import picture
+from vssl.client import AsyncClient, Client, ServerError
+from vssl.errors import InputError
+
+
+@pytest.fixture
+def client(server: Running) -> Iterator[Client]:
+    with Client(server.url) as it:
+        yield it
+
+
+def test_files_bytes_arrays_and_pictures_are_one(client: Client, world: World, tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(encoded(1))
+    embedded = client.embed([file, str(file), encoded(1), picture(1), Image.open(io.BytesIO(encoded(1)))])
+    assert embedded.model_id == world.engine.model_id
+    assert len(embedded) == len(embedded.gaussians) == 5
+    mean, variance, _ = world.expected(encoded(1))
+    np.testing.assert_allclose(embedded.gaussians.mean, [mean] * 5, atol=1e-6)
+    np.testing.assert_allclose(embedded.gaussians.variance, [variance] * 5, atol=1e-6)
+
+
+def test_failures_are_told_beside_the_rest(client: Client, world: World) -> None:
+    embedded = client.embed([encoded(1), b"junk", encoded(2)])
+    assert embedded.rows.tolist() == [0, 2]
+    (failed,) = embedded.failures
+    assert (failed.position, failed.code) == (1, "unsupported_type")
+    np.testing.assert_allclose(embedded.gaussians.mean[1], world.expected(encoded(2))[0], atol=1e-6)
+
+
+def test_a_lone_bad_image_is_a_failure_too(client: Client) -> None:
+    embedded = client.embed([b"junk"])
+    assert (len(embedded), len(embedded.gaussians)) == (1, 0)
+    assert embedded.failures[0].code == "unsupported_type"
+
+
+def test_a_folder_comes_in_order_and_in_chunks(client: Client, world: World) -> None:
+    parts = list(client.embed_folder(world.folder / "images", chunk=5))
+    assert [len(p) for p in parts] == [5, 5, 2]
+    assert [name for p in parts for name in p.names] == [f"{n}.png" for n in range(12)]
+    np.testing.assert_allclose(parts[2].gaussians.mean[1], world.expected(encoded(11))[0], atol=1e-6)
+
+
+def test_searching_with_images_and_with_gaussians_agrees(client: Client) -> None:
+    embedded = client.embed([encoded(3), encoded(4)])
+    by_image = client.search([encoded(3), encoded(4)], k=3, distance="expected")
+    by_gaussian = client.search(embedded.gaussians, k=3, distance="expected", model_id=embedded.model_id)
+    assert [f.neighbours for f in by_image] == [f.neighbours for f in by_gaussian]
+    assert by_image[0].neighbours[0].id == "set/3.png"
+    only_even = client.search([encoded(3)], k=12, where={"label": "even"})[0].neighbours
+    assert {n.label for n in only_even} == {"even"}
+
+
+def test_items_are_added_and_removed(client: Client) -> None:
+    assert client.add("from client/ü.png", picture(70), label="x") is False
+    assert client.add("from client/ü.png", picture(71), label="x") is True
+    assert client.search([picture(71)], k=1)[0].neighbours[0].id == "from client/ü.png"
+    client.remove("from client/ü.png")
+    with pytest.raises(ServerError) as caught:
+        client.remove("from client/ü.png")
+    assert (caught.value.status, caught.value.code) == (404, "not_found")
+
+
+def test_wrong_images_are_refused_before_anything_is_sent(client: Client) -> None:
+    for images in ([], ["/nowhere/a.png"], [np.zeros((2, 2), np.float32)], [np.zeros((2, 2, 4), np.uint8)]):
+        with pytest.raises(InputError):
+            client.embed(images)
+
+
+def test_the_async_client_answers_the_same(server: Running, world: World) -> None:
+    async def ask() -> tuple[np.ndarray, list[str]]:
+        async with AsyncClient(server.url) as client:
+            names = []
+            async for part in client.embed_folder(world.folder / "images", chunk=4, at_once=2):
+                names += part.names
+            embedded, found = await asyncio.gather(
+                client.embed([encoded(1)]), client.search([encoded(3)], k=1)
+            )
+            assert found[0].neighbours[0].id == "set/3.png"
+            return embedded.gaussians.mean, names
+
+    mean, names = asyncio.run(ask())
+    np.testing.assert_allclose(mean[0], world.expected(encoded(1))[0], atol=1e-6)
+    assert names == [f"{n}.png" for n in range(12)]
+
+
+def test_busy_answers_are_tried_again_after_the_named_time() -> None:
+    answers = [
+        httpx.Response(
+            429, headers={"Retry-After": "0"}, json={"error": {"code": "queue_full", "message": "full"}}
+        ),
+        httpx.Response(200, json={"model_id": "m"}),
+    ]
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return answers[min(len(asked), len(answers)) - 1]
+
+    with Client("http://server") as client:
+        client._http.close()
+        client._http = httpx.Client(base_url="http://server", transport=httpx.MockTransport(answer))
+        assert client.model() == {"model_id": "m"}
+        assert asked == ["/model", "/model"]
+        answers[1] = answers[0]
+        with pytest.raises(ServerError, match="queue_full"):
+            client.model()
+    assert len(asked) == 2 + 5
