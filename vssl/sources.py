@@ -17,7 +17,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -58,7 +58,7 @@ class StampedSource(Protocol):
 class FileSource:
     """Image files on disk."""
 
-    def __init__(self, items: list[ImageItem], files: list[Path]) -> None:
+    def __init__(self, items: list[ImageItem], files: Sequence[Path | str]) -> None:
         self.items = items
         self._files = files
 
@@ -82,7 +82,7 @@ class FileSource:
     def stamp(self, row: int) -> str:
         """Return the file's size and time of change, empty when it is not there."""
         try:
-            found = self._files[row].stat()
+            found = os.stat(self._files[row])  # noqa: PTH116
         except OSError:
             return ""
         return f"{found.st_size}:{found.st_mtime_ns}"
@@ -124,32 +124,35 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def _folder(root: Path) -> FileSource:
-    files = list(_walk(root))
+    # Plain strings: a million Path objects would take seconds and most of a gigabyte.
+    base = os.path.join(root, "")  # noqa: PTH118
+    files = list(_walk(base))
     if not files:
         raise InputError(
             f"no images in {str(root)!r}: the folder holds no files; expected a folder of images"
         )
     items = []
     for file in files:
-        relative = file.relative_to(root)
-        label = printable(relative.parent.name) if len(relative.parts) > 1 else None
-        items.append(ImageItem(printable(relative.as_posix()), label, printable(str(file))))
+        relative = file[len(base) :].replace(os.sep, "/")
+        label = relative.rpartition("/")[0].rpartition("/")[2] or None
+        items.append(ImageItem(printable(relative), label and printable(label), printable(file)))
     return FileSource(items, files)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: str) -> Iterator[str]:
     """Files first, then folders, each in natural order."""
     try:
-        entries = [e for e in os.scandir(folder) if not e.name.startswith(".")]
+        with os.scandir(folder) as scanned:
+            entries = [e for e in scanned if not e.name.startswith(".")]
     except OSError as error:
-        raise InputError(f"cannot list {str(folder)!r}: {error.strerror}") from error
+        raise InputError(f"cannot list {folder!r}: {error.strerror}") from error
     entries.sort(key=lambda e: (natural_key(e.name), e.name))
     for entry in entries:
         if not entry.is_dir(follow_symlinks=False) and not (entry.is_symlink() and entry.is_dir()):
-            yield Path(entry.path)
+            yield entry.path
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path))
+            yield from _walk(entry.path)
 
 
 def _file_list(file: Path) -> FileSource:
@@ -187,4 +190,6 @@ def _entry(line: str, file: Path) -> tuple[str, str, str | None]:
 
 def printable(name: str) -> str:
     r"""Return a name as valid text: file names may hold bytes that are no UTF-8, shown as \xNN."""
+    if name.isascii():
+        return name
     return os.fsencode(name).decode("utf-8", "backslashreplace")
