@@ -5,14 +5,14 @@ embedding under the training's views. A small head on the features predicts it i
 forward pass, fitted by Gaussian likelihood: for the sample variance s of V views and a
 predicted v, (V - 1)/2 (ln v + s / v) is the negative log-likelihood up to a constant.
 
-Half of the inputs are views themselves, so that the head has seen pictures worse than the
-folder's own and knows how far *their* views spread.
+Two thirds of the inputs are views themselves, so that the head has seen pictures worse than
+the folder's own and knows how far *their* views spread; docs/variance.md has the comparison.
 Shape letters: N images, V views, D embedding dimension, F feature dimension, C cached side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,27 +34,41 @@ Progress = Callable[[int, int], None]
 class CalibrationConfig:
     """How the head is fitted.
 
-    images: most images used; views: V per image; epochs, learning_rate, weight_decay, hidden:
-    the head's own training; report_views: views of the held-out images that judge it.
+    images: most images used; views: V per input; worse: how many views of each image are inputs
+    beside the image itself; epochs, learning_rate, weight_decay, hidden, batch: the head's own
+    training; report_views: views of the held-out images that judge it.
     """
 
     images: int = 2000
     views: int = 8
+    worse: int = 2
     report_views: int = 32
-    epochs: int = 60
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    hidden: int = 128
+    epochs: int = 100
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.3
+    hidden: int = 256
     batch: int = 128
     seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class ViewStatistics:
-    """Per input picture: features (N, F) and the sample variance (N, D) of its views' embeddings."""
+    """Per input picture: features (N, F), the sample variance (N, D) of its views' embeddings, and
+    which image (N,) it was made from.
+    """
 
     features: Tensor
     variance: Tensor
+    image: Tensor
+
+
+def join(parts: Sequence[ViewStatistics]) -> ViewStatistics:
+    """Stack statistics of the same images."""
+    return ViewStatistics(
+        torch.cat([part.features for part in parts]),
+        torch.cat([part.variance for part in parts]),
+        torch.cat([part.image for part in parts]),
+    )
 
 
 def view_statistics(
@@ -64,7 +78,7 @@ def view_statistics(
     space: str,
     *,
     count: int,
-    degraded: float,
+    degraded: bool,
     seed: int,
     size: int,
     batch: int = 128,
@@ -72,9 +86,9 @@ def view_statistics(
 ) -> ViewStatistics:
     """Embed each picture once and `count` views of it.
 
-    images: (N, C, C, 3); degraded: share of the pictures that are first replaced by one of
-    their own views; size: the network's input side S. Returns features of the picture as
-    it would be served and the unbiased variance over its views.
+    images: (N, C, C, 3); degraded: first replace every picture by one of its own views; size: the
+    network's input side S. Returns features of the picture as it would be served and the
+    unbiased variance over its views.
     """
     generator = torch.Generator().manual_seed(seed)
     features, variances = [], []
@@ -82,14 +96,11 @@ def view_statistics(
         for start in range(0, len(images), batch):
             cached = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).float()
             plain = shrink(cached, size)
-            swap = torch.rand(len(cached), generator=generator) < degraded
-            if swap.any():
-                worse = views(cached, generator)
-                plain = torch.where(swap[:, None, None, None], worse, plain)
-                back = torch.nn.functional.interpolate(
-                    worse.permute(0, 3, 1, 2), size=cached.shape[1:3], mode="bilinear", align_corners=False
+            if degraded:
+                plain = views(cached, generator)
+                cached = torch.nn.functional.interpolate(
+                    plain.permute(0, 3, 1, 2), size=cached.shape[1:3], mode="bilinear", align_corners=False
                 ).permute(0, 2, 3, 1)
-                cached = torch.where(swap[:, None, None, None], back, cached)
             features.append(served_mean(encoder, plain, space)[1])
             reference = served_mean(encoder, plain, space)[0].double()
             total, square = torch.zeros_like(reference), torch.zeros_like(reference)
@@ -100,7 +111,9 @@ def view_statistics(
             variances.append((square - total**2 / count) / (count - 1))
             if report is not None:
                 report(min(start + batch, len(images)), len(images))
-    return ViewStatistics(torch.cat(features).float(), torch.cat(variances).clamp_min(FLOOR).float())
+    return ViewStatistics(
+        torch.cat(features).float(), torch.cat(variances).clamp_min(FLOOR).float(), torch.arange(len(images))
+    )
 
 
 def shrink(cached: Tensor, size: int) -> Tensor:
@@ -119,7 +132,7 @@ def likelihood(predicted: Tensor, sample: Tensor) -> Tensor:
 
 
 def fit_head(statistics: ViewStatistics, config: CalibrationConfig) -> VarianceHead:
-    """Fit a head; the epoch that does best on a held-out quarter is kept."""
+    """Fit a head; the epoch that does best on a held-out quarter of the images is kept."""
     torch.manual_seed(config.seed)
     features, sample = statistics.features, statistics.variance
     head = VarianceHead(features.shape[1], sample.shape[1], config.hidden)
@@ -128,8 +141,12 @@ def fit_head(statistics: ViewStatistics, config: CalibrationConfig) -> VarianceH
     head.base.copy_(torch.log(sample.mean(0)))
     if len(features) < MIN_IMAGES_FOR_HEAD:
         return head
-    order = torch.randperm(len(features))
-    held, fit = order[: len(order) // 4], order[len(order) // 4 :]
+    images = int(statistics.image.max()) + 1
+    is_held = torch.zeros(images, dtype=torch.bool)
+    is_held[torch.randperm(images)[: images // 4]] = True
+    held, fit = (
+        torch.nonzero(mask)[:, 0] for mask in (is_held[statistics.image], ~is_held[statistics.image])
+    )
     optimiser = torch.optim.AdamW(
         head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
@@ -146,9 +163,9 @@ def fit_head(statistics: ViewStatistics, config: CalibrationConfig) -> VarianceH
             best, best_state = found, {k: v.clone() for k, v in head.state_dict().items()}
     if best_state is not None:
         head.load_state_dict(best_state)
-    with torch.inference_mode():  # one number puts the held-out quarter's total at its true level
-        ratio = sample[held].sum() / head(features[held]).sum()
-        head.base.add_(torch.log(ratio))
+    with torch.inference_mode():  # one number puts the mean ratio on the held-out quarter at 1
+        ratio = (head(features[held]).sum(1) / sample[held].sum(1)).mean()
+        head.base.sub_(torch.log(ratio))
     return head
 
 
@@ -198,18 +215,29 @@ def calibrate(
     config = config or CalibrationConfig()
     order = np.random.default_rng(config.seed).permutation(len(images))[: config.images]
     held = max(1, len(order) // 10) if len(order) >= MIN_IMAGES_FOR_HEAD else 0
-    fit_on = view_statistics(
-        encoder,
-        views,
-        images[np.sort(order[held:])],
-        space,
-        count=config.views,
-        degraded=0.5,
-        seed=config.seed + 1,
-        size=size,
-        report=report,
-    )
-    head = fit_head(fit_on, config)
+    fit_images = images[np.sort(order[held:])]
+    inputs = 1 + config.worse
+
+    def part(number: int) -> ViewStatistics:
+        """The images themselves first, then one view of each, then another."""
+
+        def seen(done: int, _: int) -> None:
+            if report is not None:
+                report(number * len(fit_images) + done, inputs * len(fit_images))
+
+        return view_statistics(
+            encoder,
+            views,
+            fit_images,
+            space,
+            count=config.views,
+            degraded=number > 0,
+            seed=config.seed + 1 + number,
+            size=size,
+            report=seen,
+        )
+
+    head = fit_head(join([part(number) for number in range(inputs)]), config)
     kind = "fitted-head" if len(order) >= MIN_IMAGES_FOR_HEAD else "scale"
     ratio = correlation = None
     if held:
@@ -219,8 +247,8 @@ def calibrate(
             images[np.sort(order[:held])],
             space,
             count=config.report_views,
-            degraded=0.0,
-            seed=config.seed + 2,
+            degraded=False,
+            seed=config.seed + 1000,
             size=size,
         )
         ratio, correlation = judge(head, judged)

@@ -84,9 +84,11 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
 
     def progress(done: int, total: int) -> None:
         nonlocal last
-        tenth = 10 * done // total
+        tenth = 5 * done // total
         if tenth != last:
-            report(f"calibrating the variance: {done} of {total} images x {options.calibration.views} views")
+            report(
+                f"calibrating the variance: {done} of {total} pictures x {options.calibration.views} views"
+            )
             last = tenth
 
     head, calibration = calibrate(
