@@ -19,7 +19,7 @@ TINY: dict[str, Any] = {
         "projector_hidden": 16, "predictor_hidden": 16, "denoiser_hidden": 16,
     },
     "optimiser": {"name": "sgd", "lr": 0.2, "warmup_epochs": 0.5},
-    "evaluation": {"every": 1},
+    "evaluation": {"every": 1, "validation": 0.3},
 }  # fmt: skip
 """Settings over the recipe `small` with which an epoch takes a fraction of a second."""
 
