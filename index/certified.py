@@ -23,6 +23,7 @@ Rows = NDArray[np.int64]
 UNIT = 2.0**-24
 # Features and definitions are themselves computed in float64; this is far above their error.
 DOUBLE = 1e-12
+FINE = 64  # evaluations up to which the shortlist is taken in small steps, then doubled
 NOWHERE = np.iinfo(np.int64).max  # sorts after every row
 
 
@@ -95,6 +96,6 @@ def refine(
         else:
             following = scores[open_, min(stop, length - 1)].astype(np.float64)
             certain[open_] = distances[open_, -1] < nearest_left(open_, following)
-        start, step = stop, 2 * step
+        start, step = stop, (max(4, stop // 4) if stop < FINE else stop)
     chosen[chosen == NOWHERE] = -1
     return Found(distances, chosen, evaluated), certain

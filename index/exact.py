@@ -187,7 +187,7 @@ class ExactIndex:
         representable = np.isfinite(doubt) & np.isfinite(asked).all(axis=1)
         length = min(available, k + SHORTLIST)
         open_ = np.flatnonzero(representable)
-        while len(open_) and (length == available or length <= max(available // 8, k + SHORTLIST)):
+        while len(open_) and (length == available or length <= max(available // 2, k + SHORTLIST)):
             scores, rows = self._shortlist(asked[open_], length, keep)
             subset = open_
 
