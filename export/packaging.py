@@ -48,7 +48,7 @@ class ExportOptions:
     weights; precision: fp32, fp16 or int8; accept_loss: write a lower precision whatever it loses.
     """
 
-    space: str = "features"
+    space: str = "projector"
     branch: str = "student"
     name: str | None = None
     calibration_source: str | None = None

@@ -12,7 +12,6 @@ import typer
 
 from vssl import __version__
 from vssl.cli.console import extras, note, refuse_existing, say_json
-from vssl.store import write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -109,6 +108,8 @@ def evaluate(
         "vssl_version": __version__,
     }
     if report is not None:
+        from vssl.store import write_json
+
         write_json(values, report)
         note(f"vssl: wrote {report}")
     if plots is not None:

@@ -24,7 +24,7 @@ def export(
     model: Annotated[Path, typer.Argument(help="File to write, model.onnx.")],
     space: Annotated[
         str, typer.Option(help="What is served as the mean: features or projector.")
-    ] = "features",
+    ] = "projector",
     branch: Annotated[str, typer.Option(help="Whose weights: student or teacher.")] = "student",
     calibration: Annotated[
         str | None, typer.Option(help="Images that calibrate the variance; the run's own otherwise.")
