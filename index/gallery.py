@@ -34,6 +34,7 @@ from index.exact import ExactIndex
 from index.filters import Scalar, parse_filter
 from index.locks import ReadWriteLock, WriterLock
 from index.matching import MatchModel
+from index.neighbourhood import Neighbourhood, neighbourhood
 from index.records import STORE, Records
 from index.results import GalleryItem, Neighbour, SearchResult
 from index.scores import Matches, left_out, results, without_neighbours
@@ -332,6 +333,11 @@ class Gallery:
         with self._records.snapshot():
             batch, metadata = self._records.read(), self._records.metadata()
         return Rows(batch.ids, batch.paths, batch.labels, batch.gaussians), metadata
+
+    def neighbourhood(self, k: int) -> Neighbourhood:
+        """Return the `k` nearest others of every item, by the gallery's own distance."""
+        with self._current() as view:
+            return neighbourhood(view, self._index(view, self.distance), k)
 
     def match_model(self, distance: str) -> MatchModel | None:
         """Return the match calibration of a distance, fitted where it is not there yet."""

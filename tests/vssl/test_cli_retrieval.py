@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from tests.tiny_model import picture, tiny_model
-from tests.vssl.test_cli import vssl
+from tests.vssl import test_cli
+from vssl.cli import main
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def vssl(*words: str | Path) -> Done:
+    """Run the command line in this process: the same entry point, without a start a call."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["vssl", *map(str, words)])
+        try:
+            main.run()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +48,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i in range(8):
             Image.fromarray(picture(ord(label) * 100 + i)).save(home / "images" / label / f"{i}.png")
     (home / "images" / "a" / "broken.png").write_bytes(b"no image")
-    done = vssl("extract", home / "images", home / "embeddings", "--model", home / "model.onnx")
+    done = test_cli.vssl("extract", home / "images", home / "embeddings", "--model", home / "model.onnx")
     assert done.returncode == 0, done.stderr
-    done = vssl("index", home / "embeddings", home / "gallery")
+    done = test_cli.vssl("index", home / "embeddings", home / "gallery")
     assert done.returncode == 0, done.stderr
     assert "24 images, distance cosine" in done.stdout
     return home
@@ -109,3 +135,37 @@ def test_a_place_without_a_gallery_says_how_to_make_one(tmp_path: Path) -> None:
     done = vssl("gallery", "info", tmp_path / "nothing")
     assert done.returncode == 1
     assert "vssl index EMBEDDINGS" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["duplicates", "uncertain", "outliers", "suspects"])
+def test_curation_prints_writes_and_draws(house: Path, tmp_path: Path, verb: str) -> None:
+    done = vssl(
+        "gallery", verb, house / "gallery", "-n", "5", "--json",
+        *(("--least", "0") if verb == "duplicates" else ()),
+        "--parquet", tmp_path / "found.parquet", "--sheet", tmp_path / "sheet.png",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert pq.read_table(tmp_path / "found.parquet").to_pylist() == found
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert min(sheet.size) > 100
+    assert 0 < len(found) <= 5
+    table = vssl("gallery", verb, house / "gallery", "-n", "2")
+    assert table.returncode == 0, table.stderr
+
+
+def test_move_and_snapshot_copy_a_gallery(house: Path, tmp_path: Path) -> None:
+    assert "24 images" in vssl("gallery", "snapshot", house / "gallery", tmp_path / "copy").stdout
+    assert "24 images" in vssl("gallery", "move", tmp_path / "copy", tmp_path / "moved").stdout
+    done = vssl("gallery", "move", tmp_path / "copy", tmp_path / "moved")
+    assert done.returncode == 1
+    assert "exists already" in done.stderr
+
+
+def test_a_budget_prints_what_was_measured(house: Path, tmp_path: Path) -> None:
+    done = vssl("index", house / "embeddings", tmp_path / "g", "--budget", "recall=0.9")
+    assert done.returncode == 0, done.stderr
+    assert "index: flat: recall@10 1.000" in done.stdout
+    done = vssl("index", house / "embeddings", tmp_path / "h", "--budget", "speed=9")
+    assert done.returncode == 1
+    assert "expected memory=2GB" in done.stderr

@@ -1,0 +1,172 @@
+"""The verbs `vssl gallery duplicates / uncertain / outliers / suspects`: what a person should look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vssl.cli.console import extras, note, say_json
+from vssl.cli.tables import Column, show_table
+
+if TYPE_CHECKING:
+    from vssl.contact_sheet import Tile
+
+GALLERY = Annotated[Path, typer.Argument(help="Gallery folder.")]
+LIMIT = Annotated[int, typer.Option("-n", min=1, help="How many at most.")]
+JSON = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+PARQUET = Annotated[Path | None, typer.Option(help="Write the table to this Parquet file.")]
+SHEET = Annotated[Path | None, typer.Option(help="Write a contact sheet to this PNG file.")]
+SHEET_ROWS = 40  # on a contact sheet; the other outputs hold all
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs to `vssl gallery`."""
+    for verb in (duplicates, uncertain, outliers, suspects):
+        app.command()(verb)
+
+
+def duplicates(
+    gallery: GALLERY,
+    limit: LIMIT = 50,
+    least: Annotated[float, typer.Option(min=0, max=1, help="Leave out less probable pairs.")] = 0.5,
+    as_json: JSON = False,
+    parquet: PARQUET = None,
+    sheet: SHEET = None,
+) -> None:
+    """Pairs that may show the same, closest first."""
+    with extras():
+        from index.curation import duplicates as find
+        from index.gallery import Gallery
+
+    with Gallery.open(gallery, read_only=True) as opened:
+        found = find(opened, limit=limit, least=least)
+    _write("near-duplicates", found, ("path", "other_path"), as_json, parquet, sheet)
+
+
+def uncertain(
+    gallery: GALLERY,
+    limit: LIMIT = 50,
+    surest: Annotated[bool, typer.Option("--surest", help="The surest ones instead.")] = False,
+    as_json: JSON = False,
+    parquet: PARQUET = None,
+    sheet: SHEET = None,
+) -> None:
+    """The images that the model is least sure of."""
+    with extras():
+        from index.curation import doubtful
+        from index.gallery import Gallery
+
+    with Gallery.open(gallery, read_only=True) as opened:
+        found = doubtful(opened, limit=limit, surest=surest)
+    _write("surest images" if surest else "least certain images", found, ("path",), as_json, parquet, sheet)
+
+
+def outliers(
+    gallery: GALLERY,
+    limit: LIMIT = 50,
+    as_json: JSON = False,
+    parquet: PARQUET = None,
+    sheet: SHEET = None,
+) -> None:
+    """The images farthest from all others."""
+    with extras():
+        from index.curation import outliers as find
+        from index.gallery import Gallery
+
+    with Gallery.open(gallery, read_only=True) as opened:
+        found = find(opened, limit=limit)
+    _write("outliers", found, ("path",), as_json, parquet, sheet)
+
+
+def suspects(
+    gallery: GALLERY,
+    limit: LIMIT = 50,
+    as_json: JSON = False,
+    parquet: PARQUET = None,
+    sheet: SHEET = None,
+) -> None:
+    """The images whose label their neighbours doubt most."""
+    with extras():
+        from index.curation import suspects as find
+        from index.gallery import Gallery
+
+    with Gallery.open(gallery, read_only=True) as opened:
+        found = find(opened, limit=limit)
+    _write("label suspects", found, ("path",), as_json, parquet, sheet)
+
+
+def _write(
+    title: str,
+    found: Sequence[Any],
+    pictures: tuple[str, ...],
+    as_json: bool,
+    parquet: Path | None,
+    sheet: Path | None,
+) -> None:
+    """Print the values as a table or as JSON, and write the files that were asked for."""
+    rows = [asdict(value) for value in found]
+    if parquet is not None:
+        _write_parquet(rows, parquet)
+    if sheet is not None:
+        _write_sheet(title, rows, pictures, sheet)
+    if as_json:
+        for row in rows:
+            say_json(row)
+        return
+    if not rows:
+        note(f"{title}: none")
+        return
+    # Ids name the images on a screen; the paths are in the other outputs.
+    names = [f.name for f in fields(found[0]) if not f.name.endswith("path")]
+    columns: list[Column] = [(n.replace("_", " "), "right" if _number(rows[0][n]) else "left") for n in names]
+    show_table(title, columns, [[_cell(row[name]) for name in names] for row in rows])
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, float)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value or "")
+
+
+def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
+    import pyarrow as pa
+
+    from vssl.store import write_table
+
+    write_table(pa.Table.from_pylist(rows), path)
+    note(f"wrote {path}")
+
+
+def _write_sheet(title: str, rows: list[dict[str, Any]], pictures: tuple[str, ...], path: Path) -> None:
+    from vssl.contact_sheet import contact_sheet
+
+    columns = 1 if len(pictures) > 1 else 6
+    tiles = [[_tile(row, name) for name in pictures] for row in rows[: SHEET_ROWS * columns]]
+    if columns > 1:
+        flat = [tile for line in tiles for tile in line]
+        tiles = [flat[start : start + columns] for start in range(0, len(flat), columns)]
+    contact_sheet(title, f"{len(rows)} found", tiles).save(path)
+    note(f"wrote {path}")
+
+
+def _tile(row: dict[str, Any], name: str) -> Tile:
+    from PIL import Image
+
+    from vssl.contact_sheet import Tile
+    from vssl.decode import decode
+    from vssl.errors import ImageError
+
+    lines = (str(row[name]), "  ".join(f"{k} {v:.3g}" for k, v in row.items() if _number(v)))
+    try:
+        picture = decode(Path(row[name]).read_bytes())
+    except (OSError, ImageError):
+        return Tile(
+            Image.new("RGB", (32, 32), (200, 200, 200)), (f"not readable: {row[name]}", lines[1]), "empty"
+        )
+    return Tile(picture, lines, "bad" if "suggested" in row else "")
