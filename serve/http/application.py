@@ -66,7 +66,7 @@ OPEN_PATHS = frozenset({"/", "/ui", "/docs", "/openapi.json", "/readyz", "/v2/he
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 PROCESS = secrets.token_hex(12)  # request ids: this process, and a count
 COUNTER = itertools.count(1)
-SAVE_S = 1.0
+UPKEEP_S = 1.0
 log = logging.getLogger("vssl.serve")
 
 
@@ -149,10 +149,14 @@ class Application:
         return await _find(scope)(runtime, Request(scope, receive))
 
     async def _keep_up(self, runtime: Runtime) -> None:
-        """Share the counts with the other workers, once a second."""
+        """Once a second: share the counts with the other workers, look for a replaced model file."""
         while True:
-            await asyncio.sleep(SAVE_S)
+            await asyncio.sleep(UPKEEP_S)
             runtime.metrics.save()
+            try:
+                await runtime.follow_model_file()
+            except Exception:
+                log.exception("looking for a replaced model file failed")
 
 
 def _find(scope: Scope) -> Handler:

@@ -194,19 +194,17 @@ def images_of_json(body: Any, max_items: int) -> Images:
         raise invalid("images: found an empty list, expected at least one image", "images")
     if len(items) > max_items:
         raise too_many(max_items, len(items))
-    names = []
-    for item in items:
+    data: list[bytes | ImageError] = []
+    names: list[str | None] = []
+    for position, item in enumerate(items):
+        text = item.get("base64") if isinstance(item, dict) else item
         name = item.get("name") if isinstance(item, dict) else None
-        names.append(name if isinstance(name, str) else None)
+        if not isinstance(text, str) or not isinstance(name, str | None):
+            raise invalid(f'images[{position}]: expected {{"base64": "..."}} and perhaps a "name"', "images")
+        data.append(decode_base64(text))
+        names.append(name)
     options = {key: value for key, value in body.items() if key != "images"}
-    return Images([_bytes_of(item) for item in items], names, options)
-
-
-def _bytes_of(item: Any) -> bytes | ImageError:
-    text = item.get("base64") if isinstance(item, dict) else item
-    if not isinstance(text, str):
-        return ImageError("unreadable", 'expected {"base64": "..."}')
-    return decode_base64(text)
+    return Images(data, names, options)
 
 
 def decode_base64(text: str) -> bytes | ImageError:
@@ -227,8 +225,8 @@ def too_large(found: int, limit: int) -> RequestError:
 
 
 def too_many(limit: int, found: int | None = None) -> RequestError:
-    """Return the 413 of a request with too many images."""
+    """Return the 400 of a request with too many images."""
     text = f"found {found} images" if found is not None else "found more"
     return RequestError(
-        413, "too_many_items", f"{text}, expected at most {limit} in one request", param="images"
+        400, "too_many_items", f"{text}, expected at most {limit} in one request", param="images"
     )

@@ -41,4 +41,6 @@ async def docs(runtime: Runtime, request: Request) -> Response:
 
 async def openapi_json(runtime: Runtime, request: Request) -> Response:
     """Answer GET /openapi.json."""
-    return Response(dumps(specification(runtime.served.engine.card.dim)), media_type="application/json")
+    engine = runtime.served.engine
+    document = specification(engine.card, engine.model_id, runtime.settings.max_items)
+    return Response(dumps(document), media_type="application/json")

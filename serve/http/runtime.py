@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 READY_FOR_S = 1.0
+log = logging.getLogger("vssl.serve")
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Runtime:
         self._gallery = gallery
         self._writable = writable
         self._gallery_threads = ThreadPoolExecutor(4, thread_name_prefix="gallery")
+        self._seen = _stamp(settings.model)
         self._checked = asyncio.Lock()
         self._ready_until = 0.0
 
@@ -119,6 +122,30 @@ class Runtime:
         """Run other blocking work without blocking the loop."""
         return await asyncio.to_thread(work)
 
+    async def follow_model_file(self) -> None:
+        """Take up a replaced model file: load and verify it beside the old one, then swap.
+
+        Requests under way stay with the model they began with; a file that does not load leaves
+        the old one serving.
+        """
+        found = _stamp(self.settings.model)
+        if found is None or found == self._seen:
+            return
+        self._seen = found
+        try:
+            engine = await asyncio.to_thread(open_engine, self.settings)
+        except VsslError as error:
+            self.metrics.reload("refused")
+            log.warning("the replaced model file is not taken up, the old model goes on: %s", error)
+            return
+        old, self.served = self.served, Served(engine, Batcher(engine, self.settings, self.metrics))
+        self._ready_until = 0.0
+        self.metrics.reload("done")
+        log.warning("now serving model %s (%s)", engine.model_id[:12], engine.card.name)
+        if self._gallery is not None and self._gallery.model_id != engine.model_id:
+            log.warning("the gallery is of another model: searches answer 409 until the server has its own")
+        await asyncio.to_thread(old.batcher.close)
+
     async def check_ready(self) -> None:
         """Run the golden pair through the model, at most once a second.
 
@@ -132,6 +159,15 @@ class Runtime:
             except VsslError as error:
                 raise NotReadyError(str(error)) from error
             self._ready_until = time.monotonic() + READY_FOR_S
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is replaced, or None while it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def shared_folder() -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -177,8 +178,9 @@ def _number(options: dict[str, Any], name: str) -> float | None:
     if found is None:
         return None
     try:
-        if isinstance(found, bool):
+        number = float(found)
+        if isinstance(found, bool) or math.isnan(number):
             raise ValueError(name)
-        return float(found)
+        return number
     except (TypeError, ValueError):
         raise invalid(f"{name}: found {found!r}, expected a number", name) from None

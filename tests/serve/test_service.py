@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.serve.http.conftest import encoded, make_gallery
-from tests.serve.running import VSSL, free_port, running
+from tests.serve.running import VSSL, free_port, running, wait_ready
 from tests.tiny_model import tiny_model
 
 
@@ -130,3 +131,58 @@ def test_a_wrong_setting_is_named(
 ) -> None:
     monkeypatch.setenv(variable, value)
     assert variable in refused("--model", str(tiny_model(tmp_path / "model.onnx")))
+
+
+def test_a_replaced_model_is_taken_up_without_a_failed_request(tmp_path: Path) -> None:
+    model, other = tiny_model(tmp_path / "model.onnx"), tiny_model(tmp_path / "other.onnx", seed=1)
+    statuses: set[int] = set()
+    ids: list[str] = []
+    stop = threading.Event()
+    with running(["--model", str(model)], tmp_path) as server:
+
+        def ask() -> None:
+            with httpx.Client() as client:
+                while not stop.is_set():
+                    answer = client.post(f"{server.url}/embed", content=encoded(1))
+                    statuses.add(answer.status_code)
+                    if not ids or ids[-1] != answer.json()["model_id"]:
+                        ids.append(answer.json()["model_id"])
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        try:
+            broken = tmp_path / "broken.onnx"
+            broken.write_bytes(b"no model")
+            broken.replace(model)  # refused: the old one goes on
+            wait_for(server.url, 'vssl_model_reloads_total{outcome="refused"} 1')
+            other.replace(model)
+            wait_for(server.url, 'vssl_model_reloads_total{outcome="done"} 1')
+            time.sleep(0.2)
+        finally:
+            stop.set()
+            asking.join()
+        assert httpx.get(f"{server.url}/readyz").json()["model_id"] == ids[-1]
+    assert statuses == {200}
+    assert len(ids) == 2
+
+
+def wait_for(url: str, line: str) -> None:
+    limit = time.monotonic() + 30
+    while line not in httpx.get(f"{url}/metrics").text:
+        assert time.monotonic() < limit, line
+        time.sleep(0.1)
+
+
+def test_a_killed_worker_is_seen_and_replaced(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model.onnx")
+    with running(["--model", str(model)], tmp_path) as server:
+        httpx.post(f"{server.url}/embed", content=encoded(1))
+        time.sleep(1.5)  # its counts are saved once a second
+        (worker,) = [
+            p for p in psutil.Process(server.process.pid).children() if "worker" in " ".join(p.cmdline())
+        ]
+        worker.kill()
+        wait_ready(server)
+        text = httpx.get(f"{server.url}/metrics").text
+    assert "vssl_worker_deaths_total 1" in text
+    assert 'vssl_requests_total{route="/embed",status="200"} 1' in text

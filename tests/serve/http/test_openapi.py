@@ -1,0 +1,51 @@
+"""/openapi.json: true to the routes, and a fuzzer that reads it finds nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serve.http.application import ROUTES
+from tests.serve.running import Running
+
+CONFIG = Path(__file__).resolve().parents[1] / "schemathesis.toml"
+FOR_PEOPLE = {"/", "/ui", "/docs", "/openapi.json"}
+
+
+def test_every_route_and_no_other_is_described(http: httpx.Client) -> None:
+    paths = http.get("/openapi.json").json()["paths"]
+    described = {(m.upper(), p) for p, item in paths.items() for m in item if m != "parameters"}
+    served = {(m, p.replace("{id:path}", "{id}")) for m, p, _ in ROUTES if p not in FOR_PEOPLE}
+    assert described == served
+
+
+def test_every_reference_points_somewhere(http: httpx.Client) -> None:
+    document = http.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+
+    def check(value: object) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if key == "$ref":
+                    assert inner.removeprefix("#/components/schemas/") in schemas
+                check(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                check(inner)
+
+    check(document)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("schemathesis") is None, reason="schemathesis is not installed")
+def test_schemathesis_finds_nothing(server: Running) -> None:
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
+    options = ["--max-examples", "10", "--seed", "1", "--no-color", "--phases", "examples,coverage,fuzzing"]
+    done = subprocess.run(
+        [*command, f"{server.url}/openapi.json", *options], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
