@@ -25,9 +25,11 @@ from index.foreign import measure_foreign, measure_one_class
 from index.labelled import measure_labelled
 from index.measure import Measures
 from index.metrics import retrieval, uncertainty
-from index.setting import SHOWN, Setting, Settings, arrange
+from index.setting import SHOWN, Rows, Setting, Settings, arrange
 
 __all__ = ["Beside", "Settings", "evaluate"]
+
+COMPARED = 2000  # queries that every distance is compared on; some evaluate most of the gallery
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +66,9 @@ def evaluate(
         )
     counts["instance_queries"] = _instances(setting, measures)
     measures.mean("uncertainty_mean", setting.uncertainty)
-    _hubs(setting, setting.index, "hub", measures)
+    _hubs(setting, setting.index, np.arange(len(queries)), "hub", measures)
     if settings.compare:
-        _compare(setting, measures)
+        counts["compared_queries"] = _compare(setting, settings, measures)
     if settings.one_class and len(setting.labelled):
         counts["one_class_runs"] = measure_one_class(setting, measures)
     if beside.foreign is not None:
@@ -112,22 +114,26 @@ def _instances(setting: Setting, measures: Measures) -> int:
     return len(which)
 
 
-def _hubs(setting: Setting, index: ExactIndex, name: str, measures: Measures) -> None:
+def _hubs(setting: Setting, index: ExactIndex, which: Rows, name: str, measures: Measures) -> None:
     """Measure how often the most frequent item is among the ten nearest, and the skewness of that.
 
     Drawing queries twice makes hubs by itself, so the interval of the first is that of the one
     item's count, and the interval of the second is drawn over items.
     """
-    rows, _ = setting.search(index, np.arange(len(setting.queries)), SHOWN, labelled=False)
+    rows, _ = setting.search(index, which, SHOWN, labelled=False)
     counts = retrieval.occurrences(rows, len(setting.gallery))
     of_the_most = (rows == counts.argmax()).sum(axis=1)
     measures.add(f"{name}_max", lambda queries: float(of_the_most[queries].sum()), len(rows))
     measures.add(f"{name}_skew", lambda items: retrieval.skewness(counts[items]), len(counts))
 
 
-def _compare(setting: Setting, measures: Measures) -> None:
-    """Measure recall@1 and hubs of every distance; the prior of posterior is the gallery's."""
-    which = setting.labelled
+def _compare(setting: Setting, settings: Settings, measures: Measures) -> int:
+    """Measure recall@1 and hubs of every distance; the prior of posterior is the gallery's.
+
+    On 2,000 queries at most, drawn at random. Returns how many.
+    """
+    drawn = np.sort(np.random.default_rng(settings.seed).permutation(len(setting.queries))[:COMPARED])
+    which = np.intersect1d(drawn, setting.labelled)
     most: dict[str, float] = {}
     for name in NAMES:
         constants = fit_prior(setting.items, setting.gallery.labels) if name == "posterior" else None
@@ -136,10 +142,11 @@ def _compare(setting: Setting, measures: Measures) -> None:
             rows, _ = setting.search(index, which, 1, labelled=True)
             right = setting.codes(rows[:, 0]) == setting.query_codes[which]
             measures.mean(f"recall_at_1:{name}", right.astype(np.float64))
-        _hubs(setting, index, f"hub:{name}", measures)
+        _hubs(setting, index, drawn, f"hub:{name}", measures)
         most[name] = measures.metrics[f"hub:{name}_max"].value
     hubs = [name for name in NAMES if most[name] > 10 * most["cosine"]]
     if hubs:
         measures.notes.append(
             f"hubs: {', '.join(hubs)} put one image among the ten nearest over ten times as often as cosine"
         )
+    return len(drawn)
