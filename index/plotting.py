@@ -1,6 +1,6 @@
 """A report -> one page of plots: what its curves and intervals look like.
 
-Needs matplotlib, which is no dependency of the package.
+Needs matplotlib, of the extra `plots`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vssl.errors import InputError, VsslError
+from vssl.errors import InputError
 
 SHARES = (
     "knn_top1",
@@ -31,14 +31,12 @@ SHARES = (
 def plot(report: dict[str, Any], path: Path) -> None:
     """Draw the page to `path` (.png, .pdf or .svg).
 
-    Raises VsslError without matplotlib, InputError for another ending.
+    Raises InputError for another ending.
     """
     if path.suffix not in (".png", ".pdf", ".svg"):
         raise InputError(f"{path}: expected a name that ends in .png, .pdf or .svg")
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise VsslError("plots need matplotlib. Install it with: pip install matplotlib") from error
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(11.7, 8.3), layout="constrained")
     axes = figure.subplots(2, 2).ravel()
     _risk_coverage(axes[0], report["curves"].get("risk_coverage"))

@@ -28,6 +28,7 @@ EXTRAS = {
     "orjson": "cpu",
     "prometheus_client": "cpu",
     "sklearn": "demo",
+    "matplotlib": "plots",
     "tritonclient": "triton",
     "ray": "ray",
     "pymilvus": "milvus",
