@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import bentoml
@@ -37,6 +39,9 @@ class Checked:
 @functools.cache
 def check(settings: Settings) -> Checked:
     """Load model, gallery and keys as a worker will; raises the error that would stop it."""
+    root = str(Path(__file__).resolve().parent.parent)
+    if root not in sys.path:  # BentoML takes a Bento's folder off again once this module is imported
+        sys.path.append(root)
     engine = open_engine(settings)
     gallery = open_gallery(settings, engine.model_id, read_only=True)
     items = None

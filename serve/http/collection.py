@@ -60,9 +60,7 @@ async def put_item(runtime: Runtime, request: Request) -> Response:
     images = await read_images(runtime, request)
     if not images.single:
         raise invalid(f"found {len(images.data)} images, expected one", "images")
-    label = options_of(request, images.options).get("label")
-    if label is not None and not isinstance(label, str):
-        raise invalid(f"label: found {label!r}, expected text", "label")
+    label = label_of(options_of(request, images.options, label_of))
     served = runtime.served
     model_id = served.engine.model_id
     answer = (await embed_images(runtime, served, request, images))[0]
@@ -128,6 +126,14 @@ async def thumbnail(runtime: Runtime, request: Request) -> Response:
     except ImageError as error:
         raise RequestError(404, "no_image", f"the file of {wanted!r} cannot be shown: {error}") from error
     return Response(body, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
+
+
+def label_of(options: dict[str, Any]) -> str | None:
+    """Return the label of an item; raises RequestError 400 for one that is no text."""
+    label = options.get("label")
+    if label is not None and not isinstance(label, str):
+        raise invalid(f"label: found {label!r}, expected text", "label")
+    return label
 
 
 def item_id(request: Request) -> str:

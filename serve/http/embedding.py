@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -20,7 +21,7 @@ async def embed(runtime: Runtime, request: Request) -> Response:
     """Answer POST /embed."""
     served = runtime.served
     images = await read_images(runtime, request)
-    form, encoding = accepted(request), encoding_of(options_of(request, images.options))
+    form, encoding = accepted(request), encoding_of(options_of(request, images.options, encoding_of))
     answers = await embed_images(runtime, served, request, images)
     begun = time.perf_counter()
     card, model_id = served.engine.card, served.engine.model_id
@@ -66,9 +67,15 @@ def count(runtime: Runtime, answers: list[Answer]) -> None:
         runtime.metrics.images("embedded", embedded)
 
 
-def options_of(request: Request, body: dict[str, Any]) -> dict[str, Any]:
-    """Return the query's parameters, overruled by what the body says."""
-    return {**request.query_params, **body} if request.scope["query_string"] else body
+def options_of(
+    request: Request, body: dict[str, Any], check: Callable[[dict[str, Any]], object]
+) -> dict[str, Any]:
+    """Return the query's parameters, overruled by what the body says; both must pass the check."""
+    if not request.scope["query_string"]:
+        return body
+    asked = dict(request.query_params)
+    check(asked)
+    return {**asked, **body}
 
 
 def note_stage(runtime: Runtime, request: Request, stage: str, seconds: float) -> None:

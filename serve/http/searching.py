@@ -51,14 +51,14 @@ async def search(runtime: Runtime, request: Request) -> Response:
         else:
             images = images_of_json(body, runtime.settings.max_items)
             options, names = images.options, images.names
-            parse_options(options_of(request, options))
+            parse_options(options_of(request, options, parse_options))
             answers = await embed_images(runtime, served, request, images)
     else:
         images = await read_images(runtime, request)
         options, names = images.options, images.names
-        parse_options(options_of(request, options))
+        parse_options(options_of(request, options, parse_options))
         answers = await embed_images(runtime, served, request, images)
-    wanted = parse_options(options_of(request, options))
+    wanted = parse_options(options_of(request, options, parse_options))
     results = await search_answers(runtime, served, request, answers, wanted)
     rendered = []
     for name, result in zip(names, results, strict=True):
