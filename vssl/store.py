@@ -34,6 +34,7 @@ MODEL_ID_KEY = "vssl.model_id"
 MANIFEST = "manifest.json"
 FAILURES = "failures.parquet"
 DTYPES = {"float32": pa.float32(), "float16": pa.float16()}
+REPEATED = ["label", "reason", "error"]  # columns whose values come again and again
 FAILURE_SCHEMA = pa.schema([("path", pa.string()), ("reason", pa.string()), ("error", pa.string())])
 
 
@@ -209,7 +210,8 @@ def write_table(table: pa.Table, path: Path) -> None:
     """Write Parquet under a temporary name, flush it to the disk and rename it."""
     partial = path.with_name(f".{path.name}.tmp")
     with partial.open("wb") as file:
-        pq.write_table(table, file, compression="zstd")
+        # Dictionaries of floats and of ids only cost: a sixth of the time and two thirds of the size without.
+        pq.write_table(table, file, compression="zstd", use_dictionary=REPEATED)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
