@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,17 +81,7 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
     preprocess = checkpoint.preprocess
     bank = calibration_bank(checkpoint, options, report)
     views = Views(checkpoint.config.augment, preprocess.size)
-    last = -1
-
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        tenth = 5 * done // total
-        if tenth != last:
-            report(
-                f"calibrating the variance: {done} of {total} pictures x {options.calibration.views} views"
-            )
-            last = tenth
-
+    progress = _progress(report, options.calibration.views)
     head, calibration = calibrate(
         encoder, views, bank.images, options.space, preprocess.size, options.calibration, progress
     )
@@ -145,6 +136,20 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
     write_bytes(data, out)
     check_seal(out.read_bytes())
     return Exported(out, sha256_bytes(data), len(data), card, agreement, fidelity)
+
+
+def _progress(report: Report, views: int) -> Callable[[int, int], None]:
+    """Report each fifth of the calibration, with the minutes that are left."""
+    started, told = time.monotonic(), 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        if 5 * done // total > told:
+            told = 5 * done // total
+            left = (time.monotonic() - started) * (total - done) / done
+            report(f"calibrating the variance: {done} of {total} pictures x {views} views, {left:.0f} s left")
+
+    return progress
 
 
 def calibration_bank(checkpoint: Checkpoint, options: ExportOptions, report: Report) -> ImageBank:

@@ -39,7 +39,7 @@ def demo(
         typer.Option(help="Folder of your own images; scikit-learn's handwritten digits otherwise."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("demo"),
-    minutes: Annotated[float, typer.Option(help="Most minutes of training.", min=0.05)] = 2.0,
+    minutes: Annotated[float, typer.Option(help="Most minutes of training.", min=0.05)] = 2.75,
     host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to serve on.")] = 3000,
     serve: Annotated[bool, typer.Option(help="End in a serving server.")] = True,

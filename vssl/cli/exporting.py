@@ -29,6 +29,7 @@ def export(
     calibration: Annotated[
         str | None, typer.Option(help="Images that calibrate the variance; the run's own otherwise.")
     ] = None,
+    calibration_images: Annotated[int, typer.Option(help="Most images to calibrate on.", min=1)] = 2000,
     name: Annotated[str | None, typer.Option(help="Name on the card; the file's own otherwise.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the weights, for the card.")] = "unspecified",
     precision: Annotated[str, typer.Option(help="fp32, fp16 (for GPUs) or int8 (for CPUs).")] = "fp32",
@@ -50,7 +51,14 @@ def export(
         from export.packaging import ExportOptions, export_run
 
         options = ExportOptions(
-            space, branch, name, calibration, licence, precision, accept_loss, CalibrationConfig(seed=seed)
+            space,
+            branch,
+            name,
+            calibration,
+            licence,
+            precision,
+            accept_loss,
+            CalibrationConfig(images=calibration_images, seed=seed),
         )
         written = export_run(run, model, options, note)
     card, fit = written.card, written.card.calibration
