@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from vssl.decode import DecodeLimits
+from vssl.decode import PILLOW_PIXEL_CAP, DecodeLimits
 from vssl.errors import InputError
 
 PREFIX = "VSSL_"
@@ -68,6 +68,10 @@ class Settings:
                 raise InputError(f"{PREFIX}{name.upper()}: found {found}, expected more than 0")
         if self.threads is not None and self.threads < 1:
             raise InputError(f"{PREFIX}THREADS: found {self.threads}, expected at least 1")
+        if not self.max_pixels <= PILLOW_PIXEL_CAP:
+            raise InputError(
+                f"{PREFIX}MAX_PIXELS: found {self.max_pixels}, expected at most {PILLOW_PIXEL_CAP}"
+            )
         if self.log not in ("text", "json", "off"):
             raise InputError(f"{PREFIX}LOG: found {self.log!r}, expected text, json or off")
 
