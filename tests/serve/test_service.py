@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import subprocess
 import sys
 import threading
@@ -186,3 +188,27 @@ def test_a_killed_worker_is_seen_and_replaced(tmp_path: Path) -> None:
         text = httpx.get(f"{server.url}/metrics").text
     assert "vssl_worker_deaths_total 1" in text
     assert 'vssl_requests_total{route="/embed",status="200"} 1' in text
+
+
+def test_slow_clients_are_cut_and_requests_are_logged_with_their_id(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model.onnx")
+    environment = {"VSSL_BODY_TIMEOUT_S": "0.5"}
+    with running(["--model", str(model), "--log", "json"], tmp_path, environment=environment) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as slow:
+            slow.sendall(
+                b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nX-Request-ID: slow-1\r\n\r\nab"
+            )
+            assert httpx.post(f"{server.url}/embed", content=encoded(1)).status_code == 200  # others go on
+            assert slow.recv(4096).startswith(b"HTTP/1.1 408")
+        answer = httpx.post(
+            f"{server.url}/embed", content=encoded(1), headers={"Origin": "https://elsewhere"}
+        )
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+        log = server.log.read_text()
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    by_id = {line["request_id"]: line for line in lines}
+    assert by_id["slow-1"]["status"] == 408
+    logged = by_id[answer.headers["x-request-id"]]
+    assert (logged["status"], logged["route"]) == (200, "/embed")
+    assert set(logged["stages"]) == {"read", "decode", "queue", "inference", "serialise"}
