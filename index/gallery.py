@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import shutil
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,10 +26,8 @@ from numpy.typing import NDArray
 
 from index.admission import Metadata
 from index.budget import Budget, Choice, choose
-from index.candidates import CandidateIndex, Recipe
-from index.derived import FOLDER, Derived, find_derived, flush, save_derived
+from index.derived import FOLDER, find_derived, flush
 from index.distances import NAMES
-from index.exact import ExactIndex
 from index.filters import Scalar, parse_filter
 from index.locks import ReadWriteLock, WriterLock
 from index.matching import MatchModel
@@ -38,9 +35,10 @@ from index.neighbourhood import Neighbourhood, neighbourhood
 from index.records import STORE, Records
 from index.results import GalleryItem, Neighbour, SearchResult
 from index.scores import Matches, left_out, results, without_neighbours
-from index.view import SearchIndex, View, begins_with, follow, read_view, with_ghosts
+from index.shelf import Shelf
+from index.view import View
 from vssl.card import ModelCard
-from vssl.errors import ExistsError, FormatError, InputError, MismatchError
+from vssl.errors import ExistsError, InputError, MismatchError
 from vssl.gaussian import GaussianEmbedding
 from vssl.identity import short_id
 from vssl.store import Rows
@@ -48,7 +46,6 @@ from vssl.store import Rows
 __all__ = ["Gallery", "GalleryItem", "Neighbour", "SearchResult"]
 
 LOCK = "writer.lock"
-GHOSTS = 0.2  # above this share of removed rows an index is built anew
 
 
 class Gallery:
@@ -66,13 +63,10 @@ class Gallery:
         self.card = ModelCard.from_json(records.fact("card") or "")
         self.distance = records.fact("distance") or "cosine"
         self.normalise = records.fact("normalise") == "1"
-        recipe = records.fact("recipe")
-        self.recipe = Recipe.from_json(recipe) if recipe else None
+        self._shelf = Shelf(path, records, distance=self.distance, normalise=self.normalise)
         self._gate = ReadWriteLock()
-        self._building = threading.Lock()
         self._matches = Matches(records, writable=lock is not None)
-        self.damage: str | None = None
-        self._view = self._load()
+        self._view = self._shelf.load()
 
     # --- opening and closing -----------------------------------------------------------
 
@@ -131,8 +125,10 @@ class Gallery:
     def close(self) -> None:
         """Save what a later opening would have to build again, and let go of the gallery."""
         try:
-            if self._lock and self._behind():
-                self.save()
+            if self._lock:
+                saved = self._shelf.saved()
+                if saved is None or saved.generation != self.generation:
+                    self.save()
         finally:
             self._records.close()
             if self._lock:
@@ -153,37 +149,10 @@ class Gallery:
         """How many writes the gallery has seen."""
         return self._records.generation()
 
-    def _load(self) -> View:
-        """Read the store, and the saved index where it is whole and holds rows of this store."""
-        view = read_view(self._records, normalise=self.normalise)
-        saved, self.damage = find_derived(self.path, self.distance)
-        if saved is None:
-            return view
-        try:
-            return self._with_saved(view, saved)
-        except FormatError as error:
-            self.damage = str(error)
-            return view
-
-    def _with_saved(self, view: View, saved: Derived) -> View:
-        kept = len(saved.rows)
-        index: SearchIndex | None = None
-        if self.recipe is None:
-            if begins_with(view, saved.rows, saved.crc):
-                index = ExactIndex.load(saved.folder, view.items[:kept])
-        else:  # a graph takes long to build: keep it while most of its rows are there
-            old = with_ghosts(view, saved.rows, saved.crc)
-            if old is not None and old.count >= (1 - GHOSTS) * len(old.rows):
-                view, index = old, CandidateIndex.load(saved.folder, old.items[:kept])
-        if index is not None:
-            if kept < len(view.rows):
-                index.add(view.items[kept:])
-            view.indexes[self.distance] = index
-        return view
-
-    def _behind(self) -> bool:
-        saved, _ = find_derived(self.path, self.distance)
-        return saved is None or saved.generation != self._records.generation()
+    @property
+    def damage(self) -> str | None:
+        """Why the saved index was not used, None when it was or when there is none."""
+        return self._shelf.damage
 
     @contextlib.contextmanager
     def _current(self) -> Iterator[View]:
@@ -195,21 +164,7 @@ class Gallery:
 
     def _follow(self) -> None:
         with self._gate.writing():
-            level = follow(self._view, self._records, normalise=self.normalise)
-            ghosts = len(self._view.rows) - self._view.count
-            if not level or ghosts > GHOSTS * len(self._view.rows) + 64:
-                self._view = self._load()
-
-    def _index(self, view: View, distance: str) -> SearchIndex:
-        """Return the index of a distance, built at its first use: exact but for the gallery's own recipe."""
-        with self._building:
-            if distance not in view.indexes:
-                items = view.items[:]
-                if self.recipe is not None and distance == self.distance:
-                    view.indexes[distance] = CandidateIndex.build(distance, items, self.recipe)
-                else:
-                    view.indexes[distance] = ExactIndex.build(distance, items)
-            return view.indexes[distance]
+            self._view = self._shelf.follow(self._view)
 
     # --- writing -----------------------------------------------------------------------
 
@@ -256,15 +211,12 @@ class Gallery:
     def save(self) -> None:
         """Write the index beside the store, and the match calibration into it."""
         self._writable()
-        ghosts = len(self._view.rows) - self._view.count
-        if ghosts > (GHOSTS * len(self._view.rows) if self.recipe else 0):
-            with self._gate.writing():
-                self._view = read_view(self._records, normalise=self.normalise)
+        with self._gate.writing():
+            self._view = self._shelf.tidy(self._view)
         with self._current() as view:
             if view.count:
-                index = self._index(view, self.distance)
-                self._matches.of(view, index, self.distance)
-                save_derived(self.path, self.distance, view.generation, view.rows, view.crc, index.save)
+                self._matches.of(view, self._shelf.index(view, self.distance), self.distance)
+                self._shelf.save(view)
 
     def choose_index(self, budget: Budget) -> Choice:
         """Measure indexes on the gallery's own vectors and keep the one within the budget.
@@ -273,10 +225,10 @@ class Gallery:
         """
         self._writable()
         with self._gate.writing():
-            view = read_view(self._records, normalise=self.normalise)
+            view = self._shelf.read()
             choice = choose(self.distance, view.items[:], budget)
-            self.recipe = choice.measured.recipe
-            self._records.note("recipe", self.recipe.to_json() if self.recipe else "")
+            self._shelf.recipe = recipe = choice.measured.recipe
+            self._records.note("recipe", recipe.to_json() if recipe else "")
             view.indexes[self.distance] = choice.index
             self._view = view
         self.save()
@@ -288,7 +240,7 @@ class Gallery:
         self._records.compact()
         self._matches.forget()
         with self._gate.writing():
-            self._view = read_view(self._records, normalise=self.normalise)
+            self._view = self._shelf.read()
         self.save()
 
     def snapshot(self, path: Path | str) -> None:
@@ -337,12 +289,12 @@ class Gallery:
     def neighbourhood(self, k: int) -> Neighbourhood:
         """Return the `k` nearest others of every item, by the gallery's own distance."""
         with self._current() as view:
-            return neighbourhood(view, self._index(view, self.distance), k)
+            return neighbourhood(view, self._shelf.index(view, self.distance), k)
 
     def match_model(self, distance: str) -> MatchModel | None:
         """Return the match calibration of a distance, fitted where it is not there yet."""
         with self._current() as view:
-            return self._matches.of(view, self._index(view, distance), distance) if view.count else None
+            return self._matches.of(view, self._shelf.index(view, distance), distance) if view.count else None
 
     def info(self) -> dict[str, Any]:
         """Return what a person asks about a gallery, as plain values."""
@@ -362,7 +314,7 @@ class Gallery:
                 "distance": self.distance,
                 "normalise": self.normalise,
                 "generation": view.generation,
-                "index": "flat, exact" if self.recipe is None else asdict(self.recipe),
+                "index": "flat, exact" if self._shelf.recipe is None else asdict(self._shelf.recipe),
                 "index_generation": saved.generation if saved else None,
                 "index_damage": damage,
                 "uncertainty": {
@@ -405,7 +357,7 @@ class Gallery:
             wanted = min(k + (exclude is not None), available)
             if wanted == 0 or not len(queries):
                 return without_neighbours(view, queries)
-            index = self._index(view, distance)
+            index = self._shelf.index(view, distance)
             distances, found = index.search(asked, wanted, keep=None if available == len(keep) else keep)
             if exclude is not None:
                 distances, found = left_out(view, exclude, distances, found, k)
@@ -434,7 +386,7 @@ class Gallery:
             available = int(np.count_nonzero(keep))
             if available == 0 or not len(queries):
                 return without_neighbours(view, queries)
-            index = self._index(view, distance)
+            index = self._shelf.index(view, distance)
             selection = None if available == len(keep) else keep
             # Ask for more until the farthest found lies outside: exact, and cheap for small radii.
             wanted = min(64, limit, available)

@@ -13,31 +13,27 @@ Shape letters: Q queries, K neighbours, N items, D embedding dimension, E encode
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.admission import Metadata, admitted
-from index.certified import slack
-from index.distances.encoding import Anchor
-from index.distances.parameters import Densities, DistanceParameters, Float64s
-from index.distances.prior import completed
+from index.distances.parameters import Float64s
 from index.distances.table import named
 from index.filters import Scalar, parse_filter, to_milvus
 from index.matching import MatchModel
-from index.records import GALLERY_FORMAT, StorageError
+from index.records import GALLERY_FORMAT
+from index.remote_schema import TEXT, connect, create_facts, create_items, pack, speaking, unpack
 from index.rerank import rerank
 from index.results import GalleryItem, SearchResult
 from index.scores import left_out, results
+from index.stored_encoding import Encoding
 from index.view import Vectors, View
 from vssl.card import ModelCard
-from vssl.errors import ExistsError, FormatError, InputError, MismatchError, MissingExtraError
+from vssl.errors import ExistsError, FormatError, InputError, MismatchError
 from vssl.gaussian import GaussianEmbedding
 from vssl.identity import short_id
 from vssl.store import Rows
@@ -45,7 +41,6 @@ from vssl.store import Rows
 BATCH = 500  # entities a request
 SHORTLIST = 48  # candidates beyond k asked for first
 MOST = 16_384  # Milvus returns no more
-TEXT = 4096  # bytes of an id, a path or a label
 FIELDS = ["id", "row", "label", "path", "uncertainty", "raw"]
 
 
@@ -65,7 +60,6 @@ class MilvusGallery:
         self.card = ModelCard.from_json(facts["card"])
         self.distance = facts["distance"]
         self.normalise = facts["normalise"] == "1"
-        self._definition = named(self.distance)
 
     # --- opening and closing -----------------------------------------------------------
 
@@ -83,8 +77,8 @@ class MilvusGallery:
     ) -> MilvusGallery:
         """Make an empty gallery. Raises ExistsError when the collection is there and not to be replaced."""
         named(distance)
-        client = _connect(uri)
-        with _speaking(uri):
+        client = connect(uri)
+        with speaking(uri):
             if client.has_collection(name):
                 if not overwrite:
                     client.close()
@@ -92,7 +86,7 @@ class MilvusGallery:
                 client.drop_collection(name)
             if client.has_collection(f"{name}_facts"):
                 client.drop_collection(f"{name}_facts")
-            _create_facts(client, f"{name}_facts")
+            create_facts(client, f"{name}_facts")
         facts = {
             "format": str(GALLERY_FORMAT),
             "generation": "0",
@@ -109,8 +103,8 @@ class MilvusGallery:
     @classmethod
     def open(cls, uri: str, name: str, *, read_only: bool = False) -> MilvusGallery:
         """Open a gallery. Milvus takes writes from several clients; `read_only` is the caller's promise."""
-        client = _connect(uri)
-        with _speaking(uri):
+        client = connect(uri)
+        with speaking(uri):
             if not client.has_collection(f"{name}_facts"):
                 client.close()
                 raise InputError(
@@ -162,7 +156,7 @@ class MilvusGallery:
                 raise InputError(
                     f"found a text of {len(text.encode())} bytes, Milvus takes at most {TEXT}: {text[:60]!r}"
                 )
-        with _speaking(self.uri):
+        with speaking(self.uri):
             if not replace and (taken := self._taken(rows.ids)):
                 raise ExistsError(
                     f"{len(taken)} ids are in the gallery already ({taken[0]!r}, ...); add --replace"
@@ -182,7 +176,7 @@ class MilvusGallery:
                             "path": rows.paths[i],
                             "uncertainty": spread[i - start],
                             "metadata": {n: v for n, v in notes[i].items() if v is not None},
-                            "raw": _pack(rows.gaussians, i),
+                            "raw": pack(rows.gaussians, i),
                             "encoding": encoded[i].tolist(),
                         }
                         for i in batch
@@ -193,7 +187,7 @@ class MilvusGallery:
     def remove(self, ids: Sequence[str]) -> int:
         """Remove items by id; returns how many of them were there."""
         gone = self._taken(list(dict.fromkeys(ids)))
-        with _speaking(self.uri):
+        with speaking(self.uri):
             for start in range(0, len(gone), BATCH):
                 self._client.delete(self.name, ids=gone[start : start + BATCH])
             self._wrote()
@@ -213,42 +207,17 @@ class MilvusGallery:
     def _write_facts(self, facts: Mapping[str, str]) -> None:
         self._facts.update(facts)
         entries = [{"name": name, "value": value, "nothing": [0.0, 0.0]} for name, value in facts.items()]
-        with _speaking(self.uri):
+        with speaking(self.uri):
             self._client.upsert(f"{self.name}_facts", entries)
 
     def _encode(self, compared: GaussianEmbedding) -> NDArray[np.float32]:
-        """Return encodings (N, E); the first items fix their centre and constants."""
-        if "anchor" not in self._facts:
-            parameters = completed(self.distance, None, compared)
-            anchor = Anchor.of(self._prepared(compared, parameters))
-        else:
-            parameters, anchor = self._constants()
-            anchor = anchor.widened(self._prepared(compared, parameters))
-        features = self._definition.encode_items(self._prepared(compared, parameters), anchor, parameters)
-        encoded = features.astype(np.float32)
-        if not np.isfinite(encoded).all():
-            raise InputError(f"the distance {self.distance} of these items leaves the range of float32")
-        widest = np.abs(encoded).max(axis=0).astype(np.float64)
-        if "widest" in self._facts:
-            widest = np.maximum(widest, np.array(json.loads(self._facts["widest"])))
-        elif not self._client.has_collection(self.name):
-            _create_items(self._client, self.name, encoded.shape[1])
-        self._write_facts(
-            {
-                "parameters": json.dumps(parameters.to_dict()),
-                "anchor": json.dumps({key: array.tolist() for key, array in asdict(anchor).items()}),
-                "widest": json.dumps(widest.tolist()),
-            }
-        )
+        """Return encodings (N, E); the first items fix their constants and make the collection."""
+        encoding = Encoding.from_texts(self.distance, self._facts) or Encoding.of(self.distance, compared)
+        encoded, widened = encoding.items(compared)
+        if not self._client.has_collection(self.name):
+            create_items(self._client, self.name, encoded.shape[1])
+        self._write_facts(widened.to_texts())
         return encoded
-
-    def _constants(self) -> tuple[DistanceParameters, Anchor]:
-        parameters = DistanceParameters.from_dict(json.loads(self._facts["parameters"]))
-        anchor = json.loads(self._facts["anchor"])
-        return parameters, Anchor(**{key: np.array(array) for key, array in anchor.items()})
-
-    def _prepared(self, compared: GaussianEmbedding, parameters: DistanceParameters) -> Densities:
-        return self._definition.prepared(parameters.scaled(compared), parameters)
 
     def _compared(self, gaussians: GaussianEmbedding) -> GaussianEmbedding:
         if gaussians.dim != self.card.dim:
@@ -264,7 +233,7 @@ class MilvusGallery:
         found = self._entries(f"id == {json.dumps(id_, ensure_ascii=False)}", [*FIELDS, "metadata"])
         if not found:
             raise InputError(f"the gallery holds no item {id_!r}")
-        gaussian = _unpack(found, self.card.dim)
+        gaussian = unpack(found, self.card.dim)
         return GalleryItem(
             id_,
             found[0]["label"],
@@ -282,7 +251,7 @@ class MilvusGallery:
             [entry["id"] for entry in found],
             [entry["path"] for entry in found],
             [entry["label"] for entry in found],
-            _unpack(found, self.card.dim),
+            unpack(found, self.card.dim),
         )
         return rows, [dict(entry["metadata"]) for entry in found]
 
@@ -354,24 +323,23 @@ class MilvusGallery:
         exclude: Sequence[str | None] | None,
     ) -> list[SearchResult]:
         ranks = self._percentiles(queries)
-        if "anchor" not in self._facts:
+        encoding = Encoding.from_texts(self.distance, self._facts)
+        if encoding is None:
             return _without_neighbours(queries, ranks)
-        parameters, anchor = self._constants()
-        phi, offset = self._definition.encode_queries(self._prepared(asked, parameters), anchor, parameters)
-        doubt = slack(phi, offset, np.array(json.loads(self._facts["widest"])))
+        phi, offset = encoding.queries(asked)
         wanted = k + (exclude is not None)
         length = min(MOST, wanted + SHORTLIST)
         while True:
-            view, candidates, scores = self._shortlists(phi.astype(np.float32), length, condition)
+            view, candidates, scores = self._shortlists(phi, length, condition)
             items = view.items
             if not len(items):
                 return _without_neighbours(queries, ranks)
             distances, found = rerank(
-                self.distance, parameters, items.mean, items.variance, asked, candidates, wanted
+                self.distance, encoding.parameters, items.mean, items.variance, asked, candidates, wanted
             )
             everything = (candidates < 0).any(axis=1)
-            left = self._definition.decode(offset - scores - doubt, anchor, parameters)
-            if length == MOST or (everything | (distances[:, -1] < left)).all():
+            certain = distances[:, -1] < encoding.left(offset, scores)
+            if length == MOST or (everything | certain).all():
                 break
             length = min(MOST, 4 * length)
         if exclude is not None:
@@ -383,7 +351,7 @@ class MilvusGallery:
         self, phi: NDArray[np.float32], length: int, condition: str
     ) -> tuple[View, NDArray[np.int64], Float64s]:
         """Return a view of all items found, its positions (Q, L) a query, -1 where none, and last scores (Q,)."""
-        with _speaking(self.uri):
+        with speaking(self.uri):
             hits = self._client.search(
                 self.name,
                 data=phi.tolist(),
@@ -415,7 +383,7 @@ class MilvusGallery:
             [entry["label"] for entry in entries],
             [entry["path"] for entry in entries],
             np.array([entry["uncertainty"] for entry in entries], np.float32),
-            Vectors(self._compared(_unpack(entries, self.card.dim))),
+            Vectors(self._compared(unpack(entries, self.card.dim))),
         )
         return view, candidates, scores
 
@@ -427,7 +395,7 @@ class MilvusGallery:
         return [100.0 * self._count(f"uncertainty < {value!r}") / total for value in spread]
 
     def _count(self, condition: str) -> int:
-        with _speaking(self.uri):
+        with speaking(self.uri):
             if not self._client.has_collection(self.name):
                 return 0
             found = self._client.query(self.name, filter=condition, output_fields=["count(*)"])
@@ -442,7 +410,7 @@ class MilvusGallery:
         return taken
 
     def _entries(self, condition: str, fields: list[str]) -> list[dict[str, Any]]:
-        with _speaking(self.uri):
+        with speaking(self.uri):
             if not self._client.has_collection(self.name):
                 return []
             pages = self._client.query_iterator(
@@ -467,64 +435,3 @@ def _without_neighbours(queries: GaussianEmbedding, ranks: list[float | None]) -
     return [
         SearchResult(own, rank, []) for own, rank in zip(queries.uncertainty.tolist(), ranks, strict=True)
     ]
-
-
-def _pack(gaussians: GaussianEmbedding, row: int) -> str:
-    return base64.b64encode(gaussians.mean[row].tobytes() + gaussians.variance[row].tobytes()).decode()
-
-
-def _unpack(entries: Sequence[Mapping[str, Any]], dim: int) -> GaussianEmbedding:
-    data = b"".join(base64.b64decode(entry["raw"]) for entry in entries)
-    both = np.frombuffer(data, np.float32).reshape(len(entries), 2, dim)
-    return GaussianEmbedding(np.ascontiguousarray(both[:, 0]), np.ascontiguousarray(both[:, 1]))
-
-
-def _connect(uri: str) -> Any:
-    try:
-        from pymilvus import MilvusClient
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("pymilvus", "milvus") from error
-    with _speaking(uri):
-        return MilvusClient(uri)
-
-
-def _create_items(client: Any, name: str, width: int) -> None:
-    from pymilvus import DataType
-
-    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=TEXT)
-    schema.add_field("row", DataType.INT64)
-    schema.add_field("label", DataType.VARCHAR, max_length=TEXT, nullable=True)
-    schema.add_field("path", DataType.VARCHAR, max_length=TEXT)
-    schema.add_field("uncertainty", DataType.DOUBLE)
-    schema.add_field("metadata", DataType.JSON)
-    schema.add_field("raw", DataType.VARCHAR, max_length=65_535)
-    schema.add_field("encoding", DataType.FLOAT_VECTOR, dim=width)
-    _create(client, name, schema, "encoding", "IP")
-
-
-def _create_facts(client: Any, name: str) -> None:
-    from pymilvus import DataType
-
-    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-    schema.add_field("name", DataType.VARCHAR, is_primary=True, max_length=256)
-    schema.add_field("value", DataType.VARCHAR, max_length=65_535)
-    schema.add_field("nothing", DataType.FLOAT_VECTOR, dim=2)  # Milvus wants a vector in every collection
-    _create(client, name, schema, "nothing", "L2")
-
-
-def _create(client: Any, name: str, schema: Any, field: str, metric: str) -> None:
-    index = client.prepare_index_params()
-    index.add_index(field, index_type="FLAT", metric_type=metric)
-    client.create_collection(name, schema=schema, index_params=index, consistency_level="Strong")
-
-
-@contextlib.contextmanager
-def _speaking(uri: str) -> Iterator[None]:
-    """Turn Milvus's errors into ours."""
-    from pymilvus.exceptions import MilvusException
-
-    try:
-        yield
-    except MilvusException as error:
-        raise StorageError(f"Milvus at {uri}: {' '.join(str(error.message).split())[:500]}") from error

@@ -355,8 +355,8 @@ def test_a_gallery_with_a_recipe_opens_changes_and_compacts(
     """An approximate index outlives removals: its rows that went are masked until compaction."""
     rows, queries = sample(3000, groups=40), gaussians(20, groups=40, seed=5)
     with new(tmp_path, part(rows, slice(0, 2500))) as gallery:
-        gallery.recipe = Recipe(kind, effort=128, shortlist=400)
-        gallery._records.note("recipe", gallery.recipe.to_json())
+        recipe = gallery._shelf.recipe = Recipe(kind, effort=128, shortlist=400)
+        gallery._records.note("recipe", recipe.to_json())
         gallery._view.indexes.clear()
         gallery.save()
         gallery.remove(rows.ids[100:400])
