@@ -103,13 +103,16 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
         feature_dim=int(output.features.shape[1]),
         preprocess=preprocess,
         calibration=calibration,
-        training=dict(checkpoint.summary),
+        training={
+            **checkpoint.summary,
+            "source": Path(str(checkpoint.summary["source"])).name,
+        },  # not the whole path
         licence=options.licence,
         precision=options.precision,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         vssl_version=__version__,
     )
-    pictures = served_pictures(bank, preprocess.size)
+    pictures = served_pictures(bank, preprocess.size, CHECKED if options.precision == "fp32" else COMPARED)
     report("verifying the graph against torch")
     checked = np.concatenate([golden, pictures[:CHECKED]])
     agreement = verify(proto.SerializeToString(), model, checked)
@@ -162,10 +165,13 @@ def calibration_bank(checkpoint: Checkpoint, options: ExportOptions, report: Rep
     return load_bank(source, checkpoint.preprocess, checkpoint.config.cache_size, rows=sorted(rows.tolist()))
 
 
-def served_pictures(bank: ImageBank, size: int) -> NDArray[np.uint8]:
-    """Return the bank's pictures (N, S, S, 3) uint8 at the network's size."""
-    some = torch.from_numpy(np.ascontiguousarray(bank.images)).float()
-    pictures: NDArray[np.uint8] = shrink(some, size).round().to(torch.uint8).contiguous().numpy()
+def served_pictures(bank: ImageBank, size: int, count: int) -> NDArray[np.uint8]:
+    """Return up to `count` of the bank's pictures, (n, S, S, 3) uint8 at the network's size."""
+    some = np.ascontiguousarray(bank.images[:count])
+    parts = [
+        shrink(part.float(), size).round().to(torch.uint8) for part in torch.split(torch.from_numpy(some), 64)
+    ]
+    pictures: NDArray[np.uint8] = torch.cat(parts).contiguous().numpy()
     return pictures
 
 

@@ -103,6 +103,7 @@ def test_card_and_golden_pair_travel_inside(exported: Exported, run: Path) -> No
     assert card.calibration.kind == "fitted-head"
     assert card.calibration.images == 80
     assert exported.model_id == sha256_file(exported.path)
+    assert card.training["source"] == "images"  # what the images were called, not where they lay
     golden = Golden.from_json(metadata[GOLDEN_KEY])
     found = run_model(exported.path.read_bytes(), golden.images)
     assert golden.check(found["mean"], found["variance"], found["features"], "fp32") < 1e-5
