@@ -6,6 +6,8 @@ torchvision's definitions (ITU-R 601 greys; jitter clamps after each step).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -36,7 +38,7 @@ def jitter(images: Tensor, factors: Tensor, order: Tensor, chosen: Tensor) -> Te
         base = torch.where(kind == SATURATION, grey, torch.where(kind == CONTRAST, mean, 0.0))
         factor = factors.gather(1, step[:, None])[:, :, None, None]
         factor = torch.where(chosen[:, None, None, None] & (kind != HUE), factor, 1.0)
-        images = (base + factor * (images - base)).clamp(0.0, 255.0)
+        images = torch.lerp(base.expand_as(images), images, factor).clamp_(0.0, 255.0)
         turned = chosen & (step == HUE)
         if images.device.type == "cpu":
             rows = turned.nonzero()[:, 0]
@@ -68,10 +70,17 @@ def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
 
 def to_grey(images: Tensor, chosen: Tensor) -> Tensor:
     """Replace the chosen images, (B,) bool, by their greys."""
-    return torch.where(chosen[:, None, None, None], luminance(images), images)
+    return _where(chosen, images, lambda some: luminance(some).expand_as(some))
 
 
 def solarise(images: Tensor, chosen: Tensor) -> Tensor:
     """Invert the values from 128 upwards of the chosen images, (B,) bool."""
-    inverted = torch.where(images >= 128.0, 255.0 - images, images)
-    return torch.where(chosen[:, None, None, None], inverted, images)
+    return _where(chosen, images, lambda some: torch.where(some >= 128.0, 255.0 - some, some))
+
+
+def _where(chosen: Tensor, images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Change the chosen images: only them on a CPU, all and then select where rows cost a wait."""
+    if images.device.type != "cpu":
+        return torch.where(chosen[:, None, None, None], change(images), images)
+    rows = chosen.nonzero()[:, 0]
+    return images.index_copy(0, rows, change(images[rows]))

@@ -8,6 +8,8 @@ Shape letters: B batch, C0 side of the stored image, S side of the view.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,12 +28,16 @@ def resampling_matrix(start: Tensor, length: Tensor, side: int, size: int, inter
     stretch = scale.clamp(min=1.0)  # an enlargement interpolates, a reduction averages
     support = SUPPORT[interpolation] * stretch
     centre = (torch.arange(size, device=device)[None, :, None] + 0.5) * scale
-    position = torch.arange(side, device=device)[None, None, :] - start[:, None, None]
     first = (centre - support + 0.5).floor().clamp(min=0.0)
     last = torch.minimum((centre + support + 0.5).floor(), length[:, None, None])
+    # Only the pixels within reach are weighed, as many as the strongest reduction needs.
+    reach = min(math.ceil(2.0 * SUPPORT[interpolation] * max(side / size, 1.0)) + 1, side)
+    position = first + torch.arange(reach, device=device)
     weights = _filter((position + 0.5 - centre) / stretch, interpolation)
-    weights = torch.where((position >= first) & (position < last), weights, 0.0)
-    return weights / weights.sum(dim=2, keepdim=True)
+    weights = torch.where(position < last, weights, 0.0)
+    weights = weights / weights.sum(dim=2, keepdim=True)
+    where = (position + start[:, None, None]).clamp(max=side - 1.0).long()
+    return torch.zeros(len(start), size, side, device=device).scatter_add_(2, where, weights)
 
 
 def _filter(x: Tensor, interpolation: str) -> Tensor:
@@ -60,7 +66,20 @@ def blur_matrix(sigma: Tensor, size: int, radius: int) -> Tensor:
     return torch.einsum("bd,odi->boi", weights, reach)
 
 
-def separable(images: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
-    """Apply per-image matrices to both axes: (B, 3, H, W), (B, S, H), (B, S, W) -> (B, 3, S, S)."""
-    tall = torch.matmul(vertical[:, None], images)
-    return torch.matmul(tall, horizontal[:, None].transpose(2, 3))
+def crop_and_resize(images: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
+    """Apply per-image matrices to both axes: (B, H, W, 3) uint8, (B, S, H), (B, S, W) -> (B, 3, S, S).
+
+    The pixels are multiplied as they lie in memory; only the shortened picture is rearranged.
+    """
+    count, height, width, _ = images.shape
+    flat = images.reshape(count, height, 3 * width).to(vertical.dtype)
+    tall = torch.bmm(vertical, flat).view(count, -1, width, 3)
+    planes = tall.permute(0, 3, 1, 2).reshape(count, -1, width)
+    return torch.bmm(planes, horizontal.transpose(1, 2)).view(count, 3, vertical.shape[1], -1)
+
+
+def blur(images: Tensor, matrix: Tensor) -> Tensor:
+    """Apply one matrix (B, S, S) per image to both axes: (B, 3, S, S) -> (B, 3, S, S)."""
+    count, _, size, _ = images.shape
+    wide = torch.bmm(images.reshape(count, 3 * size, size), matrix.transpose(1, 2)).view_as(images)
+    return torch.matmul(matrix[:, None], wide)

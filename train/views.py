@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from train import colour
 from train.config import AugmentConfig
-from train.resample import blur_matrix, resampling_matrix, separable
+from train.resample import blur, blur_matrix, crop_and_resize, resampling_matrix
 
 TRIES = 10  # crops drawn before the whole picture is taken instead, as torchvision does
 
@@ -106,11 +106,10 @@ class Views:
     def apply(self, images: Tensor, drawn: ViewDraw) -> Tensor:
         """Make the views that the drawn numbers describe, except for the noise."""
         c, side = self.config, images.shape[1]
-        pixels = images.permute(0, 3, 1, 2).to(torch.float32)
         vertical = resampling_matrix(drawn.top, drawn.height, side, self.size, c.interpolation)
         horizontal = resampling_matrix(drawn.left, drawn.width, side, self.size, c.interpolation)
         horizontal = torch.where(drawn.flip[:, None, None], horizontal.flip(1), horizontal)
-        views = separable(pixels, vertical, horizontal).clamp(0.0, 255.0)  # bicubic overshoots
+        views = crop_and_resize(images, vertical, horizontal).clamp_(0.0, 255.0)  # bicubic overshoots
         if c.rotate or c.shift or c.zoom != (1.0, 1.0):
             grid = functional.affine_grid(drawn.warp, list(views.shape), align_corners=False)
             views = functional.grid_sample(views, grid, padding_mode="border", align_corners=False)
@@ -120,8 +119,7 @@ class Views:
             views = colour.to_grey(views, drawn.grey)
         if c.blur:
             radius = min(math.ceil(3.0 * c.blur_sigma[1]), self.size - 1)
-            matrix = blur_matrix(drawn.sigma, self.size, radius)
-            views = separable(views, matrix, matrix)
+            views = blur(views, blur_matrix(drawn.sigma, self.size, radius))
         if c.solarise:
             views = colour.solarise(views, drawn.solarised)
         return views.permute(0, 2, 3, 1)
