@@ -5,6 +5,9 @@ Shape letters: B batch, F feature dimension, H hidden width, D embedding dimensi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 
@@ -38,3 +41,24 @@ class GaussianHead(nn.Module):
         """(B, inside) -> mean (B, D), raw variance (B, D)."""
         mean, raw_variance = self.trunk(x).chunk(2, dim=1)
         return mean, raw_variance
+
+
+def mlp(
+    widths: Sequence[int], *, norm: bool = True, norm_last: bool = False, affine_last: bool = True
+) -> nn.Sequential:
+    """Linear layers of the given widths, each but the last followed by batch norm and ReLU.
+
+    widths: inside, hidden ..., outside. norm: whether hidden layers are normalised; norm_last:
+    whether the output is, with a learned scale and shift when `affine_last`. A linear layer
+    before a norm has no bias of its own.
+    """
+    layers: list[nn.Module] = []
+    for place, (inside, outside) in enumerate(pairwise(widths)):
+        last = place == len(widths) - 2
+        normed = norm_last if last else norm
+        layers.append(nn.Linear(inside, outside, bias=not normed))
+        if normed:
+            layers.append(nn.BatchNorm1d(outside, affine=affine_last if last else True))
+        if not last:
+            layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)

@@ -17,6 +17,18 @@ from vssl.errors import InputError
 METHODS = {
     "vssl": "train.methods.vssl_cosine",
     "vssl-gaussian": "train.methods.vssl_gaussian",
+    "vje": "train.methods.vje",
+    "barlow-twins": "train.methods.barlow_twins",
+    "byol": "train.methods.byol",
+    "dino": "train.methods.dino",
+    "moco-v2plus": "train.methods.moco_v2plus",
+    "moco-v3": "train.methods.moco_v3",
+    "nnclr": "train.methods.nnclr",
+    "ressl": "train.methods.ressl",
+    "simclr": "train.methods.simclr",
+    "simsiam": "train.methods.simsiam",
+    "swav": "train.methods.swav",
+    "vicreg": "train.methods.vicreg",
 }
 """Names on the command line and the module that defines each one's `Method`."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar, NamedTuple, TypeVar, get_type_hints
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from train.config import TrainConfig
-from train.encoder import Encoder
+from train.encoder import Encoder, EncoderOutput
 from vssl.errors import InputError
 
 OptionsT = TypeVar("OptionsT")
@@ -64,6 +64,19 @@ class Method(nn.Module):
         generator: the source of the method's own noise, on the views' device.
         """
         raise NotImplementedError
+
+    def encode(self, first: Tensor, second: Tensor) -> tuple[list[EncoderOutput], list[EncoderOutput]]:
+        """Run both views through the student, and through the teacher (empty where none is kept)."""
+        own = [self.student(view) for view in (first, second)]
+        if self.teacher is None:
+            return own, []
+        with torch.no_grad():
+            return own, [self.teacher(view) for view in (first, second)]
+
+    @staticmethod
+    def output(loss: Tensor, own: Sequence[EncoderOutput]) -> StepOutput:
+        """Bundle a loss without further parts."""
+        return StepOutput(loss, {}, torch.stack([o.features.detach() for o in own]))
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:

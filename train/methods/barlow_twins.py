@@ -1,0 +1,46 @@
+"""Barlow Twins: the views' cross-correlation matrix is drawn to the identity.
+
+Zbontar et al. (2021).
+
+Shape letters: B batch, S side of a view, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from train.config import TrainConfig
+from train.heads import mlp
+from train.losses.agreement import barlow_twins
+from train.methods.method import Method, StepOutput, parse_options
+
+
+@dataclass(frozen=True)
+class BarlowTwinsOptions:
+    """redundancy: weight of the off-diagonal; scale: of the whole loss."""
+
+    redundancy: float = 0.0051
+    scale: float = 0.1
+
+
+class BarlowTwins(Method):
+    """Redundancy reduction."""
+
+    @staticmethod
+    def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
+        """Three layers."""
+        hidden, dim = config.network.projector_hidden, config.network.dim
+        return mlp([feature_dim, hidden, hidden, dim])
+
+    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+        """Views (B, S, S, 3) -> distance of the correlation matrix from the identity."""
+        options = parse_options(BarlowTwinsOptions, self.config.options)
+        own, _ = self.encode(first, second)
+        loss = barlow_twins(own[0].mean, own[1].mean, options.redundancy, options.scale)
+        return self.output(loss, own)
+
+
+METHOD = BarlowTwins

@@ -1,0 +1,59 @@
+"""MoCo V2+: each view finds the teacher's key of the other before a queue of earlier keys.
+
+Chen et al. (2020), made symmetric, with one queue per view.
+
+Shape letters: B batch, S side of a view, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from train.config import TrainConfig
+from train.heads import mlp
+from train.losses.contrast import against_queue
+from train.methods.method import Method, StepOutput, parse_options
+from train.queue import Queue
+
+
+@dataclass(frozen=True)
+class MocoV2PlusOptions:
+    """temperature: of the softmax over cosines; queue: keys kept per view."""
+
+    temperature: float = 0.2
+    queue: int = 32768
+
+
+class MocoV2Plus(Method):
+    """Momentum contrast with queues."""
+
+    keeps_teacher = True
+
+    @staticmethod
+    def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
+        """Two layers without norm."""
+        return mlp([feature_dim, config.network.projector_hidden, config.network.dim], norm=False)
+
+    def build_heads(self) -> nn.ModuleDict:
+        """One queue per view."""
+        size = parse_options(MocoV2PlusOptions, self.config.options).queue
+        return nn.ModuleDict({f"queue{i}": Queue(size, self.config.network.dim) for i in (0, 1)})
+
+    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+        """Views (B, S, S, 3) -> mean over the crossed pairs of the cross-entropy."""
+        temperature = parse_options(MocoV2PlusOptions, self.config.options).temperature
+        own, kept = self.encode(first, second)
+        queues = [cast(Queue, self.heads[f"queue{i}"]) for i in (0, 1)]
+        # Queue i holds the keys of view i, which view 1 - i asks for.
+        loss = against_queue(own[0].mean, kept[1].mean, queues[1].rows.clone(), temperature)
+        loss = (loss + against_queue(own[1].mean, kept[0].mean, queues[0].rows.clone(), temperature)) / 2
+        for queue, keys in zip(queues, kept, strict=True):
+            queue.push(keys.mean)
+        return self.output(loss, own)
+
+
+METHOD = MocoV2Plus

@@ -1,0 +1,54 @@
+"""MoCo V3: the student's prediction finds the teacher's key among the batch's keys.
+
+Chen, Xie and He (2021).
+
+Shape letters: B batch, S side of a view, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from train.config import TrainConfig
+from train.heads import mlp
+from train.losses.contrast import in_batch
+from train.methods.method import Method, StepOutput, parse_options
+
+
+@dataclass(frozen=True)
+class MocoV3Options:
+    """temperature: of the softmax over cosines."""
+
+    temperature: float = 0.2
+
+
+class MocoV3(Method):
+    """Momentum contrast without a queue."""
+
+    keeps_teacher = True
+
+    @staticmethod
+    def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
+        """Two layers without biases, the output normalised without scale and shift."""
+        widths = [feature_dim, config.network.projector_hidden, config.network.dim]
+        return mlp(widths, norm_last=True, affine_last=False)
+
+    def build_heads(self) -> nn.ModuleDict:
+        """The predictor."""
+        network = self.config.network
+        return nn.ModuleDict({"predictor": mlp([network.dim, network.predictor_hidden, network.dim])})
+
+    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+        """Views (B, S, S, 3) -> sum over the crossed pairs of 2 T times the cross-entropy."""
+        temperature = parse_options(MocoV3Options, self.config.options).temperature
+        own, kept = self.encode(first, second)
+        predicted = [self.heads["predictor"](o.mean) for o in own]
+        loss = in_batch(predicted[0], kept[1].mean, temperature)
+        loss = loss + in_batch(predicted[1], kept[0].mean, temperature)
+        return self.output(2.0 * temperature * loss, own)
+
+
+METHOD = MocoV3

@@ -1,0 +1,43 @@
+"""SimCLR: each view finds its partner among all views of the batch.
+
+Chen et al. (2020).
+
+Shape letters: B batch, S side of a view, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from train.config import TrainConfig
+from train.heads import mlp
+from train.losses.contrast import nt_xent
+from train.methods.method import Method, StepOutput, parse_options
+
+
+@dataclass(frozen=True)
+class SimClrOptions:
+    """temperature: of the softmax over cosines."""
+
+    temperature: float = 0.2
+
+
+class SimClr(Method):
+    """Contrastive learning within the batch."""
+
+    @staticmethod
+    def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
+        """Two layers without norm."""
+        return mlp([feature_dim, config.network.projector_hidden, config.network.dim], norm=False)
+
+    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+        """Views (B, S, S, 3) -> NT-Xent."""
+        options = parse_options(SimClrOptions, self.config.options)
+        own, _ = self.encode(first, second)
+        return self.output(nt_xent(own[0].mean, own[1].mean, options.temperature), own)
+
+
+METHOD = SimClr

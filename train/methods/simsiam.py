@@ -1,0 +1,42 @@
+"""SimSiam: a prediction meets the other view's projection, whose gradient is stopped; no teacher.
+
+Chen and He (2021).
+
+Shape letters: B batch, S side of a view, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from train.config import TrainConfig
+from train.heads import Head, mlp
+from train.losses.agreement import negative_cosine
+from train.methods.method import Method, StepOutput
+
+
+class SimSiam(Method):
+    """Simple Siamese representation learning."""
+
+    @staticmethod
+    def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
+        """Three layers, the output normalised without scale and shift."""
+        hidden, dim = config.network.projector_hidden, config.network.dim
+        return mlp([feature_dim, hidden, hidden, dim], norm_last=True, affine_last=False)
+
+    def build_heads(self) -> nn.ModuleDict:
+        """The predictor: a bottleneck."""
+        network = self.config.network
+        return nn.ModuleDict({"predictor": Head(network.dim, network.predictor_hidden, network.dim)})
+
+    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+        """Views (B, S, S, 3) -> mean over the crossed pairs of -cos."""
+        own, _ = self.encode(first, second)
+        predicted = [self.heads["predictor"](o.mean) for o in own]
+        loss = negative_cosine(predicted[0], own[1].mean.detach())
+        loss = (loss + negative_cosine(predicted[1], own[0].mean.detach())) / 2
+        return self.output(loss, own)
+
+
+METHOD = SimSiam

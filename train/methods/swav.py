@@ -1,0 +1,77 @@
+"""SwAV: each view predicts the other's assignment to prototypes, made even over the batch.
+
+Caron et al. (2020), with two views and no extra small crops.
+
+Shape letters: B batch, S side of a view, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from train.config import TrainConfig
+from train.heads import mlp
+from train.losses.assignment import sinkhorn, swapped_prediction
+from train.methods.method import Method, StepOutput, parse_options
+from train.prototypes import Prototypes
+from train.queue import Queue
+
+
+@dataclass(frozen=True)
+class SwavOptions:
+    """How codes are assigned.
+
+    prototypes: how many; temperature: of the predictions; smoothness, rounds: of the
+    assignment; queue: earlier codes per view that join the assignment, from step queue_from on;
+    frozen_steps: steps before the prototypes move.
+    """
+
+    prototypes: int = 3000
+    temperature: float = 0.1
+    smoothness: float = 0.05
+    rounds: int = 3
+    queue: int = 3840
+    queue_from: int = 9750
+    frozen_steps: int = 390
+
+
+class Swav(Method):
+    """Swapped assignments between views."""
+
+    @staticmethod
+    def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
+        """Two layers."""
+        return mlp([feature_dim, config.network.projector_hidden, config.network.dim])
+
+    def build_heads(self) -> nn.ModuleDict:
+        """The prototypes and one queue per view."""
+        o, dim = parse_options(SwavOptions, self.config.options), self.config.network.dim
+        heads: dict[str, nn.Module] = {f"queue{i}": Queue(o.queue, dim) for i in (0, 1)}
+        return nn.ModuleDict({"prototypes": Prototypes(dim, o.prototypes, o.frozen_steps), **heads})
+
+    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+        """Views (B, S, S, 3) -> mean over the crossed pairs of the cross-entropy."""
+        o = parse_options(SwavOptions, self.config.options)
+        own, _ = self.encode(first, second)
+        prototypes = cast(Prototypes, self.heads["prototypes"])
+        prototypes.count_step()
+        use_queue = bool(prototypes.steps > o.queue_from)
+        scores = [prototypes(code.mean) for code in own]
+        shares = []
+        for i, code in enumerate(own):
+            queue = cast(Queue, self.heads[f"queue{i}"])
+            pool = scores[i].detach()
+            if use_queue:
+                pool = torch.cat([pool, prototypes(queue.rows).detach()])
+            shares.append(sinkhorn(pool, o.smoothness, o.rounds)[: len(first)])
+            queue.push(code.mean.detach())
+        loss = swapped_prediction(scores[0], shares[1], o.temperature)
+        loss = (loss + swapped_prediction(scores[1], shares[0], o.temperature)) / 2
+        return self.output(loss, own)
+
+
+METHOD = Swav

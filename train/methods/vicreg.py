@@ -1,0 +1,46 @@
+"""VICReg: equal codes whose dimensions keep their variance and share nothing.
+
+Bardes, Ponce and LeCun (2022).
+
+Shape letters: B batch, S side of a view, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from train.config import TrainConfig
+from train.heads import mlp
+from train.losses.agreement import vicreg
+from train.methods.method import Method, StepOutput, parse_options
+
+
+@dataclass(frozen=True)
+class VicRegOptions:
+    """The weights of the three terms."""
+
+    invariance: float = 25.0
+    variance: float = 25.0
+    covariance: float = 1.0
+
+
+class VicReg(Method):
+    """Variance-invariance-covariance regularisation."""
+
+    @staticmethod
+    def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
+        """Three layers."""
+        hidden, dim = config.network.projector_hidden, config.network.dim
+        return mlp([feature_dim, hidden, hidden, dim])
+
+    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+        """Views (B, S, S, 3) -> the weighted sum of the terms."""
+        o = parse_options(VicRegOptions, self.config.options)
+        own, _ = self.encode(first, second)
+        return self.output(vicreg(own[0].mean, own[1].mean, o.invariance, o.variance, o.covariance), own)
+
+
+METHOD = VicReg
