@@ -25,6 +25,7 @@ from vssl.gaussian import Floats, GaussianEmbedding
 from vssl.golden import Golden
 from vssl.identity import sha256_bytes
 from vssl.preprocess import Pixels, load_image
+from vssl.seal import check_seal
 
 CPU_BATCH_PIXELS = 16 * 224 * 224  # larger batches leave the cache and run slower
 
@@ -87,7 +88,7 @@ class Engine:
         device: `cpu`, `cuda` (refused when the CUDA provider does not load) or `auto` (CUDA when
             this onnxruntime has it, else CPU).
         threads: cores one call of `infer` uses; all usable cores when None.
-        check: run the golden pair and compare.
+        check: run the golden pair and compare, and see that the bytes fit their seal.
 
         Raises InputError (absent file, wrong device) or FormatError (not a model of ours, or one
         that does not answer its golden pair).
@@ -107,7 +108,11 @@ class Engine:
         check_shapes(session, card, path)
         engine = cls(path, session, card, sha256_bytes(data), golden, threads)
         if check:
-            engine.check_golden()
+            engine.check_golden()  # first: it says what is wrong, the seal only that something is
+            try:
+                check_seal(data)
+            except FormatError as error:
+                raise FormatError(f"{path}: {error}") from error
         return engine
 
     @property

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from vssl.card import CARD_KEY, GOLDEN_KEY, Calibration, ModelCard
 from vssl.golden import Golden, golden_images
 from vssl.preprocess import Preprocess
+from vssl.seal import sealed
 
 DIM = 128
 
@@ -106,5 +107,5 @@ def _finish(graph: _Graph, x: str, width: int, path: Path, name: str, preprocess
         calibration=Calibration("scale"),
     )
     helper.set_model_props(model, {CARD_KEY: card.to_json(), GOLDEN_KEY: golden.to_json()})
-    onnx.save(model, str(path))
+    path.write_bytes(sealed(model.SerializeToString()))
     return path

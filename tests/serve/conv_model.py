@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from vssl.card import CARD_KEY, GOLDEN_KEY, Calibration, ModelCard
 from vssl.golden import Golden, golden_images
 from vssl.preprocess import Preprocess
+from vssl.seal import sealed
 
 
 def conv_model(path: Path, *, size: int = 32, width: int = 32, dim: int = 16, blocks: int = 3) -> Path:
@@ -81,5 +82,5 @@ def conv_model(path: Path, *, size: int = 32, width: int = 32, dim: int = 16, bl
         calibration=Calibration("fitted-head"),
     )
     helper.set_model_props(model, {CARD_KEY: card.to_json(), GOLDEN_KEY: golden.to_json()})
-    onnx.save(model, str(path))
+    path.write_bytes(sealed(model.SerializeToString()))
     return path

@@ -275,3 +275,11 @@ def test_a_fresh_process_loads_no_torch(tiny: Path) -> None:
         f"Engine.open(Path({str(tiny)!r})); sys.exit('torch' in sys.modules or 'onnx' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_file_whose_bytes_changed_after_export_is_refused_even_when_it_computes_the_same(
+    tiny: Path,
+) -> None:
+    tiny.write_bytes(tiny.read_bytes().replace(b'"licence": "unspecified"', b'"licence": "Apache-2.0!"'))
+    with pytest.raises(FormatError, match=r"do not fit its seal.*vssl export"):
+        Engine.open(tiny)
