@@ -189,3 +189,18 @@ def test_gathered_distances_are_entries_of_the_pairwise_ones(name: str) -> None:
     found, every = gathered(name, QUERIES, ITEMS, rows), pairwise(name, QUERIES, ITEMS)
     expected = np.where(rows >= 0, np.take_along_axis(every, np.maximum(rows, 0), axis=1), np.inf)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("factor", [0.01, 100.0])
+@pytest.mark.parametrize("name", ["mls", "bhattacharyya", "posterior"])
+def test_a_bound_holds_for_items_beyond_the_first_range(name: str, factor: float) -> None:
+    first, queries = gaussians(100, 16), gaussians(30, 16, regime="wide", seed=2)
+    more = GaussianEmbedding(first.mean, first.variance * np.float32(factor))
+    parameters, distance = fit_prior(first), DISTANCES[name]
+    stored, added = (distance.prepared(parameters.scaled(x), parameters) for x in (first, more))
+    anchor = Anchor.of(stored).widened(added)
+    asked = distance.prepared(parameters.scaled(queries), parameters)
+    phi, offset = distance.encode_queries(asked, anchor, parameters)
+    for items, densities in ((first, stored), (more, added)):
+        found = offset[:, None] - phi @ distance.encode_items(densities, anchor, parameters).T
+        assert (found <= pairwise(name, queries, items, parameters) + 1e-9).all()
