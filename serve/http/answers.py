@@ -28,6 +28,7 @@ JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
 NPZ = "application/x-npz"
 ENCODINGS = ("float", "base64")
+_SCHEMAS: dict[str, pa.Schema] = {}
 
 
 def dumps(value: Any) -> bytes:
@@ -121,21 +122,36 @@ def _arrow(answers: Sequence[Answer], names: Sequence[str | None], card: ModelCa
         )
 
     errors = [None if isinstance(a, EmbeddedImage) else item_error(a)["error"] for a in answers]
-    columns = {
-        "name": pa.array(list(names), pa.string()),
-        "mean": matrix("mean"),
-        "variance": matrix("variance"),
-        "uncertainty": pa.array(
-            [a.uncertainty if isinstance(a, EmbeddedImage) else None for a in answers], pa.float32()
-        ),
-        "error_code": pa.array([e["code"] if e else None for e in errors], pa.string()),
-        "error_message": pa.array([e["message"] if e else None for e in errors], pa.string()),
-    }
-    batch = pa.record_batch(columns, metadata={CARD_KEY: card.to_json(), MODEL_ID_KEY: model_id})
+    uncertainty = [a.uncertainty if isinstance(a, EmbeddedImage) else None for a in answers]
+    arrays = [
+        pa.array(names, pa.string()),
+        matrix("mean"),
+        matrix("variance"),
+        pa.array(uncertainty, pa.float32()),
+        pa.array([e["code"] if e else None for e in errors], pa.string()),
+        pa.array([e["message"] if e else None for e in errors], pa.string()),
+    ]
+    batch = pa.RecordBatch.from_arrays(arrays, schema=_schema(card, model_id))
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
     return sink.getvalue()
+
+
+def _schema(card: ModelCard, model_id: str) -> pa.Schema:
+    """Return the schema of an Arrow answer, made once for each model."""
+    if model_id not in _SCHEMAS:
+        vector = pa.list_(pa.float32(), card.dim)
+        fields = [
+            ("name", pa.string()),
+            ("mean", vector),
+            ("variance", vector),
+            ("uncertainty", pa.float32()),
+        ]
+        fields += [("error_code", pa.string()), ("error_message", pa.string())]
+        _SCHEMAS.clear()
+        _SCHEMAS[model_id] = pa.schema(fields, metadata={CARD_KEY: card.to_json(), MODEL_ID_KEY: model_id})
+    return _SCHEMAS[model_id]
 
 
 def _npz(answers: Sequence[Answer], model_id: str) -> bytes:

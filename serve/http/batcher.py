@@ -5,7 +5,7 @@ where bad ones drop out, alone), and whichever thread finds the model free runs 
 that is decoded by then: a lone image goes straight through without any timed wait, and under
 load batches grow by themselves while the model is busy. But handing a thumbnail to a thread
 costs more than decoding it, so where the model is fast too, small images that arrived together
-are decoded and embedded at once, a few milliseconds at a time, in the event loop itself.
+are decoded and embedded in the event loop itself, a batch (a few milliseconds) at a time.
 
 The queue is bounded, and an image that waited past its deadline is answered without being
 computed. Everything but `_work` and what it calls runs in the event loop's thread.
@@ -42,9 +42,6 @@ FAST_MODEL_S = 0.0005
 """Seconds an image below which a model is run in the event loop."""
 
 SWEEP_S = 0.25
-
-TURN_S = 0.008
-"""Seconds of such work after which everything else gets its turn."""
 
 
 @dataclass(eq=False, slots=True)
@@ -103,7 +100,6 @@ class Batcher:
         self._model_free = threading.Lock()
         self._pending = 0
         self._seconds_per_image = 0.0
-        self._small_seconds = 0.0002
         self._last_delivery = 0.0
         self.engine = engine
         self._fast = seconds_per_image(engine) < FAST_MODEL_S
@@ -197,10 +193,8 @@ class Batcher:
     # --- small images, in the event loop -----------------------------------------------
 
     def _turn(self) -> None:
-        """Work on what arrived together, for one turn's length; what is left waits for the next."""
-        begun = time.perf_counter()
-        most = min(self.engine.buckets[-1], max(1, int(TURN_S / self._small_seconds)))
-        chunk = [self._small.popleft() for _ in range(min(most, len(self._small)))]
+        """Work on what arrived together, one batch at most; what is left waits for the next turn."""
+        chunk = [self._small.popleft() for _ in range(min(self.engine.buckets[-1], len(self._small)))]
         finished, rest = self._decode(chunk, SMALL)
         for item in rest:  # small in bytes, not in pixels
             self._waiting.put(item)
@@ -215,9 +209,6 @@ class Batcher:
                 self._deliver(run)
         if self._ready and chunk:  # a thread was at the model meanwhile: one looks after these
             self._waiting.put(_nothing(chunk[0].ticket))
-        if chunk:
-            spent = (time.perf_counter() - begun) / len(chunk)
-            self._small_seconds += 0.1 * (spent - self._small_seconds)
         self._turn_planned = bool(self._small)
         if self._turn_planned:
             self._loop.call_soon(self._turn)
