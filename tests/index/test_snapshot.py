@@ -49,3 +49,15 @@ def test_a_damaged_or_foreign_snapshot_is_refused(tmp_path: Path) -> None:
     (tmp_path / "exact.json").unlink()
     with pytest.raises(FormatError, match="build the index again"):
         ExactIndex.load(tmp_path, items)
+
+
+def test_the_largest_features_are_remembered_over_additions(tmp_path: Path) -> None:
+    """They bound the rounding of every score; forgetting the first block's would break the proof."""
+    items = gaussians(200, 8)
+    index = ExactIndex.build("cosine", items[:150])
+    index.add(items[150:])
+    index.save(tmp_path)
+    loaded = ExactIndex.load(tmp_path, items)
+    unit = items.mean.astype(np.float64) / np.linalg.norm(items.mean, axis=1, keepdims=True)
+    for one in (index, loaded):
+        np.testing.assert_allclose(one._widest[:8], np.abs(unit).max(axis=0), rtol=1e-6)
