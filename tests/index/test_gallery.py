@@ -103,6 +103,19 @@ def test_match_probability_is_null_without_repeated_labels(tmp_path: Path) -> No
         assert gallery.info()["match_calibration"] is None
 
 
+def test_the_match_calibration_sees_each_item_s_neighbours_and_never_itself(tmp_path: Path) -> None:
+    rows = sample(150)
+    with new(tmp_path, rows) as gallery:
+        gallery.save()
+        fitted = gallery.info()["match_calibration"]
+    table = pairwise("cosine", rows.gaussians.normalised(), rows.gaussians.normalised())
+    np.fill_diagonal(table, np.inf)
+    nearest = np.argsort(table, axis=1)[:, :10]
+    labels = np.array(rows.labels)
+    assert fitted["pairs"] == 1500
+    assert fitted["share_same"] == pytest.approx((labels[nearest] == labels[:, None]).mean())
+
+
 def test_the_match_calibration_is_kept_and_renewed(tmp_path: Path) -> None:
     with new(tmp_path, sample(200)) as gallery:
         gallery.save()
