@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import os
 import sys
 import tempfile
 import time
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
@@ -26,14 +28,7 @@ from benchmarks.serving import load, models  # noqa: E402
 
 def main() -> None:
     """Measure and print."""
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("serve_benchmark", ROOT / "benchmarks" / "serve.py")
-    if spec is None or spec.loader is None:
-        raise SystemExit("benchmarks/serve.py is missing")
-    bench = importlib.util.module_from_spec(spec)
-    sys.modules["serve_benchmark"] = bench
-    spec.loader.exec_module(bench)
+    bench = serve_benchmark()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--deadline", type=float, default=5)
@@ -72,6 +67,17 @@ def main() -> None:
                 f"2 s later, one connection: {dict(after.statuses)}, p50 {1000 * after.quantile(0.5):.1f} ms"
             )
     print(bench.machine() + "; client on the same machine")
+
+
+def serve_benchmark() -> ModuleType:
+    """Return benchmarks/serve.py as a module; its name is that of the package it measures."""
+    spec = importlib.util.spec_from_file_location("serve_benchmark", ROOT / "benchmarks" / "serve.py")
+    if spec is None or spec.loader is None:
+        raise SystemExit("benchmarks/serve.py is missing")
+    bench = importlib.util.module_from_spec(spec)
+    sys.modules["serve_benchmark"] = bench
+    spec.loader.exec_module(bench)
+    return bench
 
 
 async def flood(port: int, requests: list[bytes], rate: float, seconds: float) -> load.Outcome:

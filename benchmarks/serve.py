@@ -41,6 +41,7 @@ from benchmarks.serving import load, models, peers  # noqa: E402
 from serve.engine import Engine  # noqa: E402
 from vssl.preprocess import load_image  # noqa: E402
 
+WAYS = (("in-process, Pillow", True), ("in-process, vssl's decoder", False))
 ARROW = "application/vnd.apache.arrow.stream"
 
 

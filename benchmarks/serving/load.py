@@ -10,12 +10,16 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Outcome:
-    """What a run saw: statuses, latencies in seconds of the answers that were 200, wall seconds."""
+    """What a run saw: statuses, latencies in seconds of the answers that were 200, wall seconds.
+
+    lost: requests sent whose connection broke; refused: connections that were not accepted.
+    """
 
     statuses: Counter[int] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
     seconds: float = 0.0
     lost: int = 0
+    refused: int = 0
 
     def quantile(self, q: float) -> float:
         """Return a latency's quantile in seconds."""
@@ -37,17 +41,19 @@ class _Connection(asyncio.Protocol):
         self.need = -1
         self.status = 0
         self.begun = 0.0
+        self.waiting = False
+        self.last = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         self.send()
 
     def send(self) -> None:
-        data = self.plan.next()
+        data = None if self.last else self.plan.next()
         if data is None:
             self.transport.close()
             return
-        self.begun = time.perf_counter()
+        self.begun, self.waiting = time.perf_counter(), True
         self.transport.write(data)  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
@@ -59,16 +65,18 @@ class _Connection(asyncio.Protocol):
             head = bytes(self.buffer[:end]).lower()
             at = head.find(b"content-length:")
             self.status = int(head[9:12])
+            self.last = b"connection: close" in head
             length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
             self.need = end + 4 + length
         if len(self.buffer) >= self.need:
+            self.waiting = False
             self.plan.answered(self.status, time.perf_counter() - self.begun)
             self.buffer.clear()
             self.need = -1
             self.send()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.plan.closed(self, cut=self.need >= 0 or (self.begun > 0 and self.plan.open))
+        self.plan.closed(lost=self.waiting)
 
 
 class _Plan:
@@ -79,14 +87,11 @@ class _Plan:
         self.sent = 0
         self.live = connections
         self.outcome = Outcome()
+        self.tasks: set[asyncio.Task[None]] = set()
         self.done = asyncio.get_running_loop().create_future()
 
-    @property
-    def open(self) -> bool:
-        return time.perf_counter() < self.until
-
     def next(self) -> bytes | None:
-        if not self.open:
+        if time.perf_counter() >= self.until:
             return None
         self.sent += 1
         return self.requests[self.sent % len(self.requests)]
@@ -96,20 +101,36 @@ class _Plan:
         if status == 200:
             self.outcome.latencies.append(seconds)
 
-    def closed(self, connection: _Connection, *, cut: bool) -> None:
-        if cut:
-            self.outcome.lost += 1
+    def closed(self, *, lost: bool) -> None:
+        """Open another connection in place of one that ended early, as long as there is a server."""
+        self.outcome.lost += lost
+        if time.perf_counter() < self.until:
+            task = asyncio.get_running_loop().create_task(self.connect())
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+            return
+        self.end()
+
+    def end(self) -> None:
         self.live -= 1
         if not self.live and not self.done.done():
             self.done.set_result(None)
 
+    async def connect(self) -> None:
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: _Connection(self), "127.0.0.1", self.port
+            )
+        except OSError:
+            self.outcome.refused += 1
+            self.end()
+
 
 async def _run(port: int, requests: list[bytes], connections: int, seconds: float) -> Outcome:
     plan = _Plan(requests, seconds, connections, port)
-    loop = asyncio.get_running_loop()
     begun = time.perf_counter()
     for _ in range(connections):
-        await loop.create_connection(lambda: _Connection(plan), "127.0.0.1", port)
+        await plan.connect()
     await plan.done
     plan.outcome.seconds = time.perf_counter() - begun
     return plan.outcome

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import itertools
 import logging
 import re
 import secrets
+import signal
+import threading
 import time
 from collections.abc import Awaitable, Callable
+from types import FrameType
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -67,6 +72,7 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 PROCESS = secrets.token_hex(12)  # request ids: this process, and a count
 COUNTER = itertools.count(1)
 UPKEEP_S = 1.0
+DRAIN_S = 0.5
 log = logging.getLogger("vssl.serve")
 
 
@@ -77,6 +83,7 @@ class Application:
         self._runtime: Runtime | None = None
         self._log: Log | None = None
         self._upkeep: asyncio.Task[None] | None = None
+        self._draining = False
 
     async def start(self, settings: Settings) -> None:
         """Load model and gallery inside the event loop."""
@@ -85,6 +92,7 @@ class Application:
         self._upkeep = asyncio.create_task(self._keep_up(self._runtime))
         # Ours is the access log; uvicorn would format every request for a level nobody reads.
         logging.getLogger("uvicorn.access").propagate = False
+        self._drain_on_signals()
         # What is loaded by now stays: the collector need not walk it again for every few requests.
         gc.collect()
         gc.freeze()
@@ -124,6 +132,8 @@ class Application:
             (b"x-request-id", request_id.encode()),
             (b"server-timing", f"{''.join(spent)}total;dur={1000 * seconds:.3f}".encode()),
         ]
+        if self._draining:
+            extra.append((b"connection", b"close"))
         status = response.status_code
         try:
             await send(
@@ -147,6 +157,33 @@ class Application:
         if runtime.keys is not None and scope["path"] not in OPEN_PATHS:
             _check_key(runtime, headers)
         return await _find(scope)(runtime, Request(scope, receive))
+
+    def _drain_on_signals(self) -> None:
+        """Let a signal to end first tell every client to close, and end the server a moment later.
+
+        uvicorn closes connections between two requests at once, and with them requests that are on
+        their way; a client that has been told to close sends none.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        loop = asyncio.get_running_loop()
+        for kind in (signal.SIGTERM, signal.SIGINT):
+            end = signal.getsignal(kind)
+            if callable(end):
+                signal.signal(kind, functools.partial(self._begin_draining, loop, end))
+
+    def _begin_draining(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        end: Callable[[int, FrameType | None], Any],
+        kind: int,
+        frame: FrameType | None,
+    ) -> None:
+        if self._draining:  # asked twice: now
+            end(kind, frame)
+            return
+        self._draining = True
+        loop.call_soon_threadsafe(loop.call_later, DRAIN_S, end, kind, frame)
 
     async def _keep_up(self, runtime: Runtime) -> None:
         """Once a second: share the counts with the other workers, look for a replaced model file."""
