@@ -111,6 +111,21 @@ def test_a_gallery_of_another_model_is_refused(tmp_path: Path) -> None:
     assert "vssl index" in message
 
 
+def test_an_address_that_cannot_be_listened_on_is_refused(tmp_path: Path) -> None:
+    model = str(tiny_model(tmp_path / "model.onnx"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [*VSSL, "serve", "--model", model, "--port", port], capture_output=True, text=True
+        )
+    assert done.returncode == 1
+    assert "--port" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "--host" in refused("--model", model, "--host", "example.org")
+
+
 def test_an_empty_key_file_is_refused(tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "model.onnx")
     keys = tmp_path / "keys"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vssl.cli.console import extras, note, say
+from vssl.errors import InputError
 
 if TYPE_CHECKING:
     from serve.http.settings import Settings
@@ -65,8 +68,28 @@ def serve(
             **({"VSSL_SHOW_IMAGES": "1"} if show_images else {}),
         }
     )
+    _check_address(settings)
     _greet(settings)
     _run(settings)
+
+
+def _check_address(settings: Settings) -> None:
+    """Refuse an address that cannot be listened on, before anything is loaded."""
+    host, port = settings.host, settings.port
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        raise InputError(
+            f"--host: found {host!r}, expected an IP address such as 127.0.0.1 or 0.0.0.0"
+        ) from None
+    with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InputError(
+                f"cannot listen on {host} port {port}: {error.strerror}; choose another: --port {port + 1}"
+            ) from None
 
 
 def _greet(settings: Settings) -> None:
