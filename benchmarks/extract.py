@@ -107,6 +107,10 @@ def measure(images: Path, model: Path, repeat: int, rounds: int, scratch: Path) 
         "extract / shared bound": rate["extract"] / shared,
         "extract / plain loop": rate["extract"] / rate["plain loop"],
         "extract / DataLoader loop": rate["extract"] / rate["DataLoader loop"],
+        "cpu of decode and inference ceilings / cpu of extract": (
+            best["decode ceiling"][1] + best["inference, thread a call"][1]
+        )
+        / best["extract"][1],
         "cpu of plain loop / cpu of extract": best["plain loop"][1] / best["extract"][1],
         "cpu of DataLoader loop / cpu of extract": best["DataLoader loop"][1] / best["extract"][1],
     }
