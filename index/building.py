@@ -14,6 +14,7 @@ from index.budget import Budget, Choice
 from index.derived import flush
 from index.gallery import Gallery
 from index.records import STORE
+from index.sidecar import metadata_of, read_metadata
 from vssl.errors import ExistsError, InputError
 from vssl.store import iter_parts
 
@@ -26,9 +27,11 @@ def build_gallery(
     normalise: bool = True,
     overwrite: bool = False,
     budget: Budget | None = None,
+    metadata: Path | None = None,
 ) -> tuple[int, Choice | None]:
     """Build a gallery from an embeddings folder; returns the number of items.
 
+    metadata: a table of metadata by id (see index.sidecar).
     budget: choose the index by measuring (see index.budget); what was chosen is returned too.
 
     Raises ExistsError when `path` exists and `overwrite` is false, or is no gallery; InputError
@@ -42,6 +45,7 @@ def build_gallery(
         Gallery.lock(path).release()  # refuses while another process writes
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(partial, ignore_errors=True)
+    known = read_metadata(metadata) if metadata is not None else {}
     try:
         gallery = None
         for rows, card, model_id in iter_parts(embeddings):
@@ -50,7 +54,7 @@ def build_gallery(
                 gallery = Gallery.create(
                     partial, card=card, model_id=model_id, distance=distance, normalise=normalise
                 )
-            gallery.add(rows, model_id=model_id)
+            gallery.add(rows, model_id=model_id, metadata=metadata_of(rows.ids, known))
         if gallery is None:
             raise InputError(f"{str(embeddings)!r} holds no embeddings: every image failed; see its failures")
         with gallery:

@@ -89,6 +89,19 @@ def test_sql_keeps_what_the_definition_keeps(where: dict, stored: list[dict]) ->
     db.close()
 
 
+@pytest.mark.parametrize(
+    "where", [{"label": [5]}, {"label": 5}, {"uncertainty": ["0.5"]}, {"uncertainty": "0.5"}, {"year": ["7"]}]
+)
+def test_a_number_is_never_the_text_that_writes_it(where: dict) -> None:
+    """SQLite compares a column of texts with numbers as texts unless it is kept from doing so."""
+    db = sqlite3.connect(":memory:")
+    db.execute("CREATE TABLE items (label TEXT, uncertainty REAL, metadata TEXT)")
+    db.execute("""INSERT INTO items VALUES ('5', 0.5, '{"year": 7}')""")
+    sql, parameters = to_sql(parse_filter(where))
+    assert db.execute(f"SELECT count(*) FROM items WHERE {sql}", parameters).fetchone() == (0,)
+    db.close()
+
+
 def test_not_is_the_complement_even_of_an_absent_value() -> None:
     assert holds(parse_filter({"not": {"label": "cat"}}), {"label": None})
     assert holds(parse_filter({"label": {"!=": "cat"}}), {"label": None})

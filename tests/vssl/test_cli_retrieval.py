@@ -169,3 +169,19 @@ def test_a_budget_prints_what_was_measured(house: Path, tmp_path: Path) -> None:
     done = vssl("index", house / "embeddings", tmp_path / "h", "--budget", "speed=9")
     assert done.returncode == 1
     assert "expected memory=2GB" in done.stderr
+
+
+def test_metadata_from_a_table_can_be_filtered_by(house: Path, tmp_path: Path) -> None:
+    table = tmp_path / "notes.csv"
+    table.write_text("id,year\na/0.png,2020\nb/1.png,2021\nnobody,1\n")
+    target = tmp_path / "gallery"
+    assert vssl("index", house / "embeddings", target, "--metadata", table).returncode == 0
+    asked = ("search", target, house / "images" / "c" / "0.png", "--model", house / "model.onnx", "--json")
+    found = json.loads(vssl(*asked, "--where", '{"year": {">=": 2020}}').stdout)
+    assert {n["id"] for n in found["neighbours"]} == {"a/0.png", "b/1.png"}
+    table.write_text("id,year\na/0.png,1999\n")
+    assert (
+        vssl("gallery", "add", target, house / "embeddings", "--replace", "--metadata", table).returncode == 0
+    )
+    found = json.loads(vssl(*asked, "--where", '{"year": {"<": 2020}}').stdout)
+    assert [n["id"] for n in found["neighbours"]] == ["a/0.png"]

@@ -41,16 +41,23 @@ def add(
     gallery: GALLERY,
     embeddings: Annotated[Path, typer.Argument(help="Embeddings folder of the same model.")],
     replace: Annotated[bool, typer.Option("--replace", help="Replace images of the same id.")] = False,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(help="CSV or Parquet table with a column id; the others can be filtered by."),
+    ] = None,
 ) -> None:
     """Add the images of an embeddings folder, all or none of each part."""
     with extras():
         from index.places import open_gallery
+        from index.sidecar import metadata_of, read_metadata
     from vssl.store import iter_parts
 
     added = 0
+    known = read_metadata(metadata) if metadata is not None else {}
     with open_gallery(gallery) as opened:
         for rows, _, model_id in iter_parts(embeddings):
-            opened.add(rows, replace=replace, model_id=model_id)
+            notes = metadata_of(rows.ids, known)
+            opened.add(rows, replace=replace, model_id=model_id, metadata=notes)
             added += len(rows)
         total = len(opened)
     say(f"{gallery}: added {added}, now {total} images")

@@ -54,6 +54,10 @@ def build(
             help="Choose the index by measuring: memory=2GB,latency=5ms,recall=0.95, any of the three."
         ),
     ] = None,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(help="CSV or Parquet table with a column id; the others can be filtered by."),
+    ] = None,
 ) -> None:
     """Build a gallery from an embeddings folder."""
     with extras():
@@ -67,6 +71,7 @@ def build(
         normalise=normalise,
         overwrite=overwrite,
         budget=Budget.parse(budget) if budget is not None else None,
+        metadata=metadata,
     )
     say(f"{gallery}: {count} images, distance {distance}")
     if choice is not None:
