@@ -1,6 +1,6 @@
 """Kill a writing process at random moments and check that the gallery kept its word each time.
 
-    python benchmarks/crash.py [--kills 200] [--seed 0]
+    python -m benchmarks.crash [--kills 200] [--seed 0]
 
 A child opens the gallery, adds, replaces, removes, compacts and saves without end, and prints a
 line before each change (what it is about to do) and after it (acknowledged). It is killed with
@@ -132,7 +132,7 @@ def main() -> None:
         state: State = {}
         for kill in range(options.kills):
             process = subprocess.Popen(
-                [sys.executable, __file__, "--child", str(path), str(dice.randrange(2**31))],
+                [sys.executable, "-m", "benchmarks.crash", "--child", str(path), str(dice.randrange(2**31))],
                 stdout=subprocess.PIPE,
                 text=True,
             )
