@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.distances.parameters import DistanceParameters, Float64s
-from index.distances.prior import fit_prior
+from index.distances.prior import UNFITTED_ALPHA, fit_prior
 from index.distances.table import NAMES
 from index.exact import ExactIndex
 from index.metrics.retrieval import average_precision_at_r, occurrences, skewness
@@ -26,7 +26,7 @@ Rows = NDArray[np.int64]
 COARSE, FINE = (-6, -4, -2, 2, 4, 6), (-1, 1)  # powers of two that alpha is tried at
 SHOWN = 10  # neighbours that hubs are counted among
 ERRORS = 2.0  # standard errors by which a challenger must win
-ASKED, ANSWERING = 400, 4000  # at most; enough for a standard error near 0.01
+ASKED, ANSWERING = 200, 2000  # at most; enough for a standard error near 0.01
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,7 @@ def compare(
     for name in ("cosine", *(n for n in names if n != "cosine")):
         constants = parameters or DistanceParameters()
         if name == "posterior" and not constants.between:
+            constants = parameters or DistanceParameters(alpha=UNFITTED_ALPHA)
             constants = fit_prior(items[parts.answering], [labels[row] for row in parts.answering], constants)
         rows = _ranked(name, items, parts, constants)
         counts = occurrences(rows[:, :SHOWN], len(parts.answering))

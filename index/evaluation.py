@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from index.corpus import Corpus
-from index.distances import NAMES, fit_prior
+from index.distances import NAMES, DistanceParameters, fit_prior
+from index.distances.prior import UNFITTED_ALPHA
 from index.disturbed import measure_disturbed, measure_human
 from index.exact import ExactIndex
 from index.foreign import measure_foreign, measure_one_class
@@ -135,8 +136,9 @@ def _compare(setting: Setting, settings: Settings, measures: Measures) -> int:
     drawn = np.sort(np.random.default_rng(settings.seed).permutation(len(setting.queries))[:COMPARED])
     which = np.intersect1d(drawn, setting.labelled)
     most: dict[str, float] = {}
+    prior = fit_prior(setting.items, setting.gallery.labels, DistanceParameters(alpha=UNFITTED_ALPHA))
     for name in NAMES:
-        constants = fit_prior(setting.items, setting.gallery.labels) if name == "posterior" else None
+        constants = prior if name == "posterior" else None
         index = ExactIndex.build(name, setting.items, parameters=constants)
         if len(which):
             rows, _ = setting.search(index, which, 1, labelled=True)

@@ -156,7 +156,7 @@ def test_the_prior_splits_the_variance_into_between_and_within() -> None:
     some = [str(x) if i % 2 else None for i, x in enumerate(labels)]
     np.testing.assert_allclose(fit_prior(items, some).within, w, rtol=0.1)
     unlabelled = fit_prior(items)
-    np.testing.assert_allclose(unlabelled.within, v, rtol=1e-5)
+    np.testing.assert_allclose(unlabelled.within, v / 4, rtol=1e-5)
     assert fit_prior(items, [str(i) for i in range(len(items))]) == unlabelled
 
 
