@@ -1,0 +1,200 @@
+"""Images per second of one training step, three ways: ours, DataLoader + PIL, lightly's parts.
+
+The same BYOL step (student, teacher, two heads, SGD) on the same backbone and batch, on the same
+device, in one process and one after the other, several rounds in turn:
+
+ours        views of the whole batch as tensor operations, channels last, bf16 where it is native
+pillow      a DataLoader whose workers decode PNG and augment with torchvision on PIL, fp32
+lightly     a DataLoader with lightly's BYOL transform and its heads and loss, fp32
+
+    python -m benchmarks.train [--images 1024] [--batch 256] [--rounds 3] [--threads 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from train.config import TrainConfig
+from train.heads import Head
+from train.losses.agreement import regression
+from train.networks import Backbone
+from train.recipe import merge, plan
+from train.start import choose_device
+from train.step import Learner, Length
+from vssl.sources import open_source
+
+
+def pictures(count: int, side: int = 32) -> np.ndarray:
+    """Smooth random colour pictures (count, side, side, 3) uint8."""
+    random = np.random.default_rng(0)
+    small = random.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    resize = Image.Resampling.BICUBIC
+    return np.stack([np.asarray(Image.fromarray(s).resize((side, side), resize)) for s in small])
+
+
+class Encoded(Dataset):  # type: ignore[type-arg]
+    """PNG bytes -> two views by a transform of PIL pictures."""
+
+    def __init__(self, images: np.ndarray, transform: Callable[[Image.Image], Any]) -> None:
+        self.transform, self.files = transform, []
+        for image in images:
+            file = io.BytesIO()
+            Image.fromarray(image).save(file, "png")
+            self.files.append(file.getvalue())
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.transform(Image.open(io.BytesIO(self.files[row])).convert("RGB"))
+
+
+def ours(images: np.ndarray, config: TrainConfig, device: torch.device) -> Iterator[int]:
+    """Yield the images of each step made."""
+    batch = config.batch_size
+    learner = Learner(config, Length(len(images) // batch, 10**6, batch), 0, device)
+    held = torch.from_numpy(images).to(device)
+    number = 0
+    while True:
+        for start in range(0, len(images) - batch + 1, batch):
+            learner.step(number, [held[start : start + batch]], None)
+            number += 1
+            yield batch
+
+
+def usual(
+    images: np.ndarray,
+    config: TrainConfig,
+    device: torch.device,
+    transform: Callable[[Image.Image], Any],
+    heads: tuple[nn.Module, nn.Module],
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> Iterator[int]:
+    """The usual loop: workers augment, the model trains in fp32."""
+    import copy
+
+    student = nn.Sequential(Backbone(config.network), heads[0]).to(device)
+    teacher, predictor = copy.deepcopy(student).requires_grad_(False), heads[1].to(device)
+    weights = [*student.parameters(), *predictor.parameters()]
+    optimiser = torch.optim.SGD(weights, lr=0.05, momentum=0.9)
+    loader = DataLoader(
+        Encoded(images, transform), config.batch_size, shuffle=True, drop_last=True, num_workers=2,
+        persistent_workers=True,
+    )  # fmt: skip
+    while True:
+        for views in loader:
+            first, second = (view.to(device) for view in views[:2])
+            with torch.no_grad():
+                kept = teacher(first), teacher(second)
+            total = loss(predictor(student(first)), kept[1]) + loss(predictor(student(second)), kept[0])
+            optimiser.zero_grad()
+            total.backward()
+            optimiser.step()
+            with torch.no_grad():
+                for mine, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
+                    mine.lerp_(theirs, 0.01)
+            yield config.batch_size
+
+
+def pillow_views(size: int) -> Callable[[Image.Image], Any]:
+    """The recipe's augmentations with torchvision on PIL pictures."""
+    shared = [
+        v2.RandomResizedCrop(size, (0.2, 1.0), interpolation=v2.InterpolationMode.BICUBIC),
+        v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], 0.8),
+        v2.RandomGrayscale(0.2),
+    ]
+    ending = [
+        v2.RandomHorizontalFlip(),
+        v2.ToImage(),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize([0.5] * 3, [0.25] * 3),
+    ]
+    both = [v2.Compose([*shared, *ending]), v2.Compose([*shared, v2.RandomSolarize(128, 0.2), *ending])]
+    return lambda picture: tuple(view(picture) for view in both)
+
+
+def rate(steps: Iterator[int], seconds: float, device: torch.device) -> float:
+    """Return images per second over about so many seconds, whole steps only."""
+    done, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        done += next(steps)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return done / (time.perf_counter() - began)
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    device, images = choose_device(arguments.device), pictures(arguments.images)
+    options = {"method": "byol", "batch_size": arguments.batch, "optimiser": {"name": "sgd", "lr": 0.05}}
+    config = plan(open_source(Path(__file__).parent), "small", None, options)
+    full = TrainConfig.from_dict(merge(config.to_dict(), {"precision": "fp32"}))
+    network = config.network
+    wide = Backbone(network).feature_dim
+    projector = Head(wide, network.projector_hidden, network.dim)
+    predictor = Head(network.dim, network.predictor_hidden, network.dim)
+    ways: dict[str, Iterator[int]] = {
+        "ours": ours(images, config, device),
+        "ours, fp32": ours(images, full, device),
+        "pillow": usual(
+            images, config, device, pillow_views(config.size), (projector, predictor), regression
+        ),
+    }
+    try:
+        from lightly.loss import NegativeCosineSimilarity
+        from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
+        from lightly.transforms import BYOLTransform, BYOLView1Transform, BYOLView2Transform
+    except ImportError:
+        print("lightly is not installed: its row is left out")
+    else:
+        transform = BYOLTransform(
+            BYOLView1Transform(input_size=config.size, gaussian_blur=0.0),
+            BYOLView2Transform(input_size=config.size, gaussian_blur=0.0),
+        )
+        heads = (
+            BYOLProjectionHead(wide, network.projector_hidden, network.dim),
+            BYOLPredictionHead(network.dim, network.predictor_hidden, network.dim),
+        )
+        ways["lightly"] = usual(images, config, device, transform, heads, NegativeCosineSimilarity())
+    for steps in ways.values():  # workers, allocations
+        next(steps)
+        next(steps)
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(arguments.rounds):
+        for name, steps in ways.items():
+            rates[name].append(rate(steps, arguments.seconds, device))
+    print(
+        f"{device}, batch {arguments.batch}, {arguments.threads} threads, medians of {arguments.rounds} rounds"
+    )
+    base = statistics.median(rates["ours"])
+    for name, values in rates.items():
+        middle = statistics.median(values)
+        print(
+            f"{name:<12} {middle:8.0f} images/s  ({min(values):.0f} to {max(values):.0f})  ours is {base / middle:.2f}x"
+        )
+
+
+if __name__ == "__main__":
+    main()
