@@ -28,7 +28,7 @@ $(VENV)/.demo: pyproject.toml
 
 $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,cpu,demo,triton,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,cpu,client,demo,plots,triton,ray,milvus,dev]'
 	touch $@
 
 clean:
