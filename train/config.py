@@ -28,7 +28,8 @@ class AugmentConfig:
     brightness, contrast, saturation, hue: jitter strengths, as torchvision's ColorJitter.
     blur_sigma: range of the Gaussian blur, pixels of the view.
     rotate: largest turn, degrees; shift: largest displacement, share of the side; zoom: range
-        of magnification. All three are one bilinear warp after the crop.
+        of magnification. All three are one bilinear warp after the crop; the background, the
+        median of the border, fills what comes from outside.
     noise: largest standard deviation of additive noise, in grey levels (0..255); each image
         draws its own level below it.
     """

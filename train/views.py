@@ -111,8 +111,7 @@ class Views:
         horizontal = torch.where(drawn.flip[:, None, None], horizontal.flip(1), horizontal)
         views = crop_and_resize(images, vertical, horizontal).clamp_(0.0, 255.0)  # bicubic overshoots
         if c.rotate or c.shift or c.zoom != (1.0, 1.0):
-            grid = functional.affine_grid(drawn.warp, list(views.shape), align_corners=False)
-            views = functional.grid_sample(views, grid, padding_mode="border", align_corners=False)
+            views = warp(views, drawn.warp)
         if c.jitter:
             views = colour.jitter(views, drawn.factors, drawn.order, drawn.jittered)
         if c.grey:
@@ -144,3 +143,15 @@ class Views:
             found, (uniform(0.0, 1.0) * (side - width + 1)).floor(), ((side - width) / 2).floor()
         )
         return top, left, height, width
+
+
+def warp(views: Tensor, matrix: Tensor) -> Tensor:
+    """Turn, shift and magnify (B, 3, S, S) bilinearly by (B, 2, 3) view -> source coordinates in -1..1.
+
+    What comes from outside the picture has its background's colour, the median of its border:
+    a digit on black stays on black.
+    """
+    border = torch.cat([views[:, :, 0], views[:, :, -1], views[:, :, :, 0], views[:, :, :, -1]], dim=2)
+    background = border.median(dim=2).values[:, :, None, None]
+    grid = functional.affine_grid(matrix, list(views.shape), align_corners=False)
+    return functional.grid_sample(views - background, grid, align_corners=False) + background
