@@ -99,7 +99,9 @@ def main() -> None:
         }
     for title, data in sets.items():
         print(f"\n{title}: {len(data[0])} x {data[0].dim}, {len(data[2])} queries, top {K}\n")
-        print("| distance | build CPU s | batch CPU ms/query | alone | evaluated | as brute force | N10 max | skew |")
+        print(
+            "| distance | build CPU s | batch CPU ms/query | alone | evaluated | as brute force | N10 max | skew |"
+        )
         print("|---|---|---|---|---|---|---|---|")
         for name in options.distance:
             print(row(name, data, options.checked), flush=True)
