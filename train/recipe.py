@@ -24,6 +24,9 @@ from vssl.sources import ImageSource
 PROBED = 48
 """Images whose sizes are looked at to derive the input's."""
 
+MANY_IMAGES = 4000
+"""From so many images on a folder of photos is seen at 64 px instead of 32."""
+
 IMAGES_SEEN = 200_000
 """Views' worth of training that `epochs = "auto"` aims for."""
 
@@ -88,7 +91,9 @@ def derive(values: Mapping[str, Any], source: ImageSource) -> dict[str, Any]:
     count = len(source.items)
     if derived.get("size") == "auto":
         side = typical_side(source)
-        derived["size"] = 16 if side <= 20 else 32 if side <= 48 else 64
+        # A few thousand pictures at most do not teach a larger input in the time people give them.
+        large = side > 48 and count >= MANY_IMAGES
+        derived["size"] = 16 if side <= 20 else 64 if large else 32
     if derived.get("cache_size") == "auto":
         # Views are cropped from a larger picture where there is one, so that small crops stay sharp.
         size = int(derived["size"])

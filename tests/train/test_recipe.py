@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,18 @@ def test_the_second_view_states_what_differs(tmp_path: Path) -> None:
     assert config.augment_second.solarise == 0.2
 
 
-@pytest.mark.parametrize(("side", "size", "cache"), [(8, 16, 16), (30, 32, 32), (60, 64, 64), (300, 64, 96)])
+@pytest.mark.parametrize(("side", "size", "cache"), [(8, 16, 16), (30, 32, 32), (60, 32, 48), (300, 32, 48)])
 def test_the_size_follows_the_images(tmp_path: Path, side: int, size: int, cache: int) -> None:
     config = plan(folder(tmp_path / "a", side, 9), "folder")
     assert (config.size, config.cache_size) == (size, cache)
+
+
+def test_many_large_images_are_seen_larger(tmp_path: Path) -> None:
+    folder(tmp_path / "a", 300, 1)
+    entries = [json.dumps({"path": "a/0.png", "id": str(n), "label": None}) for n in range(4000)]
+    (tmp_path / "many.jsonl").write_text("\n".join(entries))
+    config = plan(open_source(f"list:{tmp_path / 'many.jsonl'}"), "folder")
+    assert (config.size, config.cache_size) == (64, 96)
 
 
 def test_small_sets_get_small_batches_and_more_epochs(tmp_path: Path) -> None:
