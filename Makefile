@@ -8,7 +8,7 @@ IMAGES ?=
 .PHONY: demo test lint install clean
 
 demo: $(VENV)/.demo
-	$(BIN)/vssl demo $(if $(IMAGES),--images "$(IMAGES)")
+	$(BIN)/vssl demo --overwrite $(if $(IMAGES),--images "$(IMAGES)")
 
 test: lint
 	$(BIN)/python -m pytest
