@@ -135,7 +135,13 @@ def test_a_signal_stops_it_and_it_can_go_on(
         "--model",
         str(model),
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A shell that starts the tests in the background has them ignore SIGINT, and children inherit that.
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     while process.poll() is None and not (tmp_path / "out" / ".progress" / "plan.json").exists():
         time.sleep(0.001)
     process.send_signal(number)
