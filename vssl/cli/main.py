@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -47,6 +49,9 @@ def run() -> None:
     # Threads that spin while they wait slow everything down by an order of magnitude on cores
     # that are shared; read by OpenMP when torch or faiss is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # What is wrong with a picture is said once, by our own error; Pillow says it as well.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     try:
         app()
     except VsslError as error:
