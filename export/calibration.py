@@ -26,7 +26,7 @@ from train.views import Views
 from vssl.card import Calibration
 
 MIN_IMAGES_FOR_HEAD = 64
-FLOOR = 1e-12
+FLOOR, RELATIVE_FLOOR = 1e-12, 1e-3
 Progress = Callable[[int, int], None]
 
 
@@ -134,7 +134,9 @@ def likelihood(predicted: Tensor, sample: Tensor) -> Tensor:
 def fit_head(statistics: ViewStatistics, config: CalibrationConfig) -> VarianceHead:
     """Fit a head; the epoch that does best on a held-out quarter of the images is kept."""
     torch.manual_seed(config.seed)
-    features, sample = statistics.features, statistics.variance
+    features = statistics.features
+    # A blank picture's views are all alike: a variance of nothing would outweigh every other image.
+    sample = statistics.variance.clamp_min(RELATIVE_FLOOR * statistics.variance.mean(0))
     head = VarianceHead(features.shape[1], sample.shape[1], config.hidden)
     head.shift.copy_(features.mean(0))
     head.scale.copy_(1.0 / features.std(0).clamp_min(1e-6))
@@ -163,21 +165,21 @@ def fit_head(statistics: ViewStatistics, config: CalibrationConfig) -> VarianceH
             best, best_state = found, {k: v.clone() for k, v in head.state_dict().items()}
     if best_state is not None:
         head.load_state_dict(best_state)
-    with torch.inference_mode():  # one number puts the mean ratio on the held-out quarter at 1
-        ratio = (head(features[held]).sum(1) / sample[held].sum(1)).mean()
-        head.base.sub_(torch.log(ratio))
+    with torch.inference_mode():  # one number puts the held-out quarter's total at its true level
+        head.base.sub_(torch.log(head(features[held]).sum() / sample[held].sum()))
     return head
 
 
 def judge(head: VarianceHead, statistics: ViewStatistics) -> tuple[float, float]:
     """Return (ratio, rank correlation) of predicted and measured total variance across images.
 
-    ratio is the mean over images of predicted over measured total variance; 1 is calibrated.
+    ratio is the predicted variance of all images over the measured; 1 is calibrated. The mean of
+    the images' own ratios would be at the mercy of a blank one, whose views are all alike.
     """
     with torch.inference_mode():
         predicted = head(statistics.features).sum(1).double().numpy()
     measured = statistics.variance.sum(1).double().numpy()
-    return float(np.mean(predicted / measured)), spearman(predicted, measured)
+    return float(predicted.sum() / measured.sum()), spearman(predicted, measured)
 
 
 def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

@@ -28,8 +28,8 @@ class Calibration:
     kind: `none` (not a calibrated variance: `vssl serve` warns), `scale`, `fitted-head` or
         `monte-carlo`.
     images, views: how many of each the fit saw.
-    ratio: predicted variance over the variance of real views, mean over held-out images; 1 is
-        calibrated.
+    ratio: predicted variance over the variance of real views, each summed over held-out images;
+        1 is calibrated.
     rank_correlation: Spearman correlation of the two across held-out images.
     """
 

@@ -97,6 +97,18 @@ def test_the_common_mean_is_that_of_all_pictures_and_nothing_for_a_handful() -> 
     assert not common_mean(BlockMeans(), images[:5], "features", 12).any()
 
 
+def test_blank_pictures_whose_views_are_all_alike_do_not_make_the_variance_vanish() -> None:
+    images = pictures(300)
+    blank = np.zeros_like(images[:60])  # black: this noise is none where there is no light
+    everything = np.concatenate([images, blank])
+    head, calibration = calibrate(BlockMeans(), NoiseByBrightness(), everything, "features", 12, QUICK)
+    assert calibration.ratio == pytest.approx(1.0, abs=0.15)
+    fresh = BlockMeans()(torch.from_numpy(pictures(50))).features
+    with torch.inference_mode():
+        error = (head(fresh).log() - (25 / 255 * fresh).square().log()).abs().median()
+    assert float(error) < 0.4
+
+
 def test_too_few_images_get_one_constant_variance_a_dimension() -> None:
     head, calibration = calibrate(BlockMeans(), NoiseByBrightness(), pictures(20), "features", 12, QUICK)
     assert (calibration.kind, calibration.ratio, calibration.rank_correlation) == ("scale", None, None)
