@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -143,6 +143,8 @@ class Run:
         while self.epoch < self.config.epochs:
             order = epoch_order(len(self.split.train), self.config.seed, self.epoch)
             started, first = time.monotonic(), self.step
+            if self.step == self.epoch * per_epoch:
+                self.learner.begin_epoch(self._pass)
             while self.step < (self.epoch + 1) * per_epoch:
                 values = self.learner.step(self.step, *self._batches(order, self.step % per_epoch))
                 for name, value in values.items():
@@ -180,21 +182,34 @@ class Run:
                 self._save()
         return Outcome(self._save(), metrics, None)
 
-    def _batches(self, order: NDArray[np.int64], place: int) -> tuple[list[Tensor], list[Tensor] | None]:
-        """Return the micro-batches of one step of the epoch, on the device."""
+    def _batches(
+        self, order: NDArray[np.int64], place: int
+    ) -> tuple[list[Tensor], list[Tensor] | None, list[Tensor]]:
+        """Return images, labels and places of one step's micro-batches, on the device."""
         size, count = self.config.batch_size, self.config.optimiser.accumulate
         images: list[Tensor] = []
         labels: list[Tensor] = []
+        places: list[Tensor] = []
         for part in range(place * count, (place + 1) * count):
             chosen = order[part * size : (part + 1) * size]
             rows = self.split.train[chosen]
-            if self._resident is not None:
-                images.append(self._resident[torch.from_numpy(rows).to(self.device)])
-            else:
-                images.append(torch.from_numpy(self.bank.images[rows]).to(self.device))
+            places.append(torch.from_numpy(chosen).to(self.device))
+            images.append(self._images(rows))
             if self.split.labels is not None:
                 labels.append(torch.from_numpy(self.split.labels[rows]).to(self.device))
-        return images, labels or None
+        return images, labels or None, places
+
+    def _pass(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield places and stored images of all training images, in order."""
+        places = np.arange(len(self.split.train))
+        for chosen in np.array_split(places, -(-len(places) // self.config.batch_size)):
+            yield torch.from_numpy(chosen).to(self.device), self._images(self.split.train[chosen])
+
+    def _images(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return stored images (B, C0, C0, 3) of the bank, on the device."""
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(rows).to(self.device)]
+        return torch.from_numpy(self.bank.images[rows]).to(self.device)
 
     def _make_resident(self) -> Tensor | None:
         """Put the whole bank on a GPU that has room for it."""

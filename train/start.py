@@ -143,10 +143,12 @@ def fit_to_minutes(
     learner = Learner(trial, length, split.classes, device)
     rows = split.train[: config.batch_size]
     images = [torch.from_numpy(np.ascontiguousarray(bank.images[rows])).to(device)]
-    learner.step(0, images, None)  # the first step pays for allocations
+    places = [torch.arange(len(rows), device=device)]
+    learner.begin_epoch(lambda: [(places[0], images[0])])
+    learner.step(0, images, None, places)  # the first step pays for allocations
     began = time.monotonic()
     for number in range(1, 1 + TIMED_STEPS):
-        float(learner.step(number, images, None)["loss"])
+        float(learner.step(number, images, None, places)["loss"])
     cost = (time.monotonic() - began) / TIMED_STEPS * config.optimiser.accumulate
     epochs = int(60.0 * minutes * WATCH_SHARE / (cost * length.steps_per_epoch))
     epochs = max(1, min(config.epochs, epochs))

@@ -5,6 +5,7 @@ Shape letters: B batch, C0 side of the stored image, S side of a view.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,10 +66,31 @@ class Learner:
         wanted = config.precision
         self.half = wanted == "bf16" or (wanted == "auto" and computes_bf16(device))
 
-    def step(self, number: int, images: list[Tensor], labels: list[Tensor] | None) -> dict[str, Tensor]:
+    def begin_epoch(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
+        """Let the method prepare for an epoch.
+
+        batches: called for a pass over all training images, in batches of their places (B,) and
+        the stored images (B, C0, C0, 3) uint8.
+        """
+
+        def viewed() -> Iterable[tuple[Tensor, Tensor]]:
+            for number, (rows, images) in enumerate(batches()):
+                drawn = generator_for(self.device, self.config.seed, "pass", number)
+                yield rows, self.views[0](images, drawn)
+
+        self.method.begin_epoch(viewed)
+
+    def step(
+        self,
+        number: int,
+        images: list[Tensor],
+        labels: list[Tensor] | None,
+        rows: list[Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         """Make optimiser step `number` (from 0) on micro-batches (B, C0, C0, 3) uint8.
 
         labels: (B,) class numbers of each, below 0 where unknown, for the online classifier.
+        rows: (B,) places of each among the training images, for methods that remember images.
         Returns detached scalars: `loss`, the method's parts and `classifier_loss`.
         """
         scale, config = self.length.images_per_step, self.config
@@ -82,6 +104,7 @@ class Learner:
             drawn = generator_for(self.device, config.seed, "views", at)
             with torch.no_grad():
                 first, second = (view(batch, drawn) for view in self.views)
+            self.method.rows = None if rows is None else rows[part]
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
                 output = self.method(first, second, drawn)
             (output.loss / len(images)).backward()

@@ -115,13 +115,21 @@ def test_killed_in_the_middle_and_resumed_it_has_the_same_losses(pictures: Path,
         assert torch.equal(value, resumed.student[name])
 
 
-def test_sigterm_saves_within_the_epoch_and_goes_on_exactly(pictures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "method",
+    [{"method": "vssl"}, {"method": "deepcluster-v2", "options": {"prototypes": 9}}],
+    ids=["vssl", "deepcluster-v2"],
+)
+def test_sigterm_saves_within_the_epoch_and_goes_on_exactly(
+    pictures: Path, tmp_path: Path, method: dict[str, Any]
+) -> None:
     def stop(now: Progress) -> None:
         if now.step == 6:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    run(pictures, tmp_path / "whole", {"epochs": 3})
-    outcome = run(pictures, tmp_path / "cut", {"epochs": 3}, display=watcher(stop))
+    over = {"epochs": 3, **method}
+    run(pictures, tmp_path / "whole", over)
+    outcome = run(pictures, tmp_path / "cut", over, display=watcher(stop))
     assert outcome.stopped_by == signal.SIGTERM
     assert outcome.checkpoint.step == 6
     assert outcome.checkpoint.sums

@@ -20,6 +20,7 @@ METHODS = {
     "vje": "train.methods.vje",
     "barlow-twins": "train.methods.barlow_twins",
     "byol": "train.methods.byol",
+    "deepcluster-v2": "train.methods.deepcluster_v2",
     "dino": "train.methods.dino",
     "moco-v2plus": "train.methods.moco_v2plus",
     "moco-v3": "train.methods.moco_v3",

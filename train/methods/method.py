@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar, NamedTuple, TypeVar, get_type_hints
 
@@ -37,6 +37,8 @@ class Method(nn.Module):
 
     keeps_teacher: ClassVar[bool] = False
     teacher: Encoder | None
+    rows: Tensor | None = None
+    """(B,) places of the next batch among the training images, for methods that remember images."""
 
     def __init__(self, config: TrainConfig, encoder: Encoder) -> None:
         super().__init__()
@@ -57,6 +59,13 @@ class Method(nn.Module):
     def build_heads(self) -> nn.ModuleDict:
         """Build the modules beside the encoder; they are not exported."""
         return nn.ModuleDict()
+
+    def begin_epoch(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
+        """Prepare for an epoch; most methods need nothing.
+
+        batches: called for a pass over all training images, in batches of their places (B,) and
+        one view (B, S, S, 3) each.
+        """
 
     def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
         """Turn two views, each (B, S, S, 3) in 0..255, into a StepOutput.

@@ -15,6 +15,7 @@ from vssl.errors import InputError
 from vssl.preprocess import Preprocess
 
 SMALL: dict[str, dict[str, Any]] = {
+    "deepcluster-v2": {"prototypes": 5, "rounds": 3},
     "moco-v2plus": {"queue": 24},
     "nnclr": {"queue": 24},
     "ressl": {"queue": 24},
@@ -40,6 +41,8 @@ def test_steps_move_the_student_and_lower_the_loss(name: str, options: dict[str,
     method = new_method(config(name, options))
     optimiser = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=0.003)
     first, second, losses = views(1), views(2), []
+    method.rows = torch.arange(8)
+    method.begin_epoch(lambda: [(torch.arange(8), first)])
     for step in range(30):
         output = method(first, second, torch.Generator().manual_seed(step))
         optimiser.zero_grad()
@@ -87,6 +90,8 @@ def test_queues_and_centres_are_part_of_the_state(name: str) -> None:
     method = new_method(
         config(name, {**SMALL[name], "centre_momentum": 0.9} if name == "dino" else SMALL[name])
     )
+    method.rows = torch.arange(8)
+    method.begin_epoch(lambda: [(torch.arange(8), views(0))])
     before = {k: v.clone() for k, v in method.heads.state_dict().items()}
     method(views(1), views(2), torch.Generator().manual_seed(0))
     buffers = {k for k, _ in method.heads.named_buffers()}
