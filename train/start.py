@@ -22,6 +22,7 @@ from train.checkpoint import CHECKPOINT_NAME, Checkpoint, Fact, load_checkpoint
 from train.config import TrainConfig
 from train.journal import METRICS_NAME
 from train.loop import Outcome, Progress, Run, length_of
+from train.memory import keep_freed_memory
 from train.methods import method_class
 from train.monitor import EvaluationSet
 from train.recipe import plan
@@ -67,6 +68,8 @@ def train_images(
     Raises InputError, ExistsError, TrainingError.
     """
     target = choose_device(device)
+    if target.type == "cpu":
+        keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
     checkpoint = _prepare_folder(out, resume=resume, overwrite=overwrite)
