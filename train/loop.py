@@ -226,7 +226,7 @@ class Run:
         # In full precision, as the exported model will compute.
         return watch(
             learner.method.student, learner.method.teacher, learner.classifier, self.evaluation,
-            learner.views, self.config.evaluation, self.device, generator,
+            learner.views, self.config.evaluation, self.device, generator, self.config.method,
         )  # fmt: skip
 
     def _judge(self, metrics: dict[str, float]) -> None:

@@ -194,13 +194,15 @@ def _evaluation_set(
         return load_bank(source, preprocess, rows=[bank.rows[row] for row in rows]).images
 
     labelled = split.classes and len(split.validation)
+    shown = _spread(np.arange(len(queries), dtype=np.int64), 1000)
     return EvaluationSet(
         bank=plain(train),
         queries=plain(queries),
-        stored=np.ascontiguousarray(bank.images[_spread(queries, 1000)]),
+        stored=np.ascontiguousarray(bank.images[queries[shown]]),
         bank_labels=split.labels[train] if labelled and split.labels is not None else None,
         query_labels=split.labels[queries] if labelled and split.labels is not None else None,
         classes=split.classes,
+        stored_rows=shown,
     )
 
 
