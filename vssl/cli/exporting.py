@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vssl.cli.console import extras, note, refuse_existing, say, say_json
 from vssl.errors import FormatError, InputError
+
+if TYPE_CHECKING:
+    from export.triton_repository import RepositoryEntry
 
 
 def register(app: typer.Typer) -> None:
@@ -20,8 +23,13 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder of `vssl train`, or a checkpoint.pt.")],
-    model: Annotated[Path, typer.Argument(help="File to write, model.onnx.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Run folder of `vssl train`, or a checkpoint.pt; with --triton also a model.onnx."
+        ),
+    ],
+    model: Annotated[Path | None, typer.Argument(help="File to write, model.onnx.")] = None,
     space: Annotated[
         str, typer.Option(help="What is served as the mean: features or projector.")
     ] = "projector",
@@ -35,12 +43,34 @@ def export(
     precision: Annotated[str, typer.Option(help="fp32, fp16 (for GPUs) or int8 (for CPUs).")] = "fp32",
     accept_loss: Annotated[bool, typer.Option(help="Write a lower precision whatever it loses.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the calibration's views.")] = 0,
+    triton: Annotated[
+        Path | None, typer.Option(metavar="REPOSITORY", help="Put the model into a Triton model repository.")
+    ] = None,
+    triton_backend: Annotated[
+        str, typer.Option(help="onnxruntime, or python for a Triton without that backend.")
+    ] = "onnxruntime",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", "--force", help="Replace an existing file.")
+        bool,
+        typer.Option(
+            "--overwrite", "--force", help="Replace an existing file, and another model in the repository."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Write one verified, calibrated, self-describing ONNX file of a run's encoder."""
+    """Write one verified, calibrated, self-describing ONNX file of a run's encoder.
+
+    `vssl export model.onnx --triton REPOSITORY` puts a file that exists into a repository.
+    """
+    if run.suffix == ".onnx":
+        if triton is None or model is not None:
+            raise typer.BadParameter(
+                f"{run} is exported already; put it into a repository with: vssl export {run} --triton REPOSITORY"
+            )
+        put = _put(run, triton, name, triton_backend, overwrite=overwrite)
+        say_json(_entry_facts(put)) if as_json else _say_entry(put)
+        return
+    if model is None:
+        raise typer.BadParameter(f"missing the file to write: vssl export {run} model.onnx")
     refuse_existing(model, overwrite=overwrite)
     if space not in ("features", "projector"):
         raise typer.BadParameter(f"found {space!r}, expected features or projector", param_hint="--space")
@@ -62,6 +92,9 @@ def export(
         )
         written = export_run(run, model, options, note)
     card, fit = written.card, written.card.calibration
+    entry = None
+    if triton is not None:
+        entry = _put(model, triton, name, triton_backend, overwrite=overwrite)
     if as_json:
         say_json(
             {
@@ -75,6 +108,7 @@ def export(
                     "features": written.agreement.features,
                 },
                 "fidelity": dataclasses.asdict(written.fidelity) if written.fidelity else None,
+                **({"triton": _entry_facts(entry)} if entry else {}),
             }
         )
         return
@@ -89,6 +123,29 @@ def export(
     say(f"  variance: {describe_calibration(fit)}")
     if written.fidelity is not None:
         say(f"  {card.precision}: {describe_fidelity(written.fidelity)}")
+    if entry is not None:
+        _say_entry(entry)
+
+
+def _put(
+    model: Path, repository: Path, name: str | None, backend: str, *, overwrite: bool
+) -> RepositoryEntry:
+    from export.triton_repository import write_repository
+
+    return write_repository(model, repository, name=name, backend=backend, overwrite=overwrite)
+
+
+def _entry_facts(entry: RepositoryEntry) -> dict[str, Any]:
+    return {**dataclasses.asdict(entry), "path": str(entry.path)}
+
+
+def _say_entry(entry: RepositoryEntry) -> None:
+    verb = "is" if entry.added else "was already"
+    say(
+        f"{entry.path}  version {entry.version} {verb} model id {entry.model_id[:12]} ({entry.backend} backend)"
+    )
+    note(f"serve it with: tritonserver --model-repository {entry.path.parent}")
+    note(f"and use it with: vssl serve --model triton://127.0.0.1:8001/{entry.name}")
 
 
 def describe_calibration(fit: Any) -> str:
