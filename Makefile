@@ -1,16 +1,21 @@
 # make demo   set up, train on real images, and end in a serving search page
 # make test   set up and run every check
+# make triton set up the Triton server that some of the tests query
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 IMAGES ?=
+# Triton's wheel runs Python models under the system's own Python (3.9 to 3.12), not under other builds of it.
+export TRITON_VENV ?= .triton
+TRITON_PYTHON ?= /usr/bin/python3
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint install triton clean
 
 demo: $(VENV)/.demo
 	$(BIN)/vssl demo --overwrite $(if $(IMAGES),--images "$(IMAGES)")
 
 test: lint
+	@$(MAKE) --no-print-directory triton || echo "no Triton server here: the tests that need one are skipped" >&2
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
@@ -31,5 +36,17 @@ $(VENV)/.dev: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,cpu,client,demo,plots,triton,ray,milvus,dev]'
 	touch $@
 
+triton: $(TRITON_VENV)/.ready
+
+# Without the wheel's other dependencies: only the server in it is used. Its Python backend reads numpy 1.
+$(TRITON_VENV)/.ready: Makefile
+	$(TRITON_PYTHON) -m venv $(TRITON_VENV)
+	$(TRITON_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+	  'numpy>=1.26,<2' 'onnxruntime>=1.22,<2'
+	$(TRITON_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'nvidia-pytriton>=0.7,<0.8'
+	cd $(TRITON_VENV)/lib/python3*/site-packages/pytriton/tritonserver && \
+	  cp python_backend_stubs/$$($(TRITON_PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')/* backends/python/
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TRITON_VENV) demo runs .pytest_cache .mypy_cache .ruff_cache
