@@ -28,6 +28,7 @@ from train.journal import Journal
 from train.methods.method import cosine_momentum
 from train.monitor import EvaluationSet, watch
 from train.optimisers import learning_rate
+from train.peers import ALONE, Peers
 from train.randomness import generator_for
 from train.split import Split
 from train.step import Learner, Length, epoch_order
@@ -88,11 +89,13 @@ class Run:
         evaluation: EvaluationSet,
         device: torch.device,
         summary: dict[str, Fact],
+        peers: Peers = ALONE,
     ) -> None:
+        self.peers = peers
         self.out, self.config, self.preprocess, self.device = out, config, preprocess, device
         self.bank, self.split, self.evaluation = bank, split, evaluation
         self.length = length_of(config, len(split.train))
-        self.learner = Learner(config, self.length, split.classes, device)
+        self.learner = Learner(config, self.length, split.classes, device, peers)
         self.summary = summary
         self.step = self.epoch = 0
         self.sums: dict[str, Tensor] = {}
@@ -123,21 +126,25 @@ class Run:
     def train(self, report: Callable[[Progress], None]) -> Outcome:
         """Train to the end, or until SIGTERM or SIGINT, which save and stop.
 
-        Raises TrainingError on a loss that is no number and on a collapse.
+        With peers, all stop when one is told to. Raises TrainingError on a loss that is no number
+        and on a collapse.
         """
         handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
+            if not self.peers.first:
+                return self._train(None, report)
             with Journal(self.out, resume_epoch=self.epoch if self.step else -1) as journal:
                 return self._train(journal, report)
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
-    def _train(self, journal: Journal, report: Callable[[Progress], None]) -> Outcome:
+    def _train(self, journal: Journal | None, report: Callable[[Progress], None]) -> Outcome:
         metrics: dict[str, float] = {}
         if not self.step:
             metrics = self._watch()
-            journal.write({"epoch": 0, "step": 0, **metrics})
+            if journal is not None:
+                journal.write({"epoch": 0, "step": 0, **metrics})
         per_epoch = self.length.steps_per_epoch
         began = time.monotonic()
         while self.epoch < self.config.epochs:
@@ -154,9 +161,10 @@ class Run:
                     loss, rate = float(values["loss"]), self._rate(first, started)
                     self._require_finite(loss)
                     report(Progress(self.step, self.length.total, self.epoch, loss, rate, metrics))
-                if self.stop_signal is not None:
+                stopped_by = self.peers.any(self.stop_signal or 0)
+                if stopped_by:
                     self.spent += time.monotonic() - began
-                    return Outcome(self._save(), metrics, self.stop_signal)
+                    return Outcome(self._save(), metrics, stopped_by)
             row = {name: float(value) / per_epoch for name, value in self.sums.items()}
             self._require_finite(row["loss"])
             self.sums = {}
@@ -174,9 +182,10 @@ class Run:
                 self._judge(metrics)
             self.spent += time.monotonic() - began
             began = time.monotonic()
-            journal.write({"epoch": self.epoch, "step": self.step, **row, "seconds": self.spent})
+            if journal is not None:
+                journal.write({"epoch": self.epoch, "step": self.step, **row, "seconds": self.spent})
             report(Progress(self.step, self.length.total, self.epoch, row["loss"], rate, metrics))
-            if evaluated and self._is_best(metrics):
+            if evaluated and self._is_best(metrics) and self.peers.first:
                 save_checkpoint(self.out / "best.pt", self._checkpoint())
             if last or time.monotonic() - self._saved_at > SAVE_SECONDS:
                 self._save()
@@ -185,7 +194,11 @@ class Run:
     def _batches(
         self, order: NDArray[np.int64], place: int
     ) -> tuple[list[Tensor], list[Tensor] | None, list[Tensor]]:
-        """Return images, labels and places of one step's micro-batches, on the device."""
+        """Return images, labels and places of one step's micro-batches, on the device.
+
+        Of the images this process's share; labels and places of all, for the parts of a method
+        that see the whole batch.
+        """
         size, count = self.config.batch_size, self.config.optimiser.accumulate
         images: list[Tensor] = []
         labels: list[Tensor] = []
@@ -194,16 +207,17 @@ class Run:
             chosen = order[part * size : (part + 1) * size]
             rows = self.split.train[chosen]
             places.append(torch.from_numpy(chosen).to(self.device))
-            images.append(self._images(rows))
+            images.append(self._images(rows[self.peers.share(len(rows))]))
             if self.split.labels is not None:
                 labels.append(torch.from_numpy(self.split.labels[rows]).to(self.device))
         return images, labels or None, places
 
     def _pass(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield places and stored images of all training images, in order."""
+        """Yield places and stored images, this process's share, of all training images, in order."""
         places = np.arange(len(self.split.train))
         for chosen in np.array_split(places, -(-len(places) // self.config.batch_size)):
-            yield torch.from_numpy(chosen).to(self.device), self._images(self.split.train[chosen])
+            rows = self.split.train[chosen[self.peers.share(len(chosen))]]
+            yield torch.from_numpy(chosen).to(self.device), self._images(rows)
 
     def _images(self, rows: NDArray[np.int64]) -> Tensor:
         """Return stored images (B, C0, C0, 3) of the bank, on the device."""
@@ -221,6 +235,11 @@ class Run:
         return torch.from_numpy(np.ascontiguousarray(self.bank.images)).to(self.device)
 
     def _watch(self) -> dict[str, float]:
+        """Watch in the first process and tell the others, so that all judge alike."""
+        metrics: dict[str, float] = self.peers.tell(self._measure() if self.peers.first else {})
+        return metrics
+
+    def _measure(self) -> dict[str, float]:
         learner = self.learner
         generator = generator_for(self.device, self.config.seed, "watch")
         # In full precision, as the exported model will compute.
@@ -301,8 +320,10 @@ class Run:
 
     def _save(self) -> Checkpoint:
         checkpoint = self._checkpoint()
-        save_checkpoint(self.out / CHECKPOINT_NAME, checkpoint)
         self._saved_at = time.monotonic()
+        if not self.peers.first:
+            return checkpoint
+        save_checkpoint(self.out / CHECKPOINT_NAME, checkpoint)
         return replace(load_checkpoint(self.out), summary=checkpoint.summary)
 
 

@@ -25,6 +25,7 @@ from train.loop import Outcome, Progress, Run, length_of
 from train.memory import keep_freed_memory
 from train.methods import method_class
 from train.monitor import EvaluationSet
+from train.peers import ALONE, Peers, join
 from train.recipe import plan
 from train.split import Split, split_bank
 from train.step import Learner
@@ -67,12 +68,20 @@ def train_images(
     resume: go on from the folder's checkpoint with the settings it was begun with.
     Raises InputError, ExistsError, TrainingError.
     """
+    peers = join()
     target = choose_device(device)
+    if target.type == "cuda" and peers.count > 1:
+        target = torch.device("cuda", peers.local)
+        torch.cuda.set_device(target)
     if target.type == "cpu":
         keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
-    checkpoint = _prepare_folder(out, resume=resume, overwrite=overwrite)
+    checkpoint = _prepare_folder(out, resume=resume, overwrite=overwrite) if peers.first else None
+    peers.wait()  # the others find the folder as the first left it
+    if not peers.first:
+        display = None
+        checkpoint = load_checkpoint(out) if resume and (out / CHECKPOINT_NAME).exists() else None
     if checkpoint is not None and (settings or options or minutes):
         raise InputError(
             "--resume goes on with the settings the run was begun with; leave the other options out, "
@@ -87,15 +96,19 @@ def train_images(
         if display is not None:
             display.decoded(done, len(source.items))
 
+    if not peers.first:
+        peers.wait()  # for the cache that the first may be writing
     bank = load_bank(
         source, preprocess, config.cache_size, cache=out / "cache",
         threads=threads or torch.get_num_threads(), tick=tick,
     )  # fmt: skip
+    if peers.first:
+        peers.wait()
     split = split_bank(bank, config.evaluation.validation)
-    config = replace(config, batch_size=min(config.batch_size, len(split.train)))
+    config = _fitting(config, len(split.train))
     evaluation = _evaluation_set(source, preprocess, bank, split, config)
     if minutes is not None:
-        config = fit_to_minutes(config, bank, split, target, minutes)
+        config = fit_to_minutes(config, bank, split, target, minutes, peers)
     summary: dict[str, Fact] = {
         "source": spec if ":" in spec and not Path(spec).exists() else str(Path(spec).expanduser().resolve()),
         "images": len(bank),
@@ -106,18 +119,20 @@ def train_images(
         "seed": config.seed,
         "batch_size": config.batch_size,
         "device": str(target),
+        "processes": peers.count,
     }
     if checkpoint is not None and checkpoint.summary.get("images") != len(bank):
         raise MismatchError(
             f"the run was begun on {checkpoint.summary.get('images')} images, found {len(bank)} in {spec!r}; "
             "give the same images to go on, or begin anew with --overwrite"
         )
-    (out / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-    failures = [{"id": f.id, "path": f.path, "reason": f.reason} for f in bank.failures]
-    (out / "failures.json").write_text(json.dumps(failures, indent=2) + "\n")
+    if peers.first:
+        (out / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+        failures = [{"id": f.id, "path": f.path, "reason": f.reason} for f in bank.failures]
+        (out / "failures.json").write_text(json.dumps(failures, indent=2) + "\n")
     if display is not None:
         display.planned(config, split, bank.failures)
-    run = Run(out, config, preprocess, bank, split, evaluation, target, summary)
+    run = Run(out, config, preprocess, bank, split, evaluation, target, summary, peers)
     if checkpoint is not None:
         run.restore(checkpoint)
     return run.train(display.stepped if display is not None else lambda _: None)
@@ -133,19 +148,32 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if present and name != "cpu" else "cpu")
 
 
+def _fitting(config: TrainConfig, images: int) -> TrainConfig:
+    """Return the config with a batch, and batches a step, no larger than so many training images."""
+    batch = min(config.batch_size, images)
+    accumulate = min(config.optimiser.accumulate, images // batch)
+    return replace(config, batch_size=batch, optimiser=replace(config.optimiser, accumulate=accumulate))
+
+
 def fit_to_minutes(
-    config: TrainConfig, bank: ImageBank, split: Split, device: torch.device, minutes: float
+    config: TrainConfig,
+    bank: ImageBank,
+    split: Split,
+    device: torch.device,
+    minutes: float,
+    peers: Peers = ALONE,
 ) -> TrainConfig:
     """Return the config with as many epochs, at most its own, as fit into the minutes.
 
     A throwaway learner makes a few steps on the real images; the evaluations are spread over
-    at most ten points of the run.
+    at most ten points of the run. With peers, the first one's clock counts.
     """
     trial = replace(config, epochs=max(config.epochs, 1))
     length = length_of(trial, len(split.train))
-    learner = Learner(trial, length, split.classes, device)
+    learner = Learner(trial, length, split.classes, device, peers)
     rows = split.train[: config.batch_size]
-    images = [torch.from_numpy(np.ascontiguousarray(bank.images[rows])).to(device)]
+    own = rows[peers.share(len(rows))]
+    images = [torch.from_numpy(np.ascontiguousarray(bank.images[own])).to(device)]
     places = [torch.arange(len(rows), device=device)]
     learner.begin_epoch(lambda: [(places[0], images[0])])
     learner.step(0, images, None, places)  # the first step pays for allocations
@@ -154,7 +182,7 @@ def fit_to_minutes(
         float(learner.step(number, images, None, places)["loss"])
     cost = (time.monotonic() - began) / TIMED_STEPS * config.optimiser.accumulate
     epochs = int(60.0 * minutes * WATCH_SHARE / (cost * length.steps_per_epoch))
-    epochs = max(1, min(config.epochs, epochs))
+    epochs = peers.tell(max(1, min(config.epochs, epochs)))
     every = max(config.evaluation.every, -(-epochs // 10))
     return replace(config, epochs=epochs, evaluation=replace(config.evaluation, every=every))
 

@@ -18,8 +18,11 @@ from train.config import TrainConfig
 from train.methods import new_method
 from train.methods.method import Method, cosine_momentum
 from train.optimisers import build_optimiser, learning_rate
+from train.peers import ALONE, Peers
 from train.randomness import generator_for, seed_of
+from train.synchronised import share_batches
 from train.views import Views
+from vssl.errors import InputError
 
 
 def computes_bf16(device: torch.device) -> bool:
@@ -47,12 +50,15 @@ class Learner:
     """The modules and optimisers of a run, and the step that changes them.
 
     All randomness comes from (seed, step), so a learner restored to step k goes on exactly as
-    one that never stopped.
+    one that never stopped. With peers each process is given its share of a batch's images and
+    makes the step that one process would make of them all.
     """
 
-    def __init__(self, config: TrainConfig, length: Length, classes: int, device: torch.device) -> None:
+    def __init__(
+        self, config: TrainConfig, length: Length, classes: int, device: torch.device, peers: Peers = ALONE
+    ) -> None:
         torch.manual_seed(seed_of(config.seed, "weights"))
-        self.config, self.length, self.device = config, length, device
+        self.config, self.length, self.device, self.peers = config, length, device, peers
         self.method: Method = new_method(config).to(device).to(memory_format=torch.channels_last)
         self.views = (Views(config.augment, config.size), Views(config.augment_second, config.size))
         self.optimiser = build_optimiser([self.method], config.optimiser)
@@ -65,18 +71,19 @@ class Learner:
             )
         wanted = config.precision
         self.half = wanted == "bf16" or (wanted == "auto" and computes_bf16(device))
+        self.sharing = share_batches(self.method, peers) if peers.count > 1 else None
 
     def begin_epoch(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         """Let the method prepare for an epoch.
 
         batches: called for a pass over all training images, in batches of their places (B,) and
-        the stored images (B, C0, C0, 3) uint8.
+        the stored images (B, C0, C0, 3) uint8, this process's share of them.
         """
 
         def viewed() -> Iterable[tuple[Tensor, Tensor]]:
             for number, (rows, images) in enumerate(batches()):
                 drawn = generator_for(self.device, self.config.seed, "pass", number)
-                yield rows, self.views[0](images, drawn)
+                yield rows, self._view(self.views[0], images, drawn, len(rows))
 
         self.method.begin_epoch(viewed)
 
@@ -89,8 +96,9 @@ class Learner:
     ) -> dict[str, Tensor]:
         """Make optimiser step `number` (from 0) on micro-batches (B, C0, C0, 3) uint8.
 
-        labels: (B,) class numbers of each, below 0 where unknown, for the online classifier.
-        rows: (B,) places of each among the training images, for methods that remember images.
+        images: with peers, this process's share of each. labels: (B,) class numbers of each,
+        below 0 where unknown, for the online classifier. rows: (B,) places of each among the
+        training images, for methods that remember images; with peers, needed to tell B.
         Returns detached scalars: `loss`, the method's parts and `classifier_loss`.
         """
         scale, config = self.length.images_per_step, self.config
@@ -102,8 +110,9 @@ class Learner:
         for part, batch in enumerate(images):
             at = number * len(images) + part
             drawn = generator_for(self.device, config.seed, "views", at)
+            total = len(batch) if rows is None else len(rows[part])
             with torch.no_grad():
-                first, second = (view(batch, drawn) for view in self.views)
+                first, second = (self._view(view, batch, drawn, total) for view in self.views)
             self.method.rows = None if rows is None else rows[part]
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
                 output = self.method(first, second, drawn)
@@ -113,6 +122,9 @@ class Learner:
                 values["classifier_loss"] = self._classify(output.features.float(), labels[part], rate)
             for name, value in values.items():
                 logged[name] = logged.get(name, 0.0) + value.double() / len(images)
+        # The encoders saw a share each, so their gradients add up; the heads saw the whole batch.
+        self.peers.add_gradients(self.method.student.parameters())
+        self.peers.add_gradients(self.method.heads.parameters(), 1.0 / self.peers.count)
         if config.optimiser.clip_norm:
             nn.utils.clip_grad_norm_(self.method.parameters(), config.optimiser.clip_norm)
         self.optimiser.step()
@@ -120,6 +132,18 @@ class Learner:
             cosine_momentum(*config.teacher_momentum, number, max(self.length.total - 1, 1))
         )
         return logged
+
+    def _view(self, view: Views, images: Tensor, drawn: torch.Generator, total: int) -> Tensor:
+        """Draw one view of each image of a share, and tell the encoders how large the whole batch is."""
+        if self.sharing is None:
+            return view(images, drawn)
+        if total < self.peers.count:
+            raise InputError(
+                f"a batch of {total} images cannot be divided over {self.peers.count} processes; "
+                "start fewer of them, or give more images"
+            )
+        self.sharing.total = total
+        return view(images, drawn, self.peers.share(total), total)
 
     def _classify(self, features: Tensor, labels: Tensor, rate: float) -> Tensor:
         """Train the online classifier on detached features (2, B, F); its rate follows the student's."""

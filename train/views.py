@@ -57,15 +57,20 @@ class Views:
         self.config = config
         self.size = size
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self, images: Tensor, generator: torch.Generator, share: slice | None = None, total: int = 0
+    ) -> Tensor:
         """(B, C0, C0, 3) uint8 -> (B, S, S, 3) float32 in 0..255.
 
-        The generator lives on the images' device; the same state gives the same views.
+        The generator lives on the images' device; the same state gives the same views. share:
+        the images are these rows of a batch of `total` that several processes divide; their
+        views are then those that the whole batch would give them.
         """
-        drawn = self.draw(len(images), images.shape[1], generator)
+        count, rows = (len(images), slice(None)) if share is None else (total, share)
+        drawn = ViewDraw(*(x[rows] for x in self.draw(count, images.shape[1], generator)))
         views = self.apply(images, drawn)
         if self.config.noise:
-            spread = torch.randn(views.shape, generator=generator, device=views.device)
+            spread = torch.randn((count, *views.shape[1:]), generator=generator, device=views.device)[rows]
             views = (views + spread * drawn.noise[:, None, None, None]).clamp(0.0, 255.0)
         return views
 

@@ -62,6 +62,13 @@ def test_an_image_s_view_does_not_depend_on_its_neighbours() -> None:
     assert torch.equal(views(images, generator(3))[2], views(others, generator(3))[2])
 
 
+def test_a_share_of_a_batch_has_the_whole_batch_s_views() -> None:
+    images, views = pictures(7), Views(AugmentConfig(blur=0.5, solarise=0.2, rotate=20, noise=9), 16)
+    whole = views(images, generator(4))
+    for share in (slice(0, 3), slice(3, 7)):
+        torch.testing.assert_close(views(images[share], generator(4), share, 7), whole[share])
+
+
 def test_crop_boxes_have_torchvision_s_distribution() -> None:
     config, side, count = AugmentConfig(crop_scale=(0.08, 1.0)), 32, 2000
     drawn = Views(config, 32).draw(count, side, generator())

@@ -67,7 +67,7 @@ class Swav(Method):
             pool = scores[i].detach()
             if use_queue:
                 pool = torch.cat([pool, prototypes(queue.rows).detach()])
-            shares.append(sinkhorn(pool, o.smoothness, o.rounds)[: len(first)])
+            shares.append(sinkhorn(pool, o.smoothness, o.rounds)[: len(scores[i])])
             queue.push(code.mean.detach())
         loss = swapped_prediction(scores[0], shares[1], o.temperature)
         loss = (loss + swapped_prediction(scores[1], shares[0], o.temperature)) / 2

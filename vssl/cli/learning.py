@@ -60,6 +60,7 @@ def train(
     if size is not None:
         options["cache_size"] = "auto"
     with extras():
+        from train.peers import join
         from train.recipe import read_settings
         from train.start import Display, train_images
     with progress() as bars:
@@ -77,7 +78,8 @@ def train(
             overwrite=overwrite,
             display=Display(screen.decoded, screen.planned, screen.stepped),
         )
-    _conclude(out, outcome, as_json)
+    if join().first:  # of several processes, one speaks
+        _conclude(out, outcome, as_json)
 
 
 def probe(
