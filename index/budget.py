@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.candidates import CandidateIndex, Recipe
+from index.distances import DistanceParameters
 from index.exact import ExactIndex
 from vssl.errors import InputError
 from vssl.gaussian import GaussianEmbedding
@@ -87,13 +88,20 @@ class Choice:
     tried: tuple[Measured, ...]
 
 
-def choose(name: str, items: GaussianEmbedding, budget: Budget, *, seed: int = 0) -> Choice:
+def choose(
+    name: str,
+    items: GaussianEmbedding,
+    budget: Budget,
+    *,
+    parameters: DistanceParameters | None = None,
+    seed: int = 0,
+) -> Choice:
     """Choose an index over items (N, D) for a distance. Raises InputError when nothing keeps the budget."""
     if not len(items):
         raise InputError("budget: there are no vectors to measure on; add images first")
     queries = views(items, QUERIES, seed)
     start = time.perf_counter()
-    exact = ExactIndex.build(name, items)
+    exact = ExactIndex.build(name, items, parameters=parameters)
     built = time.perf_counter() - start
     truth = exact.search(queries, K)[1]
     flat = Measured(None, 1.0, _latency(exact, queries), exact.bytes, built)
@@ -102,7 +110,7 @@ def choose(name: str, items: GaussianEmbedding, budget: Budget, *, seed: int = 0
         return Choice(exact, flat, tuple(tried))
     for recipe in _recipes(items, name, budget):
         start = time.perf_counter()
-        index = CandidateIndex.build(name, items, recipe)
+        index = CandidateIndex.build(name, items, recipe, parameters=parameters)
         built, size = time.perf_counter() - start, index.bytes
         best: tuple[Measured, CandidateIndex] | None = None
         for tuned in _tunings(index):

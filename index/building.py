@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
+from index.answering import check_distance
 from index.budget import Budget, Choice
 from index.derived import flush
+from index.fitting import BEST, Fitting
 from index.gallery import Gallery
 from index.records import STORE
 from index.sidecar import metadata_of, read_metadata
@@ -19,20 +22,30 @@ from vssl.errors import ExistsError, InputError
 from vssl.store import iter_parts
 
 
+@dataclass(frozen=True, eq=False)
+class Built:
+    """What was built: the number of items, what was fitted to them, and the index when a budget chose it."""
+
+    count: int
+    fitting: Fitting
+    choice: Choice | None
+
+
 def build_gallery(
     embeddings: Path,
     path: Path,
     *,
-    distance: str = "cosine",
+    distance: str | None = None,
     normalise: bool = True,
     overwrite: bool = False,
     budget: Budget | None = None,
     metadata: Path | None = None,
-) -> tuple[int, Choice | None]:
-    """Build a gallery from an embeddings folder; returns the number of items.
+) -> Built:
+    """Build a gallery from an embeddings folder.
 
+    distance: its own; None or "best" for the one that ranks held-out images best (index.fitting).
     metadata: a table of metadata by id (see index.sidecar).
-    budget: choose the index by measuring (see index.budget); what was chosen is returned too.
+    budget: choose the index by measuring (see index.budget).
 
     Raises ExistsError when `path` exists and `overwrite` is false, or is no gallery; InputError
     when the folder holds no embeddings.
@@ -45,25 +58,26 @@ def build_gallery(
         Gallery.lock(path).release()  # refuses while another process writes
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(partial, ignore_errors=True)
+    if distance not in (None, BEST):
+        check_distance(str(distance))
     known = read_metadata(metadata) if metadata is not None else {}
     try:
         gallery = None
         for rows, card, model_id in iter_parts(embeddings):
             if gallery is None:
                 partial.parent.mkdir(parents=True, exist_ok=True)
-                gallery = Gallery.create(
-                    partial, card=card, model_id=model_id, distance=distance, normalise=normalise
-                )
+                gallery = Gallery.create(partial, card=card, model_id=model_id, normalise=normalise)
             gallery.add(rows, model_id=model_id, metadata=metadata_of(rows.ids, known))
         if gallery is None:
             raise InputError(f"{str(embeddings)!r} holds no embeddings: every image failed; see its failures")
         with gallery:
             count = len(gallery)
+            fitting = gallery.fit(distance or BEST)
             choice = gallery.choose_index(budget) if budget is not None else None
         _swap(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return count, choice
+    return Built(count, fitting, choice)
 
 
 def _swap(partial: Path, path: Path) -> None:

@@ -5,12 +5,14 @@ Shape letters: N images, D embedding dimension.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index.distances import DistanceParameters
 from index.gallery import Gallery
 from index.matching import MatchModel
 from index.records import STORE, Records
@@ -28,6 +30,7 @@ class Corpus:
 
     distance, normalise: what a gallery searches by; an embeddings folder has cosine and yes.
     match: the gallery's calibration of match probabilities for its distance, if it has one.
+    constants: what was fitted to the gallery for each distance; stale: why that is out of date, or None.
     """
 
     path: Path
@@ -39,6 +42,8 @@ class Corpus:
     distance: str = "cosine"
     normalise: bool = True
     match: MatchModel | None = None
+    constants: Mapping[str, DistanceParameters] = field(default_factory=dict)
+    stale: str | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,6 +68,8 @@ def read_corpus(path: Path) -> Corpus:
     with Gallery.open(path, read_only=True) as gallery:
         card, model_id = gallery.card, gallery.model_id
         distance, normalise = gallery.distance, gallery.normalise
+        constants = gallery.fitting.constants if gallery.fitting else {}
+        stale = gallery.stale
     records = Records(path / STORE, read_only=True)
     try:
         view = read_view(records, normalise=False)
@@ -70,7 +77,19 @@ def read_corpus(path: Path) -> Corpus:
     finally:
         records.close()
     match = MatchModel.from_json(text) if text else None
-    return Corpus(path, view.ids, view.labels, view.items[:], card, model_id, distance, normalise, match)
+    return Corpus(
+        path,
+        view.ids,
+        view.labels,
+        view.items[:],
+        card,
+        model_id,
+        distance,
+        normalise,
+        match,
+        constants,
+        stale,
+    )
 
 
 def check_together(gallery: Corpus, other: Corpus) -> None:

@@ -55,6 +55,8 @@ def evaluate(
     settings, beside = settings or Settings(), beside or Beside()
     setting = arrange(gallery, queries, settings)
     measures = Measures(settings.resamples, settings.seed)
+    if gallery.stale:
+        measures.notes.append(f"constants of the distances: {gallery.stale}")
     counts: dict[str, int] = {"gallery": len(gallery), "queries": len(queries), "classes": setting.classes}
     counts["labelled_queries"] = len(setting.labelled)
     counts["queries_in_gallery"] = int((setting.own >= 0).sum())
@@ -129,7 +131,9 @@ def _hubs(setting: Setting, index: ExactIndex, which: Rows, name: str, measures:
 
 
 def _compare(setting: Setting, settings: Settings, measures: Measures) -> int:
-    """Measure recall@1 and hubs of every distance; the prior of posterior is the gallery's.
+    """Measure recall@1 and hubs of every distance, with the gallery's constants.
+
+    Where none were fitted, the prior of posterior is that of the gallery's labels.
 
     On 2,000 queries at most, drawn at random. Returns how many.
     """
@@ -138,7 +142,7 @@ def _compare(setting: Setting, settings: Settings, measures: Measures) -> int:
     most: dict[str, float] = {}
     prior = fit_prior(setting.items, setting.gallery.labels, DistanceParameters(alpha=UNFITTED_ALPHA))
     for name in NAMES:
-        constants = prior if name == "posterior" else None
+        constants = setting.gallery.constants.get(name, prior if name == "posterior" else None)
         index = ExactIndex.build(name, setting.items, parameters=constants)
         if len(which):
             rows, _ = setting.search(index, which, 1, labelled=True)

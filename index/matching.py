@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from index.metrics.calibration import ece
 from vssl.errors import FormatError
 
 Doubles = NDArray[np.float64]
@@ -22,6 +23,7 @@ LEAST_PAIRS = 50  # below, or with fewer than LEAST_OF_A_KIND of either kind, no
 LEAST_OF_A_KIND = 10
 FULL_PAIRS = 400  # from here on the uncertainties enter the curve
 RIDGE = 1e-3
+CALIBRATION_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class MatchModel:
 
     generation, rows, last_row: the state of the gallery it was fitted on; pairs, share_same: what
     it saw; calibration_error: expected calibration error (10 equal-mass bins) of a twin fitted on
-    half of the pairs and measured on the other half.
+    half of the pairs and measured on the other half. constants: which ones the distance had.
     """
 
     coefficients: tuple[float, ...]
@@ -42,6 +44,7 @@ class MatchModel:
     generation: int = 0
     rows: int = 0
     last_row: int = 0
+    constants: str = ""
 
     def probability(self, distance: Doubles, query: Doubles, item: Doubles) -> Doubles:
         """Return P(same label) in [0, 1] for pairs of a distance and two uncertainties (broadcast)."""
@@ -89,7 +92,7 @@ def fit_match(distance: Doubles, query: Doubles, item: Doubles, same: NDArray[np
         return None
     half = len(same) // 2  # pairs come query by query, so the halves share no query
     twin = _logistic(design[:half], same[:half])
-    error = calibration_error(_sigmoid(design[half:] @ twin), same[half:])
+    error = ece(_sigmoid(design[half:] @ twin), same[half:], CALIBRATION_BINS)
     return MatchModel(
         tuple(weights.tolist()),
         tuple(centre.tolist()),
@@ -98,15 +101,6 @@ def fit_match(distance: Doubles, query: Doubles, item: Doubles, same: NDArray[np
         float(same.mean()),
         error,
     )
-
-
-def calibration_error(probability: Doubles, same: NDArray[np.bool_], bins: int = 10) -> float:
-    """Return the expected calibration error over bins of equal mass."""
-    order = np.argsort(probability, kind="stable")
-    error = 0.0
-    for members in np.array_split(order, min(bins, len(order))):
-        error += len(members) * abs(probability[members].mean() - same[members].mean())
-    return float(error / len(order))
 
 
 def _features(distance: Doubles, query: Doubles, item: Doubles) -> list[Doubles]:

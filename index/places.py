@@ -1,7 +1,7 @@
 """Where a gallery is -> the gallery: a folder, or `milvus:URI#NAME`.
 
 URI is a server's address (`http://host:19530`) or the path of a Milvus Lite file. A move copies
-every item with its metadata, raw Gaussian and match calibrations, so moving back loses nothing.
+every item with its metadata, raw Gaussian, fitted constants and match calibration.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ def move_gallery(source: str, target: str, *, distance: str | None = None, overw
     with open_gallery(source, read_only=True) as old:
         rows, metadata = old.contents()
         own = distance or old.distance
+        fitting = old.fitting
+        if fitting is not None and own != fitting.distance:
+            fitting = fitting.renamed(own)
         if target.startswith(SCHEME):
             uri, name = _address(target)
             with MilvusGallery.create(
@@ -42,6 +45,7 @@ def move_gallery(source: str, target: str, *, distance: str | None = None, overw
                 distance=own,
                 normalise=old.normalise,
                 overwrite=overwrite,
+                fitting=fitting,
             ) as remote:
                 remote.add(rows, metadata=metadata)
                 match = old.match_model(own)
@@ -58,6 +62,8 @@ def move_gallery(source: str, target: str, *, distance: str | None = None, overw
             normalise=old.normalise,
         ) as local:
             local.add(rows, metadata=metadata)
+            if fitting is not None:
+                local.adopt(fitting.moved(local.generation, len(local)))
             return len(local)
 
 

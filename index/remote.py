@@ -21,12 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.admission import Metadata, admitted
+from index.database import GALLERY_FORMAT
 from index.distances.parameters import Float64s
 from index.distances.table import named
 from index.filters import Scalar, parse_filter, to_milvus
+from index.fitting import Fitting
 from index.matching import MatchModel
-from index.records import GALLERY_FORMAT
-from index.remote_schema import TEXT, connect, create_facts, create_items, pack, speaking, unpack
+from index.remote_items import FIELDS, RemoteItems
+from index.remote_schema import connect, create_facts, speaking, unpack
 from index.rerank import rerank
 from index.results import GalleryItem, SearchResult
 from index.scores import left_out, results
@@ -38,10 +40,10 @@ from vssl.gaussian import GaussianEmbedding
 from vssl.identity import short_id
 from vssl.store import Rows
 
-BATCH = 500  # entities a request
+BATCH = 500  # queries a request
+PIECE = 16_000  # characters of a fact; Milvus takes 65,535 bytes
 SHORTLIST = 48  # candidates beyond k asked for first
 MOST = 16_384  # Milvus returns no more
-FIELDS = ["id", "row", "label", "path", "uncertainty", "raw"]
 
 
 class MilvusGallery:
@@ -50,6 +52,7 @@ class MilvusGallery:
     def __init__(self, client: Any, uri: str, name: str, facts: dict[str, str]) -> None:
         self._client = client
         self._facts = facts
+        self._items = RemoteItems(client, uri, name)
         self.uri, self.name = uri, name
         if facts.get("format") != str(GALLERY_FORMAT):
             raise FormatError(
@@ -60,6 +63,8 @@ class MilvusGallery:
         self.card = ModelCard.from_json(facts["card"])
         self.distance = facts["distance"]
         self.normalise = facts["normalise"] == "1"
+        pieces = [facts[name] for name in _pieces(facts)]
+        self.fitting = Fitting.from_json("".join(pieces)) if pieces else None
 
     # --- opening and closing -----------------------------------------------------------
 
@@ -74,8 +79,12 @@ class MilvusGallery:
         distance: str = "cosine",
         normalise: bool = True,
         overwrite: bool = False,
+        fitting: Fitting | None = None,
     ) -> MilvusGallery:
-        """Make an empty gallery. Raises ExistsError when the collection is there and not to be replaced."""
+        """Make an empty gallery. Raises ExistsError when the collection is there and not to be replaced.
+
+        fitting: what was fitted to a gallery of the same items, with its constants.
+        """
         named(distance)
         client = connect(uri)
         with speaking(uri):
@@ -96,6 +105,9 @@ class MilvusGallery:
             "distance": distance,
             "normalise": "1" if normalise else "0",
         }
+        text = fitting.to_json() if fitting is not None else ""
+        for start in range(0, len(text), PIECE):
+            facts[f"fitting.{start // PIECE}"] = text[start : start + PIECE]
         gallery = cls(client, uri, name, facts)
         gallery._write_facts(facts)
         return gallery
@@ -128,7 +140,12 @@ class MilvusGallery:
         self.close()
 
     def __len__(self) -> int:
-        return self._count("")
+        return self._items.count("")
+
+    @property
+    def stale(self) -> str | None:
+        """Why the fitted constants no longer fit what the gallery holds, or None while they do."""
+        return self.fitting.stale(len(self), int(self._facts["next_row"]) - 1) if self.fitting else None
 
     @property
     def generation(self) -> int:
@@ -151,51 +168,27 @@ class MilvusGallery:
         compared = self._compared(rows.gaussians)
         if not len(rows):
             return
-        for text in (*rows.ids, *rows.paths, *(label or "" for label in rows.labels)):
-            if len(text.encode()) > TEXT:
-                raise InputError(
-                    f"found a text of {len(text.encode())} bytes, Milvus takes at most {TEXT}: {text[:60]!r}"
-                )
-        with speaking(self.uri):
-            if not replace and (taken := self._taken(rows.ids)):
-                raise ExistsError(
-                    f"{len(taken)} ids are in the gallery already ({taken[0]!r}, ...); add --replace"
-                )
-            encoded = self._encode(compared)
-            first = int(self._facts["next_row"])
-            for start in range(0, len(rows), BATCH):
-                batch = range(start, min(start + BATCH, len(rows)))
-                spread = rows.gaussians[start : start + BATCH].uncertainty.tolist()
-                self._client.upsert(
-                    self.name,
-                    [
-                        {
-                            "id": rows.ids[i],
-                            "row": first + i,
-                            "label": rows.labels[i],
-                            "path": rows.paths[i],
-                            "uncertainty": spread[i - start],
-                            "metadata": {n: v for n, v in notes[i].items() if v is not None},
-                            "raw": pack(rows.gaussians, i),
-                            "encoding": encoded[i].tolist(),
-                        }
-                        for i in batch
-                    ],
-                )
-            self._wrote(next_row=str(first + len(rows)))
+        self._items.check_texts(rows)
+        if not replace and (taken := self._items.taken(rows.ids)):
+            raise ExistsError(
+                f"{len(taken)} ids are in the gallery already ({taken[0]!r}, ...); add --replace"
+            )
+        first = int(self._facts["next_row"])
+        self._items.upsert(rows, notes, self._encode(compared), first)
+        self._wrote(next_row=str(first + len(rows)))
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove items by id; returns how many of them were there."""
-        gone = self._taken(list(dict.fromkeys(ids)))
-        with speaking(self.uri):
-            for start in range(0, len(gone), BATCH):
-                self._client.delete(self.name, ids=gone[start : start + BATCH])
-            self._wrote()
+        gone = self._items.taken(list(dict.fromkeys(ids)))
+        self._items.delete(gone)
+        self._wrote()
         return len(gone)
 
     def remove_where(self, where: Mapping[str, object]) -> int:
         """Remove the items that a filter keeps; returns how many."""
-        return self.remove([entry["id"] for entry in self._entries(to_milvus(parse_filter(where)), ["id"])])
+        return self.remove(
+            [entry["id"] for entry in self._items.entries(to_milvus(parse_filter(where)), ["id"])]
+        )
 
     def set_match(self, distance: str, match: MatchModel) -> None:
         """Take over a match calibration from a gallery with the same items."""
@@ -212,12 +205,15 @@ class MilvusGallery:
 
     def _encode(self, compared: GaussianEmbedding) -> NDArray[np.float32]:
         """Return encodings (N, E); the first items fix their constants and make the collection."""
-        encoding = Encoding.from_texts(self.distance, self._facts) or Encoding.of(self.distance, compared)
+        encoding = Encoding.from_texts(self.distance, self._facts) or self._encoding(compared)
         encoded, widened = encoding.items(compared)
-        if not self._client.has_collection(self.name):
-            create_items(self._client, self.name, encoded.shape[1])
+        self._items.make(encoded.shape[1])
         self._write_facts(widened.to_texts())
         return encoded
+
+    def _encoding(self, compared: GaussianEmbedding) -> Encoding:
+        constants = self.fitting.constants[self.distance] if self.fitting else None
+        return Encoding.of(self.distance, compared, constants)
 
     def _compared(self, gaussians: GaussianEmbedding) -> GaussianEmbedding:
         if gaussians.dim != self.card.dim:
@@ -230,7 +226,7 @@ class MilvusGallery:
 
     def get(self, id_: str) -> GalleryItem:
         """Return one item. Raises InputError when there is none of that id."""
-        found = self._entries(f"id == {json.dumps(id_, ensure_ascii=False)}", [*FIELDS, "metadata"])
+        found = self._items.entries(f"id == {json.dumps(id_, ensure_ascii=False)}", [*FIELDS, "metadata"])
         if not found:
             raise InputError(f"the gallery holds no item {id_!r}")
         gaussian = unpack(found, self.card.dim)
@@ -246,7 +242,7 @@ class MilvusGallery:
 
     def contents(self) -> tuple[Rows, list[dict[str, Scalar]]]:
         """Return every item and its metadata, in the order they were added."""
-        found = sorted(self._entries("", [*FIELDS, "metadata"]), key=lambda entry: int(entry["row"]))
+        found = sorted(self._items.entries("", [*FIELDS, "metadata"]), key=lambda entry: int(entry["row"]))
         rows = Rows(
             [entry["id"] for entry in found],
             [entry["path"] for entry in found],
@@ -273,6 +269,7 @@ class MilvusGallery:
             "distance": self.distance,
             "normalise": self.normalise,
             "generation": self.generation,
+            "fitting": {**self.fitting.facts(), "stale": self.stale} if self.fitting else None,
             "index": "Milvus FLAT over encodings, ranked exactly",
             "match_calibration": json.loads(match.to_json()) if match else None,
         }
@@ -351,34 +348,12 @@ class MilvusGallery:
         self, phi: NDArray[np.float32], length: int, condition: str
     ) -> tuple[View, NDArray[np.int64], Float64s]:
         """Return a view of all items found, its positions (Q, L) a query, -1 where none, and last scores (Q,)."""
-        with speaking(self.uri):
-            hits = self._client.search(
-                self.name,
-                data=phi.tolist(),
-                anns_field="encoding",
-                filter=condition,
-                limit=length,
-                output_fields=FIELDS,
-                search_params={"metric_type": "IP"},
-            )
-        known: dict[int, dict[str, Any]] = {}
-        for found in hits:
-            for hit in found:
-                known[int(hit["entity"]["row"])] = hit["entity"]
-        rows = np.array(sorted(known), np.int64)
-        entries = [known[row] for row in rows.tolist()]
-        candidates = np.full((len(hits), length), -1)
-        scores = np.full(len(hits), -np.inf)
-        for q, found in enumerate(hits):
-            own = np.array([int(hit["entity"]["row"]) for hit in found], np.int64)
-            candidates[q, : len(own)] = np.searchsorted(rows, own)
-            if len(found):
-                scores[q] = found[-1]["distance"]
+        entries, candidates, scores = self._items.ranked(phi, length, condition)
         view = View(
             self.generation,
-            rows,
-            np.zeros(len(rows), np.int64),
-            np.ones(len(rows), bool),
+            np.array([entry["row"] for entry in entries], np.int64),
+            np.zeros(len(entries), np.int64),
+            np.ones(len(entries), bool),
             [entry["id"] for entry in entries],
             [entry["label"] for entry in entries],
             [entry["path"] for entry in entries],
@@ -392,35 +367,7 @@ class MilvusGallery:
         if not total:
             return [None] * len(queries)
         spread = queries.uncertainty.tolist()
-        return [100.0 * self._count(f"uncertainty < {value!r}") / total for value in spread]
-
-    def _count(self, condition: str) -> int:
-        with speaking(self.uri):
-            if not self._client.has_collection(self.name):
-                return 0
-            found = self._client.query(self.name, filter=condition, output_fields=["count(*)"])
-        return int(found[0]["count(*)"])
-
-    def _taken(self, ids: Sequence[str]) -> list[str]:
-        """Return those ids that the gallery holds."""
-        taken: list[str] = []
-        for start in range(0, len(ids), BATCH):
-            names = json.dumps(ids[start : start + BATCH], ensure_ascii=False)
-            taken += [entry["id"] for entry in self._entries(f"id in {names}", ["id"])]
-        return taken
-
-    def _entries(self, condition: str, fields: list[str]) -> list[dict[str, Any]]:
-        with speaking(self.uri):
-            if not self._client.has_collection(self.name):
-                return []
-            pages = self._client.query_iterator(
-                self.name, filter=condition, batch_size=1000, output_fields=fields
-            )
-            entries: list[dict[str, Any]] = []
-            while page := pages.next():
-                entries += page
-            pages.close()
-        return entries
+        return [100.0 * self._items.count(f"uncertainty < {value!r}") / total for value in spread]
 
     def check_model(self, model_id: str | None, what: str) -> None:
         """Raise MismatchError when `model_id` is given and is not the gallery's."""
@@ -429,6 +376,11 @@ class MilvusGallery:
                 f"{what} are of model {short_id(model_id)}, the gallery {self.uri}#{self.name} of "
                 f"{short_id(self.model_id)} ({self.card.name}); use that model, or build a gallery for the new one"
             )
+
+
+def _pieces(facts: Mapping[str, str]) -> list[str]:
+    """Return the names of the facts that hold the fitting's text, in order."""
+    return sorted((n for n in facts if n.startswith("fitting.")), key=lambda n: int(n.partition(".")[2]))
 
 
 def _without_neighbours(queries: GaussianEmbedding, ranks: list[float | None]) -> list[SearchResult]:

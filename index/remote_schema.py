@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from index.records import StorageError
+from index.database import StorageError
 from vssl.errors import MissingExtraError
 from vssl.gaussian import GaussianEmbedding
 

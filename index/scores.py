@@ -124,14 +124,17 @@ class Matches:
         return MatchModel.from_json(text) if text else None
 
     def forget(self) -> None:
-        """Fit anew at the next use: the gallery was compacted."""
+        """Fit anew at the next use: the gallery was compacted, or its constants changed."""
         self._known.clear()
         self._hopeless.clear()
 
     def of(self, view: View, index: SearchIndex, distance: str) -> MatchModel | None:
         """Return the calibration of a distance for this view, or None where none can be had."""
+        constants = index.parameters.digest
         known = self._known.get(distance) or self.stored(distance)
-        if known is not None and not _moved(view, known.rows, known.last_row):
+        # A calibration of before constants were recorded has none, and is of the defaults.
+        fits = known is not None and known.constants in ("", constants)
+        if known is not None and fits and not _moved(view, known.rows, known.last_row):
             self._known[distance] = known
             return known
         if self._hopeless.get(distance) == view.generation:
@@ -169,4 +172,10 @@ def _fit(view: View, index: SearchIndex) -> MatchModel | None:
     fitted = fit_match(distances[use], asked[use], uncertainty[found][use], same[use])
     if fitted is None:
         return None
-    return replace(fitted, generation=view.generation, rows=view.count, last_row=view.last_row)
+    return replace(
+        fitted,
+        generation=view.generation,
+        rows=view.count,
+        last_row=view.last_row,
+        constants=index.parameters.digest,
+    )

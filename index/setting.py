@@ -99,6 +99,9 @@ def arrange(gallery: Corpus, queries: Corpus, settings: Settings) -> Setting:
     items = gallery.compared
     control = ExactIndex.build("cosine", items)
     name = settings.distance or gallery.distance
+    index = control
+    if name != "cosine":
+        index = ExactIndex.build(name, items, parameters=gallery.constants.get(name))
     return Setting(
         gallery,
         queries,
@@ -109,7 +112,7 @@ def arrange(gallery: Corpus, queries: Corpus, settings: Settings) -> Setting:
         items,
         as_compared(gallery, queries.gaussians),
         control,
-        control if name == "cosine" else ExactIndex.build(name, items),
+        index,
     )
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from index.candidates import CandidateIndex, Recipe
 from index.derived import Derived, find_derived, save_derived
+from index.distances import DistanceParameters
 from index.exact import ExactIndex
+from index.fitting import Fitting
 from index.records import Records
 from index.view import SearchIndex, View, begins_with, follow, read_view, with_ghosts
 from vssl.errors import FormatError
@@ -19,20 +21,39 @@ FEW_GHOSTS = 64
 class Shelf:
     """The indexes of one gallery folder.
 
-    distance: the gallery's own, whose index is saved. recipe: how that one finds candidates, None
+    distance: the gallery's own, whose index is saved. fitting: the constants that distances are
+    built with, None where none were fitted: then they are the defaults. recipe: how that one finds candidates, None
     for an exact index; every other distance is exact. damage: why the saved index was passed
     over, None when it was not.
     """
 
-    def __init__(self, path: Path, records: Records, *, distance: str, normalise: bool) -> None:
+    def __init__(self, path: Path, records: Records, *, normalise: bool) -> None:
         recipe = records.fact("recipe")
         self.recipe = Recipe.from_json(recipe) if recipe else None
         self.damage: str | None = None
+        self.distance = "cosine"
+        self.fitting: Fitting | None = None
         self._path = path
         self._records = records
-        self._distance = distance
         self._normalise = normalise
         self._building = threading.Lock()
+        self._declared: tuple[str | None, str | None] = (None, None)
+        self.settle()
+
+    def settle(self) -> bool:
+        """Take over what the store declares of distance and constants; say whether it changed."""
+        with self._records.snapshot():
+            declared = self._records.fact("distance"), self._records.fact("fitting")
+        if declared == self._declared:
+            return False
+        self._declared = declared
+        self.distance = declared[0] or "cosine"
+        self.fitting = Fitting.from_json(declared[1]) if declared[1] else None
+        return True
+
+    def constants(self, distance: str) -> DistanceParameters | None:
+        """Return the constants that were fitted for a distance, None for the defaults."""
+        return self.fitting.constants.get(distance) if self.fitting else None
 
     def read(self) -> View:
         """Read the store, without any index."""
@@ -41,7 +62,7 @@ class Shelf:
     def load(self) -> View:
         """Read the store, and the saved index where it is whole and holds rows of this store."""
         view = self.read()
-        saved, self.damage = find_derived(self._path, self._distance)
+        saved, self.damage = find_derived(self._path, self.distance)
         if saved is None:
             return view
         try:
@@ -60,15 +81,18 @@ class Shelf:
             old = with_ghosts(view, saved.rows, saved.crc)
             if old is not None and old.count >= (1 - GHOSTS) * len(old.rows):
                 view, index = old, CandidateIndex.load(saved.folder, old.items[:kept])
-        if index is not None:
+        wanted = self.constants(self.distance)
+        if index is not None and (wanted is None or index.parameters.digest == wanted.digest):
             if kept < len(view.rows):
                 index.add(view.items[kept:])
-            view.indexes[self._distance] = index
+            view.indexes[self.distance] = index
         return view
 
     def follow(self, view: View) -> View:
         """Bring a view up to the store; it is read anew after a compaction or many removals."""
         level = follow(view, self._records, normalise=self._normalise)
+        if self.settle():
+            view.indexes.clear()
         ghosts = len(view.rows) - view.count
         return view if level and ghosts <= GHOSTS * len(view.rows) + FEW_GHOSTS else self.load()
 
@@ -76,16 +100,17 @@ class Shelf:
         """Return the index of a distance over a view, built at its first use."""
         with self._building:
             if distance not in view.indexes:
-                items = view.items[:]
-                if self.recipe is not None and distance == self._distance:
-                    view.indexes[distance] = CandidateIndex.build(distance, items, self.recipe)
+                items, constants = view.items[:], self.constants(distance)
+                if self.recipe is not None and distance == self.distance:
+                    index = CandidateIndex.build(distance, items, self.recipe, parameters=constants)
+                    view.indexes[distance] = index
                 else:
-                    view.indexes[distance] = ExactIndex.build(distance, items)
+                    view.indexes[distance] = ExactIndex.build(distance, items, parameters=constants)
             return view.indexes[distance]
 
     def saved(self) -> Derived | None:
         """Return the saved index when its files are whole."""
-        return find_derived(self._path, self._distance)[0]
+        return find_derived(self._path, self.distance)[0]
 
     def tidy(self, view: View) -> View:
         """Return a view that may be saved: an exact index holds no removed rows, a graph few."""
@@ -94,5 +119,5 @@ class Shelf:
 
     def save(self, view: View) -> None:
         """Write the index of the gallery's own distance, with checksums."""
-        index = self.index(view, self._distance)
-        save_derived(self._path, self._distance, view.generation, view.rows, view.crc, index.save)
+        index = self.index(view, self.distance)
+        save_derived(self._path, self.distance, view.generation, view.rows, view.crc, index.save)

@@ -32,9 +32,11 @@ class Encoding:
     widest: Float64s
 
     @classmethod
-    def of(cls, name: str, items: GaussianEmbedding) -> Encoding:
-        """Fix the constants by the first items (N, D)."""
-        parameters = completed(name, None, items)
+    def of(
+        cls, name: str, items: GaussianEmbedding, parameters: DistanceParameters | None = None
+    ) -> Encoding:
+        """Fix the constants: those given, and what they leave open by the first items (N, D)."""
+        parameters = completed(name, parameters, items)
         distance = named(name)
         return cls(name, parameters, Anchor.of(_prepared(distance, items, parameters)), np.zeros(0))
 

@@ -5,8 +5,10 @@ Shape letters: N rows, D embedding dimension.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -84,6 +86,11 @@ class DistanceParameters:
     def key(self) -> str:
         """Return one text for one set of constants, to compare two sets by."""
         return json.dumps(self.to_dict(), sort_keys=True)
+
+    @cached_property
+    def digest(self) -> str:
+        """A short name of this set of constants."""
+        return hashlib.sha256(self.key().encode()).hexdigest()[:16]
 
     def scaled(self, embedding: GaussianEmbedding) -> Densities:
         """Return the Gaussians in float64 with variance times alpha."""

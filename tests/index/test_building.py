@@ -25,7 +25,13 @@ def embeddings(folder: Path, *, model: str = MODEL, count: int = 30) -> Path:
 
 def test_every_part_is_there(tmp_path: Path) -> None:
     source = embeddings(tmp_path / "embeddings")
-    assert build_gallery(source, tmp_path / "gallery", distance="expected", normalise=False) == (30, None)
+    built = build_gallery(source, tmp_path / "gallery", distance="expected", normalise=False)
+    assert (built.count, built.choice, built.fitting.distance, built.fitting.given) == (
+        30,
+        None,
+        "expected",
+        True,
+    )
     with Gallery.open(tmp_path / "gallery", read_only=True) as gallery:
         assert len(gallery) == 30
         assert (gallery.distance, gallery.normalise, gallery.model_id) == ("expected", False, MODEL)
@@ -52,7 +58,7 @@ def test_what_is_there_is_refused_or_replaced(tmp_path: Path) -> None:
         build_gallery(source, tmp_path / "gallery")
     with Gallery.open(tmp_path / "gallery"), pytest.raises(LockedError):
         build_gallery(source, tmp_path / "gallery", overwrite=True)
-    assert build_gallery(source, tmp_path / "gallery", overwrite=True) == (30, None)
+    assert build_gallery(source, tmp_path / "gallery", overwrite=True).count == 30
     with pytest.raises(ExistsError, match="no gallery"):
         build_gallery(source, source, overwrite=True)
 
@@ -70,10 +76,10 @@ def test_nothing_to_index_is_said(tmp_path: Path) -> None:
 
 def test_a_budget_chooses_the_index(tmp_path: Path) -> None:
     source = embeddings(tmp_path / "embeddings")
-    count, choice = build_gallery(source, tmp_path / "gallery", budget=Budget.parse("recall=0.9"))
-    assert count == 30
-    assert choice is not None
-    assert choice.measured.recipe is None
+    built = build_gallery(source, tmp_path / "gallery", budget=Budget.parse("recall=0.9"))
+    assert built.count == 30
+    assert built.choice is not None
+    assert built.choice.measured.recipe is None
     with pytest.raises(InputError, match="no index keeps the budget"):
         build_gallery(source, tmp_path / "other", budget=Budget.parse("memory=10B"))
     assert not (tmp_path / "other").exists()

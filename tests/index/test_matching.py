@@ -2,11 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from index.matching import MatchModel, calibration_error, fit_match
+from index.matching import MatchModel, fit_match
 from vssl.errors import FormatError
 
 
@@ -72,14 +70,3 @@ def test_the_model_travels_as_json() -> None:
     assert MatchModel.from_json(model.to_json()) == model
     with pytest.raises(FormatError, match="match calibration"):
         MatchModel.from_json('{"pairs": 1}')
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))
-def test_the_calibration_error_is_a_mean_gap(drawn: list[tuple[float, bool]]) -> None:
-    probability = np.array([p for p, _ in drawn])
-    same = np.array([s for _, s in drawn])
-    error = calibration_error(probability, same)
-    assert 0 <= error <= 1
-    assert error >= abs(probability.mean() - same.mean()) - 1e-9
-    one_bin = calibration_error(probability, same, bins=1)
-    assert one_bin == pytest.approx(abs(probability.mean() - same.mean()))

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from index.database import StorageError
 from index.filters import parse_filter
-from index.records import STORE, Records, StorageError, checksum
+from index.records import STORE, Records, checksum
 from tests.index.samples import part, sample
 from vssl.errors import ExistsError, FormatError, InputError
 
@@ -184,7 +185,8 @@ def test_a_full_database_loses_nothing(store: Records) -> None:
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from index.records import Records, StorageError
+from index.database import StorageError
+from index.records import Records
 from tests.index.samples import sample
 records = Records(Path(sys.argv[1]))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -12,6 +12,7 @@ from index.distances import NAMES
 from index.gallery import Gallery
 from index.places import move_gallery, open_gallery
 from tests.index.samples import MODEL, card, gaussians, sample
+from tests.index.test_choice import classes
 from vssl.errors import ExistsError, InputError, MismatchError
 from vssl.gaussian import GaussianEmbedding
 from vssl.store import Rows
@@ -150,6 +151,27 @@ def test_adding_replacing_and_removing(uri: str) -> None:
         MilvusGallery.create(uri, "changing", card=card(), model_id=MODEL)
     with MilvusGallery.create(uri, "changing", card=card(), model_id=MODEL, overwrite=True) as gallery:
         assert len(gallery) == 0
+
+
+def test_what_was_fitted_moves_along(uri: str, tmp_path: Path) -> None:
+    items, labels = classes(300, 8)
+    names = [f"i{row}" for row in range(300)]
+    with Gallery.create(tmp_path / "fitted", card=card(), model_id=MODEL) as gallery:
+        gallery.add(Rows(names, names, labels, items))
+        fitting = gallery.fit()
+        assert fitting.distance == "posterior"
+        move_gallery(str(gallery.path), f"milvus:{uri}#fitted")
+        with MilvusGallery.open(uri, "fitted") as remote:
+            assert remote.fitting == fitting
+            assert remote.info()["fitting"]["stale"] is None
+            same(remote.search(items[:5], 7), gallery.search(items[:5], 7))
+            remote.remove(names[:100])
+            assert "vssl gallery refit" in str(remote.stale)
+        move_gallery(f"milvus:{uri}#fitted", str(tmp_path / "back"), distance="mls")
+    with Gallery.open(tmp_path / "back", read_only=True) as back:
+        assert back.fitting is not None
+        assert (back.distance, back.fitting.given, back.fitting.trials) == ("mls", True, fitting.trials)
+        assert "vssl gallery refit" in str(back.stale)
 
 
 def test_there_and_back_loses_nothing(local: Gallery, uri: str, tmp_path: Path) -> None:

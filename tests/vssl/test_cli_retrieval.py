@@ -13,9 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.index.samples import MODEL, card
+from tests.index.test_choice import classes
 from tests.tiny_model import picture, tiny_model
 from tests.vssl import test_cli
 from vssl.cli import main
+from vssl.store import Rows, part_name, to_table, write_manifest, write_table
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,54 @@ def test_a_gallery_is_changed_by_add_remove_and_compact(house: Path, tmp_path: P
     facts = json.loads(vssl("gallery", "info", target, "--json").stdout)
     assert (facts["items"], facts["labels"], facts["index_damage"]) == (24, 3, None)
     assert vssl("gallery", "remove", target).returncode == 2
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An embeddings folder of classes whose images are blurred by their own variance."""
+    folder = tmp_path_factory.mktemp("labelled") / "embeddings"
+    folder.mkdir()
+    items, labels = classes(400, 8)
+    names = [f"i{row}" for row in range(400)]
+    write_table(to_table(Rows(names, names, labels, items), card(), MODEL), folder / part_name(0))
+    write_manifest(folder, model_id=MODEL, parts=[part_name(0)], rows=400, failures=0)
+    return folder
+
+
+def test_index_says_which_distance_won_and_uses_it(labelled: Path, tmp_path: Path) -> None:
+    target = tmp_path / "gallery"
+    done = vssl("index", labelled, target, "--no-normalise")
+    assert done.returncode == 0, done.stderr
+    assert "400 images, distance posterior" in done.stdout
+    for name in ("cosine", "mls", "posterior *", "mAP@R", "hub max", "100 held-out images asked"):
+        assert name in done.stdout
+    facts = json.loads(vssl("gallery", "info", target, "--json").stdout)
+    assert facts["distance"] == "posterior"
+    assert next(iter(facts["fitting"]["trials"])) == "cosine"
+    assert len(facts["fitting"]["parameters"]["between"]) == 8
+    for verb in (("gallery", "info"), ("inspect",)):
+        assert "between" in vssl("inspect", target).stdout
+        assert "posterior" in vssl(*verb, target).stdout
+    done = vssl("index", labelled, target, "--overwrite", "--distance", "mls", "--json")
+    made = json.loads(done.stdout)
+    assert (made["images"], made["distance"], made["fitting"]["chosen"]) == (400, "mls", "given")
+    assert vssl("index", labelled, tmp_path / "other", "--distance", "angle").returncode == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["gallery"]
+
+
+def test_refit_chooses_anew_and_compact_refits_what_is_stale(labelled: Path, tmp_path: Path) -> None:
+    target = tmp_path / "gallery"
+    vssl("index", labelled, target, "--no-normalise", "--distance", "mls")
+    assert "distance mls" in vssl("gallery", "refit", target).stdout
+    made = json.loads(vssl("gallery", "refit", target, "--distance", "best", "--json").stdout)
+    assert (made["distance"], made["fitting"]["chosen"]) == ("posterior", "best on held-out images")
+    vssl("gallery", "remove", target, *(f"i{row}" for row in range(100)))
+    assert "run: vssl gallery refit GALLERY" in vssl("gallery", "info", target).stdout
+    done = vssl("gallery", "compact", target)
+    assert "75 held-out images asked" in done.stdout
+    assert json.loads(vssl("gallery", "info", target, "--json").stdout)["fitting"]["stale"] is None
+    done = vssl("gallery", "add", target, labelled, "--replace")
+    assert "run: vssl gallery refit GALLERY" in done.stderr
 
 
 def test_a_place_without_a_gallery_says_how_to_make_one(tmp_path: Path) -> None:

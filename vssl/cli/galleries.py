@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from vssl.cli import curating
-from vssl.cli.console import extras, say, say_json
+from vssl.cli.console import extras, note, say, say_json
+from vssl.cli.fitted import show_fitting
 
 app = typer.Typer(help="Look at a gallery and change it.", no_args_is_help=True)
 curating.register(app)
@@ -30,10 +31,15 @@ def info(
     if as_json:
         say_json(facts)
         return
+    fitting = facts.pop("fitting", None)
     for name, value in facts.items():
         if isinstance(value, dict):
             value = ", ".join(f"{k} {v:.4g}" for k, v in value.items() if isinstance(v, (int, float)))
         say(f"{name.replace('_', ' '):<18} {'none' if value is None else value}")
+    if fitting is None:
+        say("fitting            none: default constants; fit them with: vssl gallery refit GALLERY")
+    else:
+        show_fitting(facts["distance"], fitting)
 
 
 @app.command()
@@ -59,8 +65,10 @@ def add(
             notes = metadata_of(rows.ids, known)
             opened.add(rows, replace=replace, model_id=model_id, metadata=notes)
             added += len(rows)
-        total = len(opened)
+        total, stale = len(opened), opened.stale
     say(f"{gallery}: added {added}, now {total} images")
+    if stale:
+        note(f"vssl: constants of the distances: {stale}")
 
 
 @app.command()
@@ -86,15 +94,43 @@ def remove(
 
 @app.command()
 def compact(gallery: FOLDER) -> None:
-    """Give back the space of removed images and build the index anew."""
+    """Give back the space of removed images and build the index anew; refit what has become stale."""
     with extras():
         from index.gallery import Gallery
 
     with Gallery.open(gallery) as opened:
         before = opened.info()["bytes"]
         opened.compact()
+        refitted = opened.fit() if opened.stale else None
         after = opened.info()["bytes"]
     say(f"{gallery}: {before} bytes before, {after} after")
+    if refitted is not None:
+        show_fitting(refitted.distance, refitted.facts())
+
+
+@app.command()
+def refit(
+    gallery: FOLDER,
+    distance: Annotated[
+        str | None,
+        typer.Option(
+            help="The gallery's own distance from here on, or best: the one that ranks held-out labelled images "
+            "best. By default one that was named before stays, and otherwise the best is taken."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Fit the constants of all distances to what the gallery holds now, and choose its distance."""
+    with extras():
+        from index.gallery import Gallery
+
+    with Gallery.open(gallery) as opened:
+        fitting = opened.fit(distance)
+    if as_json:
+        say_json({"gallery": str(gallery), "distance": fitting.distance, "fitting": fitting.facts()})
+        return
+    say(f"{gallery}: distance {fitting.distance}")
+    show_fitting(fitting.distance, fitting.facts())
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 
 from vssl.cli import galleries
 from vssl.cli.console import extras, note, say, say_json
+from vssl.cli.fitted import show_fitting
 from vssl.cli.tables import Column, show_table
 
 if TYPE_CHECKING:
@@ -43,7 +45,12 @@ def register(app: typer.Typer) -> None:
 def build(
     embeddings: Annotated[Path, typer.Argument(help="Embeddings folder written by vssl extract.")],
     gallery: Annotated[Path, typer.Argument(help="Gallery folder to write.")],
-    distance: Annotated[str, typer.Option(help=f"The gallery's own distance: {DISTANCE}.")] = "cosine",
+    distance: Annotated[
+        str,
+        typer.Option(
+            help=f"The gallery's own distance: {DISTANCE}; or best, the one that ranks held-out labelled images best."
+        ),
+    ] = "best",
     normalise: Annotated[
         bool, typer.Option("--normalise/--no-normalise", help="Compare means of length one.")
     ] = True,
@@ -58,13 +65,17 @@ def build(
         Path | None,
         typer.Option(help="CSV or Parquet table with a column id; the others can be filtered by."),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Build a gallery from an embeddings folder."""
+    """Build a gallery from an embeddings folder, and fit its distances to it.
+
+    With labels the distances are compared on held-out images, cosine always among them.
+    """
     with extras():
         from index.budget import Budget, describe
         from index.building import build_gallery
 
-    count, choice = build_gallery(
+    built = build_gallery(
         embeddings,
         gallery,
         distance=distance,
@@ -73,10 +84,17 @@ def build(
         budget=Budget.parse(budget) if budget is not None else None,
         metadata=metadata,
     )
-    say(f"{gallery}: {count} images, distance {distance}")
+    choice = built.choice
+    for tried in choice.tried if choice is not None else ():
+        note(f"tried {describe(tried)}")
+    if as_json:
+        found = {"gallery": str(gallery), "images": built.count, "distance": built.fitting.distance}
+        measured = None if choice is None else asdict(choice.measured)
+        say_json({**found, "fitting": built.fitting.facts(), "index": measured})
+        return
+    say(f"{gallery}: {built.count} images, distance {built.fitting.distance}")
+    show_fitting(built.fitting.distance, built.fitting.facts())
     if choice is not None:
-        for tried in choice.tried:
-            note(f"tried {describe(tried)}")
         say(f"index: {describe(choice.measured)}")
     note(f"search it with: vssl search {gallery} IMAGE --model model.onnx")
 
@@ -111,6 +129,8 @@ def search(
     with open_gallery(gallery, read_only=True) as opened:
         engine = Engine.open(model)
         opened.check_model(engine.model_id, f"images embedded by {model}")
+        if opened.stale:
+            note(f"vssl: constants of the distances: {opened.stale}")
         for paths, answers in _embedded(images, engine):
             good = [(p, a) for p, a in zip(paths, answers, strict=True) if not isinstance(a, ImageError)]
             results = iter(())  # type: Iterator[SearchResult]

@@ -6,6 +6,8 @@ import doctest
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
@@ -35,6 +37,15 @@ def test_true_probabilities_are_calibrated_and_shifted_ones_off_by_the_shift() -
     assert calibration.ece(np.full(3000, OUTCOME.mean() + 0.2), OUTCOME) == pytest.approx(0.2, abs=0.02)
     assert calibration.ece(np.array([0.75]), np.array([True])) == 0.25
     assert np.isnan(calibration.ece(np.empty(0), np.empty(0, bool)))
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60), st.integers(1, 20))
+def test_the_calibration_error_is_a_mean_gap(drawn: list[tuple[float, bool]], bins: int) -> None:
+    probability, outcome = np.array([p for p, _ in drawn]), np.array([o for _, o in drawn])
+    error = calibration.ece(probability, outcome, bins)
+    assert 0 <= error <= 1
+    assert error >= abs(probability.mean() - outcome.mean()) - 1e-9
+    assert calibration.ece(probability, outcome, 1) == pytest.approx(abs(probability.mean() - outcome.mean()))
 
 
 def test_scores_are_those_of_scikit_learn() -> None:

@@ -1,0 +1,179 @@
+"""One SQLite file in WAL mode <-> named facts and transactions that are durable when they return.
+
+Every write is one transaction, flushed to the disk before the call returns, and raises the
+generation by one. SQLite's errors become ours, with what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Self
+
+from vssl.errors import ExistsError, FormatError, InputError, VsslError
+
+GALLERY_FORMAT = 1
+FACTS = "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+
+
+class StorageError(VsslError):
+    """The disk refused a write: it is full, or the file cannot be written."""
+
+    code = "storage"
+    status = 507
+
+
+class Database:
+    """One connection to the file of a gallery; calls from several threads take turns.
+
+    SCHEMA: the tables of a new file.
+    """
+
+    SCHEMA = FACTS
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open an existing store; raises InputError or FormatError when there is none to read."""
+        if not path.is_file():
+            raise InputError(
+                f"no gallery at {str(path.parent)!r}: found no {path.name}; build one with: "
+                f"vssl index EMBEDDINGS {path.parent}"
+            )
+        self.path = path
+        self._turn = threading.RLock()
+        with speaking(path):
+            self._db = _connect(path, read_only=read_only)
+            try:
+                self._db.execute("PRAGMA synchronous = FULL")
+                found = self.fact("format")
+            except BaseException:
+                self._db.close()
+                raise
+        if found != str(GALLERY_FORMAT):
+            self._db.close()
+            raise FormatError(
+                f"{path.parent}: found gallery format {found}, expected {GALLERY_FORMAT}; open it with the "
+                "version of vssl that wrote it, or build it again: vssl index EMBEDDINGS GALLERY"
+            )
+        self.dim = int(self.fact("dim") or 0)
+
+    @classmethod
+    def create(cls, path: Path, facts: Mapping[str, str]) -> Self:
+        """Write an empty store; `facts` must hold `dim`. Raises ExistsError when one is there."""
+        if path.exists():
+            raise ExistsError(f"{path.parent} is a gallery already; choose another place or add --overwrite")
+        first = {"format": str(GALLERY_FORMAT), "generation": "0", "next_row": "1", "compacted": "0"}
+        with speaking(path), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            # One transaction: a store is either whole or has no format and is refused.
+            db.executescript(f"BEGIN; {cls.SCHEMA}")
+            db.executemany("INSERT INTO facts VALUES (?, ?)", [*first.items(), *facts.items()])
+            db.execute("COMMIT")
+        return cls(path)
+
+    def close(self) -> None:
+        """Close the connection; a second call does nothing."""
+        with self._turn:
+            self._db.close()
+
+    def fact(self, name: str) -> str | None:
+        """Return one fact (`generation`, `model_id`, `card`, ...), or None."""
+        with self._turn:
+            found = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def generation(self) -> int:
+        """Return how many writes the store has seen."""
+        return int(self.fact("generation") or 0)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Hold one unchanging view of the store for several reads."""
+        with self._turn, speaking(self.path):
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[int]:
+        """One durable transaction; yields the generation that it makes."""
+        with self._turn, speaking(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                generation = self.generation() + 1
+                self._set("generation", str(generation))
+                yield generation
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _set(self, name: str, value: str) -> None:
+        self._db.execute(
+            "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            (name, value),
+        )
+
+    def note(self, name: str, value: str) -> None:
+        """Write a fact without a new generation: it describes the rows, it does not change them."""
+        with self._turn, speaking(self.path):
+            self._set(name, value)
+
+    def declare(self, facts: Mapping[str, str], *, without: str) -> int:
+        """Write facts that change answers, and drop those whose name begins with `without`, as one write.
+
+        Returns the new generation: readers elsewhere see it, and take all of the facts or none.
+        """
+        with self._write() as generation:
+            for name, value in facts.items():
+                self._set(name, value)
+            self._db.execute("DELETE FROM facts WHERE substr(name, 1, ?) = ?", (len(without), without))
+        return generation
+
+    def copy_to(self, path: Path) -> None:
+        """Write a consistent copy of the store while others read and write it."""
+        with self._turn, speaking(path), contextlib.closing(sqlite3.connect(path)) as copy:
+            self._db.backup(copy)
+            copy.execute("PRAGMA journal_mode = WAL")
+
+
+def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    mode = "ro" if read_only else "rw"
+    address = f"{path.absolute().as_uri()}?mode={mode}"
+    db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+    if read_only:
+        try:
+            db.execute("SELECT 1 FROM facts").fetchone()
+        except sqlite3.OperationalError:
+            # A read-only medium cannot hold the shared memory file of WAL; nothing writes there either.
+            db.close()
+            db = sqlite3.connect(
+                f"{address}&immutable=1", uri=True, isolation_level=None, check_same_thread=False
+            )
+    return db
+
+
+@contextlib.contextmanager
+def speaking(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        text = str(error)
+        if "full" in text or "I/O" in text or "readonly" in text or "locked" in text:
+            raise StorageError(
+                f"cannot write {path}: {text}; nothing of this change was kept and all before it is there. "
+                "Free some space or rights on the disk and repeat the command"
+            ) from error
+        raise FormatError(f"{path} cannot be read: {text}") from error
+    except sqlite3.DatabaseError as error:
+        raise FormatError(
+            f"{path} is damaged: {error}; put a snapshot in its place, or build the gallery again: "
+            "vssl index EMBEDDINGS GALLERY"
+        ) from error
