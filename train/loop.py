@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -32,6 +32,7 @@ from train.peers import ALONE, Peers
 from train.randomness import generator_for
 from train.split import Split
 from train.step import Learner, Length, epoch_order
+from train.weights import WEIGHTS_NAME, initialise, save_weights
 from vssl.errors import VsslError
 from vssl.preprocess import Preprocess
 
@@ -123,6 +124,13 @@ class Run:
         self.spent = float(checkpoint.summary.get("seconds") or 0.0)
         self._flat = int(checkpoint.summary.get("flat_evaluations") or 0)
 
+    def initialise(self, weights: Mapping[str, Tensor], origin: str) -> None:
+        """Begin with these weights (`train.weights.initialise`); the teacher begins as the student."""
+        method = self.learner.method
+        initialise(method.student, weights, origin)
+        if method.teacher is not None:
+            method.teacher.load_state_dict(method.student.state_dict())
+
     def train(self, report: Callable[[Progress], None]) -> Outcome:
         """Train to the end, or until SIGTERM or SIGINT, which save and stop.
 
@@ -189,7 +197,10 @@ class Run:
                 save_checkpoint(self.out / "best.pt", self._checkpoint())
             if last or time.monotonic() - self._saved_at > SAVE_SECONDS:
                 self._save()
-        return Outcome(self._save(), metrics, None)
+        checkpoint = self._save()
+        if self.peers.first:
+            save_weights(self.out / WEIGHTS_NAME, checkpoint)
+        return Outcome(checkpoint, metrics, None)
 
     def _batches(
         self, order: NDArray[np.int64], place: int

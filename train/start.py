@@ -20,20 +20,24 @@ import torch
 from train.bank import Failure, ImageBank, load_bank
 from train.checkpoint import CHECKPOINT_NAME, Checkpoint, Fact, load_checkpoint
 from train.config import TrainConfig
+from train.curves import CURVES_NAME
 from train.journal import METRICS_NAME
 from train.loop import Outcome, Progress, Run, length_of
 from train.memory import keep_freed_memory
-from train.methods import method_class
+from train.methods import method_class, new_encoder
 from train.monitor import EvaluationSet
 from train.peers import ALONE, Peers, join
 from train.recipe import plan
 from train.split import Split, split_bank
 from train.step import Learner
+from train.weights import WEIGHTS_NAME, initialise, read_weights
 from vssl.errors import ExistsError, InputError, MismatchError
 from vssl.preprocess import Preprocess
 from vssl.sources import ImageSource, open_source
 
-OWN_FILES = (CHECKPOINT_NAME, "best.pt", METRICS_NAME, "config.json", "failures.json")
+OWN_FILES = (
+    CHECKPOINT_NAME, "best.pt", WEIGHTS_NAME, METRICS_NAME, CURVES_NAME, "config.json", "failures.json"
+)  # fmt: skip
 TIMED_STEPS = 4  # steps tried out to learn what one costs
 WATCH_SHARE = 0.85  # of a time budget that goes to steps; the rest to watching and saving
 
@@ -57,6 +61,7 @@ def train_images(
     device: str = "auto",
     threads: int = 0,
     minutes: float | None = None,
+    init: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     display: Display | None = None,
@@ -65,8 +70,9 @@ def train_images(
 
     recipe, settings, options: see `train.recipe.plan`. device: auto, cpu or cuda. threads: of
     the CPU, 0 for all. minutes: shorten the run to about so long, measured on its first steps.
+    init: a run, or a file of weights, that the student begins with (`train.weights`).
     resume: go on from the folder's checkpoint with the settings it was begun with.
-    Raises InputError, ExistsError, TrainingError.
+    Raises InputError, ExistsError, MismatchError, FormatError, TrainingError.
     """
     peers = join()
     target = choose_device(device)
@@ -77,12 +83,13 @@ def train_images(
         keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
+    weights = None if init is None else read_weights(init)
     checkpoint = _prepare_folder(out, resume=resume, overwrite=overwrite) if peers.first else None
     peers.wait()  # the others find the folder as the first left it
     if not peers.first:
         display = None
         checkpoint = load_checkpoint(out) if resume and (out / CHECKPOINT_NAME).exists() else None
-    if checkpoint is not None and (settings or options or minutes):
+    if checkpoint is not None and (settings or options or minutes or weights):
         raise InputError(
             "--resume goes on with the settings the run was begun with; leave the other options out, "
             "or begin anew with --overwrite"
@@ -90,6 +97,8 @@ def train_images(
     source = open_source(spec)
     config = checkpoint.config if checkpoint else plan(source, recipe, settings, options)
     method_class(config.method)  # an unknown name is told before anything is decoded
+    if weights is not None:
+        initialise(new_encoder(config), weights, str(init))  # and so is a shape that does not fit
     preprocess = Preprocess(size=config.size, resize=config.size, interpolation=config.interpolation)
 
     def tick(done: int) -> None:
@@ -120,6 +129,7 @@ def train_images(
         "batch_size": config.batch_size,
         "device": str(target),
         "processes": peers.count,
+        "init": str(init) if checkpoint is None and init is not None else _begun_from(checkpoint),
     }
     if checkpoint is not None and checkpoint.summary.get("images") != len(bank):
         raise MismatchError(
@@ -133,9 +143,16 @@ def train_images(
     if display is not None:
         display.planned(config, split, bank.failures)
     run = Run(out, config, preprocess, bank, split, evaluation, target, summary, peers)
+    if weights is not None:
+        run.initialise(weights, str(init))
     if checkpoint is not None:
         run.restore(checkpoint)
     return run.train(display.stepped if display is not None else lambda _: None)
+
+
+def _begun_from(checkpoint: Checkpoint | None) -> Fact:
+    """Return what a resumed run was once initialised with."""
+    return checkpoint.summary.get("init") if checkpoint is not None else None
 
 
 def choose_device(name: str) -> torch.device:

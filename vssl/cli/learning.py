@@ -45,6 +45,10 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of all randomness.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 uses all.")] = 0,
+    init: Annotated[
+        Path | None, typer.Option(help="Begin with these weights: a run, FILE.safetensors or FILE.pth.")
+    ] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the run's curves to RUN/curves.png.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
@@ -60,6 +64,9 @@ def train(
     if size is not None:
         options["cache_size"] = "auto"
     with extras():
+        if plot:
+            import matplotlib  # noqa: F401  # told before a long run, not after it
+        from train.curves import plot_curves
         from train.peers import join
         from train.recipe import read_settings
         from train.start import Display, train_images
@@ -74,11 +81,14 @@ def train(
             device=device,
             threads=threads,
             minutes=minutes,
+            init=init,
             resume=resume,
             overwrite=overwrite,
             display=Display(screen.decoded, screen.planned, screen.stepped),
         )
     if join().first:  # of several processes, one speaks
+        if plot:
+            note(f"drawn: {plot_curves(out)}")
         _conclude(out, outcome, as_json)
 
 
