@@ -28,7 +28,7 @@ class Mapper:
     def __init__(self, model: str, model_id: str, source: Any, options: MapOptions) -> None:
         import ray
 
-        self.engine = Engine.open(Path(model), threads=1)
+        self.engine = Engine.open(model, threads=1)
         if self.engine.model_id != model_id:
             raise RuntimeError(f"{model} on {ray.util.get_node_ip_address()} is another model")
         self.source: ImageSource = ray.get(source)
@@ -39,6 +39,11 @@ class Mapper:
         tasks: list[Task] = [pickle.loads(data) for data in batch["task"]]  # noqa: S301
         blocks = [embed_block(self.engine, self.source, task.rows, self.options) for task in tasks]
         return {"result": [pickle.dumps(pair) for pair in zip(tasks, blocks, strict=True)]}
+
+
+def _everywhere(engine: Engine) -> str:
+    """Return the model's source as the workers find it, whatever folder they run in."""
+    return engine.source if engine.remote else str(Path(engine.source).resolve())
 
 
 def ray_mapper(
@@ -66,7 +71,7 @@ def ray_mapper(
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         data = ray.data.from_items(rows, override_num_blocks=max(1, len(rows) // TASKS_A_BATCH)).map_batches(
             Mapper,
-            fn_constructor_args=(str(engine.path.resolve()), engine.model_id, ray.put(source), options),
+            fn_constructor_args=(_everywhere(engine), engine.model_id, ray.put(source), options),
             compute=ray.data.ActorPoolStrategy(
                 size=workers or max(1, int(ray.cluster_resources()["CPU"]) - 1)
             ),

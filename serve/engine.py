@@ -1,8 +1,9 @@
-"""model.onnx + uint8 images (N, S, S, 3) -> N Gaussians and their features.
+"""A model and uint8 images (N, S, S, 3) -> N Gaussians and their features.
 
-The one place that runs the graph: extraction, the HTTP service and search all come here, so
-the same image gives the same numbers in each. Loading checks everything that can be checked
-(card, shapes, providers, golden pair) and refuses with what to do about it.
+The one place that runs models: extraction, the HTTP service and search all come here, so the
+same image gives the same numbers in each, whether onnxruntime runs the file here or a Triton
+server runs it elsewhere (`serve.graph`, `serve.fleet`). Loading checks everything that can be
+checked (card, shapes, providers, golden pair) and refuses with what to do about it.
 Shape letters: N images, S side, D embedding dimension, F feature dimension.
 """
 
@@ -13,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from serve.cores import available_cores
-from serve.session import EXPORT_AGAIN, OUTPUTS, check_shapes, load_session, providers_for, read_metadata
+from serve.fleet import connect, is_fleet
+from serve.graph import Graph, LocalGraph
+from serve.session import EXPORT_AGAIN, check_shapes, load_session, providers_for, read_metadata
 from vssl.card import ModelCard
 from vssl.decode import DEFAULT_LIMITS, DecodeLimits
 from vssl.errors import FormatError, ImageError, InputError
@@ -26,8 +28,6 @@ from vssl.golden import Golden
 from vssl.identity import sha256_bytes
 from vssl.preprocess import Pixels, load_image
 from vssl.seal import check_seal
-
-CPU_BATCH_PIXELS = 16 * 224 * 224  # larger batches leave the cache and run slower
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,48 +54,41 @@ class EmbeddedImage:
 class Engine:
     """A loaded model. Build it with `Engine.open`; every method may be called from any thread.
 
-    Memory stays flat because the graph only ever sees a few batch sizes (`buckets`); callers
+    Memory stays flat because a graph here only ever sees a few batch sizes (`buckets`); callers
     that run at the same time each hold the working memory of one batch.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        session: ort.InferenceSession,
-        card: ModelCard,
-        model_id: str,
-        golden: Golden,
-        threads: int,
-    ) -> None:
-        self.path = path
+    def __init__(self, source: str, graph: Graph, card: ModelCard, model_id: str, golden: Golden) -> None:
+        self.source = source
+        self.graph = graph
         self.card = card
         self.model_id = model_id
         self.golden = golden
-        self.threads = threads
-        self.providers: list[str] = session.get_providers()
-        self._session = session
+        self.threads = graph.threads
+        self.providers = graph.providers
+        self.buckets = graph.buckets
         size = card.preprocess.size
         self._shape = (size, size, 3)
-        largest = 128 if self.on_gpu else min(32, max(1, CPU_BATCH_PIXELS // size**2))
-        self.buckets = tuple(2**p for p in range(largest.bit_length()))
 
     @classmethod
     def open(
-        cls, path: Path, *, device: str = "auto", threads: int | None = None, check: bool = True
+        cls, model: Path | str, *, device: str = "auto", threads: int | None = None, check: bool = True
     ) -> Engine:
-        """Load and verify a model file.
+        """Load and verify a model: a file, or triton://HOST:PORT/MODEL on a Triton server.
 
         device: `cpu`, `cuda` (refused when the CUDA provider does not load) or `auto` (CUDA when
-            this onnxruntime has it, else CPU).
-        threads: cores one call of `infer` uses; all usable cores when None.
-        check: run the golden pair and compare, and see that the bytes fit their seal.
+            this onnxruntime has it, else CPU); a Triton server has its own devices.
+        threads: cores one call of `infer` uses here; all usable cores when None.
+        check: run the golden pair and compare, and see that a file's bytes fit their seal.
 
-        Raises InputError (absent file, wrong device) or FormatError (not a model of ours, or one
-        that does not answer its golden pair).
+        Raises InputError (absent file, wrong device), FormatError (not a model of ours, or one
+        that does not answer its golden pair) or FleetError (no answer from a Triton server).
         """
         if threads is not None and threads < 1:
             raise InputError(f"threads: found {threads}, expected at least 1")
-        path = Path(path)
+        if is_fleet(model):
+            return cls._open_fleet(model, device=device, check=check)
+        path = Path(model)
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -106,7 +99,8 @@ class Engine:
         session = load_session(data, path, providers_for(device), threads)
         card, golden = read_metadata(session, path)
         check_shapes(session, card, path)
-        engine = cls(path, session, card, sha256_bytes(data), golden, threads)
+        graph = LocalGraph(path, session, card.preprocess.size, threads)
+        engine = cls(str(path), graph, card, sha256_bytes(data), golden)
         if check:
             engine.check_golden()  # first: it says what is wrong, the seal only that something is
             try:
@@ -115,10 +109,33 @@ class Engine:
                 raise FormatError(f"{path}: {error}") from error
         return engine
 
+    @classmethod
+    def _open_fleet(cls, model: Path | str, *, device: str, check: bool) -> Engine:
+        if device != "auto":
+            raise InputError(f"device: found {device!r}, but a Triton server chooses its own; leave it out")
+        graph, facts = connect(model)
+        engine = cls(str(graph.address), graph, facts.card, facts.model_id, facts.golden)
+        try:
+            if check:
+                engine.check_golden()
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
     @property
     def on_gpu(self) -> bool:
-        """Whether the graph runs on CUDA."""
+        """Whether the graph runs on CUDA here."""
         return "CUDAExecutionProvider" in self.providers
+
+    @property
+    def remote(self) -> bool:
+        """Whether each run waits on a network instead of on this machine's cores."""
+        return self.graph.remote
+
+    def close(self) -> None:
+        """Let go of connections; the engine is not used again."""
+        self.graph.close()
 
     def run(self, images: Pixels) -> tuple[Floats, Floats, Floats]:
         """Run the graph on uint8 (N, S, S, 3) -> raw mean (N, D), variance (N, D), features (N, F).
@@ -133,15 +150,15 @@ class Engine:
         card, total = self.card, len(images)
         widths = (card.dim, card.dim, card.feature_dim)
         mean, variance, features = (np.empty((total, width), np.float32) for width in widths)
-        for start, stop, bucket in _batches(total, self.buckets, pad=self.on_gpu):
+        for start, stop, bucket in self.graph.cut(total):
             batch = images[start:stop]
             if len(batch) < bucket:
                 batch = np.concatenate([batch, np.zeros((bucket - len(batch), *self._shape), np.uint8)])
-            found = self._session.run(OUTPUTS, {"images": batch})
+            found = self.graph.run(batch)
             for out, values in zip((mean, variance, features), found, strict=True):
                 if values.shape != (bucket, out.shape[1]):
                     raise FormatError(
-                        f"{self.path}: an output has shape {values.shape}, "
+                        f"{self.source}: an output has shape {values.shape}, "
                         f"its card says {(bucket, out.shape[1])}; {EXPORT_AGAIN}"
                     )
                 out[start:stop] = values[: stop - start]
@@ -162,7 +179,7 @@ class Engine:
         try:
             return self.golden.check(*self.run(self.golden.images), self.card.precision)
         except (FormatError, InputError) as error:
-            raise FormatError(f"{self.path}: {error}") from error
+            raise FormatError(f"{self.source}: {error}") from error
 
     def embed(
         self, images: Sequence[bytes], limits: DecodeLimits = DEFAULT_LIMITS
@@ -203,18 +220,3 @@ def sound_rows(mean: Floats, variance: Floats, features: Floats) -> NDArray[np.b
 def no_embedding() -> ImageError:
     """Return the error of an image whose Gaussian is not finite."""
     return ImageError("no_embedding", "the model answers this image with numbers that are not finite")
-
-
-def _batches(total: int, buckets: tuple[int, ...], *, pad: bool) -> Iterator[tuple[int, int, int]]:
-    """Cut `total` images into (start, stop, bucket).
-
-    On a CPU a batch costs what its images cost, so the rest is cut into smaller buckets; on a
-    GPU a call costs more than the padding, so the rest is padded up to one bucket.
-    """
-    start = 0
-    while start < total:
-        left = total - start
-        fitting = [b for b in buckets if (b >= left if pad else b <= left)]
-        bucket = (fitting[0] if fitting else buckets[-1]) if pad else fitting[-1]
-        yield start, start + min(left, bucket), bucket
-        start += bucket

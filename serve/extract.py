@@ -68,7 +68,7 @@ def extract(
     images: str | Path | ImageSource,
     out: Path,
     *,
-    model: Path | Engine,
+    model: Path | str | Engine,
     resume: bool = False,
     overwrite: bool = False,
     update: bool = False,
@@ -88,7 +88,8 @@ def extract(
 ) -> Summary:
     """Embed every image of a source into the folder `out`.
 
-    images: a source or its spec (`vssl.sources`); model: the file, or an engine opened before.
+    images: a source or its spec (`vssl.sources`); model: the file, triton://HOST:PORT/MODEL, or an
+        engine opened before.
     resume goes on with a stopped run; overwrite replaces what is there; update embeds only the
         images that are new or changed and drops those that vanished.
     shard: (i, n), i from 0: do every n-th part from the i-th; the process that finds all parts
@@ -115,7 +116,7 @@ def extract(
     started = time.perf_counter()
     source = open_source(images) if isinstance(images, (str, Path)) else images
     # One core a call: the threads of the pipeline are the parallelism.
-    runner = model if isinstance(model, Engine) else Engine.open(Path(model), device=device, threads=1)
+    runner = model if isinstance(model, Engine) else Engine.open(model, device=device, threads=1)
     listing = list_source(source)
     plan = Plan(
         model_id=runner.model_id,
@@ -162,12 +163,12 @@ def extract(
 
 def local_mapper(engine: Engine, source: ImageSource, options: MapOptions, workers: int | None) -> Mapper:
     """Return a mapper over threads of this process."""
-    remote = getattr(source, "remote", False)
-    threads = workers or available_cores() * (REMOTE_WORKERS if remote else 1) + (
-        GPU_LANES if engine.on_gpu else 0
-    )
+    slow = getattr(source, "remote", False)
+    cores, away = available_cores(), engine.on_gpu or engine.remote
+    held = engine.graph.lanes if engine.remote else GPU_LANES if engine.on_gpu else 0
+    threads = workers or cores * (REMOTE_WORKERS if slow else 1) + held
     # A device, and cores behind a slow network, should see no more batches than they can work on.
-    lanes = GPU_LANES if engine.on_gpu else available_cores() if threads > available_cores() else 0
+    lanes = held if away else cores if threads > cores else 0
     lane = threading.Semaphore(lanes) if lanes else None
 
     def work(task: Task) -> tuple[Task, BlockResult]:

@@ -43,6 +43,7 @@ def check(settings: Settings) -> Checked:
     if root not in sys.path:  # BentoML takes a Bento's folder off again once this module is imported
         sys.path.append(root)
     engine = open_engine(settings)
+    engine.close()  # the workers have connections of their own
     gallery = open_gallery(settings, engine.model_id, read_only=True)
     items = None
     if gallery is not None:

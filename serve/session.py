@@ -11,12 +11,12 @@ from typing import Any
 
 import onnxruntime as ort
 
+from serve.graph import OUTPUTS
 from vssl.card import CARD_KEY, GOLDEN_KEY, ModelCard
 from vssl.errors import FormatError, InputError
 from vssl.golden import Golden
 
 DEVICES = ("auto", "cpu", "cuda")
-OUTPUTS = ("mean", "variance", "features")
 EXPORT_AGAIN = "export it with: vssl export RUN model.onnx"
 
 _CUDA_OPTIONS = {

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
@@ -97,13 +98,14 @@ class Batcher:
         self._turn_planned = False
         self._tickets: deque[_Ticket] = deque()  # by deadline, since all wait equally long
         self._sweeping: asyncio.TimerHandle | None = None
-        self._model_free = threading.Lock()
+        self._model_free = threading.Semaphore(engine.graph.lanes)
         self._pending = 0
         self._seconds_per_image = 0.0
         self._last_delivery = 0.0
         self.engine = engine
-        self._fast = seconds_per_image(engine) < FAST_MODEL_S
-        count = settings.threads or available_cores()
+        self._fast = not engine.remote and seconds_per_image(engine) < FAST_MODEL_S
+        # Threads that wait for a Triton server leave the cores to others, which decode meanwhile.
+        count = (settings.threads or available_cores()) + (engine.graph.lanes if engine.remote else 0)
         self._threads = [
             threading.Thread(target=self._work, name=f"embed-{n}", daemon=True) for n in range(count)
         ]
@@ -269,9 +271,9 @@ class Batcher:
         return finished, too_large
 
     def _infer_all(self) -> None:
-        """Run the model on all that is ready, unless another thread does.
+        """Run the model on all that is ready, unless other threads keep it busy.
 
-        That thread looks again after it has let go of the model, so nothing is left lying.
+        Such a thread looks again after it has let go of the model, so nothing is left lying.
         """
         while self._ready:
             if not self._model_free.acquire(blocking=False):
@@ -285,8 +287,9 @@ class Batcher:
 
     def _next_batch(self) -> list[_Item]:
         batch: list[_Item] = []
-        while self._ready and len(batch) < self.engine.buckets[-1]:
-            batch.append(self._ready.popleft())
+        with suppress(IndexError):  # where the model takes several batches at once, another took the rest
+            while len(batch) < self.engine.buckets[-1]:
+                batch.append(self._ready.popleft())
         return batch
 
     def _infer(self, batch: list[_Item]) -> _Run:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from serve.engine import Engine
+from serve.fleet import FleetError
 from serve.http.batcher import FAST_MODEL_S, Batcher, seconds_per_image
 from serve.http.bodies import BodyReader
 from serve.http.failures import NotReadyError, RequestError
@@ -52,7 +53,7 @@ class Runtime:
         self._gallery = gallery
         self._writable = writable
         self._gallery_threads = ThreadPoolExecutor(4, thread_name_prefix="gallery")
-        self._seen = _stamp(settings.model)
+        self._seen = engine.graph.stamp()
         self._checked = asyncio.Lock()
         self._ready_until = 0.0
 
@@ -73,6 +74,7 @@ class Runtime:
     def stop(self) -> None:
         """Answer what is queued and end the threads."""
         self.served.batcher.close()
+        self.served.engine.close()
         self.metrics.retire()
         self._gallery_threads.shutdown()
         if self._gallery is not None:
@@ -123,20 +125,23 @@ class Runtime:
         return await asyncio.to_thread(work)
 
     async def follow_model_file(self) -> None:
-        """Take up a replaced model file: load and verify it beside the old one, then swap.
+        """Take up a replaced model file, or a newer version on a Triton server: verify, then swap.
 
-        Requests under way stay with the model they began with; a file that does not load leaves
+        Requests under way stay with the model they began with; a model that does not load leaves
         the old one serving.
         """
-        found = _stamp(self.settings.model)
+        found = await asyncio.to_thread(self.served.engine.graph.stamp)
         if found is None or found == self._seen:
             return
-        self._seen = found
+        before, self._seen = self._seen, found
         try:
             engine = await asyncio.to_thread(open_engine, self.settings)
+        except FleetError:
+            self._seen = before  # away for now: it is asked again
+            return
         except VsslError as error:
             self.metrics.reload("refused")
-            log.warning("the replaced model file is not taken up, the old model goes on: %s", error)
+            log.warning("the replaced model is not taken up, the old one goes on: %s", error)
             return
         old, self.served = self.served, Served(engine, Batcher(engine, self.settings, self.metrics))
         self._ready_until = 0.0
@@ -145,6 +150,7 @@ class Runtime:
         if self._gallery is not None and self._gallery.model_id != engine.model_id:
             log.warning("the gallery is of another model: searches answer 409 until the server has its own")
         await asyncio.to_thread(old.batcher.close)
+        old.engine.close()
 
     async def check_ready(self) -> None:
         """Run the golden pair through the model, at most once a second.
@@ -154,20 +160,14 @@ class Runtime:
         async with self._checked:
             if time.monotonic() < self._ready_until:
                 return
+            engine = self.served.engine
             try:
-                await asyncio.to_thread(self.served.engine.check_golden)
+                await asyncio.to_thread(engine.check_golden)
             except VsslError as error:
+                if engine.remote:
+                    self._seen = None  # whatever is there now may be another model: look anew
                 raise NotReadyError(str(error)) from error
             self._ready_until = time.monotonic() + READY_FOR_S
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes when a file is replaced, or None while it is not there."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def shared_folder() -> Path | None:

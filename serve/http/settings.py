@@ -21,7 +21,7 @@ MIB = 1024 * 1024
 class Settings:
     """What one server process serves and within which bounds.
 
-    model: the ONNX file; gallery: a gallery folder to search, or None.
+    model: the ONNX file, or triton://HOST:PORT/MODEL; gallery: a gallery folder to search, or None.
     device, threads: see `serve.engine.Engine.open`; threads None means all usable cores.
     workers: server processes. host, port: only for the line that says where to try it.
     api_key_file: one key a line; None leaves the server open to whoever can reach it.
@@ -34,7 +34,7 @@ class Settings:
     log: `text`, `json` or `off`, the form of the access log on stderr.
     """
 
-    model: Path
+    model: str
     gallery: Path | None = None
     device: str = "auto"
     threads: int | None = None

@@ -18,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from serve.cores import available_cores
-from serve.engine import Engine, _batches
+from serve.engine import Engine
+from serve.graph import into_buckets
 from tests.serve.conv_model import conv_model
 from tests.tiny_model import picture, tiny_model
 from vssl.card import CARD_KEY, GOLDEN_KEY, ModelCard
@@ -55,7 +56,11 @@ def rewrite(path: Path, change: object) -> Path:
 def test_the_model_id_is_the_sha256_of_the_file(tiny: Path) -> None:
     engine = Engine.open(tiny)
     assert engine.model_id == hashlib.sha256(tiny.read_bytes()).hexdigest()
-    assert (engine.card.name, engine.path, engine.providers) == ("tiny-0", tiny, ["CPUExecutionProvider"])
+    assert (engine.card.name, engine.source, engine.providers) == (
+        "tiny-0",
+        str(tiny),
+        ["CPUExecutionProvider"],
+    )
 
 
 def test_it_answers_its_golden_pair(conv: Path) -> None:
@@ -97,7 +102,7 @@ def test_threads_share_one_engine(conv: Path) -> None:
 @pytest.mark.parametrize("pad", [False, True])
 @pytest.mark.parametrize("total", [0, 1, 2, 7, 8, 9, 31, 100])
 def test_batches_cover_every_row_once_in_known_sizes(total: int, pad: bool) -> None:
-    cuts = list(_batches(total, (1, 2, 4, 8), pad=pad))
+    cuts = list(into_buckets(total, (1, 2, 4, 8), pad=pad))
     assert [row for start, stop, _ in cuts for row in range(start, stop)] == list(range(total))
     assert all(bucket in (1, 2, 4, 8) and stop - start <= bucket for start, stop, bucket in cuts)
     if not pad:

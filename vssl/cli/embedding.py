@@ -36,7 +36,9 @@ def extract(
         str, typer.Argument(help="Image folder, file, list:FILE, parquet:FILE, cifar10:DIR, ...")
     ],
     out: Annotated[Path, typer.Argument(help="Folder to write the embeddings into.")],
-    model: Annotated[Path, typer.Option(help="The exported model.onnx.")],
+    model: Annotated[
+        str, typer.Option(help="The exported model.onnx, or triton://HOST:PORT/MODEL on a Triton server.")
+    ],
     *,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run ended.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")] = False,

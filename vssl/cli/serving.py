@@ -28,7 +28,9 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    model: Annotated[Path, typer.Option("--model", help="The model file.")],
+    model: Annotated[
+        str, typer.Option("--model", help="The model file, or triton://HOST:PORT/MODEL on a Triton server.")
+    ],
     gallery: Annotated[Path | None, typer.Option("--gallery", help="A gallery to search.")] = None,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; 0.0.0.0 opens it to the network.")
@@ -53,11 +55,12 @@ def serve(
 
         from serve.http.settings import Settings
 
-    given = {"model": model, "gallery": gallery, "api_key_file": api_key_file}
+    given = {"gallery": gallery, "api_key_file": api_key_file}
     paths = {name: path.expanduser().resolve() for name, path in given.items() if path is not None}
     settings = Settings.from_environment(
         {
             **os.environ,
+            "VSSL_MODEL": _whole(model),
             **{f"VSSL_{name.upper()}": str(path) for name, path in paths.items()},
             "VSSL_HOST": "127.0.0.1" if host == "localhost" else host,
             "VSSL_PORT": str(port),
@@ -71,6 +74,13 @@ def serve(
     _check_address(settings)
     _greet(settings)
     _run(settings)
+
+
+def _whole(model: str) -> str:
+    """Return a model's source as it is found from any folder."""
+    from serve.fleet import is_fleet
+
+    return model if is_fleet(model) else str(Path(model).expanduser().resolve())
 
 
 def _check_address(settings: Settings) -> None:
@@ -100,7 +110,7 @@ def _greet(settings: Settings) -> None:
     card = checked.card
     if card.calibration.kind == "none":
         note(
-            f"vssl: warning: the card of {settings.model.name} says calibration none: its variance is the network's "
+            f"vssl: warning: the card of {card.name} says calibration none: its variance is the network's "
             "raw output and measures nothing yet; calibrate it with: vssl export RUN model.onnx"
         )
     if settings.host not in LOOPBACK and not settings.api_key_file:

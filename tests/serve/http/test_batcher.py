@@ -42,7 +42,7 @@ def with_batcher(
 ) -> tuple[T, Metrics]:
     async def main() -> tuple[T, Metrics]:
         metrics = Metrics()
-        batcher = Batcher(engine, settings or Settings(engine.path, threads=2), metrics)
+        batcher = Batcher(engine, settings or Settings(engine.source, threads=2), metrics)
         try:
             return await work(batcher), metrics
         finally:

@@ -15,7 +15,7 @@ from vssl.errors import InputError
 @given(
     st.builds(
         Settings,
-        model=st.just(Path("/m.onnx")),
+        model=st.sampled_from(["/m.onnx", "triton://h:8001/m"]),
         gallery=st.sampled_from([None, Path("/g")]),
         threads=st.one_of(st.none(), st.integers(1, 64)),
         workers=st.integers(1, 64),

@@ -1,0 +1,105 @@
+"""What runs a graph: uint8 images (N, S, S, 3) -> mean (N, D), variance (N, D), features (N, F).
+
+`LocalGraph` runs it here, with onnxruntime; `serve.fleet` has the one that asks a Triton server.
+The engine in front of them (`serve.engine`) treats both alike.
+Shape letters: N images, S side, D embedding dimension, F feature dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import onnxruntime as ort
+
+from vssl.buckets import batch_sizes
+from vssl.gaussian import Floats
+from vssl.preprocess import Pixels
+
+OUTPUTS = ("mean", "variance", "features")
+
+
+class Graph(Protocol):
+    """A loaded graph; every method may be called from any thread.
+
+    providers: where it runs, in words. buckets: batch sizes, ascending.
+    lanes: runs at the same time that still gain something. remote: whether a run waits on a network.
+    threads: cores that one run uses here.
+    """
+
+    providers: list[str]
+    buckets: tuple[int, ...]
+    lanes: int
+    remote: bool
+    threads: int
+
+    def cut(self, total: int) -> Iterator[tuple[int, int, int]]:
+        """Cut `total` images into (start, stop, batch size); what a batch lacks is padded."""
+
+    def run(self, images: Pixels) -> Sequence[Floats]:
+        """Return mean, variance and features of one batch."""
+
+    def stamp(self) -> Hashable | None:
+        """Return what changes when there is a newer model at the source; None when that cannot be told now."""
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+
+class LocalGraph:
+    """A graph in this process's onnxruntime."""
+
+    lanes = 1  # one run uses all the cores it may
+    remote = False
+
+    def __init__(self, path: Path, session: ort.InferenceSession, side: int, threads: int) -> None:
+        self.providers: list[str] = session.get_providers()
+        self.buckets = batch_sizes(side, gpu=self.on_gpu)
+        self.threads = threads
+        self._path, self._session = path, session
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the graph runs on CUDA."""
+        return "CUDAExecutionProvider" in self.providers
+
+    def cut(self, total: int) -> Iterator[tuple[int, int, int]]:
+        """Cut into buckets: all full on a CPU, the rest padded on a GPU."""
+        return into_buckets(total, self.buckets, pad=self.on_gpu)
+
+    def run(self, images: Pixels) -> Sequence[Floats]:
+        """Return mean, variance and features of one batch."""
+        found: Sequence[Floats] = self._session.run(OUTPUTS, {"images": images})
+        return found
+
+    def stamp(self) -> Hashable | None:
+        """Return the file's identity on the disk, None while it is not there."""
+        return file_stamp(self._path)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def file_stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is replaced, or None while it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def into_buckets(total: int, buckets: tuple[int, ...], *, pad: bool) -> Iterator[tuple[int, int, int]]:
+    """Cut `total` images into (start, stop, bucket).
+
+    On a CPU a batch costs what its images cost, so the rest is cut into smaller buckets; on a
+    GPU a call costs more than the padding, so the rest is padded up to one bucket.
+    """
+    start = 0
+    while start < total:
+        left = total - start
+        fitting = [b for b in buckets if (b >= left if pad else b <= left)]
+        bucket = (fitting[0] if fitting else buckets[-1]) if pad else fitting[-1]
+        yield start, start + min(left, bucket), bucket
+        start += bucket
