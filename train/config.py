@@ -99,6 +99,7 @@ class OptimiserConfig:
     name: lars, sgd or adamw; lr: learning rate at a batch of 256, scaled linearly with the
     batch; warmup_epochs of linear warm-up from warmup_lr, then cosine to final_lr.
     clip_norm: largest gradient norm, 0 for none; accumulate: batches per optimiser step.
+    constant_predictor: let the predictor learn at lr throughout, as SimSiam does.
     """
 
     name: str = "lars"
@@ -110,6 +111,7 @@ class OptimiserConfig:
     final_lr: float = 0.0
     clip_norm: float = 0.0
     accumulate: int = 1
+    constant_predictor: bool = False
 
     def __post_init__(self) -> None:
         _one_of("optimiser.name", self.name, ("lars", "sgd", "adamw"))
@@ -154,6 +156,8 @@ class TrainConfig:
     teacher_momentum: share of the teacher kept at each step, at the start and at the end.
     options: the method's own switches; see the method's file.
     precision: fp32, bf16, or auto (bf16 where the device computes it natively).
+    compile: let torch.compile translate the encoders, which takes half a minute at the start and
+        makes the steps that follow a little faster; not with several processes.
     """
 
     method: str = "vssl"
@@ -168,6 +172,7 @@ class TrainConfig:
     std: Triple = (0.25, 0.25, 0.25)
     teacher_momentum: Pair = (0.99, 1.0)
     precision: str = "auto"
+    compile: bool = False
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     augment_second: AugmentConfig = field(default_factory=AugmentConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)

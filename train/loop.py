@@ -253,11 +253,13 @@ class Run:
     def _measure(self) -> dict[str, float]:
         learner = self.learner
         generator = generator_for(self.device, self.config.seed, "watch")
-        # In full precision, as the exported model will compute.
-        return watch(
-            learner.method.student, learner.method.teacher, learner.classifier, self.evaluation,
-            learner.views, self.config.evaluation, self.device, generator, self.config.method,
-        )  # fmt: skip
+        # In full precision, as the exported model will compute, and without translating it for
+        # other batch sizes.
+        with torch.compiler.set_stance("force_eager" if self.config.compile else "default"):
+            return watch(
+                learner.method.student, learner.method.teacher, learner.classifier, self.evaluation,
+                learner.views, self.config.evaluation, self.device, generator, self.config.method,
+            )  # fmt: skip
 
     def _judge(self, metrics: dict[str, float]) -> None:
         """Stop a run whose code is the same for every image, two evaluations in a row."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from train.config import OptimiserConfig
 
@@ -25,7 +25,7 @@ class Lars(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float, momentum: float, weight_decay: float, trust: float = 0.02
+        self, params: Iterable[Any], lr: float, momentum: float, weight_decay: float, trust: float = 0.02
     ) -> None:
         super().__init__(
             params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
@@ -56,21 +56,38 @@ class Lars(torch.optim.Optimizer):
                 weight.add_(state["momentum_buffer"], alpha=-lr)
 
 
-def build_optimiser(modules: Iterable[nn.Module], config: OptimiserConfig) -> torch.optim.Optimizer:
+def build_optimiser(
+    modules: Iterable[nn.Module], config: OptimiserConfig, constant: nn.Module | None = None
+) -> torch.optim.Optimizer:
     """Build the optimiser over the trainable parameters of the modules.
 
-    As for LARS, tensors of one dimension are not decayed by SGD and AdamW either.
+    As for LARS, tensors of one dimension are not decayed by SGD and AdamW either. The groups of
+    the module `constant`, one of them or a part of one, are marked `constant`.
     """
+    steady = set() if constant is None else set(constant.parameters())
     weights = [p for module in modules for p in module.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = []
+    for chosen, mark in (
+        ([p for p in weights if p not in steady], {}),
+        ([p for p in weights if p in steady], {"constant": True}),
+    ):
+        if config.name == "lars" and chosen:
+            groups.append({"params": chosen, **mark})
+        elif chosen:
+            decayed, plain = ([p for p in chosen if (p.ndim > 1) == wide] for wide in (True, False))
+            groups.append({"params": decayed, "weight_decay": config.weight_decay, **mark})
+            groups.append({"params": plain, "weight_decay": 0.0, **mark})
     if config.name == "lars":
-        return Lars(weights, config.lr, config.momentum, config.weight_decay)
-    groups = [
-        {"params": [p for p in weights if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+        return Lars(groups, config.lr, config.momentum, config.weight_decay)
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
     return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float, peak: float) -> None:
+    """Give every group the rate of the step, and those marked `constant` the peak."""
+    for group in optimiser.param_groups:
+        group["lr"] = peak if group.get("constant") else rate
 
 
 def learning_rate(config: OptimiserConfig, batch: int, step: int, steps_per_epoch: int, total: int) -> float:

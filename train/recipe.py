@@ -2,7 +2,7 @@
 
 Recipes are the TOML files of train/recipes; a setting may be "auto" and is then derived from
 the images. Later sources win: recipe, --config file, command-line options. `[augment_second]`
-holds only what differs from `[augment]`.
+holds only what differs from `[augment]`, `[methods.NAME]` what suits one method.
 """
 
 from __future__ import annotations
@@ -41,11 +41,16 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str) -> dict[str, Any]:
-    """Return a recipe's settings. Raises InputError for an unknown name."""
+    """Return a recipe's settings, over those of its `base` if it names one.
+
+    Raises InputError for an unknown name.
+    """
     if name not in recipe_names():
         raise InputError(f"recipe: found {name!r}, expected one of {', '.join(recipe_names())}")
     text = files("train").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    values = tomllib.loads(text)
+    base = values.pop("base", None)
+    return values if base is None else merge(load_recipe(base), values)
 
 
 def read_settings(path: Path) -> dict[str, Any]:

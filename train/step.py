@@ -17,12 +17,14 @@ from torch.nn import functional
 from train.config import TrainConfig
 from train.methods import new_method
 from train.methods.method import Method, cosine_momentum
-from train.optimisers import build_optimiser, learning_rate
+from train.optimisers import build_optimiser, learning_rate, set_rate
 from train.peers import ALONE, Peers
 from train.randomness import generator_for, seed_of
 from train.synchronised import share_batches
 from train.views import Views
 from vssl.errors import InputError
+
+TRANSLATOR = "inductor"  # torch.compile's backend
 
 
 def computes_bf16(device: torch.device) -> bool:
@@ -61,7 +63,7 @@ class Learner:
         self.config, self.length, self.device, self.peers = config, length, device, peers
         self.method: Method = new_method(config).to(device).to(memory_format=torch.channels_last)
         self.views = (Views(config.augment, config.size), Views(config.augment_second, config.size))
-        self.optimiser = build_optimiser([self.method], config.optimiser)
+        self.optimiser = build_optimiser([self.method], config.optimiser, self._steady())
         self.classifier: nn.Linear | None = None
         self.classifier_optimiser: torch.optim.Optimizer | None = None
         if classes:
@@ -72,6 +74,30 @@ class Learner:
         wanted = config.precision
         self.half = wanted == "bf16" or (wanted == "auto" and computes_bf16(device))
         self.sharing = share_batches(self.method, peers) if peers.count > 1 else None
+        if config.compile:
+            self._compile()
+
+    def _steady(self) -> nn.Module | None:
+        """Return the predictor where it learns at a constant rate."""
+        if not self.config.optimiser.constant_predictor:
+            return None
+        heads = self.method.heads
+        if "predictor" not in heads:
+            raise InputError(
+                f"optimiser.constant_predictor: the method {self.config.method!r} has no predictor; leave it false"
+            )
+        return heads["predictor"]
+
+    def _compile(self) -> None:
+        """Translate the encoders, where nearly all of a step's work is done."""
+        if self.peers.count > 1:
+            raise InputError(
+                f"compile: found {self.peers.count} processes, expected one: batch norm over several processes is "
+                "not translated. Set compile = false"
+            )
+        for encoder in (self.method.student, self.method.teacher):
+            if encoder is not None:
+                encoder.compile(backend=TRANSLATOR)
 
     def begin_epoch(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         """Let the method prepare for an epoch.
@@ -103,8 +129,7 @@ class Learner:
         """
         scale, config = self.length.images_per_step, self.config
         rate = learning_rate(config.optimiser, scale, number, self.length.steps_per_epoch, self.length.total)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimiser, rate, config.optimiser.lr * scale / 256.0)
         self.optimiser.zero_grad(set_to_none=True)
         logged: dict[str, Tensor] = {}
         for part, batch in enumerate(images):
