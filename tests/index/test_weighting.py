@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from index.distances import pairwise
+from index.distances import DistanceParameters, fit_prior, pairwise
 from index.metrics.calibration import ece
 from index.neighbours import votes
 from index.weighting import (
@@ -32,6 +32,17 @@ def test_a_ballot_gathers_what_the_found_items_are() -> None:
     np.testing.assert_allclose(
         BALLOT.likelihood, -np.take_along_axis(pairwise("mls", QUERIES, ITEMS), ROWS, axis=1)
     )
+    np.testing.assert_allclose(
+        BALLOT.ratio, -np.take_along_axis(pairwise("posterior", QUERIES, ITEMS), ROWS, axis=1)
+    )
+    fitted = {name: DistanceParameters(alpha=0.5) for name in ("mls", "posterior")}
+    fitted["posterior"] = fit_prior(ITEMS, parameters=fitted["posterior"])
+    other = ballot(QUERIES, ITEMS, CODES, ROWS, BALLOT.cosine, fitted)
+    for name, found in (("mls", other.likelihood), ("posterior", other.ratio)):
+        expected = np.take_along_axis(pairwise(name, QUERIES, ITEMS, fitted[name]), ROWS, axis=1)
+        np.testing.assert_allclose(found, -expected)
+    np.testing.assert_array_equal(BALLOT.nearest(4).ratio, BALLOT.ratio[:, :4])
+    np.testing.assert_array_equal(BALLOT.nearest(4).codes, BALLOT.codes[:, :4])
     missing = ballot(QUERIES, ITEMS, CODES, np.full((8, 2), -1), np.full((8, 2), -np.inf))
     assert (missing.codes == -1).all()
     assert (votes(missing.codes, log_weights("likelihood", missing, 1.0), 3) == 0).all()
@@ -45,6 +56,7 @@ def test_weights_follow_their_formulas() -> None:
         weight["attenuated"], np.exp(BALLOT.cosine * (1 - ITEMS.uncertainty)[ROWS] / 0.5), rtol=1e-6
     )
     np.testing.assert_allclose(weight["likelihood"], np.exp(BALLOT.likelihood) ** 2)
+    np.testing.assert_allclose(weight["posterior"], np.exp(BALLOT.ratio) ** 2)
 
 
 @pytest.mark.parametrize("true", [TEMPERATURES[6], TEMPERATURES[12]])
@@ -53,7 +65,8 @@ def test_the_fitted_temperature_is_the_one_that_drew_the_classes(true: float) ->
     count, k, classes = 3000, 20, 4
     codes = random.integers(0, classes, (count, k))
     cosine = random.uniform(-0.5, 1, (count, k))
-    made = Ballot(codes, cosine, np.ones_like(cosine), np.ones_like(cosine), cosine)
+    ones = np.ones_like(cosine)
+    made = Ballot(codes, cosine, ones, ones, cosine, cosine)
     chance = probabilities(votes(codes, cosine / true, classes), k)
     truth = np.array([random.choice(classes, p=row) for row in chance])
     fitted = fit_temperature("cosine", made, truth, classes)

@@ -95,6 +95,21 @@ def test_search_prints_a_table_with_filters_applied(house: Path) -> None:
     assert json.loads(done.stdout)["neighbours"] == []
 
 
+def test_a_risk_says_which_answers_not_to_trust(house: Path) -> None:
+    image, model = house / "images" / "a" / "0.png", house / "model.onnx"
+    done = vssl("search", house / "gallery", image, "--model", model, "--max-risk", "0.05", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert list(found) == ["query", "uncertainty", "abstain", "neighbours"]
+    assert found["abstain"] is True  # twelve images prove nothing
+    assert "answers 0% of 12 images" in done.stderr
+    done = vssl("search", house / "gallery", image, "--model", model, "--max-risk", "0.05")
+    assert "too doubtful to answer" in done.stdout
+    done = vssl("search", house / "gallery", image, "--model", model, "--max-risk", "5")
+    assert done.returncode == 1
+    assert "--max-risk 0.05" in done.stderr
+
+
 def test_another_model_is_refused_with_what_to_type(house: Path) -> None:
     tiny_model(house / "other.onnx", seed=1)
     done = vssl("search", house / "gallery", house / "images", "--model", house / "other.onnx")

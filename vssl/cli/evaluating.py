@@ -21,6 +21,8 @@ MEANING = {
     "knn_top5": "class among the five of most votes",
     "knn200_top1": "the same vote with k = 200",
     "knn_ece": "calibration error of the vote's confidence",
+    "knn_best_top1": "the vote that did best on gallery images, named below",
+    "knn_best_ece": "calibration error of its class probabilities",
     "cosine_recall_at_1": "the control: nearest by cosine has the query's class",
     "recall_at_1": "nearest neighbour has the query's class",
     "map_at_r": "precision over the first R ranks, R items of the class",
@@ -36,6 +38,8 @@ MEANING = {
     "coverage_uncertainty": "queries answered within --max-risk, by uncertainty",
     "coverage_distance": "the same, by distance",
     "coverage_both": "the same, by both",
+    "coverage_best": "the same, by the score that answers most gallery images",
+    "risk_best": "wrong ones among those answers",
     "ood_auroc": "foreign images are less sure (0.5 chance)",
     "ood_auroc_knn": "foreign images are farther from their neighbours",
     "ood_auroc_likelihood": "foreign images are less likely among them",
@@ -174,6 +178,12 @@ def _print(values: dict[str, Any]) -> None:
     if values["leave_one_out"]:
         console.print(f"leave-one-out: {counts['queries_in_gallery']} queries are in the gallery themselves")
     console.print(_table(values["metrics"]))
+    if vote := values["chosen"].get("vote"):
+        console.print(
+            f"best vote: {vote['weighting']} weights of the {vote['k']} nearest at T = {vote['temperature']:.3g}; "
+            f"{vote['gain']:+.3f} (standard error {vote['gain_error']:.3f}) over the control on gallery images",
+            soft_wrap=True,
+        )
     for line in values["notes"]:
         console.print(f"note: {line}", soft_wrap=True)
 

@@ -15,6 +15,7 @@ from vssl.cli.fitted import show_fitting
 from vssl.cli.tables import Column, show_table
 
 if TYPE_CHECKING:
+    from index.abstention import Rule
     from index.gallery import SearchResult
     from serve.engine import EmbeddedImage, Engine
     from vssl.errors import ImageError
@@ -112,6 +113,13 @@ def search(
         str | None,
         typer.Option(help='Only neighbours that fit: JSON such as {"label": "cat"}, or label=cat.'),
     ] = None,
+    max_risk: Annotated[
+        float | None,
+        typer.Option(
+            help="Say which answers to abstain from, so that at most this share of the others has a wrong nearest "
+            "image; calibrated on the gallery's labelled images."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per image.")] = False,
 ) -> None:
     """Find the nearest images of a gallery, with how sure each answer is."""
@@ -120,8 +128,9 @@ def search(
 
         from index.filters import parse_where
         from index.places import open_gallery
+        from index.remote import MilvusGallery
         from serve.engine import Engine
-    from vssl.errors import ImageError
+    from vssl.errors import ImageError, InputError
     from vssl.gaussian import GaussianEmbedding
 
     condition = parse_where(where) if where is not None else None
@@ -131,6 +140,14 @@ def search(
         opened.check_model(engine.model_id, f"images embedded by {model}")
         if opened.stale:
             note(f"vssl: constants of the distances: {opened.stale}")
+        rule = None
+        if max_risk is not None:
+            if isinstance(opened, MilvusGallery):
+                raise InputError("--max-risk needs a gallery folder; move the gallery: vssl gallery move")
+            rule = opened.abstention(max_risk, distance)
+            note(
+                f"vssl: answers {rule.best.coverage:.0%} of {rule.counted} images of the gallery at that risk"
+            )
         for paths, answers in _embedded(images, engine):
             good = [(p, a) for p, a in zip(paths, answers, strict=True) if not isinstance(a, ImageError)]
             results = iter(())  # type: Iterator[SearchResult]
@@ -148,7 +165,8 @@ def search(
                     failed += 1
                     _say_failure(path, answer, as_json=as_json)
                 else:
-                    _say_result(path, next(results), as_json=as_json)
+                    result = next(results)
+                    _say_result(path, result, as_json=as_json, abstain=_abstains(rule, result))
     if failed:
         raise typer.Exit(1)
 
@@ -181,7 +199,18 @@ def _say_failure(path: str, error: ImageError, *, as_json: bool) -> None:
         note(f"{path}: {error} ({error.code})")
 
 
-def _say_result(path: str, result: SearchResult, *, as_json: bool) -> None:
+def _abstains(rule: Rule | None, result: SearchResult) -> bool | None:
+    """Say whether not to trust an answer, None when no risk was given."""
+    if rule is None:
+        return None
+    import numpy as np
+
+    if not result.neighbours:
+        return True
+    return not rule.answers(np.array([result.uncertainty]), np.array([result.neighbours[0].distance]))[0]
+
+
+def _say_result(path: str, result: SearchResult, *, as_json: bool, abstain: bool | None) -> None:
     if as_json:
         neighbours = [
             {
@@ -193,12 +222,17 @@ def _say_result(path: str, result: SearchResult, *, as_json: bool) -> None:
             }
             for n in result.neighbours
         ]
-        say_json({"query": path, "uncertainty": result.uncertainty, "neighbours": neighbours})
+        answer: dict[str, Any] = {"query": path, "uncertainty": result.uncertainty}
+        if abstain is not None:
+            answer["abstain"] = abstain
+        say_json(answer | {"neighbours": neighbours})
         return
     surer = result.uncertainty_percentile
     title = f"{path}: uncertainty {result.uncertainty:.4f}" + (
         f", more than {surer:.0f} % of the gallery" if surer is not None else ""
     )
+    if abstain:
+        title += "; too doubtful to answer"
     rows = [
         (
             str(rank),
