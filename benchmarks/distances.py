@@ -2,13 +2,16 @@
 
     python -m benchmarks.distances [--items 100000] [--dim 128] [--queries 200] [--checked 10]
         [--regime mild|wide|clamp ...] [--distance NAME ...] [--embeddings GALLERY QUERIES]
+        [--offset 10] [--copies 10]
 
 Synthetic items are classes of a hundred images: the class centre on the unit sphere, the image
 about it, each image's variance of its regime (the regimes of tests/index/regimes.py). For every
 distance the table shows, in CPU time of one thread: seconds to build, milliseconds a query in a
 batch and alone; then exact float64 evaluations a query (median, mean, largest); how many of the
 checked queries have the neighbours of brute force, distances bit for bit; and hubs (largest
-count among ten neighbours, skewness). `posterior` has the prior of the items' labels.
+count among ten neighbours, skewness). `posterior` has the prior of the items' labels. What is
+hard for float32 can be asked for: --offset adds a common vector of that norm to every mean, --copies
+gives each item that many near-duplicates, a fiftieth of its length away.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import numpy as np
 from index.distances import NAMES, DistanceParameters, fit_prior, pairwise
 from index.exact import ExactIndex
 from index.metrics.retrieval import occurrences, skewness
-from tests.index.regimes import REGIMES, gaussians
+from tests.index.regimes import REGIMES, gaussians, shifted
 from vssl.gaussian import GaussianEmbedding
 from vssl.store import read_embeddings
 
@@ -41,6 +44,16 @@ def synthetic(items: int, queries: int, dim: int, regime: str) -> Data:
     noise = random.normal(0, 0.6 / dim**0.5, (every, dim)).astype(np.float32)
     all_ = GaussianEmbedding(centres[labels] + noise, spread.variance)
     return all_[:items], [str(label) for label in labels[:items]], all_[items:]
+
+
+def hard(data: Data, offset: float, copies: int) -> Data:
+    """Return the data with every item `copies` times, nearly, and all means moved by one vector."""
+    items, labels, queries = data
+    random, step = np.random.default_rng(3), np.linalg.norm(items.mean, axis=1).mean() / 50
+    rows = np.repeat(np.arange(len(items) // copies), copies)
+    noise = random.normal(0, step / items.dim**0.5, (len(rows), items.dim)).astype(np.float32)
+    near = GaussianEmbedding(items.mean[rows] + noise, items.variance[rows])
+    return shifted(near, offset), [labels[row] for row in rows], shifted(queries, offset)
 
 
 def stored(gallery: Path, queries: Path, count: int) -> Data:
@@ -88,6 +101,8 @@ def main() -> None:
     parser.add_argument("--regime", nargs="*", default=REGIMES)
     parser.add_argument("--distance", nargs="*", default=NAMES)
     parser.add_argument("--embeddings", nargs=2, type=Path)
+    parser.add_argument("--offset", type=float, default=0.0)
+    parser.add_argument("--copies", type=int, default=1)
     options = parser.parse_args()
     faiss.omp_set_num_threads(1)
     if options.embeddings:
@@ -98,6 +113,9 @@ def main() -> None:
             for regime in options.regime
         }
     for title, data in sets.items():
+        if options.offset or options.copies > 1:
+            data = hard(data, options.offset, options.copies)
+            title = f"{title}, {options.copies} near-duplicates each, offset {options.offset:g}"
         print(f"\n{title}: {len(data[0])} x {data[0].dim}, {len(data[2])} queries, top {K}\n")
         print(
             "| distance | build CPU s | batch CPU ms/query | alone | evaluated | as brute force | N10 max | skew |"

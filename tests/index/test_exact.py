@@ -100,6 +100,19 @@ def test_only_kept_rows_are_found(name: str, share: float) -> None:
         assert (rows[:, there:] == -1).all()
 
 
+def test_posterior_needs_few_exact_evaluations() -> None:
+    random = np.random.default_rng(0)
+    centres = gaussians(100, 32, seed=2).mean
+    labels = random.integers(0, 100, 5100)
+    noise = random.normal(0, 0.6 / 32**0.5, (5100, 32)).astype(np.float32)
+    all_ = GaussianEmbedding(centres[labels] + noise, gaussians(5100, 32).variance)
+    prior = fit_prior(all_[:5000], [str(label) for label in labels[:5000]])
+    index = ExactIndex.build("posterior", all_[:5000], parameters=prior)
+    found = index.search_counted(all_[5000:], 10)
+    assert np.median(found.evaluated) <= 50
+    assert_same(index, all_[5000:5010], 10)
+
+
 def test_the_answer_does_not_depend_on_the_batch() -> None:
     items, queries = gaussians(2000, 24), gaussians(300, 24, seed=4)
     index = ExactIndex.build("expected", items)
