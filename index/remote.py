@@ -27,21 +27,21 @@ from index.distances.table import named
 from index.filters import Scalar, parse_filter, to_milvus
 from index.fitting import Fitting
 from index.matching import MatchModel
+from index.remote_facts import RemoteFacts
 from index.remote_items import FIELDS, RemoteItems
-from index.remote_schema import connect, create_facts, speaking, unpack
+from index.remote_schema import connect, speaking, unpack
 from index.rerank import rerank
 from index.results import GalleryItem, SearchResult
 from index.scores import left_out, results
 from index.stored_encoding import Encoding
 from index.view import Vectors, View
 from vssl.card import ModelCard
-from vssl.errors import ExistsError, FormatError, InputError, MismatchError
+from vssl.errors import ExistsError, InputError, MismatchError
 from vssl.gaussian import GaussianEmbedding
 from vssl.identity import short_id
 from vssl.store import Rows
 
 BATCH = 500  # queries a request
-PIECE = 16_000  # characters of a fact; Milvus takes 65,535 bytes
 SHORTLIST = 48  # candidates beyond k asked for first
 MOST = 16_384  # Milvus returns no more
 
@@ -49,22 +49,16 @@ MOST = 16_384  # Milvus returns no more
 class MilvusGallery:
     """A gallery in a Milvus server, or in a Milvus Lite file. Open with `open` or `create`."""
 
-    def __init__(self, client: Any, uri: str, name: str, facts: dict[str, str]) -> None:
+    def __init__(self, client: Any, uri: str, name: str, facts: RemoteFacts) -> None:
         self._client = client
         self._facts = facts
         self._items = RemoteItems(client, uri, name)
         self.uri, self.name = uri, name
-        if facts.get("format") != str(GALLERY_FORMAT):
-            raise FormatError(
-                f"{uri}#{name}: found gallery format {facts.get('format')}, expected {GALLERY_FORMAT}; "
-                "move the gallery there again: vssl gallery move GALLERY milvus:URI#NAME"
-            )
         self.model_id = facts["model_id"]
         self.card = ModelCard.from_json(facts["card"])
         self.distance = facts["distance"]
         self.normalise = facts["normalise"] == "1"
-        pieces = [facts[name] for name in _pieces(facts)]
-        self.fitting = Fitting.from_json("".join(pieces)) if pieces else None
+        self.fitting = facts.fitting()
 
     # --- opening and closing -----------------------------------------------------------
 
@@ -93,41 +87,23 @@ class MilvusGallery:
                     client.close()
                     raise ExistsError(f"{uri} holds {name!r} already; choose another name or add --overwrite")
                 client.drop_collection(name)
-            if client.has_collection(f"{name}_facts"):
-                client.drop_collection(f"{name}_facts")
-            create_facts(client, f"{name}_facts")
         facts = {
-            "format": str(GALLERY_FORMAT),
-            "generation": "0",
-            "next_row": "1",
             "model_id": model_id,
             "card": card.to_json(),
             "distance": distance,
             "normalise": "1" if normalise else "0",
         }
-        text = fitting.to_json() if fitting is not None else ""
-        for start in range(0, len(text), PIECE):
-            facts[f"fitting.{start // PIECE}"] = text[start : start + PIECE]
-        gallery = cls(client, uri, name, facts)
-        gallery._write_facts(facts)
-        return gallery
+        return cls(client, uri, name, RemoteFacts.create(client, uri, name, facts, fitting))
 
     @classmethod
     def open(cls, uri: str, name: str, *, read_only: bool = False) -> MilvusGallery:
         """Open a gallery. Milvus takes writes from several clients; `read_only` is the caller's promise."""
         client = connect(uri)
+        facts = RemoteFacts.read(client, uri, name)
         with speaking(uri):
-            if not client.has_collection(f"{name}_facts"):
-                client.close()
-                raise InputError(
-                    f"{uri} holds no gallery {name!r}; put one there with: "
-                    f"vssl gallery move GALLERY milvus:{uri}#{name}"
-                )
-            client.load_collection(f"{name}_facts")
-            found = client.query(f"{name}_facts", filter="", limit=1000, output_fields=["name", "value"])
             if client.has_collection(name):
                 client.load_collection(name)
-        return cls(client, uri, name, {entry["name"]: entry["value"] for entry in found})
+        return cls(client, uri, name, facts)
 
     def close(self) -> None:
         """Close the connection."""
@@ -150,7 +126,7 @@ class MilvusGallery:
     @property
     def generation(self) -> int:
         """How many writes this gallery has seen through this client."""
-        return int(self._facts["generation"])
+        return self._facts.generation
 
     # --- writing -----------------------------------------------------------------------
 
@@ -174,14 +150,18 @@ class MilvusGallery:
                 f"{len(taken)} ids are in the gallery already ({taken[0]!r}, ...); add --replace"
             )
         first = int(self._facts["next_row"])
-        self._items.upsert(rows, notes, self._encode(compared), first)
-        self._wrote(next_row=str(first + len(rows)))
+        encoding = self._facts.encoding() or self._encoding(compared)
+        encoded, widened = encoding.items(compared)
+        self._items.make(encoded.shape[1])
+        self._facts.write(widened.to_texts())  # before the items: their bounds must never be too narrow
+        self._items.upsert(rows, notes, encoded, first)
+        self._facts.wrote(next_row=str(first + len(rows)))
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove items by id; returns how many of them were there."""
         gone = self._items.taken(list(dict.fromkeys(ids)))
         self._items.delete(gone)
-        self._wrote()
+        self._facts.wrote()
         return len(gone)
 
     def remove_where(self, where: Mapping[str, object]) -> int:
@@ -192,26 +172,10 @@ class MilvusGallery:
 
     def set_match(self, distance: str, match: MatchModel) -> None:
         """Take over a match calibration from a gallery with the same items."""
-        self._write_facts({f"match.{distance}": match.to_json()})
-
-    def _wrote(self, **facts: str) -> None:
-        self._write_facts({**facts, "generation": str(self.generation + 1)})
-
-    def _write_facts(self, facts: Mapping[str, str]) -> None:
-        self._facts.update(facts)
-        entries = [{"name": name, "value": value, "nothing": [0.0, 0.0]} for name, value in facts.items()]
-        with speaking(self.uri):
-            self._client.upsert(f"{self.name}_facts", entries)
-
-    def _encode(self, compared: GaussianEmbedding) -> NDArray[np.float32]:
-        """Return encodings (N, E); the first items fix their constants and make the collection."""
-        encoding = Encoding.from_texts(self.distance, self._facts) or self._encoding(compared)
-        encoded, widened = encoding.items(compared)
-        self._items.make(encoded.shape[1])
-        self._write_facts(widened.to_texts())
-        return encoded
+        self._facts.write({f"match.{distance}": match.to_json()})
 
     def _encoding(self, compared: GaussianEmbedding) -> Encoding:
+        """Fix the constants of the encoding by the first items."""
         constants = self.fitting.constants[self.distance] if self.fitting else None
         return Encoding.of(self.distance, compared, constants)
 
@@ -320,7 +284,7 @@ class MilvusGallery:
         exclude: Sequence[str | None] | None,
     ) -> list[SearchResult]:
         ranks = self._percentiles(queries)
-        encoding = Encoding.from_texts(self.distance, self._facts)
+        encoding = self._facts.encoding()
         if encoding is None:
             return _without_neighbours(queries, ranks)
         phi, offset = encoding.queries(asked)
@@ -376,11 +340,6 @@ class MilvusGallery:
                 f"{what} are of model {short_id(model_id)}, the gallery {self.uri}#{self.name} of "
                 f"{short_id(self.model_id)} ({self.card.name}); use that model, or build a gallery for the new one"
             )
-
-
-def _pieces(facts: Mapping[str, str]) -> list[str]:
-    """Return the names of the facts that hold the fitting's text, in order."""
-    return sorted((n for n in facts if n.startswith("fitting.")), key=lambda n: int(n.partition(".")[2]))
 
 
 def _without_neighbours(queries: GaussianEmbedding, ranks: list[float | None]) -> list[SearchResult]:
