@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.http.application import Application
 from serve.http.keys import Keys
-from serve.http.runtime import open_engine, open_gallery
+from serve.http.runtime import open_engines, open_gallery
 from serve.http.settings import Settings
 from vssl.card import ModelCard
 
@@ -28,30 +28,43 @@ application = Application()
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What is known of a server before it listens: its model's card and id, its gallery's size."""
+class CheckedModel:
+    """A model that would serve: what it is called, its card and its id."""
 
+    name: str
     card: ModelCard
     model_id: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known of a server before it listens: its models, its gallery's size."""
+
+    models: tuple[CheckedModel, ...]
     items: int | None
 
 
 @functools.cache
 def check(settings: Settings) -> Checked:
-    """Load model, gallery and keys as a worker will; raises the error that would stop it."""
+    """Load models, gallery and keys as a worker will; raises the error that would stop it."""
     root = str(Path(__file__).resolve().parent.parent)
     if root not in sys.path:  # BentoML takes a Bento's folder off again once this module is imported
         sys.path.append(root)
-    engine = open_engine(settings)
-    engine.close()  # the workers have connections of their own
-    gallery = open_gallery(settings, engine.model_id, read_only=True)
+    engines = open_engines(settings)
+    for engine in engines:
+        engine.close()  # the workers have connections of their own
+    gallery = open_gallery(settings, [engine.model_id for engine in engines], read_only=True)
     items = None
     if gallery is not None:
         with gallery:
             items = len(gallery)
     if settings.api_key_file is not None:
         Keys.read(settings.api_key_file)
-    return Checked(engine.card, engine.model_id, items)
+    models = (
+        CheckedModel(wanted.name or engine.card.name, engine.card, engine.model_id)
+        for wanted, engine in zip(settings.models, engines, strict=True)
+    )
+    return Checked(tuple(models), items)
 
 
 class MannerlyService(bentoml.Service[Any]):  # type: ignore[misc]

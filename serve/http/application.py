@@ -186,14 +186,14 @@ class Application:
         loop.call_soon_threadsafe(loop.call_later, DRAIN_S, end, kind, frame)
 
     async def _keep_up(self, runtime: Runtime) -> None:
-        """Once a second: share the counts with the other workers, look for a replaced model file."""
+        """Once a second: share the counts with the other workers, look for replaced models."""
         while True:
             await asyncio.sleep(UPKEEP_S)
             runtime.metrics.save()
             try:
-                await runtime.follow_model_file()
+                await runtime.follow_models()
             except Exception:
-                log.exception("looking for a replaced model file failed")
+                log.exception("looking for replaced models failed")
 
 
 def _find(scope: Scope) -> Handler:

@@ -131,7 +131,7 @@ class Batcher:
         seconds = self._settings.deadline_s
         ticket = _Ticket([None] * count, count, now + seconds, self._loop.create_future())
         self._pending += count
-        self._metrics.queue = self._pending
+        self._metrics.queue += count
         self._tickets.append(ticket)
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
@@ -180,7 +180,7 @@ class Batcher:
         self._last_delivery = now
         self._seconds_per_image += 0.1 * (sample - self._seconds_per_image)
         self._pending -= len(finished)
-        metrics.queue = self._pending
+        metrics.queue -= len(finished)
         if run.images:
             metrics.batch_size.observe(run.images)
             metrics.stage["inference"].observe(run.inference_s)

@@ -61,7 +61,7 @@ async def put_item(runtime: Runtime, request: Request) -> Response:
     if not images.single:
         raise invalid(f"found {len(images.data)} images, expected one", "images")
     label = label_of(options_of(request, images.options, label_of))
-    served = runtime.served
+    served = runtime.searched
     model_id = served.engine.model_id
     answer = (await embed_images(runtime, served, request, images))[0]
     if not isinstance(answer, EmbeddedImage):

@@ -19,8 +19,8 @@ from vssl.errors import VsslError
 
 async def embed(runtime: Runtime, request: Request) -> Response:
     """Answer POST /embed."""
-    served = runtime.served
     images = await read_images(runtime, request)
+    served = chosen(runtime, request, images.options) or runtime.served
     form, encoding = accepted(request), encoding_of(options_of(request, images.options, encoding_of))
     answers = await embed_images(runtime, served, request, images)
     begun = time.perf_counter()
@@ -52,6 +52,12 @@ async def embed_images(runtime: Runtime, served: Served, request: Request, image
     if images.single and isinstance(answers[0], VsslError):
         raise answers[0]
     return answers
+
+
+def chosen(runtime: Runtime, request: Request, options: dict[str, Any]) -> Served | None:
+    """Return the model that the body or the query names, None for none; raises RequestError 404."""
+    asked = options.get("model", request.query_params.get("model"))
+    return None if asked is None else runtime.find(asked)
 
 
 def count(runtime: Runtime, answers: list[Answer]) -> None:

@@ -22,13 +22,20 @@ async def readyz(runtime: Runtime, request: Request) -> Response:
 
 
 async def model(runtime: Runtime, request: Request) -> Response:
-    """Answer GET /model: the card, the model id, where it runs and what is accepted."""
-    engine, settings = runtime.served.engine, runtime.settings
+    """Answer GET /model: the card, the model id, where it runs, what else is served, what is accepted."""
+    settings = runtime.settings
+    served = runtime.find(request.query_params.get("model"))
+    engine = served.engine
     body = {
+        "name": served.name,
+        "version": served.version,
         "model_id": engine.model_id,
         "card": engine.card.to_dict(),
         "providers": engine.providers,
         "threads": engine.threads,
+        "models": [
+            {"name": s.name, "version": s.version, "model_id": s.engine.model_id} for s in runtime.lineup
+        ],
         "formats": formats(),
         "gallery": runtime.has_gallery,
         "distances": runtime.distances,

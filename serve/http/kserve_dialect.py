@@ -19,14 +19,12 @@ from serve.http.answers import dumps, json_response
 from serve.http.bodies import parse_json, too_many
 from serve.http.embedding import count, note_stage
 from serve.http.failures import RequestError, invalid
-from serve.http.openai_dialect import check_model
 from serve.http.runtime import Runtime, Served
 from vssl import __version__
 from vssl.gaussian import Floats
 from vssl.preprocess import Pixels
 
 HEADER_LENGTH = "inference-header-content-length"
-VERSION = "1"
 OUTPUTS = ("mean", "variance", "features")
 
 
@@ -48,21 +46,20 @@ async def ready(runtime: Runtime, request: Request) -> Response:
 
 async def model_ready(runtime: Runtime, request: Request) -> Response:
     """Answer GET /v2/models/{model}/ready."""
-    _check_path(runtime.served, request)
-    await runtime.check_ready()
-    return json_response({"name": runtime.served.engine.card.name, "ready": True})
+    served = _named(runtime, request)
+    await runtime.check_ready(served)
+    return json_response({"name": served.name, "ready": True})
 
 
 async def model_metadata(runtime: Runtime, request: Request) -> Response:
     """Answer GET /v2/models/{model}."""
-    _check_path(runtime.served, request)
-    served = runtime.served
+    served = _named(runtime, request)
     card = served.engine.card
     size, widths = card.preprocess.size, _widths(served)
     return json_response(
         {
-            "name": card.name,
-            "versions": [VERSION],
+            "name": served.name,
+            "versions": sorted(str(s.version) for s in runtime.lineup if s.name == served.name),
             "platform": "onnxruntime_onnx",
             "inputs": [{"name": "images", "datatype": "UINT8", "shape": [-1, size, size, 3]}],
             "outputs": [{"name": n, "datatype": "FP32", "shape": [-1, widths[n]]} for n in OUTPUTS],
@@ -72,10 +69,10 @@ async def model_metadata(runtime: Runtime, request: Request) -> Response:
 
 async def infer(runtime: Runtime, request: Request) -> Response:
     """Answer POST /v2/models/{model}/infer."""
-    served = runtime.served
-    _check_path(served, request)
+    _named(runtime, request)  # an unknown model costs no body
     begun = time.perf_counter()
     body = await runtime.bodies.read(request)
+    served = _named(runtime, request)  # after the wait: it may have been replaced meanwhile
     header, binary = _split(body, request.headers.get(HEADER_LENGTH))
     images = _images(runtime, served, header, binary)
     wanted = _wanted(header)
@@ -94,11 +91,9 @@ async def infer(runtime: Runtime, request: Request) -> Response:
     return response
 
 
-def _check_path(served: Served, request: Request) -> None:
-    check_model(served, request.path_params["model"])
-    version = request.path_params.get("version", VERSION)
-    if version != VERSION:
-        raise RequestError(404, "model_not_found", f"version: found {version!r}, this server has {VERSION!r}")
+def _named(runtime: Runtime, request: Request) -> Served:
+    """Return the model and version of the path; raises RequestError 404."""
+    return runtime.find(request.path_params["model"], request.path_params.get("version"))
 
 
 def _widths(served: Served) -> dict[str, int]:
@@ -189,8 +184,8 @@ def _render(
             output["data"] = values.reshape(-1)
         outputs.append(output)
     answer: dict[str, Any] = {
-        "model_name": served.engine.card.name,
-        "model_version": VERSION,
+        "model_name": served.name,
+        "model_version": str(served.version),
         "outputs": outputs,
     }
     if isinstance(header.get("id"), str):

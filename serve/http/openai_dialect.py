@@ -21,16 +21,15 @@ from serve.http.embedding import embed_images, note_stage
 from serve.http.failures import RequestError, invalid
 from serve.http.runtime import Runtime, Served
 from vssl.errors import ImageError
-from vssl.identity import short_id
 
 
 async def embeddings(runtime: Runtime, request: Request) -> Response:
     """Answer POST /v1/embeddings."""
-    begun, served = time.perf_counter(), runtime.served
+    begun = time.perf_counter()
     body = await runtime.bodies.json(request)
     if not isinstance(body, dict):
         raise invalid('the JSON body: expected {"model": "...", "input": ["data:image/...;base64,..."]}')
-    check_model(served, body.get("model"))
+    served = runtime.find(body.get("model"))
     encoding, dimensions = encoding_of(body), _dimensions(served, body)
     items = _inputs(body.get("input"), runtime.settings.max_items)
     images = Images([_image(item) for item in items], [None] * len(items))
@@ -53,44 +52,34 @@ async def embeddings(runtime: Runtime, request: Request) -> Response:
             }
         )
     usage = {"prompt_tokens": 0, "total_tokens": 0}
-    response = json_response(
-        {"object": "list", "data": data, "model": served.engine.card.name, "usage": usage}
-    )
+    response = json_response({"object": "list", "data": data, "model": served.name, "usage": usage})
     note_stage(runtime, request, "serialise", time.perf_counter() - begun)
     return response
 
 
 async def models(runtime: Runtime, request: Request) -> Response:
     """Answer GET /v1/models."""
-    return json_response({"object": "list", "data": [_model(runtime.served)]})
+    return json_response({"object": "list", "data": [_model(runtime, s) for s in runtime.lineup]})
 
 
 async def one_model(runtime: Runtime, request: Request) -> Response:
     """Answer GET /v1/models/{model}."""
-    check_model(runtime.served, request.path_params["model"])
-    return json_response(_model(runtime.served))
+    return json_response(_model(runtime, runtime.find(request.path_params["model"])))
 
 
-def check_model(served: Served, asked: Any) -> None:
-    """Raise RequestError 404 when a request names a model that is not served here."""
-    card, model_id = served.engine.card, served.engine.model_id
-    if asked is not None and asked not in (card.name, model_id, short_id(model_id)):
-        raise RequestError(
-            404, "model_not_found", f"model: found {asked!r}, this server has {card.name!r}", param="model"
-        )
-
-
-def _model(served: Served) -> dict[str, Any]:
+def _model(runtime: Runtime, served: Served) -> dict[str, Any]:
     card = served.engine.card
+    alone = [other.name for other in runtime.lineup].count(served.name) == 1
     try:
         created = int(datetime.fromisoformat(card.created).timestamp())
     except ValueError:
         created = 0
     return {
-        "id": card.name,
+        "id": served.name if alone else f"{served.name}@{served.version}",
         "object": "model",
         "created": created,
         "owned_by": "vssl",
+        "version": served.version,
         "model_id": served.engine.model_id,
         "dim": card.dim,
     }

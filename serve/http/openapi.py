@@ -8,11 +8,10 @@ from serve.http.openapi_parts import Json
 from serve.http.openapi_schemas import native_schemas
 from vssl import __version__
 from vssl.card import ModelCard
-from vssl.identity import short_id
 
 
-def specification(card: ModelCard, model_id: str, max_items: int) -> Json:
-    """Return the document for the model that is served."""
+def specification(card: ModelCard, name: str, names: list[str], max_items: int) -> Json:
+    """Return the document for the models that are served: the first one's card, and what all answer to."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -23,15 +22,15 @@ def specification(card: ModelCard, model_id: str, max_items: int) -> Json:
         },
         "servers": [{"url": "/"}],
         "security": [{}, {"bearer": []}, {"apiKey": []}],
-        "paths": {**native_paths(), **dialect_paths(card.name)},
+        "paths": {**native_paths(names), **dialect_paths(name)},
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             },
             "schemas": {
-                **native_schemas(card.dim, max_items),
-                **dialect_schemas(card, [card.name, model_id, short_id(model_id)], max_items),
+                **native_schemas(card.dim, names, max_items),
+                **dialect_schemas(card, names, max_items),
             },
         },
     }

@@ -52,7 +52,7 @@ def _openai_paths(name: str) -> Json:
 
 
 def _kserve_paths(name: str) -> Json:
-    version = parameter("version", "path", {**TEXT, "examples": ["1"]}, 'Always "1"')
+    version = parameter("version", "path", {**TEXT, "examples": ["1"]}, '"1" unless started as NAME@VERSION')
     paths: Json = {
         "/v2": {"get": _kserve("the server", "Name, version, extensions.", "")},
         "/v2/health/live": {"get": _kserve("alive", "The process answers.", "/health/live")},

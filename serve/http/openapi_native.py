@@ -5,8 +5,9 @@ from __future__ import annotations
 from serve.http.openapi_parts import Json, encoding, image_body, operation, parameter, ref
 
 
-def native_paths() -> Json:
-    """Return the paths of our own routes."""
+def native_paths(names: list[str]) -> Json:
+    """Return the paths of our own routes; `names` are what the served models answer to."""
+    model = parameter("model", "query", {"enum": names}, "One of several models; the first when absent")
     item = [parameter("id", "path", {"type": "string", "minLength": 1, "maxLength": 1024}, "The item's id")]
     return {
         "/embed": {
@@ -21,8 +22,8 @@ def native_paths() -> Json:
                     "application/x-npz": {"type": "string", "format": "binary"},
                 },
                 body=image_body(ref("EmbedRequest")),
-                parameters=[encoding()],
-                errors=("400", "401", "408", "413", "415", "422", "429", "503", "504"),
+                parameters=[encoding(), model],
+                errors=("400", "401", "404", "408", "413", "415", "422", "429", "503", "504"),
             )
         },
         "/search": {
@@ -94,10 +95,11 @@ def native_paths() -> Json:
         "/model": {
             "get": operation(
                 "The model card",
-                "What the model is, its id, the accepted formats and the limits.",
+                "What the model is, its id, the other models, the accepted formats and the limits.",
                 "curl $URL/model",
                 ok={"application/json": {"type": "object"}},
-                errors=("401",),
+                parameters=[model],
+                errors=("401", "404"),
             )
         },
         "/livez": {
@@ -111,7 +113,7 @@ def native_paths() -> Json:
         "/readyz": {
             "get": operation(
                 "Ready",
-                "The model answers its golden pair.",
+                "Every model answers its golden pair.",
                 "curl $URL/readyz",
                 ok={"application/json": {"type": "object"}},
                 errors=("503",),

@@ -11,7 +11,7 @@ Json = dict[str, Any]
 ERRORS = {
     "400": "Malformed: the message names the parameter",
     "401": "The API key is missing or not one of the server's",
-    "404": "No such item, or the server has no gallery",
+    "404": "No such item or model, or the server has no gallery",
     "408": "The body did not arrive in time",
     "409": "The query is of another model",
     "413": "Too many bytes or too many images",

@@ -9,8 +9,8 @@ PIXEL = (
 )
 
 
-def native_schemas(dim: int, max_items: int) -> Json:
-    """Return the schemas of our own routes."""
+def native_schemas(dim: int, names: list[str], max_items: int) -> Json:
+    """Return the schemas of our own routes; models answer to `names`."""
     vector = {"type": "array", "items": {"type": "number"}, "minItems": dim, "maxItems": dim}
     floats = {
         "oneOf": [
@@ -39,7 +39,10 @@ def native_schemas(dim: int, max_items: int) -> Json:
         "items": {
             "type": "object",
             "required": ["base64"],
-            "properties": {"base64": {"type": "string", "format": "byte"}, "name": {"type": "string"}},
+            "properties": {
+                "base64": {"type": "string", "format": "byte"},
+                "name": {"type": ["string", "null"]},
+            },
         },
         "examples": [[{"base64": PIXEL, "name": "a"}]],
     }
@@ -70,7 +73,11 @@ def native_schemas(dim: int, max_items: int) -> Json:
         "EmbedRequest": {
             "type": "object",
             "required": ["images"],
-            "properties": {"images": images, "encoding_format": {"enum": ["float", "base64"]}},
+            "properties": {
+                "images": images,
+                "encoding_format": {"enum": ["float", "base64"]},
+                "model": {"enum": [*names, None]},
+            },
         },
         "PutRequest": {
             "type": "object",

@@ -41,6 +41,9 @@ async def docs(runtime: Runtime, request: Request) -> Response:
 
 async def openapi_json(runtime: Runtime, request: Request) -> Response:
     """Answer GET /openapi.json."""
-    engine = runtime.served.engine
-    document = specification(engine.card, engine.model_id, runtime.settings.max_items)
+    served = runtime.served
+    names = [name for s in runtime.lineup for name in (s.name, f"{s.name}@{s.version}", s.engine.model_id)]
+    document = specification(
+        served.engine.card, served.name, list(dict.fromkeys(names)), runtime.settings.max_items
+    )
     return Response(dumps(document), media_type="application/json")

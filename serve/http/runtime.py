@@ -1,4 +1,4 @@
-"""What the routes work with: engine, gallery, batcher, keys and counters of one server process."""
+"""What the routes work with: models, gallery, keys and counters of one server process."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from serve.engine import Engine
 from serve.fleet import FleetError
@@ -20,8 +20,10 @@ from serve.http.bodies import BodyReader
 from serve.http.failures import NotReadyError, RequestError
 from serve.http.keys import Keys
 from serve.http.metrics import Metrics
+from serve.http.naming import NamedModel, check_distinct
 from serve.http.settings import Settings
 from vssl.errors import MismatchError, VsslError
+from vssl.identity import short_id
 
 if TYPE_CHECKING:
     from index.gallery import Gallery
@@ -33,52 +35,116 @@ log = logging.getLogger("vssl.serve")
 
 @dataclass(frozen=True)
 class Served:
-    """The model being served: a request takes it once and stays with it, whatever is reloaded."""
+    """A model being served: a request takes it once and stays with it, whatever is reloaded."""
 
     engine: Engine
     batcher: Batcher
+    name: str
+    version: int
+
+    def answers_to(self, asked: Any) -> bool:
+        """Whether a request that asks for this name, name@version or model id means this model."""
+        full, model_id = f"{self.name}@{self.version}", self.engine.model_id
+        return asked in (self.name, full, model_id, short_id(model_id))
+
+
+@dataclass(eq=False)
+class _Place:
+    """One model's place in the server: what was asked for, what serves now, what its source was then."""
+
+    wanted: NamedModel
+    served: Served
+    seen: Hashable | None
+    ready_until: float = 0.0
 
 
 class Runtime:
     """A started server's state. Build it with `Runtime.start` inside the event loop."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, gallery: Gallery | None, *, writable: bool
+        self, settings: Settings, engines: Sequence[Engine], gallery: Gallery | None, *, writable: bool
     ) -> None:
         self.settings = settings
         self.metrics = Metrics(shared_folder())
-        self.served = Served(engine, Batcher(engine, settings, self.metrics))
+        self._places = [
+            _Place(wanted, self._serve(wanted, engine), engine.graph.stamp())
+            for wanted, engine in zip(settings.models, engines, strict=True)
+        ]
         self.bodies = BodyReader(settings)
         self.keys = Keys.read(settings.api_key_file) if settings.api_key_file else None
         self._gallery = gallery
         self._writable = writable
         self._gallery_threads = ThreadPoolExecutor(4, thread_name_prefix="gallery")
-        self._seen = engine.graph.stamp()
         self._checked = asyncio.Lock()
-        self._ready_until = 0.0
 
     @classmethod
     def start(cls, settings: Settings) -> Runtime:
-        """Load model and gallery; raises the errors of `open_engine` and `open_gallery`."""
-        engine = open_engine(settings)
+        """Load models and gallery; raises the errors of `open_engines` and `open_gallery`."""
+        engines = open_engines(settings)
+        ids = [engine.model_id for engine in engines]
         gallery, writable = None, settings.gallery is not None and settings.workers == 1
         try:
-            gallery = open_gallery(settings, engine.model_id, read_only=not writable)
+            gallery = open_gallery(settings, ids, read_only=not writable)
         except VsslError as error:
             if not writable or error.code != "gallery_locked":
                 raise
             writable = False
-            gallery = open_gallery(settings, engine.model_id, read_only=True)
-        return cls(settings, engine, gallery, writable=writable)
+            gallery = open_gallery(settings, ids, read_only=True)
+        return cls(settings, engines, gallery, writable=writable)
 
     def stop(self) -> None:
         """Answer what is queued and end the threads."""
-        self.served.batcher.close()
-        self.served.engine.close()
+        for served in self.lineup:
+            served.batcher.close()
+            served.engine.close()
         self.metrics.retire()
         self._gallery_threads.shutdown()
         if self._gallery is not None:
             self._gallery.close()
+
+    def _serve(self, wanted: NamedModel, engine: Engine) -> Served:
+        batcher = Batcher(engine, self.settings, self.metrics)
+        return Served(engine, batcher, wanted.name or engine.card.name, wanted.version)
+
+    @property
+    def served(self) -> Served:
+        """The model of requests that name none: the first."""
+        return self._places[0].served
+
+    @property
+    def lineup(self) -> list[Served]:
+        """Every model, in the order they were named."""
+        return [place.served for place in self._places]
+
+    @property
+    def searched(self) -> Served:
+        """The model that the gallery was built with; the first where none is."""
+        if self._gallery is not None:
+            for served in self.lineup:
+                if served.engine.model_id == self._gallery.model_id:
+                    return served
+        return self.served
+
+    def find(self, asked: Any, version: str | None = None) -> Served:
+        """Return the model that a request names, the newest version where it names none.
+
+        Names, name@version and model ids are known; None is the first model. Raises RequestError 404.
+        """
+        if asked is None:
+            return self.served
+        known = [served for served in self.lineup if served.answers_to(asked)]
+        if not known:
+            names = ", ".join(repr(name) for name in dict.fromkeys(served.name for served in self.lineup))
+            raise RequestError(
+                404, "model_not_found", f"model: found {asked!r}, this server has {names}", param="model"
+            )
+        fitting = [served for served in known if version in (None, str(served.version))]
+        if not fitting:
+            versions = ", ".join(repr(str(served.version)) for served in known)
+            raise RequestError(
+                404, "model_not_found", f"version: found {version!r}, this server has {versions}"
+            )
+        return max(fitting, key=lambda served: served.version)
 
     @property
     def gallery(self) -> Gallery:
@@ -124,50 +190,56 @@ class Runtime:
         """Run other blocking work without blocking the loop."""
         return await asyncio.to_thread(work)
 
-    async def follow_model_file(self) -> None:
-        """Take up a replaced model file, or a newer version on a Triton server: verify, then swap.
+    async def follow_models(self) -> None:
+        """Take up replaced model files and newer versions on Triton servers."""
+        for place in self._places:
+            await self._follow(place)
+
+    async def _follow(self, place: _Place) -> None:
+        """Verify what is new beside what serves, then swap.
 
         Requests under way stay with the model they began with; a model that does not load leaves
         the old one serving.
         """
-        found = await asyncio.to_thread(self.served.engine.graph.stamp)
-        if found is None or found == self._seen:
+        found = await asyncio.to_thread(place.served.engine.graph.stamp)
+        if found is None or found == place.seen:
             return
-        before, self._seen = self._seen, found
+        before, place.seen = place.seen, found
         try:
-            engine = await asyncio.to_thread(open_engine, self.settings)
+            engine = await asyncio.to_thread(open_engine, self.settings, place.wanted.source)
         except FleetError:
-            self._seen = before  # away for now: it is asked again
+            place.seen = before  # away for now: it is asked again
             return
         except VsslError as error:
             self.metrics.reload("refused")
             log.warning("the replaced model is not taken up, the old one goes on: %s", error)
             return
-        old, self.served = self.served, Served(engine, Batcher(engine, self.settings, self.metrics))
-        self._ready_until = 0.0
+        old, place.served = place.served, self._serve(place.wanted, engine)
+        place.ready_until = 0.0
         self.metrics.reload("done")
         log.warning("now serving model %s (%s)", engine.model_id[:12], engine.card.name)
-        if self._gallery is not None and self._gallery.model_id != engine.model_id:
+        if self._gallery is not None and self._gallery.model_id != self.searched.engine.model_id:
             log.warning("the gallery is of another model: searches answer 409 until the server has its own")
         await asyncio.to_thread(old.batcher.close)
         old.engine.close()
 
-    async def check_ready(self) -> None:
-        """Run the golden pair through the model, at most once a second.
+    async def check_ready(self, only: Served | None = None) -> None:
+        """Run the golden pair through every model, or one, at most once a second.
 
-        Raises NotReadyError when the model does not answer as it should.
+        Raises NotReadyError when a model does not answer as it should.
         """
         async with self._checked:
-            if time.monotonic() < self._ready_until:
-                return
-            engine = self.served.engine
-            try:
-                await asyncio.to_thread(engine.check_golden)
-            except VsslError as error:
-                if engine.remote:
-                    self._seen = None  # whatever is there now may be another model: look anew
-                raise NotReadyError(str(error)) from error
-            self._ready_until = time.monotonic() + READY_FOR_S
+            for place in self._places:
+                engine = place.served.engine
+                if only not in (None, place.served) or time.monotonic() < place.ready_until:
+                    continue
+                try:
+                    await asyncio.to_thread(engine.check_golden)
+                except VsslError as error:
+                    if engine.remote:
+                        place.seen = None  # whatever is there now may be another model: look anew
+                    raise NotReadyError(str(error)) from error
+                place.ready_until = time.monotonic() + READY_FOR_S
 
 
 def shared_folder() -> Path | None:
@@ -176,27 +248,38 @@ def shared_folder() -> Path | None:
     return Path(name) if name and Path(name).is_dir() else None
 
 
-def open_engine(settings: Settings) -> Engine:
-    """Load the model and run its golden pair.
+def open_engines(settings: Settings) -> list[Engine]:
+    """Load every model; raises InputError when two of them would answer to one name and version."""
+    engines = [open_engine(settings, wanted.source) for wanted in settings.models]
+    check_distinct(
+        [(w.name or e.card.name, w.version) for w, e in zip(settings.models, engines, strict=True)]
+    )
+    return engines
+
+
+def open_engine(settings: Settings, source: str) -> Engine:
+    """Load a model and run its golden pair.
 
     Unless told otherwise, a model that is run in the event loop gets one thread: sharing out
     less than a millisecond costs more than it saves.
     """
-    engine = Engine.open(settings.model, device=settings.device, threads=settings.threads)
+    engine = Engine.open(source, device=settings.device, threads=settings.threads)
     if settings.threads is None and engine.threads > 1 and seconds_per_image(engine) < FAST_MODEL_S:
-        return Engine.open(settings.model, device=settings.device, threads=1)
+        return Engine.open(source, device=settings.device, threads=1)
     return engine
 
 
-def open_gallery(settings: Settings, model_id: str, *, read_only: bool) -> Gallery | None:
-    """Open the gallery, if one is given; raises MismatchError for a gallery of another model."""
+def open_gallery(settings: Settings, model_ids: Sequence[str], *, read_only: bool) -> Gallery | None:
+    """Open the gallery, if one is given; raises MismatchError for one that no model here belongs to."""
     if settings.gallery is None:
         return None
     from index.gallery import Gallery
 
     gallery = Gallery.open(settings.gallery, read_only=read_only)
+    if gallery.model_id in model_ids:
+        return gallery
     try:
-        gallery.check_model(model_id, f"the answers of {settings.model}")
+        gallery.check_model(model_ids[0], f"the answers of {settings.models[0].source}")
     except MismatchError:
         gallery.close()
         raise

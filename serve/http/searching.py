@@ -16,7 +16,7 @@ from serve.engine import EmbeddedImage
 from serve.http.answers import item_error, json_response
 from serve.http.batcher import Answer
 from serve.http.bodies import images_of_json, media_type
-from serve.http.embedding import embed_images, note_stage, options_of, read_images
+from serve.http.embedding import chosen, embed_images, note_stage, options_of, read_images
 from serve.http.failures import RequestError, invalid
 from serve.http.runtime import Runtime, Served
 from vssl.errors import InputError
@@ -40,23 +40,25 @@ class SearchOptions:
 
 async def search(runtime: Runtime, request: Request) -> Response:
     """Answer POST /search."""
-    served = runtime.served
     _ = runtime.gallery  # a server without one says so before it reads anything
     if media_type(request) == "application/json":
         begun = time.perf_counter()
         body = await runtime.bodies.json(request)
         note_stage(runtime, request, "read", time.perf_counter() - begun)
         if isinstance(body, dict) and "images" not in body:
+            served = chosen(runtime, request, body) or runtime.searched
             answers, names, options = gaussians_of_json(runtime, served, body)
         else:
             images = images_of_json(body, runtime.settings.max_items)
             options, names = images.options, images.names
             parse_options(options_of(request, options, parse_options))
+            served = chosen(runtime, request, options) or runtime.searched
             answers = await embed_images(runtime, served, request, images)
     else:
         images = await read_images(runtime, request)
         options, names = images.options, images.names
         parse_options(options_of(request, options, parse_options))
+        served = chosen(runtime, request, options) or runtime.searched
         answers = await embed_images(runtime, served, request, images)
     wanted = parse_options(options_of(request, options, parse_options))
     results = await search_answers(runtime, served, request, answers, wanted)

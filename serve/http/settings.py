@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from serve.http.naming import NamedModel, parse_models
 from vssl.decode import PILLOW_PIXEL_CAP, DecodeLimits
 from vssl.errors import InputError
 
@@ -21,7 +22,8 @@ MIB = 1024 * 1024
 class Settings:
     """What one server process serves and within which bounds.
 
-    model: the ONNX file, or triton://HOST:PORT/MODEL; gallery: a gallery folder to search, or None.
+    model: the ONNX file, or triton://HOST:PORT/MODEL; several as NAME=SOURCE, one a line
+        (`serve.http.naming`). gallery: a gallery folder to search, or None.
     device, threads: see `serve.engine.Engine.open`; threads None means all usable cores.
     workers: server processes. host, port: only for the line that says where to try it.
     api_key_file: one key a line; None leaves the server open to whoever can reach it.
@@ -72,8 +74,14 @@ class Settings:
             raise InputError(
                 f"{PREFIX}MAX_PIXELS: found {self.max_pixels}, expected at most {PILLOW_PIXEL_CAP}"
             )
+        parse_models(self.model)
         if self.log not in ("text", "json", "off"):
             raise InputError(f"{PREFIX}LOG: found {self.log!r}, expected text, json or off")
+
+    @property
+    def models(self) -> tuple[NamedModel, ...]:
+        """The models to serve, the default one first."""
+        return parse_models(self.model)
 
     @property
     def limits(self) -> DecodeLimits:

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +30,13 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     model: Annotated[
-        str, typer.Option("--model", help="The model file, or triton://HOST:PORT/MODEL on a Triton server.")
+        list[str],
+        typer.Option(
+            "--model",
+            metavar="[NAME=]SOURCE",
+            help="The model file, or triton://HOST:PORT/MODEL on a Triton server. Repeat it with names, as in "
+            "--model NAME=FILE or NAME@2=FILE, to serve several; the first is the default.",
+        ),
     ],
     gallery: Annotated[Path | None, typer.Option("--gallery", help="A gallery to search.")] = None,
     host: Annotated[
@@ -60,7 +67,7 @@ def serve(
     settings = Settings.from_environment(
         {
             **os.environ,
-            "VSSL_MODEL": _whole(model),
+            "VSSL_MODEL": "\n".join(map(_whole, model)),
             **{f"VSSL_{name.upper()}": str(path) for name, path in paths.items()},
             "VSSL_HOST": "127.0.0.1" if host == "localhost" else host,
             "VSSL_PORT": str(port),
@@ -77,10 +84,14 @@ def serve(
 
 
 def _whole(model: str) -> str:
-    """Return a model's source as it is found from any folder."""
+    """Return a model as asked for, its file as it is found from any folder."""
     from serve.fleet import is_fleet
+    from serve.http.naming import parse_models
 
-    return model if is_fleet(model) else str(Path(model).expanduser().resolve())
+    (wanted,) = parse_models(model)
+    if is_fleet(wanted.source):
+        return model
+    return str(replace(wanted, source=str(Path(wanted.source).expanduser().resolve())))
 
 
 def _check_address(settings: Settings) -> None:
@@ -107,12 +118,12 @@ def _greet(settings: Settings) -> None:
     from serve.service import check
 
     checked = check(settings)
-    card = checked.card
-    if card.calibration.kind == "none":
-        note(
-            f"vssl: warning: the card of {card.name} says calibration none: its variance is the network's "
-            "raw output and measures nothing yet; calibrate it with: vssl export RUN model.onnx"
-        )
+    for model in checked.models:
+        if model.card.calibration.kind == "none":
+            note(
+                f"vssl: warning: the card of {model.name} says calibration none: its variance is the network's "
+                "raw output and measures nothing yet; calibrate it with: vssl export RUN model.onnx"
+            )
     if settings.host not in LOOPBACK and not settings.api_key_file:
         note(
             f"vssl: warning: listening on {settings.host} without an API key: whoever reaches this port can use "
@@ -120,7 +131,9 @@ def _greet(settings: Settings) -> None:
         )
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{'127.0.0.1' if settings.host == EVERYWHERE else shown}:{settings.port}"
-    say(f"model   {card.name} ({card.method}, {card.backbone}), D={card.dim}, id {checked.model_id[:12]}")
+    for model in checked.models:
+        card = model.card
+        say(f"model   {model.name} ({card.method}, {card.backbone}), D={card.dim}, id {model.model_id[:12]}")
     if checked.items is not None:
         say(f"gallery {settings.gallery}, {checked.items} items")
     say(f"open    {url}/ui (search page), {url}/docs (API)")

@@ -106,7 +106,7 @@ def test_pixels_join_the_same_batches(engine: Engine, world: World) -> None:
 
 def test_beyond_the_queue_is_refused_with_a_time_to_come_back(world: World) -> None:
     engine = SlowEngine.open(world.model, threads=1)
-    settings = Settings(world.model, threads=1, max_queue=8)
+    settings = Settings(str(world.model), threads=1, max_queue=8)
 
     async def work(batcher: Batcher) -> tuple[list[object], int]:
         accepted = [asyncio.create_task(batcher.embed([encoded(n)])) for n in range(8)]
@@ -128,7 +128,7 @@ def test_a_request_larger_than_the_queue_passes_when_nothing_waits(world: World)
     async def work(batcher: Batcher) -> int:
         return len((await batcher.embed([encoded(1)] * 20)).answers)
 
-    count, _ = with_batcher(world.engine, work, Settings(world.model, max_queue=8))
+    count, _ = with_batcher(world.engine, work, Settings(str(world.model), max_queue=8))
     assert count == 20
 
 
@@ -142,7 +142,7 @@ def test_what_waits_past_its_deadline_is_answered_without_being_computed(world: 
             return super().run(images)
 
     engine = Slower.open(world.model, threads=1, check=False)
-    settings = replace(Settings(world.model, threads=1), deadline_s=0.2)
+    settings = replace(Settings(str(world.model), threads=1), deadline_s=0.2)
 
     async def work(batcher: Batcher) -> tuple[list[object], float]:
         before = Slower.runs
@@ -189,7 +189,7 @@ def test_closing_answers_what_is_queued(tmp_path: Path, world: World) -> None:
     engine = SlowEngine.open(world.model, threads=1)
 
     async def main() -> list[object]:
-        batcher = Batcher(engine, Settings(world.model, threads=2), Metrics())
+        batcher = Batcher(engine, Settings(str(world.model), threads=2), Metrics())
         asked = [asyncio.create_task(batcher.embed([encoded(n)])) for n in range(10)]
         await asyncio.sleep(0)
         await asyncio.to_thread(batcher.close)

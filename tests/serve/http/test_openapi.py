@@ -10,8 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from serve.engine import Engine
 from serve.http.application import ROUTES
-from tests.serve.running import Running
+from tests.serve.http.conftest import DIM, make_gallery
+from tests.serve.running import Running, running
+from tests.tiny_model import tiny_model
 
 CONFIG = Path(__file__).resolve().parents[1] / "schemathesis.toml"
 FOR_PEOPLE = {"/", "/ui", "/docs", "/openapi.json"}
@@ -42,7 +45,16 @@ def test_every_reference_points_somewhere(http: httpx.Client) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("schemathesis") is None, reason="schemathesis is not installed")
-def test_schemathesis_finds_nothing(server: Running) -> None:
+def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model.onnx", dim=DIM)
+    make_gallery(tmp_path, Engine.open(model, threads=1))
+    arguments = ["--model", str(model), "--gallery", str(tmp_path / "gallery"), "--show-images"]
+    limits = {"VSSL_MAX_BODY_BYTES": "2000000", "VSSL_MAX_ITEMS": "16"}
+    with running(arguments, tmp_path, environment=limits) as server:  # its own: it writes to the gallery
+        fuzz(server)
+
+
+def fuzz(server: Running) -> None:
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
     options = ["--max-examples", "10", "--seed", "1", "--no-color", "--phases", "examples,coverage,fuzzing"]
     done = subprocess.run(
