@@ -204,6 +204,7 @@ def gallery(items: int, dim: int) -> None:
         made = Gallery.create(path, card=card, model_id="b" * 64)
         timed("add all, durable", lambda: made.add(rows, metadata=metadata))
         timed("save (match calibration, index, checksums)", made.save)
+        timed("fit and compare all distances", lambda: made.fit("cosine"))
         fresh = iter(range(10**9))
 
         def one() -> None:
