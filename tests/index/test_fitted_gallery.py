@@ -13,7 +13,7 @@ from index.distances import pairwise
 from index.evaluation import Settings, evaluate
 from index.fitting import BEST, Fitting
 from index.gallery import Gallery
-from index.records import STORE
+from index.records import STORE, Records
 from tests.index.samples import MODEL, card, gaussians, part, sample
 from tests.index.test_choice import classes
 from vssl.errors import FormatError, InputError
@@ -82,19 +82,16 @@ def test_a_reader_follows_a_refit(tmp_path: Path) -> None:
 
 
 def test_an_index_of_other_constants_is_not_used(tmp_path: Path) -> None:
-    with new(tmp_path, distance="posterior") as gallery:
-        gallery.save()  # with the constants of an unfitted gallery
-        fitting = gallery.fit()
-        text = fitting.to_json()
-    other = classes(400, 8, scale=9.0)[0]
-    with Gallery.open(tmp_path / "gallery") as gallery:
-        changed = Fitting.from_json(text)
-        gallery._records.declare(
-            {"fitting": changed.to_json().replace('"dof": 4.0', '"dof": 5.0')}, without="match."
-        )
+    with new(tmp_path) as gallery:
+        text = gallery.fit("posterior").to_json()
+    records = Records(tmp_path / "gallery" / STORE)
+    records.declare({"fitting": text.replace('"alpha": ', '"alpha": 1')}, without="match.")
+    records.close()
     with Gallery.open(tmp_path / "gallery", read_only=True) as gallery:
-        assert gallery._shelf.index(gallery._view, "posterior").parameters.dof == 5.0
-        assert gallery.search(other[:3], 4)
+        fitting = gallery.fitting
+        assert fitting is not None
+        assert fitting.to_json() != text
+        assert ids(gallery) == brute(fitting, "posterior") != brute(Fitting.from_json(text), "posterior")
 
 
 def test_a_gallery_without_constants_opens_and_can_be_fitted(tmp_path: Path) -> None:
@@ -112,11 +109,16 @@ def test_a_gallery_without_constants_opens_and_can_be_fitted(tmp_path: Path) -> 
 
 
 def test_match_probabilities_are_of_the_constants_in_use(tmp_path: Path) -> None:
-    with new(tmp_path, distance="posterior") as gallery:
+    with (
+        new(tmp_path, distance="posterior") as gallery,
+        Gallery.open(tmp_path / "gallery", read_only=True) as reader,
+    ):
         gallery.save()
         old = gallery.match_model("posterior")
+        assert reader.match_model("posterior") == old
         gallery.fit("posterior")
         new_ = gallery.match_model("posterior")
+        assert reader.match_model("posterior") == new_
         assert old is not None
         assert new_ is not None
         assert old.constants != new_.constants
