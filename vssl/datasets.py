@@ -15,6 +15,7 @@ import pickle
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,7 @@ class ParquetSource:
                 self._groups.append((number, group))
                 self._starts.append(self._starts[-1] + file.metadata.row_group(group).num_rows)
         self._held: dict[int, list[bytes | None]] = {}
+        self._reading = Lock()
         self.items = self._list_items(files)
         if not self.items:
             raise InputError(f"{files[0]}: found no rows; expected a Parquet file with images")
@@ -98,21 +100,26 @@ class ParquetSource:
     def read(self, row: int) -> bytes:
         """Return the encoded bytes of one row; raises ImageError where there are none."""
         group = bisect_right(self._starts, row) - 1
-        held = self._held.get(group)
-        if held is None:
-            number, local = self._groups[group]
-            try:
-                column = self._files[number].read_row_group(local, columns=["image"]).column("image")
-            except (pa.ArrowException, OSError) as error:
-                raise ImageError("unreadable", f"cannot be read: {error}") from error
-            held = [_bytes_of(value) for value in column.to_pylist()]
-            while len(self._held) >= self.KEPT:
-                self._held.pop(next(iter(self._held)), None)
-            self._held[group] = held
+        # One reader at a time: two in Arrow's thread pool wait for each other where it has one thread.
+        with self._reading:
+            held = self._held.get(group)
+            if held is None:
+                held = self._read_group(group)
+                while len(self._held) >= self.KEPT:
+                    self._held.pop(next(iter(self._held)), None)
+                self._held[group] = held
         data = held[row - self._starts[group]]
         if data is None:
             raise ImageError("unreadable", "the row holds no image bytes")
         return data
+
+    def _read_group(self, group: int) -> list[bytes | None]:
+        number, local = self._groups[group]
+        try:
+            column = self._files[number].read_row_group(local, columns=["image"]).column("image")
+        except (pa.ArrowException, OSError) as error:
+            raise ImageError("unreadable", f"cannot be read: {error}") from error
+        return [_bytes_of(value) for value in column.to_pylist()]
 
     def _list_items(self, files: list[Path]) -> list[ImageItem]:
         items: list[ImageItem] = []

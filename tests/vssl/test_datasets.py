@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -183,3 +185,35 @@ class TestStl10:
         assert [item.label for item in source.items] == [None, None]
         with pytest.raises(InputError, match="no train_X"):
             open_source(f"stl10:{tmp_path}")
+
+
+TWO_READERS = """
+import sys, threading
+import pyarrow as pa
+from pathlib import Path
+from vssl.datasets import ParquetSource
+
+pa.set_cpu_count(1)
+source = ParquetSource([Path(sys.argv[1])])
+
+def read(turn):
+    for step in range(1000):
+        row = (step * 37 + turn * 191) % 400
+        assert source.read(row) == bytes([row % 256]) * 3000
+
+readers = [threading.Thread(target=read, args=(turn,), daemon=True) for turn in range(4)]
+for reader in readers:
+    reader.start()
+for reader in readers:
+    reader.join(20)
+sys.exit(any(reader.is_alive() for reader in readers))
+"""
+
+
+def test_several_threads_read_where_arrow_has_one(tmp_path: Path) -> None:
+    """As on a machine of one core: Arrow's readers there wait for each other for ever."""
+    file = tmp_path / "images.parquet"
+    images = [bytes([row % 256]) * 3000 for row in range(400)]
+    pq.write_table(pa.table({"image": images, "label": [0] * 400}), file, row_group_size=20)
+    done = subprocess.run([sys.executable, "-c", TWO_READERS, str(file)], check=False, timeout=100)
+    assert done.returncode == 0
