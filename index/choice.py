@@ -89,7 +89,7 @@ def fit_parameters(
     given = parameters or DistanceParameters(alpha=UNFITTED_ALPHA if name == "posterior" else 1.0)
     if name in WITHOUT_VARIANCE:
         return given
-    parts = split(labels, seed=seed, fit=True)
+    parts = split(labels, seed=seed, fit=True, dim=items.dim)
     answers = [labels[row] for row in parts.answering]
 
     def constants(alpha: float, labelled: bool) -> DistanceParameters:
@@ -130,7 +130,7 @@ def compare(
     parameters: of all distances, or of each by name. A `posterior` without a prior gets one
     from the labels of the rows that answer.
     """
-    parts = split(labels, seed=seed)
+    parts = split(labels, seed=seed, dim=items.dim)
     nearest = _ranked("cosine", items, parts, DistanceParameters())
     control, control_first = _precision(nearest, parts), _first(nearest, parts)
     trials = []

@@ -17,7 +17,7 @@ from index.choice import Quality, Trial, compare, fit_parameters, hubs, ranking,
 from index.distances.parameters import DistanceParameters
 from index.distances.prior import completed
 from index.distances.table import NAMES, named
-from index.heldout import ANSWERING, JUDGES, class_codes, split
+from index.heldout import ANSWERING, JUDGES, answers, class_codes, split
 from vssl.errors import FormatError, InputError
 from vssl.gaussian import GaussianEmbedding
 
@@ -141,8 +141,8 @@ Trials = tuple[list[Trial], str, int, int]
 def _labelled(items: GaussianEmbedding, labels: Sequence[str | None], seed: int) -> Trials | None:
     """Fit and judge on labelled rows; None where too few could judge."""
     try:
-        judges = split(labels, seed=seed)
-        split(labels, seed=seed, fit=True)
+        judges = split(labels, seed=seed, dim=items.dim)
+        split(labels, seed=seed, fit=True, dim=items.dim)
     except InputError:
         return None
     if len(judges.asking) < LEAST:
@@ -162,7 +162,7 @@ def _unlabelled(items: GaussianEmbedding, seed: int) -> Trials:
     """Take constants from the embeddings themselves, and count hubs among images drawn at random."""
     drawn = np.random.default_rng(seed).permutation(len(items))
     asking = drawn[: min(JUDGES, len(items) // 2)]
-    answering = drawn[len(asking) : len(asking) + ANSWERING]
+    answering = drawn[len(asking) : len(asking) + answers(ANSWERING, items.dim)]
     trials = []
     for name in NAMES:
         constants = completed(name, None, items[drawn[:PRIOR_ITEMS]])

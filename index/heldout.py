@@ -18,6 +18,7 @@ from vssl.errors import InputError
 Rows = NDArray[np.int64]
 JUDGES, FITTERS = 500, 150  # rows that ask, at most
 ANSWERING, FIT_ANSWERING = 2000, 1000  # rows that answer, at most
+FULL_DIM = 256  # dimensions beyond which fewer rows answer: every pair costs as many operations
 MATES = 4  # of the class of each who asks are among those who answer, where there are so many
 PRIOR_ROWS = 20_000  # that the prior of `posterior` is estimated from
 
@@ -31,17 +32,18 @@ class Split:
     relevant: NDArray[np.bool_]
 
 
-def split(labels: Sequence[str | None], *, seed: int = 0, fit: bool = False) -> Split:
+def split(labels: Sequence[str | None], *, seed: int = 0, fit: bool = False, dim: int = 0) -> Split:
     """Draw the rows that judge, or (`fit`) those that constants are fitted on.
 
     Up to a quarter of the labelled rows ask, 500 to judge and 150 to fit; 2,000 (1,000) of those
-    that never ask answer, some of the class of each who asks first, then any. Raises InputError
-    where fewer than two queries would have an answer.
+    that never ask answer, some of the class of each who asks first, then any; fewer, down to a
+    quarter, where the embeddings have more than 256 dimensions (`dim`). Raises InputError where
+    fewer than two queries would have an answer.
     """
     codes = class_codes(labels)
     judges, fitters, pool = _drawn(codes, seed)
     asking = fitters if fit else judges
-    answering = _answering(codes, asking, pool)[: FIT_ANSWERING if fit else ANSWERING]
+    answering = _answering(codes, asking, pool)[: answers(FIT_ANSWERING if fit else ANSWERING, dim)]
     relevant = codes[asking][:, None] == codes[answering][None, :]
     useful = relevant.any(axis=1)
     if useful.sum() < 2:
@@ -62,6 +64,11 @@ def unjudged(labels: Sequence[str | None], *, seed: int = 0) -> Rows:
     share = max(2, PRIOR_ROWS // (int(own.max()) + 1))  # a class of one says nothing of its spread
     kept = np.flatnonzero(place < share)
     return rows[kept[np.argsort(own[kept], kind="stable")][:PRIOR_ROWS]]
+
+
+def answers(most: int, dim: int) -> int:
+    """Return how many rows may answer when that is the most and they have `dim` dimensions."""
+    return most if dim <= FULL_DIM else max(most // 4, most * FULL_DIM // dim)
 
 
 def class_codes(labels: Sequence[str | None]) -> Rows:

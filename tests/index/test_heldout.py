@@ -36,6 +36,12 @@ def test_of_many_small_classes_the_mates_of_who_asks_are_there() -> None:
     assert judge.relevant.sum(axis=1).mean() > 0.9 * MATES
 
 
+def test_wide_embeddings_are_judged_on_fewer_pairs() -> None:
+    labels = [str(i % 10) for i in range(20_000)]
+    found = [len(split(labels, dim=dim).answering) for dim in (128, 256, 512, 2048, 8192)]
+    assert found == [2000, 2000, 1000, 500, 500]
+
+
 def test_the_prior_sees_many_classes_and_more_than_one_of_each() -> None:
     labels = [str(i // 5) for i in range(150_000)]
     rows = unjudged(labels)
