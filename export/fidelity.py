@@ -10,18 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime as ort
-import torch
 from numpy.typing import NDArray
 
+from export.accuracy import accuracy, nearest_others
 from export.calibration import spearman
-from train.neighbours import knn_predict
 from vssl.errors import FormatError
 from vssl.gaussian import GaussianEmbedding
 
 MOST_KNN_LOST = 0.01
 MOST_R_AUROC_LOST = 0.02
 LEAST_RANK_CORRELATION = 0.95
-MIN_LABELLED = 50
 BATCH = 32
 
 
@@ -69,75 +67,39 @@ def compare(
     fp32: bytes, lower: bytes, images: NDArray[np.uint8], labels: list[str | None], rounds: int = 5
 ) -> Fidelity:
     """Run both models on images (N, S, S, 3) and compare their answers and their speed."""
-    sessions = [_session(data) for data in (fp32, lower)]
-    outputs = [_embed(session, images) for session in sessions]
-    similarities = [_similarity(gaussians.mean) for gaussians in outputs]
-    nearest = [similarity.argmax(axis=1) for similarity in similarities]
+    sessions = [open_session(data) for data in (fp32, lower)]
+    outputs = [embed(session, images) for session in sessions]
+    nearest = [nearest_others(gaussians.mean, 1)[1][:, 0] for gaussians in outputs]
     unit = [g.mean / np.linalg.norm(g.mean, axis=1, keepdims=True) for g in outputs]
     spreads = [g.uncertainty.astype(np.float64) for g in outputs]
-    knn: list[float | None] = [None, None]
-    r_auroc: list[float | None] = [None, None]
-    labelled = np.array([label is not None for label in labels])
-    if labelled.all() and len(labels) >= MIN_LABELLED and len(set(labels)) > 1:
-        classes = np.unique(np.array(labels), return_inverse=True)[1]
-        knn = [leave_one_out_knn(g.mean, classes) for g in outputs]
-        r_auroc = [
-            auroc(-spread, classes[near] == classes) for spread, near in zip(spreads, nearest, strict=True)
-        ]
+    found = [accuracy(gaussians, labels) for gaussians in outputs]
     return Fidelity(
         images=len(images),
         cosine=float((unit[0] * unit[1]).sum(axis=1).min()),
         same_neighbour=float((nearest[0] == nearest[1]).mean()),
         rank_correlation=spearman(spreads[0], spreads[1]),
         speed=_speed_ratio(sessions, images[:BATCH], rounds),
-        knn_fp32=knn[0],
-        knn=knn[1],
-        r_auroc_fp32=r_auroc[0],
-        r_auroc=r_auroc[1],
+        knn_fp32=found[0].knn_top1 if found[0] else None,
+        knn=found[1].knn_top1 if found[1] else None,
+        r_auroc_fp32=found[0].r_auroc if found[0] else None,
+        r_auroc=found[1].r_auroc if found[1] else None,
     )
 
 
-def leave_one_out_knn(mean: NDArray[np.float32], classes: NDArray[np.int64], k: int = 20) -> float:
-    """Return the accuracy of a weighted k-NN vote (T = 0.07) in which no picture votes for itself."""
-    bank = torch.from_numpy(mean)
-    labels, count = torch.from_numpy(classes), int(classes.max()) + 1
-    right = 0
-    for row in range(len(mean)):
-        others = torch.arange(len(mean)) != row
-        right += int(
-            knn_predict(bank[others], labels[others], bank[row : row + 1], count, k)[0] == labels[row]
-        )
-    return right / len(mean)
-
-
-def auroc(score: NDArray[np.float64], correct: NDArray[np.bool_]) -> float | None:
-    """Return the chance that a correct row scores above a wrong one, ties counting half; None with one kind only."""
-    good, bad = score[correct], np.sort(score[~correct])
-    if not len(good) or not len(bad):
-        return None
-    below = np.searchsorted(bad, good, "left") + np.searchsorted(bad, good, "right")
-    return float(below.sum() / (2 * len(good) * len(bad)))
-
-
-def _session(data: bytes) -> ort.InferenceSession:
+def open_session(data: bytes) -> ort.InferenceSession:
+    """Load a model from its bytes, on the CPU."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def _embed(session: ort.InferenceSession, images: NDArray[np.uint8]) -> GaussianEmbedding:
+def embed(session: ort.InferenceSession, images: NDArray[np.uint8]) -> GaussianEmbedding:
+    """Run a session over images (N, S, S, 3) in batches."""
     batches = [
         GaussianEmbedding(*session.run(["mean", "variance"], {"images": images[start : start + BATCH]}))
         for start in range(0, len(images), BATCH)
     ]
     return GaussianEmbedding.concatenate(batches)
-
-
-def _similarity(mean: NDArray[np.float32]) -> NDArray[np.float32]:
-    unit = mean / np.linalg.norm(mean, axis=1, keepdims=True)
-    similarity: NDArray[np.float32] = unit @ unit.T
-    np.fill_diagonal(similarity, -np.inf)
-    return similarity
 
 
 def _speed_ratio(sessions: list[ort.InferenceSession], images: NDArray[np.uint8], rounds: int) -> float:

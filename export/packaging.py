@@ -9,7 +9,7 @@ import datetime
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from onnx import helper
 
+from export.accuracy import MIN_LABELLED, accuracy
 from export.calibration import CalibrationConfig, calibrate, common_mean, shrink
-from export.fidelity import Fidelity, compare
+from export.fidelity import Fidelity, compare, embed, open_session
 from export.graph import OUTPUTS, to_onnx
 from export.precision import PRECISIONS, lower_precision
 from export.served import ServedEncoder
@@ -45,14 +46,17 @@ class ExportOptions:
     """What to write.
 
     space: `features` or `projector`; branch: `student` or `teacher`; name: what lists call the
-    model; calibration_source: a source spec, or None for the run's own images; licence: of the
-    weights; precision: fp32, fp16 or int8; accept_loss: write a lower precision whatever it loses.
+    model; calibration_source: a source spec, or None for the run's own images; evaluation_source:
+    labelled images on which the written model is measured, and a lower precision compared with
+    fp32; licence: of the weights; precision: fp32, fp16 or int8; accept_loss: write a lower
+    precision whatever it loses.
     """
 
     space: str = "projector"
     branch: str = "student"
     name: str | None = None
     calibration_source: str | None = None
+    evaluation_source: str | None = None
     licence: str = "unspecified"
     precision: str = "fp32"
     accept_loss: bool = False
@@ -116,16 +120,20 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
     report("verifying the graph against torch")
     checked = np.concatenate([golden, pictures[:CHECKED]])
     agreement = verify(proto.SerializeToString(), model, checked)
+    judged = evaluation_bank(checkpoint, options, report)
     fidelity = None
     if options.precision != "fp32":
         report(f"lowering the precision to {options.precision}")
         lower = lower_precision(proto, options.precision, pictures[:CALIBRATING])
-        fidelity = compare(
-            proto.SerializeToString(), lower.SerializeToString(), pictures[:COMPARED], bank.labels[:COMPARED]
-        )
+        images, labels = pictures, bank.labels[:COMPARED]
+        if judged is not None:
+            images, labels = judged.images, judged.labels
+        fidelity = compare(proto.SerializeToString(), lower.SerializeToString(), images, labels)
         if not options.accept_loss:
             fidelity.require(options.precision)
         proto = lower
+    if judged is not None:
+        card = replace(card, measured=measured(proto.SerializeToString(), judged, options))
     # In fp32 the golden pair holds torch's own outputs; a lower precision answers for itself.
     outputs = [x.float().numpy() for x in (output.mean, output.variance, output.features)]
     if fidelity is not None:
@@ -163,6 +171,32 @@ def calibration_bank(checkpoint: Checkpoint, options: ExportOptions, report: Rep
     report(f"reading {wanted} of {len(source.items)} calibration images from {spec}")
     rows = np.random.default_rng(options.calibration.seed).permutation(len(source.items))[:wanted]
     return load_bank(source, checkpoint.preprocess, checkpoint.config.cache_size, rows=sorted(rows.tolist()))
+
+
+def evaluation_bank(checkpoint: Checkpoint, options: ExportOptions, report: Report) -> ImageBank | None:
+    """Decode the labelled images to judge the file on, as it will see them; None when none are named."""
+    if options.evaluation_source is None:
+        return None
+    source = open_source(options.evaluation_source)
+    rows = [row for row, item in enumerate(source.items) if item.label is not None]
+    labels = {source.items[row].label for row in rows}
+    if len(rows) < MIN_LABELLED or len(labels) < 2:
+        raise InputError(
+            f"evaluation: found {len(rows)} labelled images of {len(labels)} classes in "
+            f"{options.evaluation_source!r}, expected at least {MIN_LABELLED} of 2; labels are the names of "
+            "the folders that hold the images"
+        )
+    report(f"reading {len(rows)} images to judge the model on from {options.evaluation_source}")
+    return load_bank(source, checkpoint.preprocess, rows=rows)
+
+
+def measured(data: bytes, bank: ImageBank, options: ExportOptions) -> dict[str, str | int | float | None]:
+    """Return what a graph reaches on labelled images, as the card tells it."""
+    found = accuracy(embed(open_session(data), bank.images), bank.labels)
+    if found is None:
+        raise InputError(f"evaluation: too few readable images in {options.evaluation_source!r}")
+    source = Path(str(options.evaluation_source)).name
+    return {"source": source, **asdict(found)}
 
 
 def served_pictures(bank: ImageBank, size: int, count: int) -> NDArray[np.uint8]:

@@ -52,7 +52,9 @@ class ModelCard:
     network; space: which output is served as `mean` (`features` or `projector`); branch:
     `student` or `teacher`; centred: whether the calibration images' mean embedding is taken off
     every mean; dim: D; feature_dim: F; training: a flat summary (epochs, images,
-    seed, ...); precision: fp32, fp16 or int8; licence: of the weights.
+    seed, ...); measured: what the file itself reached on labelled images that export was given
+    (source, images, knn_top1, r_auroc), empty without; precision: fp32, fp16 or int8; licence:
+    of the weights.
     """
 
     name: str
@@ -66,6 +68,7 @@ class ModelCard:
     centred: bool = False
     calibration: Calibration = field(default_factory=Calibration)
     training: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    measured: dict[str, str | int | float | None] = field(default_factory=dict)
     precision: str = "fp32"
     licence: str = "unspecified"
     created: str = ""

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
-from sklearn.neighbors import KNeighborsClassifier
 
 from export.calibration import CalibrationConfig
-from export.fidelity import Fidelity, auroc, compare, leave_one_out_knn
+from export.fidelity import Fidelity, compare
 from export.packaging import ExportOptions, export_run
 from tests.tiny_model import picture, tiny_model
 from tests.tiny_run import image_folder, tiny_run
@@ -55,25 +53,6 @@ def test_each_loss_beyond_its_limit_is_named(change: dict[str, float], message: 
     FINE.require("int8")
     with pytest.raises(FormatError, match=message):
         dataclasses.replace(FINE, **change).require("int8")
-
-
-def test_auroc_agrees_with_scikit_learn_ties_included() -> None:
-    random = np.random.default_rng(0)
-    score, correct = random.integers(0, 8, 200).astype(float), random.random(200) < 0.3
-    assert auroc(score, correct) == pytest.approx(roc_auc_score(correct, score))
-    assert auroc(score, np.ones(200, bool)) is None
-
-
-def test_leave_one_out_knn_agrees_with_scikit_learn() -> None:
-    random = np.random.default_rng(1)
-    classes = np.arange(60) % 3
-    mean = (random.normal(size=(60, 5)) + 2 * np.eye(5)[classes]).astype(np.float32)
-    right = 0
-    for row in range(60):
-        others = np.arange(60) != row
-        judge = KNeighborsClassifier(20, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07))
-        right += judge.fit(mean[others], classes[others]).predict(mean[row : row + 1])[0] == classes[row]
-    assert leave_one_out_knn(mean, classes) == pytest.approx(right / 60)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

@@ -10,8 +10,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from PIL import Image
 
 from export import packaging
+from export.accuracy import accuracy
 from export.calibration import CalibrationConfig
 from export.packaging import Exported, ExportOptions, export_run
 from export.served import ServedEncoder, VarianceHead
@@ -22,6 +24,7 @@ from train.checkpoint import load_checkpoint
 from train.encoder import build_encoder
 from vssl.card import CARD_KEY, GOLDEN_KEY, ModelCard
 from vssl.errors import FormatError, InputError
+from vssl.gaussian import GaussianEmbedding
 from vssl.golden import Golden
 from vssl.identity import sha256_file
 from vssl.preprocess import load_image, resize_picture
@@ -171,3 +174,26 @@ def test_missing_runs_and_unknown_choices_say_what_to_type(run: Path, tmp_path: 
         export_run(run, tmp_path / "m.onnx", ExportOptions(branch="both"))
     with pytest.raises(InputError, match="no images at"):
         export_run(run, tmp_path / "m.onnx", ExportOptions(calibration_source=str(tmp_path / "absent")))
+
+
+def test_the_card_tells_what_the_file_reached_on_labelled_images(tmp_path: Path) -> None:
+    images = image_folder(tmp_path / "images")
+    run = tiny_run(tmp_path / "run", images)
+    labelled = tmp_path / "labelled"
+    for number in range(60):
+        place = labelled / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(number, (16, 16))).save(place / f"{number}.png")
+    options = ExportOptions(evaluation_source=str(labelled), calibration=QUICK)
+    found = export_run(run, tmp_path / "m.onnx", options).card.measured
+    assert (found["source"], found["images"]) == ("labelled", 60)
+    session = ort.InferenceSession(tmp_path / "m.onnx")
+    pictures = np.stack([picture(n, (16, 16)) for n in [*range(0, 60, 2), *range(1, 60, 2)]])
+    outputs = session.run(["mean", "variance"], {"images": pictures})
+    expected = accuracy(GaussianEmbedding(*outputs), ["a"] * 30 + ["b"] * 30)
+    assert expected is not None
+    assert found["knn_top1"] == pytest.approx(expected.knn_top1, abs=1 / 60)
+    assert found["r_auroc"] == pytest.approx(expected.r_auroc, abs=0.02)
+    plain = ExportOptions(evaluation_source=str(labelled / "a"), calibration=QUICK)
+    with pytest.raises(InputError, match="found 0 labelled images"):
+        export_run(run, tmp_path / "n.onnx", plain)

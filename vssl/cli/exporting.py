@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +39,9 @@ def export(
         str | None, typer.Option(help="Images that calibrate the variance; the run's own otherwise.")
     ] = None,
     calibration_images: Annotated[int, typer.Option(help="Most images to calibrate on.", min=1)] = 2000,
+    evaluation: Annotated[
+        str | None, typer.Option(help="Labelled images to measure the file on, for its card.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name on the card; the file's own otherwise.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the weights, for the card.")] = "unspecified",
     precision: Annotated[str, typer.Option(help="fp32, fp16 (for GPUs) or int8 (for CPUs).")] = "fp32",
@@ -85,6 +89,7 @@ def export(
             branch,
             name,
             calibration,
+            evaluation,
             licence,
             precision,
             accept_loss,
@@ -121,6 +126,8 @@ def export(
         f"{max(written.agreement.mean, written.agreement.log_variance, written.agreement.features):.1g}"
     )
     say(f"  variance: {describe_calibration(fit)}")
+    if card.measured:
+        say(f"  measured: {describe_measured(card.measured)}")
     if written.fidelity is not None:
         say(f"  {card.precision}: {describe_fidelity(written.fidelity)}")
     if entry is not None:
@@ -158,6 +165,15 @@ def describe_calibration(fit: Any) -> str:
     return (
         f"{text}; on held-out images predicted over measured {fit.ratio:.2f}, "
         f"rank correlation {fit.rank_correlation:.2f}"
+    )
+
+
+def describe_measured(found: Mapping[str, Any]) -> str:
+    """Return one line about what a model reached on labelled images."""
+    ordered = "" if found["r_auroc"] is None else f", R-AUROC {found['r_auroc']:.3f}"
+    return (
+        f"20-NN accuracy {found['knn_top1']:.3f}{ordered} on the {found['images']} images of "
+        f"{found['source']}, each against the others"
     )
 
 
