@@ -95,7 +95,7 @@ class Fitting:
     def facts(self) -> dict[str, Any]:
         """Return what a person or a program asks about it, as plain values: the table and the constants."""
         return {
-            "chosen": "given" if self.given else "best on held-out images",
+            "chosen": self._chosen(),
             "basis": self.basis,
             "asked": self.asked,
             "answered": self.answered,
@@ -107,6 +107,12 @@ class Fitting:
                 for name, value in self.constants[self.distance].to_dict().items()
             },
         }
+
+    def _chosen(self) -> str:
+        if self.given:
+            return "given"
+        judged = any(trial.quality is not None for trial in self.trials)
+        return "best on held-out images" if judged else "the default, nothing could be compared"
 
 
 def _figures(trial: Trial) -> dict[str, float]:

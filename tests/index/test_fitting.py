@@ -44,6 +44,7 @@ def test_without_labels_cosine_stays_and_hubs_are_still_counted() -> None:
         assert all(trial.quality is None for trial in found.trials)
         assert found.trials[NAMES.index("kl")].hub_max > found.trials[0].hub_max
         assert "too few labels" in found.basis
+        assert found.facts()["chosen"] == "the default, nothing could be compared"
         np.testing.assert_allclose(
             found.constants["posterior"].within, np.array(fit_prior(ITEMS).within), rtol=1e-5
         )
