@@ -56,7 +56,9 @@ async def embed_images(runtime: Runtime, served: Served, request: Request, image
 
 def chosen(runtime: Runtime, request: Request, options: dict[str, Any]) -> Served | None:
     """Return the model that the body or the query names, None for none; raises RequestError 404."""
-    asked = options.get("model", request.query_params.get("model"))
+    asked = options.get("model")
+    if asked is None and request.scope["query_string"]:
+        asked = request.query_params.get("model")
     return None if asked is None else runtime.find(asked)
 
 

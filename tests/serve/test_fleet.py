@@ -7,15 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 
 from export.triton_repository import write_repository
+from serve import fleet
 from serve.engine import Engine
 from serve.extract import extract
 from serve.fleet import FleetError, parse_address
@@ -61,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (foreign / "1").mkdir(parents=True)
     (foreign / "1" / "model.py").write_text(IDENTITY)
     (foreign / "config.pbtxt").write_text(FOREIGN)
-    for name, change in (("drifted", drifted), ("narrow", narrow)):
+    for name, change in (("drifted", drifted), ("narrow", narrow), ("bounded", bounded)):
         entry = write_repository(folder / "tiny-0.onnx", repository, name=name, backend="python")
         config = entry.path / "config.pbtxt"
         config.write_text(change(config.read_text(), read_metadata((folder / "tiny-0.onnx").read_bytes())))
@@ -77,6 +80,13 @@ def drifted(text: str, held: dict[str, str]) -> str:
 def narrow(text: str, held: dict[str, str]) -> str:
     """Claim fewer dimensions than the model has."""
     return swap(text, held["vssl.card"], replace(ModelCard.from_json(held["vssl.card"]), dim=7).to_json())
+
+
+def bounded(text: str, held: dict[str, str]) -> str:
+    """Let one request wait and no more."""
+    return text.replace(
+        "dynamic_batching {", "dynamic_batching {\n  default_queue_policy { max_queue_size: 1 }"
+    )
 
 
 def swap(text: str, old: str, new: str) -> str:
@@ -237,6 +247,53 @@ class TestRefusals:
     def test_a_device(self, triton: Triton) -> None:
         with pytest.raises(InputError, match="a Triton server chooses its own"):
             Engine.open(triton.url("conv"), device="cpu")
+
+
+@contextmanager
+def asleep(processes: list[psutil.Process]) -> Iterator[None]:
+    """Keep processes from working until the block ends."""
+    for process in processes:
+        process.suspend()
+    while any(process.status() != psutil.STATUS_STOPPED for process in processes):
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
+
+
+def test_a_server_that_does_not_answer_in_time(
+    engines: tuple[Engine, Engine], triton: Triton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "ANSWER_S", 0.5)
+    with (
+        asleep([psutil.Process(triton.process.pid)]),
+        pytest.raises(FleetError, match="did not answer in time") as found,
+    ):
+        engines[1].run(images(1))
+    assert (found.value.status, found.value.code) == (504, "deadline")
+    monkeypatch.setattr(fleet, "ANSWER_S", 30.0)
+    engines[1].run(images(1))
+
+
+def test_a_full_queue_says_when_to_come_back(triton: Triton) -> None:
+    engine = Engine.open(triton.url("bounded"))
+
+    def ask(_: int) -> str:
+        try:
+            return f"{len(engine.run(images(1, side=16))[0])} answered"
+        except FleetError as error:
+            return f"{error.status} {error.code}, again in {error.retry_after:g} s"
+
+    with ThreadPoolExecutor(8) as pool:
+        with asleep(psutil.Process(triton.process.pid).children()):
+            asked = [pool.submit(ask, n) for n in range(8)]
+            done, _ = wait(asked, timeout=20, return_when=FIRST_COMPLETED)
+            assert {future.result() for future in done} == {"429 queue_full, again in 1 s"}
+        outcomes = {future.result() for future in asked}
+    assert outcomes == {"1 answered", "429 queue_full, again in 1 s"}
+    engine.close()
 
 
 def test_extraction_writes_what_the_local_engine_writes(triton: Triton, folder: Path, tmp_path: Path) -> None:
