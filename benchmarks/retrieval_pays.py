@@ -2,12 +2,14 @@
 
     python -m benchmarks.retrieval_pays --model model.onnx --data cifar10:DIR [--gallery 10000] [--queries 2000]
                                         [--worse-queries] [--seed 0] [--report FILE.json]
+                                        [--keep FOLDER] [--distance NAME ...]
 
 Half of the gallery's training images are blurred, noised, squeezed by JPEG, darkened or covered, at
 a random one of five severities (benchmarks.corruptions); queries are test images, and with
 --worse-queries half of them are corrupted in the same way. Constants of the distances are fitted to
-the gallery's labels, as `vssl index` does. The table compares with the control, cosine on means
-refused by cosine distance, which reads no variance:
+the gallery's labels, as `vssl index` does. --keep keeps embeddings and constants for another run.
+The table compares with the control, cosine on means refused by cosine distance, which reads no
+variance:
 
     recall@1    the nearest image is of the query's class
     mAP@R       precision averaged over the first R ranks, R images of the class
@@ -22,15 +24,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.corruptions import corrupted
 from index.choice import ranking
-from index.distances import SIGNED, DistanceParameters
+from index.distances import NAMES, SIGNED, DistanceParameters
 from index.exact import ExactIndex
 from index.fitting import Fitting, fit
 from index.heldout import class_codes
@@ -142,7 +146,7 @@ def resampled(outcome: Outcome, seed: int = 0) -> Doubles:
     return np.array([outcome.statistics(random.integers(0, count, count)) for _ in range(RESAMPLES)])
 
 
-def report(gallery: Side, queries: Side, fitting: Fitting) -> list[dict[str, object]]:
+def report(gallery: Side, queries: Side, fitted: dict[str, DistanceParameters]) -> list[dict[str, object]]:
     """Print a table of all distances: each statistic, and its difference from the control."""
     against = [0, 1, 2, 2]  # both risks are held against refusing by cosine distance
     print(
@@ -152,7 +156,7 @@ def report(gallery: Side, queries: Side, fitting: Fitting) -> list[dict[str, obj
     rows: list[dict[str, object]] = []
     every = np.arange(len(queries.codes))
     base, drawn_base = np.empty(4), np.empty((RESAMPLES, 4))
-    for name, constants in fitting.constants.items():
+    for name, constants in fitted.items():
         outcome = measure(name, gallery, queries, constants)
         found, drawn = outcome.statistics(every), resampled(outcome)
         if name == "cosine":  # the first
@@ -167,17 +171,8 @@ def report(gallery: Side, queries: Side, fitting: Fitting) -> list[dict[str, obj
     return rows
 
 
-def main() -> None:
-    """Embed both sides and print a table for clean queries, or for half-corrupted ones."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--data", required=True, help="cifar10:DIR; its test images are DIR:test")
-    parser.add_argument("--gallery", type=int, default=10_000)
-    parser.add_argument("--queries", type=int, default=2000)
-    parser.add_argument("--worse-queries", action="store_true")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--report", type=Path)
-    options = parser.parse_args()
+def embed_both(options: argparse.Namespace) -> tuple[Side, Side]:
+    """Read, corrupt and embed the gallery's images and the queries."""
     engine = Engine.open(options.model)
     images, labels = pictures(engine, options.data, options.gallery, options.seed)
     test, test_labels = pictures(engine, f"{options.data}:test", options.queries, options.seed)
@@ -187,17 +182,54 @@ def main() -> None:
     if options.worse_queries:
         test, test_worse = worsened(test, options.seed + 1)
     gallery = Side(embedded(engine, images), codes[: len(images)], worse)
-    queries = Side(embedded(engine, test), codes[len(images) :], test_worse)
-    fitting = fit(gallery.gaussians.normalised(), labels, seed=options.seed)
-    unsure = gallery.gaussians.uncertainty
+    return gallery, Side(embedded(engine, test), codes[len(images) :], test_worse)
+
+
+def kept(file: Path, options: argparse.Namespace) -> tuple[Side, Side]:
+    """Return both sides from a file, or embed them and write it."""
+    if not file.exists():
+        sides = embed_both(options)
+        arrays = [(s.gaussians.mean, s.gaussians.variance, s.codes, s.worse) for s in sides]
+        np.savez(file, *(array for side in arrays for array in side))
+    with np.load(file) as found:
+        parts = [found[f"arr_{number}"] for number in range(8)]
+    first, second = (Side(GaussianEmbedding(p[0], p[1]), p[2], p[3]) for p in (parts[:4], parts[4:]))
+    return first, second
+
+
+def main() -> None:
+    """Embed both sides and print a table for clean queries, or for half-corrupted ones."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data", required=True, help="cifar10:DIR; its test images are DIR:test")
+    parser.add_argument("--gallery", type=int, default=10_000)
+    parser.add_argument("--queries", type=int, default=2000)
+    parser.add_argument("--worse-queries", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--distance", nargs="*", default=NAMES, help="cosine is always among them")
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--report", type=Path)
+    options = parser.parse_args()
+    faiss.omp_set_num_threads(1)
+    folder = options.keep or Path(tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
+    gallery, queries = kept(folder / f"embeddings{'-worse' * options.worse_queries}.npz", options)
+    if not (folder / "fitting.json").exists():
+        labels = [str(code) for code in gallery.codes]
+        found = fit(gallery.gaussians.normalised(), labels, seed=options.seed)
+        (folder / "fitting.json").write_text(found.to_json(), encoding="utf-8")
+    fitting = Fitting.from_json((folder / "fitting.json").read_text(encoding="utf-8"))
+    unsure, worse = gallery.gaussians.uncertainty, gallery.worse
     print(
-        f"{engine.card.name}: {len(images)} images, {worse.sum()} corrupted; {len(test)} queries, {test_worse.sum()}"
+        f"{len(worse)} images, {worse.sum()} corrupted; {len(queries.worse)} queries, {queries.worse.sum()} corrupted"
     )
     print(f"median uncertainty {np.median(unsure[~worse]):.4f}, of corrupted {np.median(unsure[worse]):.4f}")
     print(f"chosen on held-out gallery images: {fitting.distance}\n")
-    rows = report(gallery, queries, fitting)
+    rows = report(
+        gallery, queries, {n: c for n, c in fitting.constants.items() if n in ("cosine", *options.distance)}
+    )
     if options.report:
-        options.report.write_text(json.dumps({"model_id": engine.model_id, "rows": rows}), encoding="utf-8")
+        options.report.write_text(json.dumps({"chosen": fitting.distance, "rows": rows}), encoding="utf-8")
 
 
 if __name__ == "__main__":
