@@ -5,9 +5,11 @@ embedding under the training's views. A small head on the features predicts it i
 forward pass, fitted by Gaussian likelihood: for the sample variance s of V views and a
 predicted v, (V - 1)/2 (ln v + s / v) is the negative log-likelihood up to a constant.
 
-Two thirds of the inputs are views themselves, so that the head has seen pictures worse than
-the folder's own and knows how far *their* views spread; docs/variance.md has the comparison.
-Shape letters: N images, V views, D embedding dimension, F feature dimension, C cached side.
+The head then learns what damage adds, from forms of the same images made worse: their deviation
+is from the embeddings of the views of the image they were made from, so that what the damage
+moved counts. docs/variance.md has the comparison.
+Shape letters: N images, V views, W worse forms, P inputs of the head, D embedding dimension, C
+cached side.
 """
 
 from __future__ import annotations
@@ -18,15 +20,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from export.served import VarianceHead, served_mean
+from export.degrading import degrade
+from export.served import VarianceHead, head_inputs, served_mean
 from train.encoder import Encoder
 from train.views import Views
 from vssl.card import Calibration
 
 MIN_IMAGES_FOR_HEAD = 64
 FLOOR, RELATIVE_FLOOR = 1e-12, 1e-3
+MOST_STEPS = 100  # of an epoch: more images make larger batches, not a longer fit
+SLIGHT_DAMAGE = -3.0  # where the fit of damage begins: softplus of it adds 5 %
 Progress = Callable[[int, int], None]
 
 
@@ -34,38 +39,41 @@ Progress = Callable[[int, int], None]
 class CalibrationConfig:
     """How the head is fitted.
 
-    images: most images used; views: V per input; worse: how many views of each image are inputs
-    beside the image itself; epochs, learning_rate, weight_decay, hidden, batch: the head's own
-    training; report_views: views of the held-out images that judge it.
+    images: most images used; views: V of each; worse: W of each, every second a view of
+    the training, the others made worse by `export.degrading`; weight: how often an image itself counts
+    beside its worse forms when damage is fitted; epochs, learning_rate, weight_decay, hidden,
+    batch: the head's own training; report_views: views of the held-out images that judge it.
     """
 
     images: int = 2000
     views: int = 8
-    worse: int = 2
+    worse: int = 6
+    weight: int = 10
     report_views: int = 32
-    epochs: int = 100
+    epochs: int = 80
     learning_rate: float = 1e-3
     weight_decay: float = 0.3
     hidden: int = 256
-    batch: int = 128
+    batch: int = 64
     seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class ViewStatistics:
-    """Per input picture: features (N, F), the sample variance (N, D) of its views' embeddings, and
-    which image (N,) it was made from.
-    """
+    """Per picture: the head's inputs (N, P), the measured variance (N, D), and which image (N,) it shows."""
 
-    features: Tensor
+    inputs: Tensor
     variance: Tensor
     image: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
 
 
 def join(parts: Sequence[ViewStatistics]) -> ViewStatistics:
     """Stack statistics of the same images."""
     return ViewStatistics(
-        torch.cat([part.features for part in parts]),
+        torch.cat([part.inputs for part in parts]),
         torch.cat([part.variance for part in parts]),
         torch.cat([part.image for part in parts]),
     )
@@ -78,42 +86,54 @@ def view_statistics(
     space: str,
     *,
     count: int,
-    degraded: bool,
+    worse: int = 0,
     seed: int,
     size: int,
     batch: int = 128,
     report: Progress | None = None,
-) -> ViewStatistics:
-    """Embed each picture once and `count` views of it.
+) -> tuple[ViewStatistics, ViewStatistics]:
+    """Embed each picture (N, C, C, 3), `count` views of it and `worse` forms of it made worse.
 
-    images: (N, C, C, 3); degraded: first replace every picture by one of its own views; size: the
-    network's input side S. Returns features of the picture as it would be served and the
-    unbiased variance over its views.
+    size: the network's input side S. Returns what was found of the N pictures as they would be
+    served, with the unbiased variance over their views; and of the W x N worse forms, with their
+    mean squared deviation from the same views.
     """
     generator = torch.Generator().manual_seed(seed)
-    features, variances = [], []
+    good: list[ViewStatistics] = []
+    bad: list[ViewStatistics] = []
     with torch.inference_mode():
         for start in range(0, len(images), batch):
             cached = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).float()
             plain = shrink(cached, size)
-            if degraded:
-                plain = views(cached, generator)
-                cached = torch.nn.functional.interpolate(
-                    plain.permute(0, 3, 1, 2), size=cached.shape[1:3], mode="bilinear", align_corners=False
-                ).permute(0, 2, 3, 1)
-            features.append(served_mean(encoder, plain, space)[1])
-            reference = served_mean(encoder, plain, space)[0].double()
+            place = torch.arange(start, start + len(cached))
+            mean, features = served_mean(encoder, plain, space)
+            reference = mean.double()
             total, square = torch.zeros_like(reference), torch.zeros_like(reference)
             for _ in range(count):
                 # Deviations from the picture's own embedding keep the sums small and exact.
                 offset = served_mean(encoder, views(cached, generator), space)[0].double() - reference
                 total, square = total + offset, square + offset**2
-            variances.append((square - total**2 / count) / (count - 1))
+            variance = (square - total**2 / count) / (count - 1)
+            good.append(ViewStatistics(head_inputs(features, plain), variance, place))
+            for number in range(worse):
+                form = degrade(plain, generator) if number % 2 else views(cached, generator).round()
+                moved, features = served_mean(encoder, form, space)
+                away = (moved.double() - reference - total / count) ** 2
+                spread = variance * (count - 1) / count + away
+                bad.append(ViewStatistics(head_inputs(features, form), spread, place))
             if report is not None:
                 report(min(start + batch, len(images)), len(images))
-    return ViewStatistics(
-        torch.cat(features).float(), torch.cat(variances).clamp_min(FLOOR).float(), torch.arange(len(images))
-    )
+    return _floored(good), _floored(bad or [empty_like(good[0])])
+
+
+def empty_like(statistics: ViewStatistics) -> ViewStatistics:
+    """Return statistics of no picture."""
+    return ViewStatistics(statistics.inputs[:0], statistics.variance[:0], statistics.image[:0])
+
+
+def _floored(parts: list[ViewStatistics]) -> ViewStatistics:
+    found = join(parts)
+    return ViewStatistics(found.inputs.float(), found.variance.clamp_min(FLOOR).float(), found.image)
 
 
 def shrink(cached: Tensor, size: int) -> Tensor:
@@ -131,43 +151,60 @@ def likelihood(predicted: Tensor, sample: Tensor) -> Tensor:
     return (torch.log(predicted) + sample / predicted).mean()
 
 
-def fit_head(statistics: ViewStatistics, config: CalibrationConfig) -> VarianceHead:
-    """Fit a head; the epoch that does best on a held-out quarter of the images is kept."""
+def fit_head(good: ViewStatistics, bad: ViewStatistics, config: CalibrationConfig) -> VarianceHead:
+    """Fit a head: first the variance of the pictures as they are, then what damage adds to it.
+
+    The epochs that do best on a held-out quarter of the images are kept.
+    """
     torch.manual_seed(config.seed)
-    features = statistics.features
-    # A blank picture's views are all alike: a variance of nothing would outweigh every other image.
-    sample = statistics.variance.clamp_min(RELATIVE_FLOOR * statistics.variance.mean(0))
-    head = VarianceHead(features.shape[1], sample.shape[1], config.hidden)
-    head.shift.copy_(features.mean(0))
-    head.scale.copy_(1.0 / features.std(0).clamp_min(1e-6))
-    head.base.copy_(torch.log(sample.mean(0)))
-    if len(features) < MIN_IMAGES_FOR_HEAD:
+    good, bad = _above_blank(good), _above_blank(bad)
+    head = VarianceHead(good.inputs.shape[1], good.variance.shape[1], config.hidden)
+    everything = join([good] * config.weight + [bad])
+    head.shift.copy_(everything.inputs.mean(0))
+    head.scale.copy_(1.0 / everything.inputs.std(0).clamp_min(1e-6))
+    head.base.copy_(torch.log(good.variance.mean(0)))
+    if len(good) < MIN_IMAGES_FOR_HEAD:
         return head
-    images = int(statistics.image.max()) + 1
-    is_held = torch.zeros(images, dtype=torch.bool)
-    is_held[torch.randperm(images)[: images // 4]] = True
-    held, fit = (
-        torch.nonzero(mask)[:, 0] for mask in (is_held[statistics.image], ~is_held[statistics.image])
-    )
+    is_held = torch.zeros(int(good.image.max()) + 1, dtype=torch.bool)
+    is_held[torch.randperm(len(is_held))[: len(is_held) // 4]] = True
+    _fit(head, head.good, good, is_held, config)
+    if len(bad):
+        head.begin_damage(SLIGHT_DAMAGE)
+        _fit(head, head.damage, everything, is_held, config)
+    with torch.inference_mode():  # one number puts the held-out quarter's total at its true level
+        held = is_held[good.image]
+        head.base.sub_(torch.log(head(good.inputs[held]).sum() / good.variance[held].sum()))
+    return head
+
+
+def _above_blank(statistics: ViewStatistics) -> ViewStatistics:
+    """A blank picture's views are all alike: a variance of nothing would outweigh every other image."""
+    if not len(statistics):
+        return statistics
+    floor = RELATIVE_FLOOR * statistics.variance.mean(0)
+    return ViewStatistics(statistics.inputs, statistics.variance.clamp_min(floor), statistics.image)
+
+
+def _fit(
+    head: VarianceHead, part: nn.Module, data: ViewStatistics, is_held: Tensor, config: CalibrationConfig
+) -> None:
+    """Train one part of the head on the images that are not held, and keep the epoch best on those that are."""
+    held, fit = (torch.nonzero(mask)[:, 0] for mask in (is_held[data.image], ~is_held[data.image]))
     optimiser = torch.optim.AdamW(
-        head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        part.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     best, best_state = float("inf"), None
     for _ in range(config.epochs):
-        for rows in torch.split(fit[torch.randperm(len(fit))], config.batch):
+        for rows in torch.split(fit[torch.randperm(len(fit))], max(config.batch, len(fit) // MOST_STEPS)):
             optimiser.zero_grad()
-            loss = likelihood(head(features[rows]), sample[rows])
-            loss.backward()  # type: ignore[no-untyped-call]
+            likelihood(head(data.inputs[rows]), data.variance[rows]).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         with torch.inference_mode():
-            found = float(likelihood(head(features[held]), sample[held]))
+            found = float(likelihood(head(data.inputs[held]), data.variance[held]))
         if found < best:
-            best, best_state = found, {k: v.clone() for k, v in head.state_dict().items()}
+            best, best_state = found, {k: v.clone() for k, v in part.state_dict().items()}
     if best_state is not None:
-        head.load_state_dict(best_state)
-    with torch.inference_mode():  # one number puts the held-out quarter's total at its true level
-        head.base.sub_(torch.log(head(features[held]).sum() / sample[held].sum()))
-    return head
+        part.load_state_dict(best_state)
 
 
 def judge(head: VarianceHead, statistics: ViewStatistics) -> tuple[float, float]:
@@ -177,7 +214,7 @@ def judge(head: VarianceHead, statistics: ViewStatistics) -> tuple[float, float]
     the images' own ratios would be at the mercy of a blank one, whose views are all alike.
     """
     with torch.inference_mode():
-        predicted = head(statistics.features).sum(1).double().numpy()
+        predicted = head(statistics.inputs).sum(1).double().numpy()
     measured = statistics.variance.sum(1).double().numpy()
     return float(predicted.sum() / measured.sum()), spearman(predicted, measured)
 
@@ -218,38 +255,27 @@ def calibrate(
     order = np.random.default_rng(config.seed).permutation(len(images))[: config.images]
     held = max(1, len(order) // 10) if len(order) >= MIN_IMAGES_FOR_HEAD else 0
     fit_images = images[np.sort(order[held:])]
-    inputs = 1 + config.worse
-
-    def part(number: int) -> ViewStatistics:
-        """The images themselves first, then one view of each, then another."""
-
-        def seen(done: int, _: int) -> None:
-            if report is not None:
-                report(number * len(fit_images) + done, inputs * len(fit_images))
-
-        return view_statistics(
-            encoder,
-            views,
-            fit_images,
-            space,
-            count=config.views,
-            degraded=number > 0,
-            seed=config.seed + 1 + number,
-            size=size,
-            report=seen,
-        )
-
-    head = fit_head(join([part(number) for number in range(inputs)]), config)
+    good, bad = view_statistics(
+        encoder,
+        views,
+        fit_images,
+        space,
+        count=config.views,
+        worse=config.worse,
+        seed=config.seed + 1,
+        size=size,
+        report=report,
+    )
+    head = fit_head(good, bad, config)
     kind = "fitted-head" if len(order) >= MIN_IMAGES_FOR_HEAD else "scale"
     ratio = correlation = None
     if held:
-        judged = view_statistics(
+        judged, _ = view_statistics(
             encoder,
             views,
             images[np.sort(order[:held])],
             space,
             count=config.report_views,
-            degraded=False,
             seed=config.seed + 1000,
             size=size,
         )

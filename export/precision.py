@@ -17,8 +17,6 @@ import onnx
 from numpy.typing import NDArray
 
 PRECISIONS = ("fp32", "fp16", "int8")
-KEPT_IN_FP32 = ("Gemm", "MatMul", "Exp", "Clip", "Sigmoid", "Reshape")
-"""Operators behind the pooled features: the projector's and the variance head's."""
 
 
 def lower_precision(proto: onnx.ModelProto, precision: str, images: NDArray[np.uint8]) -> onnx.ModelProto:
@@ -36,11 +34,15 @@ def lower_precision(proto: onnx.ModelProto, precision: str, images: NDArray[np.u
 
 
 def head_nodes(proto: onnx.ModelProto) -> list[str]:
-    """Return the names of the nodes that come after the pooled features, which stay in fp32."""
-    behind, names = {"features"}, []
-    for node in proto.graph.node:  # nodes are in topological order
-        if behind & set(node.input):
-            behind |= set(node.output)
+    """Return the names of the nodes that the pooled features do not depend on: heads and picture quality.
+
+    They stay in fp32.
+    """
+    needed, names = {"features"}, []
+    for node in reversed(proto.graph.node):  # nodes are in topological order
+        if needed & set(node.output):
+            needed |= set(node.input)
+        else:
             names.append(node.name)
     return names
 
@@ -56,13 +58,58 @@ def to_fp16(proto: onnx.ModelProto) -> onnx.ModelProto:
         converted: onnx.ModelProto = convert_float_to_float16(
             copied, keep_io_types=True, node_block_list=head_nodes(proto), disable_shape_infer=False
         )
-    # The converter casts a value once for each of its fp32 readers, under one name: keep the first.
-    seen: set[str] = set()
-    for node in list(converted.graph.node):
-        if node.op_type == "Cast" and node.output[0] in seen:
-            converted.graph.node.remove(node)
-        seen.update(node.output)
-    return converted
+    return without_idle_casts(converted)
+
+
+def without_idle_casts(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove casts to half precision and back between two nodes that both compute in fp32.
+
+    They cost digits, and nodes. The converter also repeats a cast once for each of its readers,
+    under one name, and puts casts behind their readers: one is kept, and the order is mended.
+    """
+    makers: dict[str, onnx.NodeProto] = {}
+    for node in proto.graph.node:
+        for name in node.output:
+            makers.setdefault(name, node)
+    whole: dict[str, str] = {}  # a value cast to half and back -> the value it was at first
+    for name, node in makers.items():
+        before = makers.get(node.input[0]) if _casts_to(node, onnx.TensorProto.FLOAT) else None
+        # Named so by the converter; a cast of the graph's own, as of its pixels, starts from no fp32.
+        if before is not None and before.input[0].endswith("_cast_to_fp16"):
+            whole[name] = before.input[0]
+    for node in proto.graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = whole.get(name, name)
+    ordered: list[onnx.NodeProto] = []
+    placed: set[str] = set()
+
+    def place_with_makers(name: str) -> None:
+        waiting = [name]
+        while waiting:
+            node = makers.get(waiting[-1])
+            if node is None or node.output[0] in placed:
+                waiting.pop()
+                continue
+            missing = [i for i in node.input if i in makers and makers[i].output[0] not in placed]
+            if missing:
+                waiting.extend(missing)
+                continue
+            placed.update(node.output)
+            ordered.append(node)
+            waiting.pop()
+
+    for value in proto.graph.output:  # what no output needs is left out
+        place_with_makers(value.name)
+    names = {name for node in ordered for name in node.output}
+    described = [value for value in proto.graph.value_info if value.name in names]
+    del proto.graph.node[:], proto.graph.value_info[:]
+    proto.graph.node.extend(ordered)
+    proto.graph.value_info.extend(described)
+    return proto
+
+
+def _casts_to(node: onnx.NodeProto, kind: int) -> bool:
+    return node.op_type == "Cast" and any(a.name == "to" and a.i == kind for a in node.attribute)
 
 
 def to_int8(proto: onnx.ModelProto, images: NDArray[np.uint8], batch: int = 32) -> onnx.ModelProto:

@@ -1,6 +1,6 @@
 """Encoder + variance head -> the network that is served: images in, mean, variance, features out.
 
-Shape letters: B batch, S side, D embedding dimension, F feature dimension, H hidden width.
+Shape letters: B batch, S side, D embedding dimension, F feature dimension, P inputs of the head.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from export.quality import quality
 from train.encoder import Encoder
 from vssl.errors import InputError
 
 LOG_RANGE = 12.0
 """The head may move a log variance this far from the mean one, so that no input overflows it."""
+
+NO_DAMAGE = -30.0
+"""Softplus of this is nothing: what an untrained head says of damage."""
 
 
 class ServedOutput(NamedTuple):
@@ -26,30 +30,49 @@ class ServedOutput(NamedTuple):
 
 
 class VarianceHead(nn.Module):
-    """Features (B, F) -> variance (B, D): a two-layer map added to one log variance a dimension.
+    """Inputs (B, P), features and picture quality -> variance (B, D).
 
-    The last layer starts at zero, so an untrained head is the constant variance `base`.
+    The variance of a good picture, a two-layer map added to one log variance a dimension, times
+    what the picture's damage adds, which is never less than 1. An untrained head is the constant
+    variance `base`.
     """
 
     shift: Tensor
     scale: Tensor
     base: Tensor
 
-    def __init__(self, features: int, dim: int, hidden: int = 128) -> None:
+    def __init__(self, inputs: int, dim: int, hidden: int = 128) -> None:
         super().__init__()
-        self.register_buffer("shift", torch.zeros(features))
-        self.register_buffer("scale", torch.ones(features))
+        self.register_buffer("shift", torch.zeros(inputs))
+        self.register_buffer("scale", torch.ones(inputs))
         self.register_buffer("base", torch.zeros(dim))
-        self.hidden = nn.Linear(features, hidden)
-        self.out = nn.Linear(hidden, dim)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.good = _two_layers(inputs, hidden, dim, 0.0)
+        self.damage = _two_layers(inputs, hidden, dim, NO_DAMAGE)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Return variance (B, D) > 0."""
-        hidden = torch.nn.functional.silu(self.hidden((features - self.shift) * self.scale))
-        offset = self.out(hidden).clamp(-LOG_RANGE, LOG_RANGE)
-        return torch.exp(self.base + offset)
+        standard = (inputs - self.shift) * self.scale
+        offset = self.good(standard).clamp(-LOG_RANGE, LOG_RANGE)
+        added = torch.nn.functional.softplus(self.damage(standard)).clamp(max=LOG_RANGE)
+        return torch.exp(self.base + offset + added)
+
+    def begin_damage(self, level: float) -> None:
+        """Set what damage adds to the log variance, before it is fitted: softplus(level)."""
+        with torch.no_grad():
+            self.damage.get_parameter("2.bias").fill_(level)
+
+
+def _two_layers(inputs: int, hidden: int, outputs: int, start: float) -> nn.Sequential:
+    """Build a map that is one number until it is trained."""
+    last = nn.Linear(hidden, outputs)
+    nn.init.zeros_(last.weight)
+    nn.init.constant_(last.bias, start)
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), last)
+
+
+def head_inputs(features: Tensor, images: Tensor) -> Tensor:
+    """Features (B, F) and the pictures (B, S, S, 3) in 0..255 they were made of -> (B, P)."""
+    return torch.cat([features.float(), quality(images)], dim=1)
 
 
 class ServedEncoder(nn.Module):
@@ -77,7 +100,8 @@ class ServedEncoder(nn.Module):
         """Return mean (B, D), variance (B, D), features (B, F)."""
         output = self.encoder(images)
         mean = output.features if self.space == "features" else output.mean
-        return ServedOutput(mean - self.centre, self.head(output.features), output.features)
+        variance = self.head(head_inputs(output.features, images))
+        return ServedOutput(mean - self.centre, variance, output.features)
 
 
 def served_mean(encoder: Encoder, images: Tensor, space: str) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,9 @@ from export.calibration import (
     spearman,
     view_statistics,
 )
+from export.degrading import degrade
+from export.quality import COUNT
+from export.served import head_inputs
 from train.encoder import EncoderOutput
 
 QUICK = CalibrationConfig(images=600, views=8, epochs=40, report_views=64)
@@ -55,26 +58,48 @@ def pictures(count: int) -> np.ndarray:
     return np.repeat(np.repeat(blocks, 4, 1), 4, 2).repeat(3, 3).astype(np.uint8)
 
 
+def shown(count: int) -> tuple[Tensor, Tensor]:
+    """Features of pictures, and what a head is given of them."""
+    images = torch.from_numpy(pictures(count))
+    features = BlockMeans()(images).features
+    return features, head_inputs(features, images)
+
+
 def test_the_sample_variance_of_views_estimates_the_true_one() -> None:
     images = pictures(40)
-    found = view_statistics(
-        BlockMeans(), NoiseByBrightness(), images, "features", count=400, degraded=False, seed=0, size=12
+    found, none = view_statistics(
+        BlockMeans(), NoiseByBrightness(), images, "features", count=400, seed=0, size=12
     )
-    truth = (25 / 255 * found.features) ** 2
+    assert len(none) == 0
+    truth = (25 / 255 * found.inputs[:, :9]) ** 2
     assert torch.allclose(found.variance / truth, torch.ones(40, 9), atol=0.35)
     assert float((found.variance / truth).mean()) == pytest.approx(1.0, abs=0.02)
 
 
-def test_inputs_are_views_when_asked_and_their_variance_is_that_of_views_of_the_view() -> None:
+def test_a_worse_form_s_variance_is_its_squared_distance_from_the_views_of_its_image() -> None:
     images = pictures(60)
-    arguments = {"seed": 0, "size": 12}
-    worse = view_statistics(
-        BlockMeans(), NoiseByBrightness(), images, "features", count=400, degraded=True, **arguments
+    good, bad = view_statistics(
+        BlockMeans(), NoiseByBrightness(), images, "features", count=400, worse=4, seed=0, size=12
     )
+    assert len(bad) == 4 * 60
     plain = BlockMeans()(torch.from_numpy(images)).features
-    assert ((worse.features - plain).abs().amax(1) > 1e-3).all()
-    truth = (25 / 255 * worse.features) ** 2
-    assert float((worse.variance / truth).mean()) == pytest.approx(1.0, abs=0.02)
+    own = plain[bad.image]
+    truth = (25 / 255 * own) ** 2 + (bad.inputs[:, :9] - own) ** 2
+    assert float((bad.variance / truth).mean()) == pytest.approx(1.0, abs=0.05)
+    assert float((bad.variance > good.variance[bad.image]).float().mean()) > 0.8
+
+
+def test_a_damaged_picture_is_less_sure_than_itself_undamaged() -> None:
+    images = pictures(600)
+    head, _ = calibrate(BlockMeans(), NoiseByBrightness(), images, "features", 12, QUICK)
+    fresh = torch.from_numpy(pictures(700)[600:]).float()
+    worse = degrade(fresh, torch.Generator().manual_seed(9))
+
+    def total(shown: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return head(head_inputs(BlockMeans()(shown).features, shown)).sum(1)
+
+    assert float((total(worse) > total(fresh)).float().mean()) > 0.75
 
 
 def test_the_fitted_head_predicts_the_variance_of_images_it_never_saw() -> None:
@@ -83,10 +108,10 @@ def test_the_fitted_head_predicts_the_variance_of_images_it_never_saw() -> None:
     assert calibration.ratio == pytest.approx(1.0, abs=0.1)
     assert calibration.rank_correlation is not None
     assert calibration.rank_correlation > 0.9
-    fresh = BlockMeans()(torch.from_numpy(pictures(50))).features
+    fresh, inputs = shown(50)
     truth = (25 / 255 * fresh) ** 2
     with torch.inference_mode():
-        error = (head(fresh).log() - truth.log()).abs().median()
+        error = (head(inputs).log() - truth.log()).abs().median()
     assert float(error) < 0.2
 
 
@@ -103,9 +128,9 @@ def test_blank_pictures_whose_views_are_all_alike_do_not_make_the_variance_vanis
     everything = np.concatenate([images, blank])
     head, calibration = calibrate(BlockMeans(), NoiseByBrightness(), everything, "features", 12, QUICK)
     assert calibration.ratio == pytest.approx(1.0, abs=0.15)
-    fresh = BlockMeans()(torch.from_numpy(pictures(50))).features
+    fresh, inputs = shown(50)
     with torch.inference_mode():
-        error = (head(fresh).log() - (25 / 255 * fresh).square().log()).abs().median()
+        error = (head(inputs).log() - (25 / 255 * fresh).square().log()).abs().median()
     assert float(error) < 0.4
 
 
@@ -113,7 +138,7 @@ def test_too_few_images_get_one_constant_variance_a_dimension() -> None:
     head, calibration = calibrate(BlockMeans(), NoiseByBrightness(), pictures(20), "features", 12, QUICK)
     assert (calibration.kind, calibration.ratio, calibration.rank_correlation) == ("scale", None, None)
     with torch.inference_mode():
-        assert torch.equal(head(torch.zeros(1, 9)), head(torch.ones(1, 9)))
+        assert torch.equal(head(torch.zeros(1, 9 + COUNT)), head(torch.ones(1, 9 + COUNT)))
 
 
 def test_the_likelihood_is_least_at_the_true_variance() -> None:
@@ -125,7 +150,8 @@ def test_the_likelihood_is_least_at_the_true_variance() -> None:
 
 def test_fitting_twice_gives_the_same_head() -> None:
     statistics = ViewStatistics(torch.rand(100, 4), torch.rand(100, 3) + 0.1, torch.arange(100))
-    first, second = fit_head(statistics, QUICK), fit_head(statistics, QUICK)
+    worse = ViewStatistics(torch.rand(200, 4), torch.rand(200, 3) + 0.5, torch.arange(200) % 100)
+    first, second = (fit_head(statistics, worse, QUICK) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 

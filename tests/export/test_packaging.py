@@ -16,6 +16,7 @@ from export import packaging
 from export.accuracy import accuracy
 from export.calibration import CalibrationConfig
 from export.packaging import Exported, ExportOptions, export_run
+from export.quality import COUNT
 from export.served import ServedEncoder, VarianceHead
 from export.verification import run_model, verify
 from tests.tiny_model import picture
@@ -153,7 +154,7 @@ def test_a_batch_size_fixed_in_the_graph_is_caught(exported: Exported, run: Path
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
     encoder = build_encoder(load_checkpoint(run))
     model = ServedEncoder(
-        encoder, VarianceHead(exported.card.feature_dim, exported.card.dim), exported.card.space
+        encoder, VarianceHead(exported.card.feature_dim + COUNT, exported.card.dim), exported.card.space
     )
     with pytest.raises(FormatError, match="cannot run a batch of 1"):
         verify(proto.SerializeToString(), model, np.zeros((3, 16, 16, 3), np.uint8))

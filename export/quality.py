@@ -1,0 +1,71 @@
+"""Pictures -> a few numbers about their quality: sharpness, noise, light, flatness, blocks.
+
+An encoder is trained to look past such things, so its features alone cannot tell a smooth picture
+from a blurred one. These numbers, beside the features, let the variance head know that a picture
+is a bad one. They are plain tensor operations and part of the exported graph.
+Shape letters: B batch, S side, P = 23 numbers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+SCALES = 3
+COUNT = 6 * SCALES + 5
+SMALLEST = 1e-3
+LUMA = (0.299, 0.587, 0.114)
+
+
+def quality(images: Tensor) -> Tensor:
+    """(B, S, S, 3) in 0..255 -> (B, P) float32.
+
+    At each of three scales, each half the size of the one before: mean absolute difference along
+    rows and along columns, mean absolute Laplacian (sharpness), mean absolute crossed difference
+    (noise: Immerkaer 1996), spread of the luma, and how much of the picture is flat. Then the mean
+    luma, the spread of the colours, and blocks of JPEG: differences across their borders over all,
+    both ways, and the largest 8 x 8 mean.
+    """
+    colours = images.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+    weight = torch.tensor(LUMA, device=colours.device).view(1, 3, 1, 1)
+    luma = (colours * weight).sum(dim=1, keepdim=True)
+    numbers = [number for scale in range(SCALES) for number in _at_scale(_halved(luma, scale))]
+    numbers.append(luma.mean(dim=(1, 2, 3)))
+    numbers.append((colours - luma).abs().mean(dim=(1, 2, 3)))
+    numbers += [_blocks(luma, 2), _blocks(luma, 3)]
+    numbers.append(functional.avg_pool2d(luma, 8).amax(dim=(1, 2, 3)))
+    return torch.stack([torch.log(number + SMALLEST) for number in numbers], dim=1)
+
+
+def _halved(luma: Tensor, times: int) -> Tensor:
+    for _ in range(times):
+        if luma.shape[-1] >= 6:  # a smaller picture has no inside left at half its size
+            luma = functional.avg_pool2d(luma, 2)
+    return luma
+
+
+def _at_scale(luma: Tensor) -> list[Tensor]:
+    down, right = luma[:, :, 1:] - luma[:, :, :-1], luma[..., 1:] - luma[..., :-1]
+    crossed = down[..., 1:] - down[..., :-1]
+    inner = luma[:, :, 1:-1, 1:-1]
+    around = luma[:, :, :-2, 1:-1] + luma[:, :, 2:, 1:-1] + luma[..., 1:-1, :-2] + luma[..., 1:-1, 2:]
+    spread = (luma - luma.mean(dim=(2, 3), keepdim=True)).square().mean(dim=(1, 2, 3))
+    flat = torch.exp(-200.0 * (down[..., 1:].abs() + right[:, :, 1:].abs()))
+    absolute = (down, right, 4 * inner - around, crossed)
+    return [
+        *(x.abs().mean(dim=(1, 2, 3)) for x in absolute),
+        (spread + 1e-8).sqrt(),
+        flat.mean(dim=(1, 2, 3)),
+    ]
+
+
+def _blocks(luma: Tensor, dim: int) -> Tensor:
+    """Mean absolute difference across the borders of 8 x 8 blocks over the mean of all."""
+    size = luma.shape[dim]
+    steps = (luma.narrow(dim, 1, size - 1) - luma.narrow(dim, 0, size - 1)).abs()
+    if size <= 8:
+        return torch.ones_like(luma[:, 0, 0, 0])
+    across = steps[:, :, 7::8] if dim == 2 else steps[..., 7::8]
+    ratio: Tensor = across.mean(dim=(1, 2, 3)) / (steps.mean(dim=(1, 2, 3)) + SMALLEST)
+    return ratio
