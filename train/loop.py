@@ -9,21 +9,20 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from train.bank import ImageBank
 from train.checkpoint import CHECKPOINT_NAME, Checkpoint, Fact, load_checkpoint, save_checkpoint
 from train.collapse import collapse_reason
 from train.config import TrainConfig
+from train.feed import Feed
 from train.journal import Journal
 from train.methods.method import cosine_momentum
 from train.monitor import EvaluationSet, watch
@@ -105,7 +104,7 @@ class Run:
         self.stop_signal: int | None = None
         self._flat = 0
         self._saved_at = time.monotonic()
-        self._resident = self._make_resident()
+        self.feed = Feed(bank, split, config, device, peers)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to a checkpoint of this run."""
@@ -159,9 +158,9 @@ class Run:
             order = epoch_order(len(self.split.train), self.config.seed, self.epoch)
             started, first = time.monotonic(), self.step
             if self.step == self.epoch * per_epoch:
-                self.learner.begin_epoch(self._pass)
+                self.learner.begin_epoch(self.feed.once)
             while self.step < (self.epoch + 1) * per_epoch:
-                values = self.learner.step(self.step, *self._batches(order, self.step % per_epoch))
+                values = self.learner.step(self.step, *self.feed.step(order, self.step % per_epoch))
                 for name, value in values.items():
                     self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
                 self.step += 1
@@ -201,49 +200,6 @@ class Run:
         if self.peers.first:
             save_weights(self.out / WEIGHTS_NAME, checkpoint)
         return Outcome(checkpoint, metrics, None)
-
-    def _batches(
-        self, order: NDArray[np.int64], place: int
-    ) -> tuple[list[Tensor], list[Tensor] | None, list[Tensor]]:
-        """Return images, labels and places of one step's micro-batches, on the device.
-
-        Of the images this process's share; labels and places of all, for the parts of a method
-        that see the whole batch.
-        """
-        size, count = self.config.batch_size, self.config.optimiser.accumulate
-        images: list[Tensor] = []
-        labels: list[Tensor] = []
-        places: list[Tensor] = []
-        for part in range(place * count, (place + 1) * count):
-            chosen = order[part * size : (part + 1) * size]
-            rows = self.split.train[chosen]
-            places.append(torch.from_numpy(chosen).to(self.device))
-            images.append(self._images(rows[self.peers.share(len(rows))]))
-            if self.split.labels is not None:
-                labels.append(torch.from_numpy(self.split.labels[rows]).to(self.device))
-        return images, labels or None, places
-
-    def _pass(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield places and stored images, this process's share, of all training images, in order."""
-        places = np.arange(len(self.split.train))
-        for chosen in np.array_split(places, -(-len(places) // self.config.batch_size)):
-            rows = self.split.train[chosen[self.peers.share(len(chosen))]]
-            yield torch.from_numpy(chosen).to(self.device), self._images(rows)
-
-    def _images(self, rows: NDArray[np.int64]) -> Tensor:
-        """Return stored images (B, C0, C0, 3) of the bank, on the device."""
-        if self._resident is not None:
-            return self._resident[torch.from_numpy(rows).to(self.device)]
-        return torch.from_numpy(self.bank.images[rows]).to(self.device)
-
-    def _make_resident(self) -> Tensor | None:
-        """Put the whole bank on a GPU that has room for it."""
-        if self.device.type != "cuda":
-            return None
-        free, _ = torch.cuda.mem_get_info(self.device)
-        if self.bank.images.nbytes > 0.4 * free:
-            return None
-        return torch.from_numpy(np.ascontiguousarray(self.bank.images)).to(self.device)
 
     def _watch(self) -> dict[str, float]:
         """Watch in the first process and tell the others, so that all judge alike."""

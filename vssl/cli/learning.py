@@ -147,7 +147,9 @@ def _conclude(out: Path, outcome: Outcome, as_json: bool) -> None:
 
 
 def _figures(metrics: dict[str, float]) -> str:
-    names = (("knn_top1", "k-NN"), ("linear_top1", "linear"), ("view_recall", "view recall"))
+    names = (
+        ("knn_top1", "k-NN"), ("linear_top1", "linear"), ("r_auroc", "R-AUROC"), ("view_recall", "view recall")
+    )  # fmt: skip
     return "".join(f", {shown} {metrics[name]:.3f}" for name, shown in names if name in metrics)
 
 
