@@ -13,6 +13,7 @@ from pathlib import Path
 from serve.http.naming import NamedModel, parse_models
 from vssl.decode import PILLOW_PIXEL_CAP, DecodeLimits
 from vssl.errors import InputError
+from vssl.shipped import shipped_model
 
 PREFIX = "VSSL_"
 MIB = 1024 * 1024
@@ -92,18 +93,14 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Read VSSL_MODEL, VSSL_GALLERY, ... (a field's name in capitals).
 
-        Raises InputError for an absent model or a value of the wrong form.
+        Without a model the package's own is served. Raises InputError for a value of the wrong form.
         """
         values: dict[str, object] = {}
         for field in fields(cls):
             text = environment.get(PREFIX + field.name.upper(), "").strip()
             if text:
                 values[field.name] = _parse(PREFIX + field.name.upper(), str(field.type), text)
-        if "model" not in values:
-            raise InputError(
-                f"{PREFIX}MODEL is not set: which model shall be served? "
-                f"Type: vssl serve --model model.onnx, or set {PREFIX}MODEL=/path/to/model.onnx"
-            )
+        values.setdefault("model", str(shipped_model()))
         return cls(**values)  # type: ignore[arg-type]
 
     def to_environment(self) -> dict[str, str]:

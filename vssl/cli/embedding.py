@@ -36,10 +36,14 @@ def extract(
         str, typer.Argument(help="Image folder, file, list:FILE, parquet:FILE, cifar10:DIR, ...")
     ],
     out: Annotated[Path, typer.Argument(help="Folder to write the embeddings into.")],
-    model: Annotated[
-        str, typer.Option(help="The exported model.onnx, or triton://HOST:PORT/MODEL on a Triton server.")
-    ],
     *,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The exported model.onnx, or triton://HOST:PORT/MODEL on a Triton server; without it the "
+            "small model that comes with vssl."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run ended.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")] = False,
     update: Annotated[
@@ -74,6 +78,7 @@ def extract(
     with extras():
         from serve.extract import extract as run
     from vssl.decode import DEFAULT_LIMITS, DecodeLimits
+    from vssl.shipped import shipped_model
 
     limits = DEFAULT_LIMITS
     if max_pixels is not None:
@@ -89,7 +94,7 @@ def extract(
         summary = run(
             images,
             out,
-            model=model,
+            model=model or str(shipped_model()),
             resume=resume,
             overwrite=overwrite,
             update=update,

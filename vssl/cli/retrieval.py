@@ -103,7 +103,11 @@ def build(
 def search(
     gallery: Annotated[str, typer.Argument(help="Gallery folder, or milvus:URI#NAME.")],
     images: Annotated[list[str], typer.Argument(help="Images, or folders of images.")],
-    model: Annotated[Path, typer.Option(help="The model.onnx that the gallery was built with.")],
+    *,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="The model.onnx that the gallery was built with; the one of vssl by default."),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours per image.")] = 10,
     distance: Annotated[str | None, typer.Option(help=f"{DISTANCE}; the gallery's own by default.")] = None,
     max_uncertainty: Annotated[
@@ -132,12 +136,13 @@ def search(
         from serve.engine import Engine
     from vssl.errors import ImageError, InputError
     from vssl.gaussian import GaussianEmbedding
+    from vssl.shipped import shipped_model
 
     condition = parse_where(where) if where is not None else None
     failed = 0
     with open_gallery(gallery, read_only=True) as opened:
-        engine = Engine.open(model)
-        opened.check_model(engine.model_id, f"images embedded by {model}")
+        engine = Engine.open(model or shipped_model())
+        opened.check_model(engine.model_id, f"images embedded by {model or shipped_model()}")
         if opened.stale:
             note(f"vssl: constants of the distances: {opened.stale}")
         rule = None

@@ -15,6 +15,7 @@ import typer
 
 from vssl.cli.console import extras, note, say
 from vssl.errors import InputError
+from vssl.shipped import shipped_model
 
 if TYPE_CHECKING:
     from serve.http.settings import Settings
@@ -30,14 +31,15 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     model: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--model",
             metavar="[NAME=]SOURCE",
             help="The model file, or triton://HOST:PORT/MODEL on a Triton server. Repeat it with names, as in "
-            "--model NAME=FILE or NAME@2=FILE, to serve several; the first is the default.",
+            "--model NAME=FILE or NAME@2=FILE, to serve several; the first is the default. Without it the "
+            "small model that comes with vssl is served.",
         ),
-    ],
+    ] = None,
     gallery: Annotated[Path | None, typer.Option("--gallery", help="A gallery to search.")] = None,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; 0.0.0.0 opens it to the network.")
@@ -67,7 +69,7 @@ def serve(
     settings = Settings.from_environment(
         {
             **os.environ,
-            "VSSL_MODEL": "\n".join(map(_whole, model)),
+            "VSSL_MODEL": "\n".join(map(_whole, model or [str(shipped_model())])),
             **{f"VSSL_{name.upper()}": str(path) for name, path in paths.items()},
             "VSSL_HOST": "127.0.0.1" if host == "localhost" else host,
             "VSSL_PORT": str(port),
