@@ -1,0 +1,341 @@
+"""A trained run and labelled images -> which one-number uncertainty tells right neighbours from wrong.
+
+Every idea is measured on the same encoder and the same test images: R-AUROC (is the nearest
+neighbour among the test images, by cosine, of the image's class?), the share of cropped and of
+corrupted images that are less sure than their originals, and, for those that are variances, the
+calibration: predicted over measured total variance of real views, and rank correlation.
+
+    python -m benchmarks.uncertainty RUN TRAIN_IMAGES TEST_IMAGES [--images 5000] [--views 64]
+
+as in `python -m benchmarks.uncertainty runs/vssl cifar10:DIR cifar10:DIR:test`. Nothing is fitted
+on the test images, and labels are used to judge only. Shape letters: N images, V views, D
+embedding dimension, F feature dimension.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks.corruptions import CORRUPTIONS, corrupted
+from export.calibration import (
+    CalibrationConfig,
+    ViewStatistics,
+    common_mean,
+    empty_like,
+    fit_head,
+    spearman,
+    view_statistics,
+)
+from export.served import VarianceHead, head_inputs
+from index.metrics.bootstrap import interval
+from index.metrics.uncertainty import r_auroc
+from train.bank import load_bank
+from train.checkpoint import load_checkpoint
+from train.encoder import Encoder, build_encoder
+from train.monitor import embed
+from train.views import Views
+from vssl.gaussian import GaussianEmbedding
+from vssl.sources import open_source
+
+Doubles = NDArray[np.float64]
+HELD = 10_000
+
+
+class Shown(NamedTuple):
+    """What an encoder says of pictures: features (N, F), mean (N, D), raw variance, the head's inputs (N, P)."""
+
+    features: Tensor
+    mean: Tensor
+    raw_variance: Tensor | None
+    inputs: Tensor
+
+
+Idea = Callable[[Shown], Doubles]
+
+
+def show(encoder: Encoder, images: NDArray[np.uint8]) -> Shown:
+    """Embed pictures (N, S, S, 3)."""
+    output = embed(encoder, images, torch.device("cpu"))
+    return Shown(*output, head_inputs(output.features, torch.from_numpy(np.ascontiguousarray(images))))
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What the ideas are made of: the encoder's centre in a space and a head for its variance."""
+
+    space: str
+    centre: Tensor
+    head: VarianceHead
+
+    def mean(self, output: Shown) -> Tensor:
+        """(N, D), centred."""
+        return (output.features if self.space == "features" else output.mean) - self.centre
+
+    def gaussians(self, output: Shown) -> GaussianEmbedding:
+        """What would be served."""
+        with torch.inference_mode():
+            return GaussianEmbedding(self.mean(output).numpy(), self.head(output.inputs).numpy())
+
+
+def fit(
+    encoder: Encoder, views: Views, images: NDArray[np.uint8], space: str, config: CalibrationConfig
+) -> tuple[Fitted, ViewStatistics]:
+    """Calibrate as export does; returns the statistics too, which other ideas are fitted on."""
+    good, bad = view_statistics(
+        encoder, views, images, space, count=config.views, worse=config.worse, seed=1, size=encoder.size
+    )
+    centre = common_mean(encoder, images, space, encoder.size)
+    return Fitted(space, centre, fit_head(good, bad, config)), good
+
+
+def regression(features: Tensor, target: Tensor, seed: int = 0, epochs: int = 60) -> nn.Module:
+    """Fit a two-layer map (N, F) -> (N,) by squared error; the best epoch on a held-out quarter stays."""
+    torch.manual_seed(seed)
+    mean, deviation = features.mean(0), features.std(0).clamp_min(1e-6)
+    net = nn.Sequential(nn.Linear(features.shape[1], 256), nn.SiLU(), nn.Linear(256, 1))
+    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.3)
+    inputs, order = (features - mean) / deviation, torch.randperm(len(features))
+    held, rest = order[: len(order) // 4], order[len(order) // 4 :]
+    best, kept = float("inf"), net.state_dict()
+    for _ in range(epochs):
+        for rows in torch.split(rest[torch.randperm(len(rest))], 128):
+            optimiser.zero_grad()
+            functional.mse_loss(net(inputs[rows])[:, 0], target[rows]).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        with torch.inference_mode():
+            loss = float(functional.mse_loss(net(inputs[held])[:, 0], target[held]))
+        if loss < best:
+            best, kept = loss, {k: v.clone() for k, v in net.state_dict().items()}
+    net.load_state_dict(kept)
+
+    class Standardised(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = net((x - mean) / deviation)[:, 0]
+            return out
+
+    return Standardised()
+
+
+def applied(net: nn.Module) -> Idea:
+    """Read a map of features as an uncertainty."""
+
+    def idea(output: Shown) -> Doubles:
+        with torch.inference_mode():
+            found: Doubles = net(output.features).double().numpy()
+        return found
+
+    return idea
+
+
+def view_codes(encoder: Encoder, views: Views, images: NDArray[np.uint8], space: str, seed: int) -> Tensor:
+    """One view of each image, embedded: (N, D)."""
+    generator, parts = torch.Generator().manual_seed(seed), []
+    with torch.inference_mode():
+        for start in range(0, len(images), 256):
+            output = encoder(views(torch.from_numpy(images[start : start + 256]).float(), generator))
+            parts.append(output.features if space == "features" else output.mean)
+    return torch.cat(parts)
+
+
+def retrieval_loss(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """How badly one view finds the other among all: cross-entropy of each image, (N,)."""
+    a, b = functional.normalize(first, dim=1), functional.normalize(second, dim=1)
+    scores = a @ b.T / temperature
+    return functional.cross_entropy(scores, torch.arange(len(a)), reduction="none")
+
+
+def neighbour_distance(mean: Tensor, others: Tensor, count: int = 50, skip: int = 0) -> Tensor:
+    """1 - mean cosine to the nearest `count` of the others, without the `skip` nearest: (N,)."""
+    unit, rest = functional.normalize(mean, dim=1), functional.normalize(others, dim=1)
+    best = [(part @ rest.T).topk(count + skip).values[:, skip:].mean(1) for part in torch.split(unit, 1024)]
+    return 1 - torch.cat(best)
+
+
+def own_variance(output: Shown, read: Callable[[Tensor], Tensor], mean: Tensor) -> Doubles:
+    """Expected cosine spread of the method's own variance head, read as a positive number."""
+    assert output.raw_variance is not None
+    variance = read(output.raw_variance.clamp(-20, 20)).clamp_min(1e-12)
+    return GaussianEmbedding(mean.numpy(), variance.numpy()).uncertainty.astype(np.float64)
+
+
+def ranks(values: Doubles) -> Doubles:
+    """Replace values by their ranks in 0..1."""
+    return np.argsort(np.argsort(values)) / len(values)
+
+
+def correct(mean: Tensor, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether the nearest other image by cosine has the image's label, (N,)."""
+    unit = functional.normalize(mean, dim=1)
+    nearest = []
+    for start in range(0, len(unit), 1024):
+        scores = unit[start : start + 1024] @ unit.T
+        rows = torch.arange(len(scores))
+        scores[rows, start + rows] = -2.0
+        nearest.append(scores.argmax(dim=1))
+    right: NDArray[np.bool_] = labels[torch.cat(nearest).numpy()] == labels
+    return right
+
+
+def r_auroc_interval(value: Doubles, right: NDArray[np.bool_]) -> tuple[float, float]:
+    """95 % by drawing the images again."""
+    return interval(lambda rows: r_auroc(value[rows], right[rows]), len(value), resamples=300)
+
+
+def main() -> None:
+    """Measure every idea in both spaces and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("train", help="images the ideas are fitted on, as cifar10:DIR")
+    parser.add_argument("test", help="labelled images, as cifar10:DIR:test")
+    parser.add_argument("--images", type=int, default=5000, help="test images")
+    parser.add_argument("--fit-images", type=int, default=4000)
+    parser.add_argument("--views", type=int, default=64)
+    parser.add_argument("--spaces", nargs="+", default=["projector", "features"])
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    arguments = parser.parse_args()
+    checkpoint = load_checkpoint(arguments.run)
+    config = checkpoint.config
+    views = Views(config.augment, config.size)
+    train_source, test_source = open_source(arguments.train), open_source(arguments.test)
+    chosen = np.random.default_rng(0).permutation(len(train_source.items))[: arguments.fit_images + HELD]
+    bank = load_bank(train_source, checkpoint.preprocess, rows=np.sort(chosen).tolist())
+    test = load_bank(test_source, checkpoint.preprocess, rows=list(range(arguments.images)))
+    names = sorted({str(label) for label in test.labels})
+    labels = np.array([names.index(str(label)) for label in test.labels])
+    mixed = np.random.default_rng(1).permutation(len(bank.images))
+    fit_images, rest = (
+        bank.images[rows] for rows in (mixed[: arguments.fit_images], mixed[arguments.fit_images :])
+    )
+    student = build_encoder(checkpoint)
+    results: list[dict[str, Any]] = []
+    for space in arguments.spaces:
+        results += measure(
+            student, checkpoint, views, fit_images, rest, test.images, labels, space, arguments
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def measure(
+    student: Encoder,
+    checkpoint: Any,
+    views: Views,
+    fit_images: NDArray[np.uint8],
+    rest: NDArray[np.uint8],
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    space: str,
+    arguments: argparse.Namespace,
+) -> list[dict[str, Any]]:
+    """Measure every idea in one space."""
+    settings = CalibrationConfig()
+    fitted, statistics = fit(student, views, fit_images, space, settings)
+    plain = show(student, fit_images)
+    plain_mean = fitted.mean(plain)
+    gallery = fitted.mean(show(student, rest))
+    output = show(student, images)
+    mean = fitted.mean(output)
+    right = correct(mean, labels)
+    seen, _ = view_statistics(
+        student, views, images, space, count=arguments.views, seed=77, size=student.size
+    )
+    seen32, _ = view_statistics(student, views, images, space, count=32, seed=78, size=student.size)
+
+    spread_target = torch.from_numpy(
+        np.log(GaussianEmbedding(plain_mean.numpy(), statistics.variance.numpy()).uncertainty.clip(1e-6))
+    )
+    scalar = applied(regression(plain.features, spread_target))
+    first, second = (view_codes(student, views, fit_images, space, seed) - fitted.centre for seed in (5, 6))
+    lost = applied(regression(plain.features, retrieval_loss(first, second, 0.1)))
+    density = applied(regression(plain.features, neighbour_distance(plain_mean, gallery).log()))
+
+    def served(o: Shown) -> Doubles:
+        return fitted.gaussians(o).uncertainty.astype(np.float64)
+
+    constant = statistics.variance.mean(0, keepdim=True)
+    undamaged = replace(fitted, head=fit_head(statistics, empty_like(statistics), settings))
+    ideas: dict[str, Idea] = {
+        "fitted head without damage": lambda o: undamaged.gaussians(o).uncertainty.astype(np.float64),
+        "fitted head (served)": served,
+        "one variance for all, scaled": lambda o: GaussianEmbedding(
+            fitted.mean(o).numpy(), constant.expand(len(o.mean), -1).contiguous().numpy()
+        ).uncertainty.astype(np.float64),
+        "norm of the mean": lambda o: -fitted.mean(o).norm(dim=1).double().numpy(),
+        "norm of the features": lambda o: -o.features.norm(dim=1).double().numpy(),
+        "scalar head on the spread": scalar,
+        "predicted instance-retrieval loss": lost,
+        "predicted neighbour distance": density,
+        "served x predicted neighbour distance": lambda o: np.log(served(o)) + density(o),
+        "distance to 50 of the training images": lambda o: (
+            neighbour_distance(fitted.mean(o), gallery).double().numpy()
+        ),
+    }
+    if space == "projector" and output.raw_variance is not None:
+        ideas["raw head, softplus"] = lambda o: own_variance(o, functional.softplus, fitted.mean(o))
+        ideas["raw head, exp"] = lambda o: own_variance(o, torch.exp, fitted.mean(o))
+    fixed = {
+        "32 views": GaussianEmbedding(mean.numpy(), seen32.variance.numpy()).uncertainty.astype(np.float64),
+        f"{arguments.views} views": GaussianEmbedding(mean.numpy(), seen.variance.numpy()).uncertainty.astype(
+            np.float64
+        ),
+    }
+    if checkpoint.teacher is not None:
+        teacher = build_encoder(checkpoint, "teacher")
+        other, _ = fit(teacher, views, fit_images, space, settings)
+        kept = other.gaussians(show(teacher, images)).uncertainty.astype(np.float64)
+        fixed["teacher's fitted head"] = kept
+        fixed["student and teacher, rank sum"] = ranks(kept) + ranks(served(output))
+    worse = {
+        (name, severity): show(student, corrupted(images[:2000], name, severity))
+        for name in CORRUPTIONS
+        for severity in range(1, 6)
+    }
+    predicted = fitted.gaussians(output).variance.sum(1).astype(np.float64)
+    measured = seen.variance.sum(1).double().numpy()
+    print(
+        f"\n{space}: nearest neighbour right {right.mean():.3f}; of {len(images)} test images, the head's "
+        f"variance over that of {arguments.views} views: {predicted.sum() / measured.sum():.3f} in total, "
+        f"{np.mean(predicted / measured):.3f} in the mean of ratios, rank correlation "
+        f"{spearman(predicted, measured):.3f}"
+    )
+    flat = constant.expand(len(images), -1).sum(1).double().numpy()
+    lines = [f"one variance for all: {flat.sum() / measured.sum():.3f}, rank correlation 0"]
+    if output.raw_variance is not None and space == "projector":
+        for name, read in (("softplus", functional.softplus), ("exp", torch.exp)):
+            raw = read(output.raw_variance.clamp(-20, 20)).sum(1).double().numpy()
+            lines.append(
+                f"raw head, {name}: {raw.sum() / measured.sum():.3g}, rank correlation {spearman(raw, measured):.3f}"
+            )
+    print("uncalibrated beside it: " + "; ".join(lines))
+    print("\n| uncertainty | R-AUROC (95 %) | cropped less sure | corrupted, 3 / 5 |\n|---|---|---|---|")
+    results = []
+    values = {name: idea(output) for name, idea in ideas.items()} | fixed
+    for name, value in sorted(values.items(), key=lambda pair: -r_auroc(pair[1], right)):
+        found = r_auroc(value, right)
+        low, high = r_auroc_interval(value, right)
+        row = {"space": space, "idea": name, "r_auroc": found, "low": low, "high": high}
+        shares = "| | |"
+        if name in ideas:
+            less = {key: float((ideas[name](o) > value[: len(o.mean)]).mean()) for key, o in worse.items()}
+            row["less_sure"] = {f"{n}-{s}": share for (n, s), share in less.items()}
+            cropped = np.mean([less["crop", s] for s in range(1, 6)])
+            damage = [np.mean([less[n, s] for n in CORRUPTIONS if n != "crop"]) for s in (3, 5)]
+            shares = f"| {cropped:.2f} | {damage[0]:.2f} / {damage[1]:.2f} |"
+        print(f"| {name} | {found:.3f} ({low:.3f} to {high:.3f}) {shares}", flush=True)
+        results.append(row)
+    return results
+
+
+if __name__ == "__main__":
+    main()
