@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from serve.http.settings import Settings
 from vssl.errors import InputError
+from vssl.shipped import shipped_model
 
 
 @given(
@@ -29,9 +30,8 @@ def test_settings_survive_the_environment(settings: Settings) -> None:
     assert Settings.from_environment(settings.to_environment()) == settings
 
 
-def test_a_missing_model_says_what_to_type() -> None:
-    with pytest.raises(InputError, match="vssl serve --model"):
-        Settings.from_environment({})
+def test_without_a_model_the_packages_own_is_served() -> None:
+    assert Settings.from_environment({}).model == str(shipped_model())
 
 
 @pytest.mark.parametrize(
