@@ -1,15 +1,15 @@
 """CIFAR-10 -> one table of every method: the same recipe, encoder and number of images seen.
 
-Each run goes through the command line as a user's would: `vssl train`, `vssl probe` against the
-test images, `vssl export`, `vssl extract`, `vssl evaluate`. What is done is kept in OUT, so that
-a stopped benchmark goes on where it was.
+Each run is one of `vssl train`; what is measured of it is what `vssl probe` and `vssl export`
+measure, by the same functions, on images decoded once for all. What is done is kept in OUT, so
+that a stopped benchmark goes on where it was.
 
     python -m benchmarks.methods CIFAR_FOLDER OUT [--epochs 5] [--runs vssl/1 byol/1 ...] [--stage train]
 
 `--runs` takes METHOD/SEED, `untrained/1` among them. `--stage` does one part only: `train`
-(vssl train), `measure` (the others, for runs already trained) or `table`. The table says for each
+(vssl train), `measure` (of runs already trained) or `table`. The table says for each
 run: k-NN accuracy (k = 20, T = 0.07, cosine, features; 50,000 against 10,000 images) and linear
-accuracy with its 95 % interval, effective rank of the features (of F), R-AUROC of the exported
+accuracy with its 95 % interval, effective rank of the features (of F), R-AUROC of the calibrated
 one-pass uncertainty on the test images (is their nearest neighbour among them of their class),
 and CPU seconds of training.
 """
@@ -22,10 +22,31 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from export.accuracy import nearest_others
+from export.calibration import calibrate, common_mean
+from export.served import head_inputs
+from index.metrics.bootstrap import interval
+from index.metrics.uncertainty import r_auroc
+from train.bank import load_bank
+from train.checkpoint import load_checkpoint
+from train.collapse import effective_rank
+from train.encoder import build_encoder
 from train.methods import METHODS
+from train.monitor import embed
+from train.neighbours import knn_predict
+from train.probe import linear_predict, wilson
+from train.views import Views
+from vssl.gaussian import GaussianEmbedding
+from vssl.preprocess import Preprocess
+from vssl.sources import open_source
 
 FIRST = ("vssl", "byol", "simclr", "vssl-gaussian", "vje")
 """Methods that are run with two seeds."""
@@ -62,27 +83,63 @@ def train(out: Path, data: str, name: str, epochs: int, threads: int) -> None:
     spent.write_text(json.dumps({"seconds": seconds, "whole": not resume}) + "\n")
 
 
-def measure(out: Path, data: str, name: str) -> None:
-    """Probe, export, extract and evaluate one trained run."""
+@dataclass(frozen=True, eq=False)
+class Images:
+    """CIFAR-10 as the network sees it, decoded once for all runs, with class numbers."""
+
+    train: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+
+
+def read_images(data: str, preprocess: Preprocess) -> Images:
+    """Decode both splits."""
+    banks = [load_bank(open_source(f"cifar10:{data}{split}"), preprocess) for split in ("", ":test")]
+    names = sorted({str(label) for label in banks[0].labels})
+    labels = [np.array([names.index(str(label)) for label in bank.labels]) for bank in banks]
+    return Images(banks[0].images, labels[0], banks[1].images, labels[1])
+
+
+def measure(out: Path, name: str, images: Images) -> None:
+    """Probe the student of one trained run, calibrate its variance, and keep the figures."""
     folder = out / name
-    result, model, embeddings = folder / "row.json", folder / "model.onnx", folder / "test"
-    if result.exists() or not (folder / "cpu_seconds.json").exists():
+    if (folder / "row.json").exists() or not (folder / "cpu_seconds.json").exists():
         return
-    train_images, test_images = f"cifar10:{data}", f"cifar10:{data}:test"
-    probed = json.loads(vssl("probe", str(folder), train_images, "--test", test_images, "--json"))
-    vssl("export", str(folder), str(model), "--force")
-    vssl("extract", test_images, str(embeddings), "--model", str(model), "--overwrite")
-    evaluated = json.loads(vssl("evaluate", str(embeddings), str(embeddings), "--json", "--resamples", "200"))
-    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    row = {
-        "run": name,
-        "epochs": last["epoch"],
-        "cpu_seconds": json.loads((folder / "cpu_seconds.json").read_text())["seconds"],
-        "rank_features": last["rank_features"],
-        **{k: v for k, v in probed["metrics"].items() if k.startswith(("student", "teacher"))},
-        **{k: v for k, v in evaluated["metrics"].items() if k.startswith(("r_auroc", "recall_at_1"))},
+    checkpoint, device = load_checkpoint(folder), torch.device("cpu")
+    encoder = build_encoder(checkpoint)
+    known, asked = (embed(encoder, part, device) for part in (images.train, images.test))
+    labels, truth = torch.from_numpy(images.train_labels), torch.from_numpy(images.test_labels)
+    classes = int(labels.max()) + 1
+    right = {
+        "features_knn": knn_predict(known.features, labels, asked.features, classes) == truth,
+        "projector_knn": knn_predict(known.mean, labels, asked.mean, classes) == truth,
+        "features_linear": linear_predict(known.features, labels, asked.features, classes) == truth,
     }
-    result.write_text(json.dumps(row) + "\n")
+    views = Views(checkpoint.config.augment, checkpoint.config.size)
+    head, calibration = calibrate(encoder, views, images.train, "projector", encoder.size)
+    centre = common_mean(encoder, images.train[:5000], "projector", encoder.size)
+    with torch.inference_mode():
+        variance = head(head_inputs(asked.features, torch.from_numpy(images.test)))
+    gaussians = GaussianEmbedding((asked.mean - centre).numpy(), variance.numpy())
+    correct = images.test_labels[nearest_others(gaussians.mean, 1)[1][:, 0]] == images.test_labels
+    uncertainty = gaussians.uncertainty.astype(np.float64)
+    low, high = interval(lambda rows: r_auroc(uncertainty[rows], correct[rows]), len(correct), resamples=300)
+    row: dict[str, Any] = {
+        "run": name,
+        "epochs": checkpoint.epoch,
+        "cpu_seconds": json.loads((folder / "cpu_seconds.json").read_text())["seconds"],
+        "rank_features": effective_rank(asked.features),
+        "calibration": asdict(calibration),
+        "recall_at_1": float(correct.mean()),
+        "r_auroc": r_auroc(uncertainty, correct),
+        "r_auroc_low": low,
+        "r_auroc_high": high,
+    }
+    for key, hits in right.items():
+        interval_low, interval_high = wilson(int(hits.sum()), len(hits))
+        row |= {key: float(hits.float().mean()), f"{key}_low": interval_low, f"{key}_high": interval_high}
+    (folder / "row.json").write_text(json.dumps(row) + "\n")
 
 
 def rows(out: Path, names: list[str]) -> list[dict[str, Any]]:
@@ -98,12 +155,12 @@ def table(measured: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for row in measured:
-        low, high = row["student_features_linear_low"], row["student_features_linear_high"]
-        linear = f"{row['student_features_linear']:.3f} ({low:.3f} to {high:.3f})"
+        low, high = row["features_linear_low"], row["features_linear_high"]
+        linear = f"{row['features_linear']:.3f} ({low:.3f} to {high:.3f})"
         ranked = f"{row['r_auroc']:.3f} ({row['r_auroc_low']:.3f} to {row['r_auroc_high']:.3f})"
         lines.append(
-            f"| {row['run']} | {row['student_features_knn']:.3f} | {linear} "
-            f"| {row['student_projector_knn']:.3f} | {row['rank_features']:.1f} "
+            f"| {row['run']} | {row['features_knn']:.3f} | {linear} "
+            f"| {row['projector_knn']:.3f} | {row['rank_features']:.1f} "
             f"| {ranked} | {row['cpu_seconds']:.0f} |"
         )
     return "\n".join(lines)
@@ -120,11 +177,15 @@ def main() -> None:
     parser.add_argument("--stage", choices=("all", "train", "measure", "table"), default="all")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(arguments.threads))
+    torch.set_num_threads(arguments.threads)
+    images: Images | None = None
     for name in arguments.runs:
         if arguments.stage in ("all", "train"):
             train(arguments.out, arguments.data, name, arguments.epochs, arguments.threads)
         if arguments.stage in ("all", "measure"):
-            measure(arguments.out, arguments.data, name)
+            if images is None:
+                images = read_images(arguments.data, load_checkpoint(arguments.out / name).preprocess)
+            measure(arguments.out, name, images)
     print(table(rows(arguments.out, arguments.runs)))
 
 
