@@ -1,7 +1,7 @@
 """Images per second of one training step, three ways: ours, DataLoader + PIL, lightly's parts.
 
 The same BYOL step (student, teacher, two heads, SGD) on the same backbone and batch, on the same
-device, in one process and one after the other, several rounds in turn:
+device, each in a process of its own and one after the other, several rounds in turn:
 
 ours        views of the whole batch as tensor operations, channels last, bf16 where it is native
 pillow      a DataLoader whose workers decode PNG and augment with torchvision on PIL, fp32
@@ -15,6 +15,9 @@ from __future__ import annotations
 import argparse
 import io
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +33,7 @@ from torchvision.transforms import v2
 from train.config import TrainConfig
 from train.heads import Head
 from train.losses.agreement import regression
+from train.memory import keep_freed_memory
 from train.networks import Backbone
 from train.recipe import merge, plan
 from train.start import choose_device
@@ -136,39 +140,33 @@ def rate(steps: Iterator[int], seconds: float, device: torch.device) -> float:
     return done / (time.perf_counter() - began)
 
 
-def main() -> None:
-    """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--images", type=int, default=1024)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="auto")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    device, images = choose_device(arguments.device), pictures(arguments.images)
-    options = {"method": "byol", "batch_size": arguments.batch, "optimiser": {"name": "sgd", "lr": 0.05}}
-    config = plan(open_source(Path(__file__).parent), "small", None, options)
+def ways(images: np.ndarray, batch: int, device: torch.device) -> dict[str, Callable[[], Iterator[int]]]:
+    """Return how to start each way, by name."""
+    options = {"method": "byol", "batch_size": batch, "optimiser": {"name": "sgd", "lr": 0.05}}
+    with tempfile.TemporaryDirectory() as folder:
+        Image.fromarray(images[0]).save(Path(folder) / "0.png")
+        config = plan(open_source(folder), "small", None, options)
     full = TrainConfig.from_dict(merge(config.to_dict(), {"precision": "fp32"}))
     network = config.network
     wide = Backbone(network).feature_dim
-    projector = Head(wide, network.projector_hidden, network.dim)
-    predictor = Head(network.dim, network.predictor_hidden, network.dim)
-    ways: dict[str, Iterator[int]] = {
-        "ours": ours(images, config, device),
-        "ours, fp32": ours(images, full, device),
-        "pillow": usual(
-            images, config, device, pillow_views(config.size), (projector, predictor), regression
-        ),
-    }
-    try:
+
+    def started(settings: TrainConfig) -> Iterator[int]:
+        if device.type == "cpu":
+            keep_freed_memory()  # as `vssl train` does
+        return ours(images, settings, device)
+
+    def pillow() -> Iterator[int]:
+        heads = (
+            Head(wide, network.projector_hidden, network.dim),
+            Head(network.dim, network.predictor_hidden, network.dim),
+        )
+        return usual(images, config, device, pillow_views(config.size), heads, regression)
+
+    def lightly() -> Iterator[int]:
         from lightly.loss import NegativeCosineSimilarity
         from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
         from lightly.transforms import BYOLTransform, BYOLView1Transform, BYOLView2Transform
-    except ImportError:
-        print("lightly is not installed: its row is left out")
-    else:
+
         transform = BYOLTransform(
             BYOLView1Transform(input_size=config.size, gaussian_blur=0.0),
             BYOLView2Transform(input_size=config.size, gaussian_blur=0.0),
@@ -177,14 +175,41 @@ def main() -> None:
             BYOLProjectionHead(wide, network.projector_hidden, network.dim),
             BYOLPredictionHead(network.dim, network.predictor_hidden, network.dim),
         )
-        ways["lightly"] = usual(images, config, device, transform, heads, NegativeCosineSimilarity())
-    for steps in ways.values():  # workers, allocations
-        next(steps)
-        next(steps)
-    rates: dict[str, list[float]] = {name: [] for name in ways}
+        return usual(images, config, device, transform, heads, NegativeCosineSimilarity())
+
+    return {
+        "ours": lambda: started(config),
+        "ours, fp32": lambda: started(full),
+        "pillow": pillow,
+        "lightly": lightly,
+    }
+
+
+def main() -> None:
+    """Measure each way in processes of its own, in turn, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--way", help="measure this one only, in this process, and print its rate")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    device, images = choose_device(arguments.device), pictures(arguments.images)
+    known = ways(images, arguments.batch, device)
+    if arguments.way:
+        steps = known[arguments.way]()
+        for _ in range(3):  # workers, allocations
+            next(steps)
+        print(rate(steps, arguments.seconds, device))
+        return
+    rates: dict[str, list[float]] = {name: [] for name in known}
     for _ in range(arguments.rounds):
-        for name, steps in ways.items():
-            rates[name].append(rate(steps, arguments.seconds, device))
+        for name, found in rates.items():
+            command = [sys.executable, "-m", "benchmarks.train", *sys.argv[1:], "--way", name]
+            found.append(float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
     print(
         f"{device}, batch {arguments.batch}, {arguments.threads} threads, medians of {arguments.rounds} rounds"
     )
