@@ -30,7 +30,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.accuracy import nearest_others
 from export.calibration import calibrate, common_mean
 from export.served import head_inputs
 from index.metrics.bootstrap import interval
@@ -39,6 +38,7 @@ from train.bank import load_bank
 from train.checkpoint import load_checkpoint
 from train.collapse import effective_rank
 from train.encoder import build_encoder
+from train.informativeness import nearest_is_wrong
 from train.methods import METHODS
 from train.monitor import embed
 from train.neighbours import knn_predict
@@ -122,7 +122,7 @@ def measure(out: Path, name: str, images: Images) -> None:
     with torch.inference_mode():
         variance = head(head_inputs(asked.features, torch.from_numpy(images.test)))
     gaussians = GaussianEmbedding((asked.mean - centre).numpy(), variance.numpy())
-    correct = images.test_labels[nearest_others(gaussians.mean, 1)[1][:, 0]] == images.test_labels
+    correct = ~nearest_is_wrong(torch.from_numpy(gaussians.mean), truth).numpy()
     uncertainty = gaussians.uncertainty.astype(np.float64)
     low, high = interval(lambda rows: r_auroc(uncertainty[rows], correct[rows]), len(correct), resamples=300)
     row: dict[str, Any] = {

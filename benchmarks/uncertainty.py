@@ -43,6 +43,7 @@ from index.metrics.uncertainty import r_auroc
 from train.bank import load_bank
 from train.checkpoint import load_checkpoint
 from train.encoder import Encoder, build_encoder
+from train.informativeness import nearest_is_wrong
 from train.monitor import embed
 from train.views import Views
 from vssl.gaussian import GaussianEmbedding
@@ -174,19 +175,6 @@ def ranks(values: Doubles) -> Doubles:
     return np.argsort(np.argsort(values)) / len(values)
 
 
-def correct(mean: Tensor, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether the nearest other image by cosine has the image's label, (N,)."""
-    unit = functional.normalize(mean, dim=1)
-    nearest = []
-    for start in range(0, len(unit), 1024):
-        scores = unit[start : start + 1024] @ unit.T
-        rows = torch.arange(len(scores))
-        scores[rows, start + rows] = -2.0
-        nearest.append(scores.argmax(dim=1))
-    right: NDArray[np.bool_] = labels[torch.cat(nearest).numpy()] == labels
-    return right
-
-
 def r_auroc_interval(value: Doubles, right: NDArray[np.bool_]) -> tuple[float, float]:
     """95 % by drawing the images again."""
     return interval(lambda rows: r_auroc(value[rows], right[rows]), len(value), resamples=300)
@@ -246,7 +234,7 @@ def measure(
     gallery = fitted.mean(show(student, rest))
     output = show(student, images)
     mean = fitted.mean(output)
-    right = correct(mean, labels)
+    right = ~nearest_is_wrong(mean, torch.from_numpy(labels)).numpy()
     seen, _ = view_statistics(
         student, views, images, space, count=arguments.views, seed=77, size=student.size
     )

@@ -1,7 +1,7 @@
 """Frozen encoder + unlabelled images -> a variance that can be checked.
 
 The served variance of an image is, per dimension, the expected squared deviation of its
-embedding under the training's views. A small head on the features predicts it in the same
+embedding under the training's views. A small head on features and quality predicts it in the same
 forward pass, fitted by Gaussian likelihood: for the sample variance s of V views and a
 predicted v, (V - 1)/2 (ln v + s / v) is the negative log-likelihood up to a constant.
 

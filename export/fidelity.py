@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime as ort
+import torch
 from numpy.typing import NDArray
 
-from export.accuracy import accuracy, nearest_others
+from export.accuracy import accuracy
 from export.calibration import spearman
+from train.neighbours import nearest_others
 from vssl.errors import FormatError
 from vssl.gaussian import GaussianEmbedding
 
@@ -69,14 +71,14 @@ def compare(
     """Run both models on images (N, S, S, 3) and compare their answers and their speed."""
     sessions = [open_session(data) for data in (fp32, lower)]
     outputs = [embed(session, images) for session in sessions]
-    nearest = [nearest_others(gaussians.mean, 1)[1][:, 0] for gaussians in outputs]
+    nearest = [nearest_others(torch.from_numpy(gaussians.mean), 1)[1][:, 0] for gaussians in outputs]
     unit = [g.mean / np.linalg.norm(g.mean, axis=1, keepdims=True) for g in outputs]
     spreads = [g.uncertainty.astype(np.float64) for g in outputs]
     found = [accuracy(gaussians, labels) for gaussians in outputs]
     return Fidelity(
         images=len(images),
         cosine=float((unit[0] * unit[1]).sum(axis=1).min()),
-        same_neighbour=float((nearest[0] == nearest[1]).mean()),
+        same_neighbour=float((nearest[0] == nearest[1]).double().mean()),
         rank_correlation=spearman(spreads[0], spreads[1]),
         speed=_speed_ratio(sessions, images[:BATCH], rounds),
         knn_fp32=found[0].knn_top1 if found[0] else None,

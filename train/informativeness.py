@@ -9,9 +9,8 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-BLOCK = 1024  # images compared with all others at a time
+from train.neighbours import nearest_others
 
 
 @torch.no_grad()
@@ -20,14 +19,7 @@ def nearest_is_wrong(codes: Tensor, labels: Tensor) -> Tensor:
 
     codes (N, D), labels (N,) -> (N,) bool. Needs two images.
     """
-    unit = functional.normalize(codes.float(), dim=1)
-    wrong = []
-    for start in range(0, len(unit), BLOCK):
-        similarity = unit[start : start + BLOCK] @ unit.T
-        rows = torch.arange(len(similarity), device=unit.device)
-        similarity[rows, start + rows] = -torch.inf
-        wrong.append(labels[similarity.argmax(dim=1)] != labels[start : start + BLOCK])
-    return torch.cat(wrong)
+    return labels[nearest_others(codes, 1)[1][:, 0]] != labels
 
 
 @torch.no_grad()

@@ -25,11 +25,34 @@ def knn_predict(
     predictions = []
     for block in torch.split(functional.normalize(queries.float(), dim=1), BLOCK):
         similarity, rows = (block @ bank.T).topk(k, dim=1)
-        weight = ((similarity - 1.0) / temperature).exp()  # a common factor, so that nothing overflows
-        votes = torch.zeros(len(block), classes, device=bank.device)
-        votes.scatter_add_(1, labels[rows], weight)
-        predictions.append(votes.argmax(dim=1))
+        predictions.append(vote(similarity, labels[rows], classes, temperature))
     return torch.cat(predictions)
+
+
+@torch.no_grad()
+def vote(similarity: Tensor, labels: Tensor, classes: int, temperature: float = 0.07) -> Tensor:
+    """Return the class with the largest sum of exp(cos / T): similarity, labels (Q, K) -> (Q,)."""
+    weight = ((similarity - 1.0) / temperature).exp()  # a common factor, so that nothing overflows
+    votes = torch.zeros(len(labels), classes, device=similarity.device)
+    return votes.scatter_add_(1, labels, weight).argmax(dim=1)
+
+
+@torch.no_grad()
+def nearest_others(codes: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return cosines and rows, (N, K) each, of every code's nearest others, the nearest first.
+
+    codes (N, D); no row is its own neighbour, so there are at most N - 1.
+    """
+    unit = functional.normalize(codes.float(), dim=1)
+    cosines, rows = [], []
+    for start in range(0, len(unit), BLOCK):
+        similarity = unit[start : start + BLOCK] @ unit.T
+        own = torch.arange(len(similarity), device=unit.device)
+        similarity[own, start + own] = -torch.inf
+        best = similarity.topk(min(k, len(unit) - 1), dim=1)
+        cosines.append(best.values)
+        rows.append(best.indices)
+    return torch.cat(cosines), torch.cat(rows)
 
 
 def knn_accuracy(

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
-from train.neighbours import knn_accuracy, knn_predict
+from train.neighbours import BLOCK, knn_accuracy, knn_predict, nearest_others
 
 
 def slow(bank: np.ndarray, labels: list[int], query: np.ndarray, k: int, temperature: float) -> int:
@@ -38,3 +39,13 @@ def test_accuracy_counts_the_right_ones() -> None:
     queries = torch.tensor([[1.0, 0.1, 0.0], [0.0, 1.0, 0.1], [0.9, 0.0, 1.0], [1.0, 0.0, 0.9]])
     truth = torch.tensor([0, 1, 2, 2])
     assert knn_accuracy(bank, labels, queries, truth, 3, k=1) == pytest.approx(0.75)
+
+
+def test_the_nearest_others_are_those_of_one_whole_matrix_beyond_a_block_too() -> None:
+    codes = torch.randn(BLOCK + 70, 5, generator=torch.Generator().manual_seed(1))
+    unit = functional.normalize(codes, dim=1)
+    similarity = (unit @ unit.T).fill_diagonal_(-torch.inf)
+    cosines, rows = nearest_others(codes, 3)
+    assert torch.equal(rows[:, 0], similarity.argmax(dim=1))
+    torch.testing.assert_close(cosines, similarity.sort(dim=1, descending=True).values[:, :3])
+    assert nearest_others(codes[:3], 20)[1].shape == (3, 2)
