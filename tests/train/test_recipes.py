@@ -142,12 +142,15 @@ def _has_views(config: TrainConfig, views: str, family: str) -> None:
 def test_the_options_are_the_published_ones(source: ImageSource, method: str) -> None:
     assert planned(source, "cifar10", method).options == OPTIONS[method]
     large = planned(source, "imagenet100", method).options
-    epoch = {"frozen_steps", "queue_from"}
+    epoch = {"frozen_steps", "queue_from", "warm_steps"}
     same = {name: value for name, value in OPTIONS[method].items() if name not in epoch}
     if method == "moco-v2plus":
         same["queue"] = 65536
+    if method == "dino":
+        same["warm_temperature"] = 0.04
+        assert large["warm_steps"] == 50 * 494
     assert {name: value for name, value in large.items() if name not in epoch} == same
-    for name in epoch & set(large):  # counted in steps: 195 an epoch there, 494 here
+    for name in epoch & set(OPTIONS[method]):  # counted in steps: 195 an epoch there, 494 here
         assert large[name] / 494 == OPTIONS[method][name] / 195
 
 

@@ -31,7 +31,11 @@ def swapped_prediction(scores: Tensor, shares: Tensor, temperature: float) -> Te
 
 
 def self_distillation(
-    student: Tensor, teacher: Tensor, centre: Tensor, student_temperature: float, teacher_temperature: float
+    student: Tensor,
+    teacher: Tensor,
+    centre: Tensor,
+    student_temperature: float,
+    teacher_temperature: float | Tensor,
 ) -> Tensor:
     """DINO: cross-entropy of the student's softmax from the teacher's, centred and sharpened.
 

@@ -17,23 +17,33 @@ FLOOR = 1e-6
 """Smallest norm that is divided by or whose logarithm is taken."""
 
 
+def direction_distance(sample: Tensor, target: Tensor, scale: Tensor) -> Tensor:
+    """q = sum (u - a)^2 / scale of the directions a of sample and u of target, (B,).
+
+    sample, target: (B, D); scale: (B, D), the diagonal of the scale matrix. It lies between 0 and
+    4 over the least scale.
+    """
+    sample, target = sample.float(), target.float()
+    a = sample / sample.norm(dim=1, keepdim=True).clamp(min=FLOOR)
+    u = target / target.norm(dim=1, keepdim=True).clamp(min=FLOOR)
+    q: Tensor = ((u - a).square() / scale.float()).sum(dim=1)
+    return q
+
+
 def direction_log_density(
     sample: Tensor, target: Tensor, scale: Tensor, degrees: float, *, constants: bool = False
 ) -> Tensor:
     """ln of a multivariate Student-t at the target's direction, (B,).
 
     sample, target: (B, D), of which only the directions a and u count; scale: (B, D), the
-    diagonal of the scale matrix. With q = sum (u - a)^2 / scale:
+    diagonal of the scale matrix. With q their direction_distance:
     -1/2 sum ln scale - (degrees + D)/2 ln(1 + q / degrees), plus the terms without parameters
     when `constants`. One heavy tail for the whole vector: with a product of univariate ones
     every residual is tiny and the tail never shows.
     """
-    sample, target, scale = sample.float(), target.float(), scale.float()
-    a = sample / sample.norm(dim=1, keepdim=True).clamp(min=FLOOR)
-    u = target / target.norm(dim=1, keepdim=True).clamp(min=FLOOR)
     dim = sample.shape[1]
-    q = ((u - a).square() / scale).sum(dim=1)
-    value = -0.5 * scale.log().sum(dim=1) - 0.5 * (degrees + dim) * torch.log1p(q / degrees)
+    q = direction_distance(sample, target, scale)
+    value = -0.5 * scale.float().log().sum(dim=1) - 0.5 * (degrees + dim) * torch.log1p(q / degrees)
     if constants:
         value = value + (
             math.lgamma((degrees + dim) / 2)

@@ -23,15 +23,25 @@ from train.prototypes import Prototypes
 class DinoOptions:
     """The temperatures, the prototypes, and the running mean of the teacher's scores.
 
-    teacher_momentum of the run also moves the teacher's prototypes; frozen_steps: steps before
+    warm_steps: steps over which the teacher's temperature goes, in a line, from warm_temperature to
+    teacher_temperature. teacher_momentum of the run also moves the teacher's prototypes; frozen_steps: steps before
     the student's prototypes move; centre_momentum: share of the centre kept at a step.
     """
 
     prototypes: int = 4096
     student_temperature: float = 0.1
     teacher_temperature: float = 0.07
+    warm_temperature: float = 0.04
+    warm_steps: int = 0
     centre_momentum: float = 0.9
     frozen_steps: int = 195
+
+    def sharpness(self, step: Tensor) -> Tensor:
+        """Return the teacher's temperature at `step`, the first being 1."""
+        share = ((step - 1) / max(self.warm_steps, 1)).clamp(max=1.0)
+        if not self.warm_steps:
+            share = torch.ones_like(share)
+        return self.warm_temperature + share * (self.teacher_temperature - self.warm_temperature)
 
 
 class Dino(Method):
@@ -69,7 +79,7 @@ class Dino(Method):
         found = [student(code.mean) for code in own]
         with torch.no_grad():
             wanted = [self.heads["teacher"](code.mean) for code in kept]
-        temperatures = (o.student_temperature, o.teacher_temperature)
+        temperatures = (o.student_temperature, o.sharpness(student.steps))
         loss = self_distillation(found[0], wanted[1], centre.value, *temperatures)
         loss = (loss + self_distillation(found[1], wanted[0], centre.value, *temperatures)) / 2
         centre.follow(torch.cat(wanted), o.centre_momentum)

@@ -17,7 +17,12 @@ from torch.nn import functional
 
 from train.config import TrainConfig
 from train.heads import GaussianHead
-from train.losses.vje import direction_log_density, radius_log_density, standard_normal_kl
+from train.losses.vje import (
+    direction_distance,
+    direction_log_density,
+    radius_log_density,
+    standard_normal_kl,
+)
 from train.methods.method import Method, StepOutput, parse_options
 from vssl.errors import InputError
 
@@ -105,7 +110,7 @@ class Vje(Method):
         with torch.no_grad():
             targets = [inference.normalise(p.features).float() for p in posteriors]
         likelihood = kl = torch.zeros((), device=first.device)
-        variances = []
+        variances, distances = [], []
         for i, j in ((0, 1), (1, 0)):
             mean = posteriors[i].mean.float()
             variance = functional.softplus(posteriors[i].raw_variance.float()) + VARIANCE_FLOOR
@@ -121,6 +126,7 @@ class Vje(Method):
             likelihood = likelihood + log_density.mean()
             kl = kl + standard_normal_kl(mean, variance).mean()
             variances.append(variance.detach())
+            distances.append(direction_distance(sample, targets[j], scale).detach())
         dim = self.student.feature_dim
         weight = options.kl_weight * radius.ramp(options.ramp_steps)
         parts = {
@@ -128,6 +134,7 @@ class Vje(Method):
             "kl": kl.detach() / dim,
             "variance": torch.stack(variances).mean(),
             "least_variance": torch.stack(variances).min(),
+            "direction_distance": torch.stack(distances).mean(),
         }
         features = torch.stack([p.features.detach() for p in posteriors])
         return StepOutput((weight * kl - likelihood) / dim, parts, features)

@@ -8,7 +8,12 @@ import pytest
 import torch
 from torch.distributions import Normal, StudentT, kl_divergence
 
-from train.losses.vje import direction_log_density, radius_log_density, standard_normal_kl
+from train.losses.vje import (
+    direction_distance,
+    direction_log_density,
+    radius_log_density,
+    standard_normal_kl,
+)
 
 
 def rows(seed: int, count: int = 5, dim: int = 4) -> torch.Tensor:
@@ -23,6 +28,7 @@ def test_direction_by_a_slow_loop() -> None:
         u = [float(v) for v in target[i].double() / target[i].double().norm()]
         g = [float(v) for v in scale[i]]
         q = sum((x - y) ** 2 / s for x, y, s in zip(u, a, g, strict=True))
+        assert direction_distance(sample, target, scale)[i].item() == pytest.approx(q, rel=1e-5)
         expected = math.lgamma(3.5) - math.lgamma(1.5) - 2 * math.log(3 * math.pi)
         expected += -0.5 * sum(math.log(s) for s in g) - 3.5 * math.log(1 + q / 3)
         assert found[i].item() == pytest.approx(expected, rel=1e-5)
