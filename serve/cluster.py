@@ -25,10 +25,13 @@ TASKS_A_BATCH = 4
 class Mapper:
     """One worker's model and source, kept between tasks."""
 
-    def __init__(self, model: str, model_id: str, source: Any, options: MapOptions) -> None:
+    def __init__(
+        self, model: str, precision: str | None, model_id: str, source: Any, options: MapOptions
+    ) -> None:
         import ray
 
-        self.engine = Engine.open(model, threads=1)
+        engine = "onnxruntime" if precision is None else "openvino"
+        self.engine = Engine.open(model, threads=1, engine=engine, precision=precision)
         if self.engine.model_id != model_id:
             raise RuntimeError(f"{model} on {ray.util.get_node_ip_address()} is another model")
         self.source: ImageSource = ray.get(source)
@@ -71,7 +74,13 @@ def ray_mapper(
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         data = ray.data.from_items(rows, override_num_blocks=max(1, len(rows) // TASKS_A_BATCH)).map_batches(
             Mapper,
-            fn_constructor_args=(_everywhere(engine), engine.model_id, ray.put(source), options),
+            fn_constructor_args=(
+                _everywhere(engine),
+                engine.graph.precision,
+                engine.model_id,
+                ray.put(source),
+                options,
+            ),
             compute=ray.data.ActorPoolStrategy(
                 size=workers or max(1, int(ray.cluster_resources()["CPU"]) - 1)
             ),

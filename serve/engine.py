@@ -1,9 +1,10 @@
 """A model and uint8 images (N, S, S, 3) -> N Gaussians and their features.
 
 The one place that runs models: extraction, the HTTP service and search all come here, so the
-same image gives the same numbers in each, whether onnxruntime runs the file here or a Triton
-server runs it elsewhere (`serve.graph`, `serve.fleet`). Loading checks everything that can be
-checked (card, shapes, providers, golden pair) and refuses with what to do about it.
+same image gives the same numbers in each, whether onnxruntime or OpenVINO runs the file here or a
+Triton server runs it elsewhere (`serve.graph`, `serve.compiled`, `serve.fleet`). Loading checks
+everything that can be checked (card, shapes, providers, precision, golden pair) and refuses with
+what to do about it.
 Shape letters: N images, S side, D embedding dimension, F feature dimension.
 """
 
@@ -16,18 +17,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from serve.compiled import CompiledGraph, compile_model
 from serve.cores import available_cores
 from serve.fleet import connect, is_fleet
 from serve.graph import Graph, LocalGraph
-from serve.session import EXPORT_AGAIN, check_shapes, load_session, providers_for, read_metadata
+from serve.session import EXPORT_AGAIN, check_shapes, load_session, providers_for, read_metadata, tensors
 from vssl.card import ModelCard
 from vssl.decode import DEFAULT_LIMITS, DecodeLimits
 from vssl.errors import FormatError, ImageError, InputError
 from vssl.gaussian import Floats, GaussianEmbedding
-from vssl.golden import Golden
+from vssl.golden import TOLERANCE, Golden
 from vssl.identity import sha256_bytes
 from vssl.preprocess import Pixels, load_image
 from vssl.seal import check_seal
+from vssl.seal import read_metadata as read_entries
+
+ENGINES = ("onnxruntime", "openvino")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +77,22 @@ class Engine:
 
     @classmethod
     def open(
-        cls, model: Path | str, *, device: str = "auto", threads: int | None = None, check: bool = True
+        cls,
+        model: Path | str,
+        *,
+        device: str = "auto",
+        engine: str = "onnxruntime",
+        precision: str | None = None,
+        threads: int | None = None,
+        check: bool = True,
     ) -> Engine:
         """Load and verify a model: a file, or triton://HOST:PORT/MODEL on a Triton server.
 
         device: `cpu`, `cuda` (refused when the CUDA provider does not load) or `auto` (CUDA when
             this onnxruntime has it, else CPU); a Triton server has its own devices.
+        engine: `onnxruntime`, or `openvino` on CPUs (the extra of that name).
+        precision: what OpenVINO computes in, `fp32` (also when None) or `bf16`; refused when the CPU
+            cannot. onnxruntime computes in the file's own, hence None.
         threads: cores one call of `infer` uses here; all usable cores when None.
         check: run the golden pair and compare, and see that a file's bytes fit their seal.
 
@@ -86,8 +101,9 @@ class Engine:
         """
         if threads is not None and threads < 1:
             raise InputError(f"threads: found {threads}, expected at least 1")
+        _check_engine(model, engine=engine, precision=precision, device=device)
         if is_fleet(model):
-            return cls._open_fleet(model, device=device, check=check)
+            return cls._open_fleet(model, check=check)
         path = Path(model)
         try:
             data = path.read_bytes()
@@ -96,23 +112,29 @@ class Engine:
                 f"no model at {str(path)!r}: {error.strerror}; write one with: vssl export RUN {path.name}"
             ) from error
         threads = threads or available_cores()
-        session = load_session(data, path, providers_for(device), threads)
-        card, golden = read_metadata(session, path)
-        check_shapes(session, card, path)
-        graph = LocalGraph(path, session, card.preprocess.size, threads)
-        engine = cls(str(path), graph, card, sha256_bytes(data), golden)
+        graph: Graph
+        if engine == "openvino":
+            precision = precision or "fp32"
+            compiled, inputs, outputs = compile_model(data, path, threads, precision)
+            card, golden = read_metadata(read_entries(data), path)
+            check_shapes(inputs, outputs, card, path)
+            graph = CompiledGraph(path, compiled, card.preprocess.size, threads, precision)
+        else:
+            session = load_session(data, path, providers_for(device), threads)
+            card, golden = read_metadata(session.get_modelmeta().custom_metadata_map, path)
+            check_shapes(tensors(session.get_inputs()), tensors(session.get_outputs()), card, path)
+            graph = LocalGraph(path, session, card.preprocess.size, threads)
+        opened = cls(str(path), graph, card, sha256_bytes(data), golden)
         if check:
-            engine.check_golden()  # first: it says what is wrong, the seal only that something is
+            opened.check_golden()  # first: it says what is wrong, the seal only that something is
             try:
                 check_seal(data)
             except FormatError as error:
                 raise FormatError(f"{path}: {error}") from error
-        return engine
+        return opened
 
     @classmethod
-    def _open_fleet(cls, model: Path | str, *, device: str, check: bool) -> Engine:
-        if device != "auto":
-            raise InputError(f"device: found {device!r}, but a Triton server chooses its own; leave it out")
+    def _open_fleet(cls, model: Path | str, *, check: bool) -> Engine:
         graph, facts = connect(model)
         engine = cls(str(graph.address), graph, facts.card, facts.model_id, facts.golden)
         try:
@@ -127,6 +149,17 @@ class Engine:
     def on_gpu(self) -> bool:
         """Whether the graph runs on CUDA here."""
         return "CUDAExecutionProvider" in self.providers
+
+    @property
+    def lowered(self) -> str | None:
+        """The precision that the graph computes in where that is less than the file's own, else None."""
+        asked = self.graph.precision
+        return asked if asked and TOLERANCE[asked] > TOLERANCE["fp32"] else None
+
+    @property
+    def precision(self) -> str:
+        """What the graph computes in: the file's own precision, or the one asked for."""
+        return self.graph.precision or self.card.precision
 
     @property
     def remote(self) -> bool:
@@ -177,7 +210,8 @@ class Engine:
     def check_golden(self) -> float:
         """Run the golden pair; return the largest relative difference, raise FormatError beyond the tolerance."""
         try:
-            return self.golden.check(*self.run(self.golden.images), self.card.precision)
+            loosest = max((self.precision, self.card.precision), key=TOLERANCE.__getitem__)
+            return self.golden.check(*self.run(self.golden.images), loosest)
         except (FormatError, InputError) as error:
             raise FormatError(f"{self.source}: {error}") from error
 
@@ -208,6 +242,22 @@ class Engine:
             for i in range(len(mean))
         )
         return [p if isinstance(p, ImageError) else next(answers) for p in pixels]
+
+
+def _check_engine(model: Path | str, *, engine: str, precision: str | None, device: str) -> None:
+    """Raise InputError where engine, precision, device and the model's source do not fit together."""
+    if engine not in ENGINES:
+        raise InputError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
+    if is_fleet(model) and (engine != "onnxruntime" or device != "auto"):
+        found = f"device: found {device!r}" if device != "auto" else f"engine: found {engine!r}"
+        raise InputError(f"{found}, but a Triton server chooses its own; leave it out")
+    if engine == "openvino" and device not in ("auto", "cpu"):
+        raise InputError(f"device: found {device!r}, but the engine openvino is for CPUs; leave it out")
+    if engine != "openvino" and precision is not None:
+        raise InputError(
+            f"precision: found {precision!r}, but {engine} computes in the file's own; choose it at export "
+            "(vssl export --precision), or use --engine openvino"
+        )
 
 
 def sound_rows(mean: Floats, variance: Floats, features: Floats) -> NDArray[np.bool_]:

@@ -81,6 +81,7 @@ def extract(
     arrays: bool = False,
     device: str = "auto",
     engine: str = "local",
+    precision: str | None = None,
     max_failures: int | None = None,
     limits: DecodeLimits = DEFAULT_LIMITS,
     part_rows: int = PART_ROWS,
@@ -98,7 +99,8 @@ def extract(
         None; workers: threads, the usable cores when None.
     features, digests: further columns; dtype: `float32` or `float16` (`vssl.store.to_table` checks
         the range); arrays: write clip-retrieval's layout too (`serve.arrays`).
-    engine: `local`, or `ray` for Ray Data on this machine or the cluster that ray is connected to.
+    engine: `local`, `openvino` (the same, computed by OpenVINO in the `precision` fp32 or bf16), or
+        `ray` for Ray Data on this machine or the cluster that ray is connected to.
     max_failures: stop with an InputError as soon as more images have failed.
     report: called after each batch, in the caller's thread.
 
@@ -107,16 +109,16 @@ def extract(
     """
     out = Path(out)
     _check(images, out, shard=shard, batch_size=batch_size, workers=workers, part_rows=part_rows)
-    if dtype not in store.DTYPES or engine not in ("local", "ray"):
+    if dtype not in store.DTYPES or engine not in ("local", "openvino", "ray"):
         raise InputError(
-            f"found dtype {dtype!r} and engine {engine!r}, expected {' or '.join(store.DTYPES)}, and local or ray"
+            f"found dtype {dtype!r} and engine {engine!r}, expected {' or '.join(store.DTYPES)}, and local, openvino "
+            "or ray"
         )
     if shard and (overwrite or update):
         raise InputError("a shard shares its folder with others: remove the folder yourself to start over")
     started = time.perf_counter()
     source = open_source(images) if isinstance(images, (str, Path)) else images
-    # One core a call: the threads of the pipeline are the parallelism.
-    runner = model if isinstance(model, Engine) else Engine.open(model, device=device, threads=1)
+    runner = model if isinstance(model, Engine) else _open(model, engine, device, precision)
     listing = list_source(source)
     plan = Plan(
         model_id=runner.model_id,
@@ -129,6 +131,7 @@ def extract(
         dtype=dtype,
         max_pixels=limits.max_pixels,
         max_bytes=limits.max_bytes,
+        lowered=runner.lowered,
     )
     options = MapOptions(limits, features, digests)
     if engine == "ray":
@@ -159,6 +162,12 @@ def extract(
         raise InputError(
             f"cannot write to {out}: {error.strerror or error}; then go on with --resume"
         ) from error
+
+
+def _open(model: Path | str, engine: str, device: str, precision: str | None) -> Engine:
+    """Open a model with one core a call: the threads of the pipeline are the parallelism."""
+    runs = "openvino" if engine == "openvino" else "onnxruntime"
+    return Engine.open(model, device=device, engine=runs, precision=precision, threads=1)
 
 
 def local_mapper(engine: Engine, source: ImageSource, options: MapOptions, workers: int | None) -> Mapper:

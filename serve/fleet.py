@@ -84,6 +84,8 @@ def parse_address(source: object) -> FleetAddress:
 class FleetGraph:
     """A graph on a Triton server, at one version of one model."""
 
+    engine = "triton"
+    precision: str | None = None
     lanes = LANES
     remote = True
     threads = 1  # the work is elsewhere

@@ -1,13 +1,14 @@
 """What runs a graph: uint8 images (N, S, S, 3) -> mean (N, D), variance (N, D), features (N, F).
 
-`LocalGraph` runs it here, with onnxruntime; `serve.fleet` has the one that asks a Triton server.
-The engine in front of them (`serve.engine`) treats both alike.
+`LocalGraph` runs it here, with onnxruntime; `serve.compiled` has the one that OpenVINO compiles,
+`serve.fleet` the one that asks a Triton server. The engine in front (`serve.engine`) treats all alike.
 Shape letters: N images, S side, D embedding dimension, F feature dimension.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -20,15 +21,28 @@ from vssl.preprocess import Pixels
 OUTPUTS = ("mean", "variance", "features")
 
 
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a graph: name, kind as onnxruntime writes it, shape (a word where any size fits)."""
+
+    name: str
+    kind: str
+    shape: tuple[int | str | None, ...]
+
+
 class Graph(Protocol):
     """A loaded graph; every method may be called from any thread.
 
-    providers: where it runs, in words. buckets: batch sizes, ascending.
+    engine: onnxruntime, openvino or triton. providers: where it runs, in words.
+    precision: what it computes in when that was asked for, None for the file's own.
+    buckets: batch sizes, ascending.
     lanes: runs at the same time that still gain something. remote: whether a run waits on a network.
     threads: cores that one run uses here.
     """
 
+    engine: str
     providers: list[str]
+    precision: str | None
     buckets: tuple[int, ...]
     lanes: int
     remote: bool
@@ -50,6 +64,8 @@ class Graph(Protocol):
 class LocalGraph:
     """A graph in this process's onnxruntime."""
 
+    engine = "onnxruntime"
+    precision: str | None = None
     lanes = 1  # one run uses all the cores it may
     remote = False
 

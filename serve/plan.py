@@ -28,7 +28,8 @@ class Plan:
     """Two equal plans write equal parts.
 
     items: hash of the source's listing (ids, labels and stamps, in order); dtype: of the stored
-    numbers; the other names are those of `serve.extract.extract`.
+    numbers; lowered: `serve.engine.Engine.lowered`; the other names are those of
+    `serve.extract.extract`.
     """
 
     model_id: str
@@ -41,6 +42,7 @@ class Plan:
     dtype: str
     max_pixels: int
     max_bytes: int
+    lowered: str | None = None
 
     @property
     def parts(self) -> int:
@@ -54,7 +56,7 @@ class Plan:
     @classmethod
     def read(cls, values: object, where: Path) -> Plan:
         """Parse what `dataclasses.asdict` gave. Raises FormatError for anything else."""
-        if not isinstance(values, dict) or set(values) != {f.name for f in fields(cls)}:
+        if not isinstance(values, dict) or {"lowered", *values} != {f.name for f in fields(cls)}:
             raise FormatError(
                 f"{where} was written by another version of vssl; extract again with --overwrite"
             )
@@ -94,6 +96,7 @@ def differences(old: Plan, new: Plan, before: Path, now: pa.Table) -> list[str]:
         "dtype": "number type",
         "max_pixels": "pixel limit",
         "max_bytes": "byte limit",
+        "lowered": "precision below the model's own",
     }
     for name, what in words.items():
         was, is_ = getattr(old, name), getattr(new, name)

@@ -6,12 +6,13 @@ can parse; here the session's providers, its inputs and outputs and the card mus
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 
-from serve.graph import OUTPUTS
+from serve.graph import OUTPUTS, Tensor
 from vssl.card import CARD_KEY, GOLDEN_KEY, ModelCard
 from vssl.errors import FormatError, InputError
 from vssl.golden import Golden
@@ -67,16 +68,20 @@ def load_session(data: bytes, path: Path, providers: list[Any], threads: int) ->
     return session
 
 
-def read_metadata(session: ort.InferenceSession, path: Path) -> tuple[ModelCard, Golden]:
-    """Return the card and the golden pair that the file carries."""
-    entries: dict[str, str] = session.get_modelmeta().custom_metadata_map
+def read_metadata(entries: Mapping[str, str], path: Path) -> tuple[ModelCard, Golden]:
+    """Return the card and the golden pair out of a file's metadata."""
     for key, what in ((CARD_KEY, "model card"), (GOLDEN_KEY, "golden pair")):
         if key not in entries:
             raise FormatError(f"{path} carries no {what}; {EXPORT_AGAIN}")
     return ModelCard.from_json(entries[CARD_KEY]), Golden.from_json(entries[GOLDEN_KEY])
 
 
-def check_shapes(session: ort.InferenceSession, card: ModelCard, path: Path) -> None:
+def tensors(found: Sequence[Any]) -> list[Tensor]:
+    """Return a session's inputs or outputs."""
+    return [Tensor(t.name, t.type, tuple(t.shape)) for t in found]
+
+
+def check_shapes(inputs: Sequence[Tensor], outputs: Sequence[Tensor], card: ModelCard, path: Path) -> None:
     """Raise FormatError unless the graph's inputs and outputs are those the card promises."""
     size = card.preprocess.size
     expected = {
@@ -84,19 +89,18 @@ def check_shapes(session: ort.InferenceSession, card: ModelCard, path: Path) -> 
         "features": ("tensor(float)", (card.feature_dim,)),
     }
     expected |= dict.fromkeys(("mean", "variance"), ("tensor(float)", (card.dim,)))
-    tensors = {t.name: t for t in (*session.get_inputs(), *session.get_outputs())}
-    inputs = [t.name for t in session.get_inputs()]
-    if inputs != ["images"] or not set(OUTPUTS) <= set(tensors):
+    named = {t.name: t for t in (*inputs, *outputs)}
+    if [t.name for t in inputs] != ["images"] or not set(OUTPUTS) <= set(named):
         raise FormatError(
-            f"{path}: found inputs {inputs} and outputs {[t.name for t in session.get_outputs()]}, "
+            f"{path}: found inputs {[t.name for t in inputs]} and outputs {[t.name for t in outputs]}, "
             f"expected the input images and the outputs {', '.join(OUTPUTS)}; {EXPORT_AGAIN}"
         )
     for name, (kind, shape) in expected.items():
-        found = tuple(tensors[name].shape)
+        found = named[name].shape
         known = all(not isinstance(f, int) or f == e for f, e in zip(found[1:], shape, strict=False))
-        if tensors[name].type != kind or len(found) != 1 + len(shape) or not known:
+        if named[name].kind != kind or len(found) != 1 + len(shape) or not known:
             raise FormatError(
-                f"{path}: {name} is {tensors[name].type} {found}, its card says {kind} {('N', *shape)}; "
+                f"{path}: {name} is {named[name].kind} {found}, its card says {kind} {('N', *shape)}; "
                 f"{EXPORT_AGAIN}"
             )
         if isinstance(found[0], int):

@@ -31,6 +31,8 @@ async def model(runtime: Runtime, request: Request) -> Response:
         "version": served.version,
         "model_id": engine.model_id,
         "card": engine.card.to_dict(),
+        "engine": engine.graph.engine,
+        "precision": engine.precision,
         "providers": engine.providers,
         "threads": engine.threads,
         "models": [

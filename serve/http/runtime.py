@@ -263,9 +263,12 @@ def open_engine(settings: Settings, source: str) -> Engine:
     Unless told otherwise, a model that is run in the event loop gets one thread: sharing out
     less than a millisecond costs more than it saves.
     """
-    engine = Engine.open(source, device=settings.device, threads=settings.threads)
+    opened = functools.partial(
+        Engine.open, source, device=settings.device, engine=settings.engine, precision=settings.precision
+    )
+    engine = opened(threads=settings.threads)
     if settings.threads is None and engine.threads > 1 and seconds_per_image(engine) < FAST_MODEL_S:
-        return Engine.open(source, device=settings.device, threads=1)
+        return opened(threads=1)
     return engine
 
 

@@ -25,7 +25,8 @@ class Settings:
 
     model: the ONNX file, or triton://HOST:PORT/MODEL; several as NAME=SOURCE, one a line
         (`serve.http.naming`). gallery: a gallery folder to search, or None.
-    device, threads: see `serve.engine.Engine.open`; threads None means all usable cores.
+    device, engine, precision, threads: see `serve.engine.Engine.open`; threads None means all usable
+        cores, precision None what the engine and the file make of it.
     workers: server processes. host, port: only for the line that says where to try it.
     api_key_file: one key a line; None leaves the server open to whoever can reach it.
     show_images: whether thumbnails of the gallery's files are served.
@@ -40,6 +41,8 @@ class Settings:
     model: str
     gallery: Path | None = None
     device: str = "auto"
+    engine: str = "onnxruntime"
+    precision: str | None = None
     threads: int | None = None
     workers: int = 1
     host: str = "127.0.0.1"

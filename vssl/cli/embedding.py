@@ -60,7 +60,13 @@ def extract(
     form: Annotated[
         str, typer.Option("--format", help="parquet, or npy for clip-retrieval's arrays beside it.")
     ] = "parquet",
-    engine: Annotated[str, typer.Option(help="local, or ray for Ray Data.")] = "local",
+    engine: Annotated[
+        str,
+        typer.Option(help="local, openvino (often faster on CPUs with bf16 units), or ray for Ray Data."),
+    ] = "local",
+    precision: Annotated[
+        str | None, typer.Option(help="What openvino computes in: fp32 (the default) or bf16.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     max_failures: Annotated[
         int | None, typer.Option(help="Stop with exit 1 when more images than this fail.")
@@ -106,6 +112,7 @@ def extract(
             dtype=dtype,
             arrays=form == "npy",
             engine=engine,
+            precision=precision,
             device=device,
             max_failures=max_failures,
             limits=limits,

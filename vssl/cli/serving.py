@@ -50,6 +50,13 @@ def serve(
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Server processes.")] = 1,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    engine: Annotated[
+        str, typer.Option("--engine", help="onnxruntime, or openvino for CPUs with bf16 units.")
+    ] = "onnxruntime",
+    precision: Annotated[
+        str | None,
+        typer.Option("--precision", help="What openvino computes in: fp32 (the default) or bf16."),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Cores one process uses; all by default.")
     ] = None,
@@ -75,7 +82,9 @@ def serve(
             "VSSL_PORT": str(port),
             "VSSL_WORKERS": str(workers),
             "VSSL_DEVICE": device,
+            "VSSL_ENGINE": engine,
             "VSSL_LOG": log,
+            **({"VSSL_PRECISION": precision} if precision else {}),
             **({"VSSL_THREADS": str(threads)} if threads else {}),
             **({"VSSL_SHOW_IMAGES": "1"} if show_images else {}),
         }
