@@ -24,7 +24,9 @@ UNIT = 2.0**-24
 # Features and definitions are themselves computed in float64; this is far above their error.
 DOUBLE = 1e-12
 FINE = 64  # evaluations up to which the shortlist is taken in small steps, then doubled
+BESIDE = 6  # evaluated at first beyond k: enough where the certificate's margin is that of rounding
 NOWHERE = np.iinfo(np.int64).max  # sorts after every row
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max) / 4
 
 
 def slack(phi: Float64s, offset: Float64s, widest: Float64s) -> Float64s:
@@ -35,9 +37,9 @@ def slack(phi: Float64s, offset: Float64s, widest: Float64s) -> Float64s:
     """
     size = np.abs(phi) @ widest
     terms = (phi.shape[1] + 2) * UNIT
-    single = terms / (1 - terms) * size + np.finfo(np.float32).tiny
+    single = terms / (1 - terms) * size + SMALLEST
     bound: Float64s = single + DOUBLE * (size + np.abs(offset))
-    return np.where(size < np.finfo(np.float32).max / 4, bound, np.inf)
+    return np.where(size < LARGEST, bound, np.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,8 @@ def nothing(count: int, k: int) -> Found:
 def merge(distances: Float64s, rows: Rows, k: int) -> tuple[Float64s, Rows]:
     """Return the k nearest of (Q, M) candidates, ties by the lower row."""
     order = np.lexsort((rows, distances), axis=-1)[:, :k]
-    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(rows, order, axis=1)
+    lines = np.arange(len(rows))[:, None]
+    return distances[lines, order], rows[lines, order]
 
 
 def refine(
@@ -79,23 +82,24 @@ def refine(
     best = nothing(count, k)
     distances, chosen, evaluated = best.distances, np.full((count, k), NOWHERE), best.evaluated
     certain = np.zeros(count, np.bool_)
-    start, step = 0, k + 6
-    while start < length and not certain.all():
-        open_ = np.flatnonzero(~certain)
+    open_ = np.arange(count)
+    start, step = 0, k + BESIDE
+    while start < length and len(open_):
         stop = min(length, start + step)
         part = rows[open_, start:stop]
         exact = evaluate(open_, part)
-        distances[open_], chosen[open_] = merge(
-            np.concatenate([distances[open_], exact], axis=1),
-            np.concatenate([chosen[open_], part], axis=1),
-            k,
-        )
+        if start:
+            exact = np.concatenate([distances[open_], exact], axis=1)
+            part = np.concatenate([chosen[open_], part], axis=1)
+        nearest, at = merge(exact, part, k)
+        distances[open_, : at.shape[1]], chosen[open_, : at.shape[1]] = nearest, at
         evaluated[open_] += stop - start
         if stop == length and everything:
             certain[open_] = True
         else:
             following = scores[open_, min(stop, length - 1)].astype(np.float64)
             certain[open_] = distances[open_, -1] < nearest_left(open_, following)
+        open_ = open_[~certain[open_]]
         start, step = stop, (max(4, stop // 4) if stop < FINE else stop)
     chosen[chosen == NOWHERE] = -1
     return Found(distances, chosen, evaluated), certain

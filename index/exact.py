@@ -17,18 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index import snapshot
-from index.certified import Found, Rows, merge, nothing, refine, slack
+from index.certified import BESIDE, Found, Rows, merge, nothing, refine, slack
 from index.distances.encoding import Anchor
 from index.distances.parameters import Densities, DistanceParameters, Float64s
 from index.distances.prior import completed
 from index.distances.table import named
+from index.rerank import CACHED, stored
 from vssl.errors import InputError
 from vssl.gaussian import Floats, GaussianEmbedding
 
 LANES = 16  # FAISS falls to scalar code for dimensions that are no multiple of its vector width
 QUERIES = 256  # searched at once
-SHORTLIST = 48  # candidates beyond k that are asked for first
-BLOCK = 1 << 22  # numbers per temporary array: 32 MB
+SHORTLIST = 48  # candidates beyond k that are asked for first, where the encoding is a bound
+FAILURES = 8  # a tight first shortlist is given up when more than one query in so many was not settled by it
+BLOCK = 1 << 22  # numbers per temporary array when items are encoded or scanned: 32 MB
 
 
 class ExactIndex:
@@ -50,6 +52,9 @@ class ExactIndex:
         self._mean, self._variance = items.mean, items.variance
         self._count = len(items)
         self._widest = np.zeros(0)
+        # An exact encoding is off by rounding alone, so that hardly more than k candidates settle a query.
+        self._beyond = SHORTLIST if self._distance.bounds else BESIDE
+        self._asked = self._unsettled = 0
         self._faiss: Any = None  # an IndexFlatIP as soon as there are items
 
     @classmethod
@@ -116,10 +121,12 @@ class ExactIndex:
             raise InputError(f"found k = {k}, expected at least 1")
         if keep is not None and keep.shape != (self._count,):
             raise InputError(f"keep: found shape {keep.shape}, expected ({self._count},)")
+        if len(queries) <= QUERIES:
+            return self._search_block(queries, k, keep)
         parts = [
             self._search_block(queries[start : start + QUERIES], k, keep)
             for start in range(0, len(queries), QUERIES)
-        ] or [nothing(0, k)]
+        ]
         return Found(
             np.concatenate([p.distances for p in parts]),
             np.concatenate([p.rows for p in parts]),
@@ -133,9 +140,9 @@ class ExactIndex:
     @classmethod
     def load(cls, folder: Path, items: GaussianEmbedding) -> ExactIndex:
         """Read what `save` wrote, for the same items. Raises FormatError when it is damaged or not theirs."""
-        stored = snapshot.read(folder, items)
-        index = cls(stored.name, items, stored.parameters, stored.anchor)
-        index._faiss = stored.faiss
+        saved = snapshot.read(folder, items)
+        index = cls(saved.name, items, saved.parameters, saved.anchor)
+        index._faiss = saved.faiss
         if index._faiss is not None:
             index._widest = _widest(
                 faiss.rev_swig_ptr(index._faiss.get_xb(), len(items) * index._faiss.d), len(items)
@@ -185,8 +192,9 @@ class ExactIndex:
         with np.errstate(over="ignore"):
             asked = phi.astype(np.float32)
         representable = np.isfinite(doubt) & np.isfinite(asked).all(axis=1)
-        length = min(available, k + SHORTLIST)
-        open_ = np.flatnonzero(representable)
+        length = min(available, k + self._beyond)
+        open_ = np.arange(len(queries)) if representable.all() else np.flatnonzero(representable)
+        first = True
         while len(open_) and (length == available or length <= max(available // 2, k + SHORTLIST)):
             scores, rows = self._shortlist(asked[open_], length, keep)
             subset = open_
@@ -209,10 +217,20 @@ class ExactIndex:
             result.distances[open_], result.rows[open_] = found.distances, found.rows
             result.evaluated[open_] += found.evaluated
             open_ = open_[~certain]
-            length = min(available, 4 * length)
-        for row in np.union1d(open_, np.flatnonzero(~representable)):
-            self._scan(prepared, int(row), k, keep, result)
+            if first:
+                self._learn(len(queries), len(open_))
+                first = False
+            length = min(available, max(4 * length, k + 4 * SHORTLIST))
+        if len(open_) or not representable.all():
+            for row in np.union1d(open_, np.flatnonzero(~representable)):
+                self._scan(prepared, int(row), k, keep, result)
         return result
+
+    def _learn(self, asked: int, unsettled: int) -> None:
+        """Begin with longer shortlists from now on where the tight one keeps failing: it costs a second pass."""
+        self._asked, self._unsettled = self._asked + asked, self._unsettled + unsettled
+        if FAILURES * self._unsettled > self._asked + QUERIES:
+            self._beyond = SHORTLIST
 
     def _shortlist(self, asked: Floats, length: int, keep: NDArray[np.bool_] | None) -> tuple[Floats, Rows]:
         """Return the `length` largest float32 scores and their rows."""
@@ -233,20 +251,15 @@ class ExactIndex:
     def _exact(self, prepared: Densities, queries: Rows, rows: Rows) -> Float64s:
         """Return the distances (n, c) of n queries to c candidates each, from the definition."""
         result = np.empty(rows.shape)
-        step = max(1, BLOCK // (max(1, self.dim) * rows.shape[1]))
+        step = max(1, CACHED // (max(1, self.dim) * rows.shape[1]))
         for start in range(0, len(rows), step):
             here = slice(start, start + step)
             query = Densities(prepared.mean[queries[here]], prepared.variance[queries[here]]).across()
-            result[here] = self._distance.exact(query, self._stored(rows[here]), self.parameters)
+            result[here] = self._distance.exact(query, self._items_at(rows[here]), self.parameters)
         return result
 
-    def _stored(self, rows: Rows | slice) -> Densities:
-        """Return items as the distance sees them, float64."""
-        scaled = Densities(
-            self._mean[rows].astype(np.float64),
-            self._variance[rows].astype(np.float64) * self.parameters.alpha,
-        )
-        return self._distance.prepared(scaled, self.parameters)
+    def _items_at(self, rows: Rows) -> Densities:
+        return stored(self._distance, self.parameters, self._mean, self._variance, rows)
 
     def _scan(
         self, prepared: Densities, row: int, k: int, keep: NDArray[np.bool_] | None, result: Found
@@ -271,7 +284,12 @@ class ExactIndex:
 
 def _padded(features: Float64s) -> Float64s:
     """Append zero columns up to a multiple of 16."""
-    return np.pad(features, ((0, 0), (0, -features.shape[1] % LANES)))
+    count, width = features.shape
+    if width % LANES == 0:
+        return features
+    padded = np.zeros((count, width + -width % LANES))
+    padded[:, :width] = features
+    return padded
 
 
 def _selection(keep: NDArray[np.bool_]) -> Any:

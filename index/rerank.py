@@ -8,12 +8,28 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from index.certified import merge
+from index.certified import Rows, merge
+from index.distances.encoding import Distance
 from index.distances.parameters import Densities, DistanceParameters, Float64s
 from index.distances.table import named
 from vssl.gaussian import Floats, GaussianEmbedding
 
-BLOCK = 1 << 21  # numbers per temporary array
+BLOCK = 1 << 21  # numbers per temporary array of a scan
+CACHED = 1 << 15  # numbers per temporary array of a shortlist: they stay in the second cache
+UNREAD = np.ones(1)  # stands for the variances of items where the distance reads none
+
+
+def stored(
+    distance: Distance, parameters: DistanceParameters, mean: Floats, variance: Floats, rows: Rows
+) -> Densities:
+    """Return items (..., D) of those rows as the distance sees them, float64."""
+    means = mean[rows].astype(np.float64)
+    if not distance.spreads:
+        return Densities(means, UNREAD)
+    variances = variance[rows].astype(np.float64)
+    if parameters.alpha != 1:
+        variances *= parameters.alpha
+    return distance.prepared(Densities(means, variances), parameters)
 
 
 def rerank(
@@ -33,14 +49,14 @@ def rerank(
     distance = named(name)
     asked = distance.prepared(parameters.scaled(queries), parameters)
     distances, rows = np.full((len(queries), k), np.inf), np.full((len(queries), k), -1)
-    step = max(1, BLOCK // (mean.shape[1] * max(1, candidates.shape[1])))
+    step = max(1, CACHED // (mean.shape[1] * max(1, candidates.shape[1])))
     for start in range(0, len(queries), step):
         here = slice(start, start + step)
         at = np.maximum(candidates[here], 0)
-        stored = Densities(mean[at].astype(np.float64), variance[at].astype(np.float64) * parameters.alpha)
         one = Densities(asked.mean[here], asked.variance[here]).across()
-        exact = distance.exact(one, distance.prepared(stored, parameters), parameters)
-        exact = np.where(candidates[here] >= 0, exact, np.inf)
+        exact = distance.exact(one, stored(distance, parameters, mean, variance, at), parameters)
+        if (candidates[here] < 0).any():
+            exact = np.where(candidates[here] >= 0, exact, np.inf)
         best, found = merge(exact, candidates[here], k)
         distances[here, : best.shape[1]], rows[here, : best.shape[1]] = best, found
     return distances, rows

@@ -81,6 +81,7 @@ class Distance:
     decode: offset - phi.psi -> distance, increasing.
     floors: the variance is floored first, because the distance divides by it.
     bounds: the decoded value is a lower bound rather than the distance itself.
+    spreads: the definition reads variances.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Distance:
     decode: Decode = as_it_is
     floors: bool = False
     bounds: bool = False
+    spreads: bool = True
 
     def prepared(self, densities: Densities, parameters: DistanceParameters) -> Densities:
         """Return the Gaussians as this distance sees them."""

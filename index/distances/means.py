@@ -7,6 +7,7 @@ Q queries, N items, D embedding dimension.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from index.distances.encoding import Anchor, Distance, columns, square_root
 from index.distances.parameters import Densities, DistanceParameters, Float64s
@@ -14,9 +15,14 @@ from index.distances.parameters import Densities, DistanceParameters, Float64s
 
 def _unit(mean: Float64s) -> Float64s:
     """Divide by the norm; the zero vector has no direction and stays zero."""
-    norm = np.sqrt((mean**2).sum(axis=-1, keepdims=True))
-    unit: Float64s = mean / np.where(norm > 0, norm, 1.0)
-    return unit
+    return _directions(mean)[0]
+
+
+def _directions(mean: Float64s) -> tuple[Float64s, NDArray[np.bool_]]:
+    """Return (..., D) of length one, and (...) whether there is a direction at all."""
+    norm = np.sqrt(np.square(mean).sum(axis=-1, keepdims=True))
+    there = norm > 0
+    return mean / (norm if there.all() else np.where(there, norm, 1.0)), there[..., 0]
 
 
 def cosine(query: Densities, item: Densities, parameters: DistanceParameters) -> Float64s:
@@ -25,11 +31,13 @@ def cosine(query: Densities, item: Densities, parameters: DistanceParameters) ->
     Computed as half the squared chord between the directions, which keeps its digits for
     directions that nearly agree.
     """
-    a, b = _unit(query.mean), _unit(item.mean)
-    half: Float64s = ((a - b) ** 2).sum(axis=-1) / 2
+    (a, here), (b, there) = _directions(query.mean), _directions(item.mean)
+    apart = a - b
+    half: Float64s = np.square(apart, out=apart).sum(axis=-1) / 2
+    if here.all() and there.all():
+        return half
     # A missing direction has no chord: its square is short by the missing unit length.
-    length = ((a**2).sum(axis=-1) > 0).astype(np.float64) + ((b**2).sum(axis=-1) > 0)
-    distance: Float64s = half + (1.0 - length / 2)
+    distance: Float64s = half + (1.0 - (here.astype(np.float64) + there) / 2)
     return distance
 
 
@@ -45,7 +53,8 @@ def _cosine_queries(
 
 def euclidean(query: Densities, item: Densities, parameters: DistanceParameters) -> Float64s:
     """Return |m - mu|."""
-    distance: Float64s = np.sqrt(((query.mean - item.mean) ** 2).sum(axis=-1))
+    apart = query.mean - item.mean
+    distance: Float64s = np.sqrt(np.square(apart, out=apart).sum(axis=-1))
     return distance
 
 
@@ -62,6 +71,6 @@ def _euclidean_queries(
 
 
 DISTANCES = (
-    Distance("cosine", cosine, _cosine_items, _cosine_queries),
-    Distance("euclidean", euclidean, _euclidean_items, _euclidean_queries, square_root),
+    Distance("cosine", cosine, _cosine_items, _cosine_queries, spreads=False),
+    Distance("euclidean", euclidean, _euclidean_items, _euclidean_queries, square_root, spreads=False),
 )

@@ -134,6 +134,27 @@ def test_added_items_are_found_as_if_they_had_been_there(name: str) -> None:
     assert_same(index, gaussians(20, 16, regime="wide", seed=6), 10)
 
 
+def test_a_tight_shortlist_that_keeps_failing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty copies of each item: what is left out ties with the tenth, so that ten and a few settle nothing."""
+    few, plain = gaussians(60, 16), gaussians(2400, 16)
+    copies = few[np.repeat(np.arange(60), 40)]
+    asked: list[int] = []
+    honest = ExactIndex._shortlist
+
+    def recorded(index: ExactIndex, queries: np.ndarray, length: int, keep: object) -> object:
+        asked.append(length)
+        return honest(index, queries, length, keep)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ExactIndex, "_shortlist", recorded)
+    for items, lengths in ((copies, {58}), (plain, {16})):
+        index = ExactIndex.build("cosine", items)
+        for _ in range(3):
+            assert_same(index, gaussians(40, 16, seed=8), 10)
+        asked.clear()
+        assert_same(index, gaussians(5, 16, seed=9), 10)
+        assert set(asked) == lengths
+
+
 def test_an_empty_index_answers_nothing_until_items_come() -> None:
     index = ExactIndex.build("posterior", gaussians(0, 8))
     distances, rows = index.search(gaussians(2, 8), 3)

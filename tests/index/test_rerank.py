@@ -17,6 +17,7 @@ def test_the_nearest_candidates_are_the_definitions(
     name: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BLOCK", block)
+    monkeypatch.setattr(module, "CACHED", block)
     parameters = fit_prior(ITEMS) if name == "posterior" else DistanceParameters()
     table = pairwise(name, QUERIES, ITEMS, parameters)
     random = np.random.default_rng(0)
