@@ -26,6 +26,7 @@ from starlette.types import Receive, Scope, Send
 from serve.http import collection, embedding, health, kserve_dialect, openai_dialect, pages, searching
 from serve.http.access import Log, access_log
 from serve.http.failures import NotReadyError, RequestError, error_response, internal_error
+from serve.http.fetching import Fetcher
 from serve.http.keys import presented_key
 from serve.http.runtime import Runtime
 from serve.http.settings import Settings
@@ -85,9 +86,9 @@ class Application:
         self._upkeep: asyncio.Task[None] | None = None
         self._draining = False
 
-    async def start(self, settings: Settings) -> None:
-        """Load model and gallery inside the event loop."""
-        self._runtime = Runtime.start(settings)
+    async def start(self, settings: Settings, fetcher: Fetcher | None = None) -> None:
+        """Load model and gallery inside the event loop; see `Runtime.start`."""
+        self._runtime = Runtime.start(settings, fetcher)
         self._log = access_log(settings.log)
         self._upkeep = asyncio.create_task(self._keep_up(self._runtime))
         # Ours is the access log; uvicorn would format every request for a level nobody reads.

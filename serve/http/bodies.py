@@ -1,8 +1,8 @@
 """A request's body -> its images as bytes, in whichever of three forms it came.
 
 A raw image (any content type, or none), multipart/form-data with `images` (repeatable), or
-JSON {"images": [{"base64": ...}]}. Bytes and items are counted while they arrive; what is wrong
-with one image of several stays with that image.
+JSON {"images": [{"base64": ...}]}, where {"url": ...} may stand too. Bytes and items are counted
+while they arrive; what is wrong with one image of several stays with that image.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from starlette.datastructures import UploadFile
@@ -19,9 +20,11 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
 
+from serve.http.addresses import AllowList
 from serve.http.failures import BusyError, RequestError, invalid
+from serve.http.fetching import DISABLED, Fetcher, Link, not_allowed
 from serve.http.settings import Settings
-from vssl.errors import ImageError
+from vssl.errors import ImageError, VsslError
 
 SWEEP_S = 0.5
 
@@ -34,7 +37,7 @@ class Images:
     options: what else the body said, by name.
     """
 
-    data: list[bytes | ImageError]
+    data: list[bytes | VsslError]
     names: list[str | None]
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -45,10 +48,20 @@ class Images:
 
 
 class BodyReader:
-    """Reads bodies within the settings' bounds and keeps count of the bytes held."""
+    """Reads bodies within the settings' bounds and keeps count of the bytes held.
 
-    def __init__(self, settings: Settings) -> None:
+    fetcher: what fetches images from URLs; made from the settings when None.
+    """
+
+    def __init__(self, settings: Settings, fetcher: Fetcher | None = None) -> None:
         self._settings = settings
+        if fetcher is None and settings.fetch_hosts is not None:
+            fetcher = Fetcher(
+                AllowList.parse(settings.fetch_hosts),
+                most_bytes=settings.fetch_max_bytes,
+                timeout_s=settings.fetch_timeout_s,
+            )
+        self._fetcher = fetcher
         self.held = 0
         self._reading: dict[asyncio.Task[Any], float | None] = {}  # until when; None: interrupted
         self._sweeping: asyncio.TimerHandle | None = None
@@ -131,10 +144,40 @@ class BodyReader:
         if kind == "multipart/form-data":
             images = await self._multipart(request)
         elif kind == "application/json":
-            images = images_of_json(parse_json(await self.read(request)), self._settings.max_items)
+            images = await self.images_of(request, parse_json(await self.read(request)))
         else:
             images = Images([await self.read(request)], [None])
         return images
+
+    async def images_of(self, request: Request, body: Any) -> Images:
+        """Take the images out of a JSON body; raises RequestError when there are none, or too many."""
+        items, names, options = items_of_json(body, self._settings.max_items)
+        return Images(await self.fetched(request.scope, items), names, options)
+
+    async def fetched(
+        self, scope: Scope, items: Sequence[bytes | VsslError | Link]
+    ) -> list[bytes | VsslError]:
+        """Put the images behind links in their places; their bytes count as the body's do."""
+        links = [item for item in items if isinstance(item, Link)]
+        if not links:
+            return cast("list[bytes | VsslError]", items)
+        if self._fetcher is None:
+            return [not_allowed(DISABLED) if isinstance(item, Link) else item for item in items]
+        limit, most = self._settings.max_body_bytes, self._settings.max_held_bytes
+
+        def account(count: int) -> None:
+            self.held += count
+            scope["vssl.held"] = size = scope["vssl.held"] + count
+            if size > limit:
+                raise too_large(size, limit)
+            if self.held > most and self.held > size:
+                raise BusyError("too many bytes of other requests are held in memory", 1)
+
+        try:
+            found = iter(await self._fetcher.fetch(links, account))
+        except ExceptionGroup as group:  # of one: the first to raise ends the others
+            raise group.exceptions[0] from None
+        return [next(found) if isinstance(item, Link) else item for item in items]
 
     async def json(self, request: Request) -> Any:
         """Read a JSON body."""
@@ -154,7 +197,7 @@ class BodyReader:
             if "Too many files" in message:
                 raise too_many(most) from None
             raise invalid(f"multipart body: {message}") from None
-        data: list[bytes | ImageError] = []
+        data: list[bytes | VsslError] = []
         names: list[str | None] = []
         options: dict[str, Any] = {}
         try:
@@ -185,8 +228,10 @@ def parse_json(body: bytes) -> Any:
         raise invalid(f"the body is not JSON: {error}") from None
 
 
-def images_of_json(body: Any, max_items: int) -> Images:
-    """Take the images out of {"images": [{"base64": ...}, ...]}; the rest becomes options."""
+def items_of_json(
+    body: Any, max_items: int
+) -> tuple[list[bytes | VsslError | Link], list[str | None], dict[str, Any]]:
+    """Take items and names out of {"images": [{"base64": ...}, ...]}; the rest is options."""
     if not isinstance(body, dict) or not isinstance(body.get("images"), list):
         raise invalid('the JSON body: expected {"images": [{"base64": "..."}]}', "images")
     items = body["images"]
@@ -194,17 +239,26 @@ def images_of_json(body: Any, max_items: int) -> Images:
         raise invalid("images: found an empty list, expected at least one image", "images")
     if len(items) > max_items:
         raise too_many(max_items, len(items))
-    data: list[bytes | ImageError] = []
+    data: list[bytes | VsslError | Link] = []
     names: list[str | None] = []
     for position, item in enumerate(items):
         text = item.get("base64") if isinstance(item, dict) else item
         name = item.get("name") if isinstance(item, dict) else None
-        if not isinstance(text, str) or not isinstance(name, str | None):
-            raise invalid(f'images[{position}]: expected {{"base64": "..."}} and perhaps a "name"', "images")
-        data.append(decode_base64(text))
+        url = item.get("url") if text is None and isinstance(item, dict) else None
+        known = text if url is None else url
+        if not isinstance(known, str) or not isinstance(name, str | None):
+            raise invalid(
+                f'images[{position}]: expected {{"base64": "..."}} or {{"url": "..."}}, and perhaps a "name"',
+                "images",
+            )
+        data.append(decode_base64(known) if url is None else located(known))
         names.append(name)
-    options = {key: value for key, value in body.items() if key != "images"}
-    return Images(data, names, options)
+    return data, names, {key: value for key, value in body.items() if key != "images"}
+
+
+def located(url: str) -> bytes | ImageError | Link:
+    """Decode a data URI; anything else is a link."""
+    return decode_base64(url) if url[:5].lower() == "data:" else Link(url)
 
 
 def decode_base64(text: str) -> bytes | ImageError:

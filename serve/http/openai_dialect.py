@@ -19,6 +19,7 @@ from serve.http.answers import base64_floats, encoding_of, json_response
 from serve.http.bodies import Images, decode_base64, too_many
 from serve.http.embedding import embed_images, note_stage
 from serve.http.failures import RequestError, invalid
+from serve.http.fetching import Link
 from serve.http.runtime import Runtime, Served
 from vssl.errors import ImageError
 
@@ -32,17 +33,18 @@ async def embeddings(runtime: Runtime, request: Request) -> Response:
     served = runtime.find(body.get("model"))
     encoding, dimensions = encoding_of(body), _dimensions(served, body)
     items = _inputs(body.get("input"), runtime.settings.max_items)
-    images = Images([_image(item) for item in items], [None] * len(items))
+    data = await runtime.bodies.fetched(request.scope, [_image(item) for item in items])
+    images = Images(data, [None] * len(items))
     note_stage(runtime, request, "read", time.perf_counter() - begun)
     answers = await embed_images(runtime, served, request, images)
     begun = time.perf_counter()
-    data = []
+    rows = []
     for index, answer in enumerate(answers):
         if not isinstance(answer, EmbeddedImage):
             raise RequestError(answer.status, answer.code, f"input[{index}]: {answer}", param="input")
         mean, variance = answer.mean[:dimensions], answer.variance[:dimensions]
         encoded = encoding == "base64"
-        data.append(
+        rows.append(
             {
                 "object": "embedding",
                 "index": index,
@@ -52,7 +54,7 @@ async def embeddings(runtime: Runtime, request: Request) -> Response:
             }
         )
     usage = {"prompt_tokens": 0, "total_tokens": 0}
-    response = json_response({"object": "list", "data": data, "model": served.name, "usage": usage})
+    response = json_response({"object": "list", "data": rows, "model": served.name, "usage": usage})
     note_stage(runtime, request, "serialise", time.perf_counter() - begun)
     return response
 
@@ -104,14 +106,12 @@ def _inputs(found: Any, max_items: int) -> list[Any]:
     return items
 
 
-def _image(item: Any) -> bytes | ImageError:
-    """Take a data URI or base64, bare or as {"image_url": {"url": ...}}."""
+def _image(item: Any) -> bytes | ImageError | Link:
+    """Take a data URI, base64 or an https URL, bare or as {"image_url": {"url": ...}}."""
     if isinstance(item, dict):
         item = item.get("image_url") or item.get("image")
         if isinstance(item, dict):
             item = item.get("url")
     if not isinstance(item, str):
         return ImageError("unreadable", "expected a data URI: data:image/png;base64,...")
-    if item[:8].lower().startswith(("http://", "https://")):
-        return ImageError("unreadable", "this server fetches no URLs; send the image as a data URI")
-    return decode_base64(item)
+    return Link(item) if item[:8].lower().startswith(("http://", "https://")) else decode_base64(item)

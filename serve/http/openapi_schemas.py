@@ -38,9 +38,13 @@ def native_schemas(dim: int, names: list[str], max_items: int) -> Json:
         "maxItems": max_items,
         "items": {
             "type": "object",
-            "required": ["base64"],
+            "anyOf": [{"required": ["base64"]}, {"required": ["url"]}],
             "properties": {
                 "base64": {"type": "string", "format": "byte"},
+                "url": {
+                    "type": "string",
+                    "description": "https, of a host that the operator named; a data URI needs no host",
+                },
                 "name": {"type": ["string", "null"]},
             },
         },

@@ -18,6 +18,7 @@ from serve.fleet import FleetError
 from serve.http.batcher import FAST_MODEL_S, Batcher, seconds_per_image
 from serve.http.bodies import BodyReader
 from serve.http.failures import NotReadyError, RequestError
+from serve.http.fetching import Fetcher
 from serve.http.keys import Keys
 from serve.http.metrics import Metrics
 from serve.http.naming import NamedModel, check_distinct
@@ -62,7 +63,13 @@ class Runtime:
     """A started server's state. Build it with `Runtime.start` inside the event loop."""
 
     def __init__(
-        self, settings: Settings, engines: Sequence[Engine], gallery: Gallery | None, *, writable: bool
+        self,
+        settings: Settings,
+        engines: Sequence[Engine],
+        gallery: Gallery | None,
+        *,
+        writable: bool,
+        fetcher: Fetcher | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = Metrics(shared_folder())
@@ -70,7 +77,7 @@ class Runtime:
             _Place(wanted, self._serve(wanted, engine), engine.graph.stamp())
             for wanted, engine in zip(settings.models, engines, strict=True)
         ]
-        self.bodies = BodyReader(settings)
+        self.bodies = BodyReader(settings, fetcher)
         self.keys = Keys.read(settings.api_key_file) if settings.api_key_file else None
         self._gallery = gallery
         self._writable = writable
@@ -78,8 +85,11 @@ class Runtime:
         self._checked = asyncio.Lock()
 
     @classmethod
-    def start(cls, settings: Settings) -> Runtime:
-        """Load models and gallery; raises the errors of `open_engines` and `open_gallery`."""
+    def start(cls, settings: Settings, fetcher: Fetcher | None = None) -> Runtime:
+        """Load models and gallery; raises the errors of `open_engines` and `open_gallery`.
+
+        fetcher: what fetches images from URLs, instead of what the settings say.
+        """
         engines = open_engines(settings)
         ids = [engine.model_id for engine in engines]
         gallery, writable = None, settings.gallery is not None and settings.workers == 1
@@ -90,7 +100,7 @@ class Runtime:
                 raise
             writable = False
             gallery = open_gallery(settings, ids, read_only=True)
-        return cls(settings, engines, gallery, writable=writable)
+        return cls(settings, engines, gallery, writable=writable, fetcher=fetcher)
 
     def stop(self) -> None:
         """Answer what is queued and end the threads."""

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from serve.engine import EmbeddedImage
 from serve.http.answers import item_error, json_response
 from serve.http.batcher import Answer
-from serve.http.bodies import images_of_json, media_type
+from serve.http.bodies import media_type
 from serve.http.embedding import chosen, embed_images, note_stage, options_of, read_images
 from serve.http.failures import RequestError, invalid
 from serve.http.runtime import Runtime, Served
@@ -49,7 +49,7 @@ async def search(runtime: Runtime, request: Request) -> Response:
             served = chosen(runtime, request, body) or runtime.searched
             answers, names, options = gaussians_of_json(runtime, served, body)
         else:
-            images = images_of_json(body, runtime.settings.max_items)
+            images = await runtime.bodies.images_of(request, body)
             options, names = images.options, images.names
             parse_options(options_of(request, options, parse_options))
             served = chosen(runtime, request, options) or runtime.searched

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from serve.http.addresses import AllowList
 from serve.http.naming import NamedModel, parse_models
 from vssl.decode import PILLOW_PIXEL_CAP, DecodeLimits
 from vssl.errors import InputError
@@ -36,6 +37,9 @@ class Settings:
     deadline_s: seconds from the last byte of a request to its answer; beyond it 504.
     body_timeout_s: seconds a client may take to send its body; beyond it 408.
     log: `text`, `json` or `off`, the form of the access log on stderr.
+    fetch_hosts: HOST,... that images given as https URLs are fetched from (`serve.http.addresses`);
+        None fetches nothing. fetch_max_bytes: of one such image. fetch_timeout_s: seconds that it may
+        take, the wait for its turn included.
     """
 
     model: str
@@ -57,6 +61,9 @@ class Settings:
     deadline_s: float = 30.0
     body_timeout_s: float = 30.0
     log: str = "off"
+    fetch_hosts: str | None = None
+    fetch_max_bytes: int = 16 * MIB
+    fetch_timeout_s: float = 10.0
 
     def __post_init__(self) -> None:
         for name in (
@@ -68,6 +75,8 @@ class Settings:
             "max_held_bytes",
             "deadline_s",
             "body_timeout_s",
+            "fetch_max_bytes",
+            "fetch_timeout_s",
         ):
             found = getattr(self, name)
             if not found > 0:
@@ -79,6 +88,8 @@ class Settings:
                 f"{PREFIX}MAX_PIXELS: found {self.max_pixels}, expected at most {PILLOW_PIXEL_CAP}"
             )
         parse_models(self.model)
+        if self.fetch_hosts is not None:
+            AllowList.parse(self.fetch_hosts)
         if self.log not in ("text", "json", "off"):
             raise InputError(f"{PREFIX}LOG: found {self.log!r}, expected text, json or off")
 

@@ -63,6 +63,14 @@ def serve(
     show_images: Annotated[
         bool, typer.Option("--show-images", help="Serve thumbnails of the gallery's files.")
     ] = False,
+    fetch_hosts: Annotated[
+        str | None,
+        typer.Option(
+            "--fetch-hosts",
+            metavar="HOST,...",
+            help="Fetch images given as https URLs from these hosts; without it no URL is fetched.",
+        ),
+    ] = None,
     log: Annotated[str, typer.Option("--log", help="Access log on stderr: text, json or off.")] = "off",
 ) -> None:
     """Serve a model over HTTP: embed images, search a gallery, a page for people at /ui."""
@@ -86,6 +94,7 @@ def serve(
             "VSSL_LOG": log,
             **({"VSSL_PRECISION": precision} if precision else {}),
             **({"VSSL_THREADS": str(threads)} if threads else {}),
+            **({"VSSL_FETCH_HOSTS": fetch_hosts} if fetch_hosts else {}),
             **({"VSSL_SHOW_IMAGES": "1"} if show_images else {}),
         }
     )
