@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
+from train.backbone_names import full_name
 from vssl.errors import InputError
 
 Pair = tuple[float, float]
@@ -70,10 +71,12 @@ class AugmentConfig:
 class NetworkConfig:
     """The backbone and the widths of the heads.
 
-    backbone: resnet18, resnet10 (one block a stage) or resnet8 (one block, three stages).
-    width: channels of the first stage, doubled by each further stage.
+    backbone: resnet18, resnet10 (one block a stage) or resnet8 (one block, three stages);
+        torchvision/NAME, timm/NAME, or NAME alone for either (`train.backbone_names`).
+    width: channels of the first stage, doubled by each further stage; of the first three only.
     stem: `small` (3x3, stride 1, padding 2: images up to about 32 px), `medium` (3x3, stride 2)
-        or `large` (7x7, stride 2, then max pooling).
+        or `large` (7x7, stride 2, then max pooling). Of other networks: `large` is their own,
+        the others have a quarter and half of its stride (`train.outside_networks`).
     dim: D, the embedding dimension; *_hidden: hidden widths of the two-layer heads.
     """
 
@@ -86,7 +89,7 @@ class NetworkConfig:
     denoiser_hidden: int = 4096
 
     def __post_init__(self) -> None:
-        _one_of("network.backbone", self.backbone, ("resnet18", "resnet10", "resnet8"))
+        object.__setattr__(self, "backbone", full_name(self.backbone))
         _one_of("network.stem", self.stem, ("small", "medium", "large"))
         for name in ("width", "dim", "projector_hidden", "predictor_hidden", "denoiser_hidden"):
             _within(f"network.{name}", getattr(self, name), 1, 65536)

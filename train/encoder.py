@@ -53,6 +53,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: TrainConfig, projector: nn.Module, backbone: Backbone) -> None:
         super().__init__()
+        backbone.fit(config.size)
         self.normalise = Normalise(config.mean, config.std)
         self.backbone = backbone
         self.projector = projector

@@ -1,7 +1,8 @@
-"""Normalised pictures (B, 3, S, S) -> features (B, F): small residual networks.
+"""Normalised pictures (B, 3, S, S) -> features (B, F): the backbone that a run's settings name.
 
-The basic-block ResNet of He et al. (2015) without its classifier, in the two stems that
-self-supervised work uses. Shape letters: B batch, S side, F feature dimension.
+This project's own are small: the basic-block ResNet of He et al. (2015) without its classifier, in
+the stems that self-supervised work uses. All others come from `train.outside_networks`.
+Shape letters: B batch, S side, F feature dimension.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from train.config import NetworkConfig
+from train.outside_networks import USUAL_SIDE, build_outside, feature_dim
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet10": (1, 1, 1, 1), "resnet8": (1, 1, 1)}
 """Residual blocks per stage."""
@@ -38,10 +40,44 @@ class Block(nn.Module):
 
 
 class Backbone(nn.Module):
-    """A residual network up to its pooled features (B, F)."""
+    """A network up to its pooled features (B, F).
+
+    The tensors of this project's own networks are named stem.* and blocks.*, those of an outside
+    one model.*, followed by the name its library gives them.
+    """
+
+    model: nn.Module | None
+    """An outside network; None for one of this project's own."""
+    classifiers: tuple[str, ...]
+    """Names under which its library keeps the classifier that was taken off."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
+        self.config = config
+        if config.backbone in BLOCKS:
+            self.model, self.classifiers = None, ()
+            self._build_residual(config)
+        else:
+            self._build_outside(USUAL_SIDE)
+
+    def fit(self, side: int) -> None:
+        """Make an untrained network one for pictures of this side, S.
+
+        Raises InputError when it cannot take them.
+        """
+        if self.model is None:
+            return
+        if self._fixed_side and side != USUAL_SIDE:
+            self._build_outside(side)
+        else:
+            feature_dim(self.config.backbone, self.config.stem, side)  # refuses what it cannot take
+
+    def _build_outside(self, side: int) -> None:
+        name, stem = self.config.backbone, self.config.stem
+        self.feature_dim = feature_dim(name, stem, side)
+        self.model, self.classifiers, self._fixed_side = build_outside(name, stem, side)
+
+    def _build_residual(self, config: NetworkConfig) -> None:
         width = config.width
         # The small stem's padding of 2 is what the published small-image results use.
         kernel, stride, padding = {"small": (3, 1, 2), "medium": (3, 2, 1), "large": (7, 2, 3)}[config.stem]
@@ -67,5 +103,8 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, F)."""
+        if self.model is not None:
+            found: Tensor = self.model(x)
+            return found
         features: Tensor = self.blocks(self.stem(x)).mean(dim=(2, 3))
         return features

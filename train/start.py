@@ -27,6 +27,7 @@ from train.memory import keep_freed_memory
 from train.methods import method_class, new_encoder
 from train.monitor import EvaluationSet
 from train.peers import ALONE, Peers, join
+from train.published_weights import published_weights
 from train.recipe import plan
 from train.split import Split, split_bank
 from train.step import Learner
@@ -38,6 +39,8 @@ from vssl.sources import ImageSource, open_source
 OWN_FILES = (
     CHECKPOINT_NAME, "best.pt", WEIGHTS_NAME, METRICS_NAME, CURVES_NAME, "config.json", "failures.json"
 )  # fmt: skip
+PRETRAINED = Path("pretrained")
+"""Given as `init`, the weights that the network's library publishes."""
 TIMED_STEPS = 4  # steps tried out to learn what one costs
 WATCH_SHARE = 0.85  # of a time budget that goes to steps; the rest to watching and saving
 
@@ -70,7 +73,8 @@ def train_images(
 
     recipe, settings, options: see `train.recipe.plan`. device: auto, cpu or cuda. threads: of
     the CPU, 0 for all. minutes: shorten the run to about so long, measured on its first steps.
-    init: a run, or a file of weights, that the student begins with (`train.weights`).
+    init: a run, or a file of weights, that the student begins with (`train.weights`), or
+    PRETRAINED.
     resume: go on from the folder's checkpoint with the settings it was begun with.
     Raises InputError, ExistsError, MismatchError, FormatError, TrainingError.
     """
@@ -83,13 +87,13 @@ def train_images(
         keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
-    weights = None if init is None else read_weights(init)
+    weights = None if init in (None, PRETRAINED) else read_weights(init)
     checkpoint = _prepare_folder(out, resume=resume, overwrite=overwrite) if peers.first else None
     peers.wait()  # the others find the folder as the first left it
     if not peers.first:
         display = None
         checkpoint = load_checkpoint(out) if resume and (out / CHECKPOINT_NAME).exists() else None
-    if checkpoint is not None and (settings or options or minutes or weights):
+    if checkpoint is not None and (settings or options or minutes or init):
         raise InputError(
             "--resume goes on with the settings the run was begun with; leave the other options out, "
             "or begin anew with --overwrite"
@@ -97,8 +101,11 @@ def train_images(
     source = open_source(spec)
     config = checkpoint.config if checkpoint else plan(source, recipe, settings, options)
     method_class(config.method)  # an unknown name is told before anything is decoded
+    encoder = new_encoder(config)  # and so is a network that cannot take pictures of this size,
+    if init == PRETRAINED:
+        weights = published_weights(config.network.backbone)
     if weights is not None:
-        initialise(new_encoder(config), weights, str(init))  # and so is a shape that does not fit
+        initialise(encoder, weights, str(init))  # or a shape that does not fit
     preprocess = Preprocess(size=config.size, resize=config.size, interpolation=config.interpolation)
 
     def tick(done: int) -> None:

@@ -164,12 +164,21 @@ class SharedNorm(_BatchNorm):
             self.num_batches_tracked += 1
 
 
+class SharedNormAct(SharedNorm):
+    """The same for timm's batch norms that end with an activation of their own, `drop` and `act`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, C, ...) -> the same shape and type."""
+        activated: Tensor = self.get_submodule("act")(self.get_submodule("drop")(super().forward(x)))
+        return activated
+
+
 def _replace_norms(module: nn.Module, sharing: Sharing) -> None:
     """Put a SharedNorm with the same state in the place of every batch norm inside."""
     for child in module.children():
         if isinstance(child, _BatchNorm):
             # The class alone changes: parameters stay the objects that an optimiser may know.
-            child.__class__ = SharedNorm
+            child.__class__ = SharedNormAct if {"act", "drop"} <= set(child._modules) else SharedNorm
             cast(SharedNorm, child).sharing = sharing
         else:
             _replace_norms(child, sharing)

@@ -2,7 +2,8 @@
 
 The file holds backbone, projector and the normalisation of their input, as plain tensors that
 any framework reads; its metadata holds the settings as JSON. Nothing is unpickled with open
-hands: `.pth` files are loaded with `weights_only=True`.
+hands: `.pth` files are loaded with `weights_only=True`. Weights of torchvision's and timm's networks
+come under their libraries' names (`train.published_weights`).
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from train.checkpoint import Checkpoint, load_checkpoint
+from train.encoder import Encoder
+from train.published_weights import under_our_names
 from vssl.errors import FormatError, InputError, MismatchError
 
 WEIGHTS_NAME = "student.safetensors"
@@ -77,14 +80,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return _tensors(path, values)
 
 
-def initialise(student: nn.Module, weights: Mapping[str, Tensor], origin: str) -> None:
+def initialise(student: Encoder, weights: Mapping[str, Tensor], origin: str) -> None:
     """Copy the weights into the student: all of it, or all but its projector.
 
-    A file without `projector.*` leaves the projector new. Raises MismatchError that names each
+    A file without `projector.*` leaves the projector new; one of an outside backbone alone may
+    name its tensors as their library does, classifier and all. Raises MismatchError that names each
     tensor whose shape differs, that the student lacks, or that the file lacks.
     """
     own = student.state_dict()
-    given = dict(weights)
+    given = under_our_names(student.backbone, weights, origin)
     if not any(name.startswith("projector.") for name in given):
         given |= {name: value for name, value in own.items() if name.startswith("projector.")}
     # The running count of batches and the input's normalisation may be left out: both have a sound start.
@@ -103,9 +107,19 @@ def initialise(student: nn.Module, weights: Mapping[str, Tensor], origin: str) -
             + "\n  ".join(wrong[:SHOWN])
             + more
             + "\nTrain with the network and the method it was made with (config.json beside it says which), "
-            "or give a file of the tensors backbone.* alone"
+            "or give a file of the tensors backbone.* alone" + _advice(student, given)
         )
     student.load_state_dict(given, strict=False)
+
+
+def _advice(student: Encoder, given: Mapping[str, Tensor]) -> str:
+    """Return what else may help with weights of torchvision or timm."""
+    config = student.backbone.config
+    if student.backbone.model is not None and config.stem != "large":
+        return f'. Published weights fit the stem "large", found network.stem = "{config.stem}"'
+    if student.backbone.model is None and "layer1.0.conv1.weight" in given:
+        return f'. These are named as torchvision names them: set network.backbone = "torchvision/{config.backbone}"'
+    return ""
 
 
 def _tensors(path: Path, values: Any) -> dict[str, Tensor]:
