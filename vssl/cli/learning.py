@@ -46,7 +46,8 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 uses all.")] = 0,
     init: Annotated[
-        Path | None, typer.Option(help="Begin with these weights: a run, FILE.safetensors, FILE.pth, or pretrained.")
+        Path | None,
+        typer.Option(help="Begin with these weights: a run, FILE.safetensors, FILE.pth, or pretrained."),
     ] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the run's curves to RUN/curves.png.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
