@@ -31,18 +31,19 @@ from benchmarks.corruptions import CORRUPTIONS, corrupted
 from export.calibration import (
     CalibrationConfig,
     ViewStatistics,
-    common_mean,
+    add_ambiguity,
     empty_like,
     fit_head,
     spearman,
     view_statistics,
 )
-from export.served import VarianceHead, head_inputs
+from export.served import ServedMean, ServedVariance, head_inputs
+from export.whitening import fit_mean
 from index.metrics.bootstrap import interval
 from index.metrics.uncertainty import r_auroc
 from train.bank import load_bank
 from train.checkpoint import load_checkpoint
-from train.encoder import Encoder, build_encoder
+from train.encoder import Encoder, EncoderOutput, build_encoder
 from train.informativeness import nearest_is_wrong
 from train.monitor import embed
 from train.views import Views
@@ -73,31 +74,36 @@ def show(encoder: Encoder, images: NDArray[np.uint8]) -> Shown:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What the ideas are made of: the encoder's centre in a space and a head for its variance."""
+    """What the ideas are made of: what is served of an encoder as mean, and as variance."""
 
-    space: str
-    centre: Tensor
-    head: VarianceHead
+    served: ServedMean
+    variance: ServedVariance
 
     def mean(self, output: Shown) -> Tensor:
-        """(N, D), centred."""
-        return (output.features if self.space == "features" else output.mean) - self.centre
+        """(N, D)."""
+        with torch.inference_mode():
+            found: Tensor = self.served(EncoderOutput(output.features, output.mean, None))
+        return found.clone()
 
     def gaussians(self, output: Shown) -> GaussianEmbedding:
         """What would be served."""
+        mean = self.mean(output)
         with torch.inference_mode():
-            return GaussianEmbedding(self.mean(output).numpy(), self.head(output.inputs).numpy())
+            return GaussianEmbedding(mean.numpy(), self.variance(output.inputs, mean).numpy())
 
 
 def fit(
-    encoder: Encoder, views: Views, images: NDArray[np.uint8], space: str, config: CalibrationConfig
+    encoder: Encoder,
+    views: Views,
+    images: NDArray[np.uint8],
+    served: ServedMean,
+    config: CalibrationConfig,
 ) -> tuple[Fitted, ViewStatistics]:
     """Calibrate as export does; returns the statistics too, which other ideas are fitted on."""
     good, bad = view_statistics(
-        encoder, views, images, space, count=config.views, worse=config.worse, seed=1, size=encoder.size
+        encoder, views, images, served, count=config.views, worse=config.worse, seed=1, size=encoder.size
     )
-    centre = common_mean(encoder, images, space, encoder.size)
-    return Fitted(space, centre, fit_head(good, bad, config)), good
+    return Fitted(served, add_ambiguity(fit_head(good, bad, config), good, config.seed)), good
 
 
 def regression(features: Tensor, target: Tensor, seed: int = 0, epochs: int = 60) -> nn.Module:
@@ -139,13 +145,16 @@ def applied(net: nn.Module) -> Idea:
     return idea
 
 
-def view_codes(encoder: Encoder, views: Views, images: NDArray[np.uint8], space: str, seed: int) -> Tensor:
+def view_codes(
+    encoder: Encoder, views: Views, images: NDArray[np.uint8], served: ServedMean, seed: int
+) -> Tensor:
     """One view of each image, embedded: (N, D)."""
-    generator, parts = torch.Generator().manual_seed(seed), []
+    generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode():
-        for start in range(0, len(images), 256):
-            output = encoder(views(torch.from_numpy(images[start : start + 256]).float(), generator))
-            parts.append(output.features if space == "features" else output.mean)
+        parts = [
+            served(encoder(views(part.float(), generator)))
+            for part in torch.split(torch.from_numpy(np.ascontiguousarray(images)), 256)
+        ]
     return torch.cat(parts)
 
 
@@ -190,6 +199,7 @@ def main() -> None:
     parser.add_argument("--fit-images", type=int, default=4000)
     parser.add_argument("--views", type=int, default=64)
     parser.add_argument("--spaces", nargs="+", default=["projector", "features"])
+    parser.add_argument("--whitening", type=float, default=0.5)
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
     checkpoint = load_checkpoint(arguments.run)
@@ -228,7 +238,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Measure every idea in one space."""
     settings = CalibrationConfig()
-    fitted, statistics = fit(student, views, fit_images, space, settings)
+    served_mean = fit_mean(student, fit_images, space, student.size, arguments.whitening)
+    fitted, statistics = fit(student, views, fit_images, served_mean, settings)
     plain = show(student, fit_images)
     plain_mean = fitted.mean(plain)
     gallery = fitted.mean(show(student, rest))
@@ -236,15 +247,15 @@ def measure(
     mean = fitted.mean(output)
     right = ~nearest_is_wrong(mean, torch.from_numpy(labels)).numpy()
     seen, _ = view_statistics(
-        student, views, images, space, count=arguments.views, seed=77, size=student.size
+        student, views, images, served_mean, count=arguments.views, seed=77, size=student.size
     )
-    seen32, _ = view_statistics(student, views, images, space, count=32, seed=78, size=student.size)
+    seen32, _ = view_statistics(student, views, images, served_mean, count=32, seed=78, size=student.size)
 
     spread_target = torch.from_numpy(
         np.log(GaussianEmbedding(plain_mean.numpy(), statistics.variance.numpy()).uncertainty.clip(1e-6))
     )
     scalar = applied(regression(plain.features, spread_target))
-    first, second = (view_codes(student, views, fit_images, space, seed) - fitted.centre for seed in (5, 6))
+    first, second = (view_codes(student, views, fit_images, served_mean, seed) for seed in (5, 6))
     lost = applied(regression(plain.features, retrieval_loss(first, second, 0.1)))
     density = applied(regression(plain.features, neighbour_distance(plain_mean, gallery).log()))
 
@@ -252,10 +263,21 @@ def measure(
         return fitted.gaussians(o).uncertainty.astype(np.float64)
 
     constant = statistics.variance.mean(0, keepdim=True)
-    undamaged = replace(fitted, head=fit_head(statistics, empty_like(statistics), settings))
+    undamaged = replace(
+        fitted, variance=ServedVariance(fit_head(statistics, empty_like(statistics), settings))
+    )
+    plain_head = replace(fitted, variance=ServedVariance(fitted.variance.head))
+
+    def entropy(o: Shown) -> Doubles:
+        assert fitted.variance.ambiguity is not None
+        with torch.inference_mode():
+            return fitted.variance.ambiguity.entropy(fitted.mean(o)).double().numpy()
+
     ideas: dict[str, Idea] = {
         "fitted head without damage": lambda o: undamaged.gaussians(o).uncertainty.astype(np.float64),
-        "fitted head (served)": served,
+        "fitted head without ambiguity": lambda o: plain_head.gaussians(o).uncertainty.astype(np.float64),
+        "fitted head and ambiguity (served)": served,
+        "ambiguity alone": entropy,
         "one variance for all, scaled": lambda o: GaussianEmbedding(
             fitted.mean(o).numpy(), constant.expand(len(o.mean), -1).contiguous().numpy()
         ).uncertainty.astype(np.float64),
@@ -280,7 +302,8 @@ def measure(
     }
     if checkpoint.teacher is not None:
         teacher = build_encoder(checkpoint, "teacher")
-        other, _ = fit(teacher, views, fit_images, space, settings)
+        other_mean = fit_mean(teacher, fit_images, space, teacher.size, arguments.whitening)
+        other, _ = fit(teacher, views, fit_images, other_mean, settings)
         kept = other.gaussians(show(teacher, images)).uncertainty.astype(np.float64)
         fixed["teacher's fitted head"] = kept
         fixed["student and teacher, rank sum"] = ranks(kept) + ranks(served(output))

@@ -7,7 +7,8 @@ predicted v, (V - 1)/2 (ln v + s / v) is the negative log-likelihood up to a con
 
 The head then learns what damage adds, from forms of the same images made worse: their deviation
 is from the embeddings of the views of the image they were made from, so that what the damage
-moved counts. docs/variance.md has the comparison.
+moved counts. Last, the variance of a picture that lies between others is raised (export/ambiguity.py), as
+far as the predictions still rank pictures by what their views measure. docs/variance.md has the comparison.
 Shape letters: N images, V views, W worse forms, P inputs of the head, D embedding dimension, C
 cached side.
 """
@@ -15,23 +16,26 @@ cached side.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from export.ambiguity import fit_ambiguity
 from export.degrading import degrade
-from export.served import VarianceHead, head_inputs, served_mean
+from export.served import ServedMean, ServedVariance, VarianceHead, head_inputs
+from export.whitening import MIN_IMAGES, shrink
 from train.encoder import Encoder
 from train.views import Views
 from vssl.card import Calibration
 
-MIN_IMAGES_FOR_HEAD = 64
 FLOOR, RELATIVE_FLOOR = 1e-12, 1e-3
 MOST_STEPS = 100  # of an epoch: more images make larger batches, not a longer fit
 SLIGHT_DAMAGE = -3.0  # where the fit of damage begins: softplus of it adds 5 %
+KEPT_RANKING = 0.9  # of the rank correlation with measured variances, when ambiguity has had its say
+STRENGTHS = np.linspace(0.3, 0.0, 31)
 Progress = Callable[[int, int], None]
 
 
@@ -60,9 +64,11 @@ class CalibrationConfig:
 
 @dataclass(frozen=True, eq=False)
 class ViewStatistics:
-    """Per picture: the head's inputs (N, P), the measured variance (N, D), and which image (N,) it shows."""
+    """Of N pictures: the head's inputs (N, P), the served mean (N, D), the measured variance (N, D), and
+    which image (N,) each shows."""
 
     inputs: Tensor
+    mean: Tensor
     variance: Tensor
     image: Tensor
 
@@ -74,6 +80,7 @@ def join(parts: Sequence[ViewStatistics]) -> ViewStatistics:
     """Stack statistics of the same images."""
     return ViewStatistics(
         torch.cat([part.inputs for part in parts]),
+        torch.cat([part.mean for part in parts]),
         torch.cat([part.variance for part in parts]),
         torch.cat([part.image for part in parts]),
     )
@@ -83,7 +90,7 @@ def view_statistics(
     encoder: Encoder,
     views: Views,
     images: NDArray[np.uint8],
-    space: str,
+    served: ServedMean,
     *,
     count: int,
     worse: int = 0,
@@ -106,21 +113,22 @@ def view_statistics(
             cached = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).float()
             plain = shrink(cached, size)
             place = torch.arange(start, start + len(cached))
-            mean, features = served_mean(encoder, plain, space)
+            output = encoder(plain)
+            mean = served(output)
             reference = mean.double()
             total, square = torch.zeros_like(reference), torch.zeros_like(reference)
             for _ in range(count):
                 # Deviations from the picture's own embedding keep the sums small and exact.
-                offset = served_mean(encoder, views(cached, generator), space)[0].double() - reference
+                offset = served(encoder(views(cached, generator))).double() - reference
                 total, square = total + offset, square + offset**2
             variance = (square - total**2 / count) / (count - 1)
-            good.append(ViewStatistics(head_inputs(features, plain), variance, place))
+            good.append(ViewStatistics(head_inputs(output.features, plain), mean, variance, place))
             for number in range(worse):
                 form = degrade(plain, generator) if number % 2 else views(cached, generator).round()
-                moved, features = served_mean(encoder, form, space)
-                away = (moved.double() - reference - total / count) ** 2
+                moved = encoder(form)
+                away = (served(moved).double() - reference - total / count) ** 2
                 spread = variance * (count - 1) / count + away
-                bad.append(ViewStatistics(head_inputs(features, form), spread, place))
+                bad.append(ViewStatistics(head_inputs(moved.features, form), served(moved), spread, place))
             if report is not None:
                 report(min(start + batch, len(images)), len(images))
     return _floored(good), _floored(bad or [empty_like(good[0])])
@@ -128,22 +136,14 @@ def view_statistics(
 
 def empty_like(statistics: ViewStatistics) -> ViewStatistics:
     """Return statistics of no picture."""
-    return ViewStatistics(statistics.inputs[:0], statistics.variance[:0], statistics.image[:0])
+    return ViewStatistics(
+        statistics.inputs[:0], statistics.mean[:0], statistics.variance[:0], statistics.image[:0]
+    )
 
 
 def _floored(parts: list[ViewStatistics]) -> ViewStatistics:
     found = join(parts)
-    return ViewStatistics(found.inputs.float(), found.variance.clamp_min(FLOOR).float(), found.image)
-
-
-def shrink(cached: Tensor, size: int) -> Tensor:
-    """Cached pictures (N, C, C, 3) -> (N, S, S, 3), anti-aliased, in 0..255."""
-    if cached.shape[1] == size:
-        return cached
-    resized = torch.nn.functional.interpolate(
-        cached.permute(0, 3, 1, 2), size=(size, size), mode="bicubic", antialias=True, align_corners=False
-    )
-    return resized.clamp(0, 255).permute(0, 2, 3, 1)
+    return replace(found, inputs=found.inputs.float(), variance=found.variance.clamp_min(FLOOR).float())
 
 
 def likelihood(predicted: Tensor, sample: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ def fit_head(good: ViewStatistics, bad: ViewStatistics, config: CalibrationConfi
     head.shift.copy_(everything.inputs.mean(0))
     head.scale.copy_(1.0 / everything.inputs.std(0).clamp_min(1e-6))
     head.base.copy_(torch.log(good.variance.mean(0)))
-    if len(good) < MIN_IMAGES_FOR_HEAD:
+    if len(good) < MIN_IMAGES:
         return head
     is_held = torch.zeros(int(good.image.max()) + 1, dtype=torch.bool)
     is_held[torch.randperm(len(is_held))[: len(is_held) // 4]] = True
@@ -182,7 +182,7 @@ def _above_blank(statistics: ViewStatistics) -> ViewStatistics:
     if not len(statistics):
         return statistics
     floor = RELATIVE_FLOOR * statistics.variance.mean(0)
-    return ViewStatistics(statistics.inputs, statistics.variance.clamp_min(floor), statistics.image)
+    return replace(statistics, variance=statistics.variance.clamp_min(floor))
 
 
 def _fit(
@@ -207,14 +207,39 @@ def _fit(
         part.load_state_dict(best_state)
 
 
-def judge(head: VarianceHead, statistics: ViewStatistics) -> tuple[float, float]:
+def add_ambiguity(head: VarianceHead, statistics: ViewStatistics, seed: int) -> ServedVariance:
+    """Raise the variance of ambiguous pictures, the total kept.
+
+    The strength is the largest that leaves nine tenths of the rank correlation between predicted
+    and measured variance of the pictures that the head was fitted on.
+    """
+    ambiguity = fit_ambiguity(statistics.mean, seed)
+    if ambiguity is None:
+        return ServedVariance(head)
+    with torch.inference_mode():
+        predicted = head(statistics.inputs).sum(1).double().numpy()
+        entropy = ambiguity.entropy(statistics.mean).double().numpy()
+    measured = statistics.variance.sum(1).double().numpy()
+    standard = (entropy - entropy.mean()) / max(float(entropy.std()), 1e-6)
+    least = KEPT_RANKING * spearman(predicted, measured)
+    factors = ((float(s), np.exp(s * standard)) for s in STRENGTHS)
+    strength, factor = next(
+        (s, f) for s, f in factors if s == 0 or spearman(predicted * f, measured) >= least
+    )
+    ambiguity.strength.fill_(strength / max(float(entropy.std()), 1e-6))
+    with torch.no_grad():
+        head.base.sub_(float(np.log((predicted * factor).sum() / predicted.sum())))
+    return ServedVariance(head, ambiguity)
+
+
+def judge(variance: ServedVariance, statistics: ViewStatistics) -> tuple[float, float]:
     """Return (ratio, rank correlation) of predicted and measured total variance across images.
 
     ratio is the predicted variance of all images over the measured; 1 is calibrated. The mean of
     the images' own ratios would be at the mercy of a blank one, whose views are all alike.
     """
     with torch.inference_mode():
-        predicted = head(statistics.inputs).sum(1).double().numpy()
+        predicted = variance(statistics.inputs, statistics.mean).sum(1).double().numpy()
     measured = statistics.variance.sum(1).double().numpy()
     return float(predicted.sum() / measured.sum()), spearman(predicted, measured)
 
@@ -227,57 +252,43 @@ def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
-def common_mean(
-    encoder: Encoder, images: NDArray[np.uint8], space: str, size: int, batch: int = 128
-) -> Tensor:
-    """Return the mean embedding (D,) of pictures (N, C, C, 3); zeros when they are too few to have one."""
-    total, count = torch.zeros(()), 0
-    with torch.inference_mode():
-        for start in range(0, len(images), batch):
-            some = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).float()
-            means = served_mean(encoder, shrink(some, size), space)[0].double()
-            total, count = total + means.sum(0), count + len(means)
-    centre = (total / count).float()
-    return (centre if count >= MIN_IMAGES_FOR_HEAD else torch.zeros_like(centre)).clone()
-
-
 def calibrate(
     encoder: Encoder,
     views: Views,
     images: NDArray[np.uint8],
-    space: str,
+    served: ServedMean,
     size: int,
     config: CalibrationConfig | None = None,
     report: Progress | None = None,
-) -> tuple[VarianceHead, Calibration]:
-    """Fit the head on (N, C, C, 3) pictures and judge it on a tenth of them that it never saw."""
+) -> tuple[ServedVariance, Calibration]:
+    """Fit the variance on (N, C, C, 3) pictures and judge it on a tenth of them that it never saw."""
     config = config or CalibrationConfig()
     order = np.random.default_rng(config.seed).permutation(len(images))[: config.images]
-    held = max(1, len(order) // 10) if len(order) >= MIN_IMAGES_FOR_HEAD else 0
+    held = max(1, len(order) // 10) if len(order) >= MIN_IMAGES else 0
     fit_images = images[np.sort(order[held:])]
     good, bad = view_statistics(
         encoder,
         views,
         fit_images,
-        space,
+        served,
         count=config.views,
         worse=config.worse,
         seed=config.seed + 1,
         size=size,
         report=report,
     )
-    head = fit_head(good, bad, config)
-    kind = "fitted-head" if len(order) >= MIN_IMAGES_FOR_HEAD else "scale"
+    variance = add_ambiguity(fit_head(good, bad, config), good, config.seed)
+    kind = "fitted-head" if len(order) >= MIN_IMAGES else "scale"
     ratio = correlation = None
     if held:
         judged, _ = view_statistics(
             encoder,
             views,
             images[np.sort(order[:held])],
-            space,
+            served,
             count=config.report_views,
             seed=config.seed + 1000,
             size=size,
         )
-        ratio, correlation = judge(head, judged)
-    return head.eval(), Calibration(kind, len(order), config.views, ratio, correlation)
+        ratio, correlation = judge(variance, judged)
+    return variance.eval(), Calibration(kind, len(order), config.views, ratio, correlation)

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from export.accuracy import MIN_LABELLED, accuracy
-from export.calibration import CalibrationConfig, calibrate, common_mean, shrink
+from export.calibration import CalibrationConfig, calibrate
 from export.fidelity import Fidelity, compare, embed, open_session
 from export.graph import OUTPUTS, to_onnx
 from export.precision import PRECISIONS, lower_precision
 from export.served import ServedEncoder
 from export.verification import Agreement, run_model, verify
+from export.whitening import fit_mean, shrink
 from train.bank import ImageBank, load_bank
 from train.checkpoint import Checkpoint, load_checkpoint
 from train.encoder import build_encoder
@@ -48,7 +49,7 @@ class ExportOptions:
     space: `features` or `projector`; branch: `student` or `teacher`; name: what lists call the
     model; calibration_source: a source spec, or None for the run's own images; evaluation_source:
     labelled images on which the written model is measured, and a lower precision compared with
-    fp32; licence: of the weights; precision: fp32, fp16 or int8; accept_loss: write a lower
+    fp32; whitening: 0 to 1, how far the means' spread is evened out over directions; licence: of the weights; precision: fp32, fp16 or int8; accept_loss: write a lower
     precision whatever it loses.
     """
 
@@ -57,6 +58,7 @@ class ExportOptions:
     name: str | None = None
     calibration_source: str | None = None
     evaluation_source: str | None = None
+    whitening: float = 0.5
     licence: str = "unspecified"
     precision: str = "fp32"
     accept_loss: bool = False
@@ -86,11 +88,11 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
     bank = calibration_bank(checkpoint, options, report)
     views = Views(checkpoint.config.augment, preprocess.size)
     progress = _progress(report, options.calibration.views)
-    head, calibration = calibrate(
-        encoder, views, bank.images, options.space, preprocess.size, options.calibration, progress
+    mean = fit_mean(encoder, bank.images, options.space, preprocess.size, options.whitening)
+    variance, calibration = calibrate(
+        encoder, views, bank.images, mean, preprocess.size, options.calibration, progress
     )
-    centre = common_mean(encoder, bank.images, options.space, preprocess.size)
-    model = ServedEncoder(encoder, head, options.space, centre).eval()
+    model = ServedEncoder(encoder, mean, variance).eval()
     report("exporting the graph")
     proto = to_onnx(model, preprocess.size)
     golden = golden_images(preprocess.size)
@@ -102,7 +104,8 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
         backbone=checkpoint.config.network.backbone,
         space=options.space,
         branch=options.branch,
-        centred=bool(centre.any()),
+        centred=mean.centre is not None,
+        whitening=options.whitening if mean.matrix is not None else 0.0,
         dim=int(output.mean.shape[1]),
         feature_dim=int(output.features.shape[1]),
         preprocess=preprocess,

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from export.ambiguity import Ambiguity
 from export.quality import quality
-from train.encoder import Encoder
+from train.encoder import Encoder, EncoderOutput
 from vssl.errors import InputError
 
 LOG_RANGE = 12.0
@@ -75,36 +76,64 @@ def head_inputs(features: Tensor, images: Tensor) -> Tensor:
     return torch.cat([features.float(), quality(images)], dim=1)
 
 
-class ServedEncoder(nn.Module):
-    """uint8 (B, S, S, 3) -> ServedOutput.
+class ServedMean(nn.Module):
+    """An encoder's output -> what is served as its mean (B, D).
 
-    `space` chooses what is served as mean; `centre` (D) is what all images have in common and is
-    taken off it, so that cosines compare what tells images apart. docs/variance.md has the
-    figures. The features are given as they are.
+    space: `features` or `projector`; centre (D): what all images have in common, taken off; matrix
+    (D, D): applied to the rest. Without them the embedding is served as it is.
     """
 
-    centre: Tensor
+    centre: Tensor | None
+    matrix: Tensor | None
 
-    def __init__(
-        self, encoder: Encoder, head: VarianceHead, space: str, centre: Tensor | None = None
-    ) -> None:
+    def __init__(self, space: str, centre: Tensor | None = None, matrix: Tensor | None = None) -> None:
         super().__init__()
         if space not in ("features", "projector"):
             raise InputError(f"space: found {space!r}, expected 'features' or 'projector'")
-        self.encoder = encoder
-        self.head = head
         self.space = space
-        self.register_buffer("centre", torch.zeros_like(head.base) if centre is None else centre)
+        self.register_buffer("centre", centre)
+        self.register_buffer("matrix", matrix)
+
+    def forward(self, output: EncoderOutput) -> Tensor:
+        """Return (B, D)."""
+        mean = output.features if self.space == "features" else output.mean
+        if self.centre is not None:
+            mean = mean - self.centre
+        return mean if self.matrix is None else mean @ self.matrix
+
+
+class ServedVariance(nn.Module):
+    """The head's inputs (B, P) and the served mean (B, D) -> variance (B, D).
+
+    The head says what views do to the picture; `ambiguity` raises it where the picture lies between
+    others, and lowers it elsewhere, so that the total over images stays.
+    """
+
+    def __init__(self, head: VarianceHead, ambiguity: Ambiguity | None = None) -> None:
+        super().__init__()
+        self.head = head
+        self.ambiguity = ambiguity
+
+    def forward(self, inputs: Tensor, mean: Tensor) -> Tensor:
+        """Return variance (B, D) > 0."""
+        variance: Tensor = self.head(inputs)
+        if self.ambiguity is None:
+            return variance
+        return variance * torch.exp(self.ambiguity(mean))[:, None]
+
+
+class ServedEncoder(nn.Module):
+    """uint8 (B, S, S, 3) -> ServedOutput. The features are given as they are."""
+
+    def __init__(self, encoder: Encoder, mean: ServedMean, variance: ServedVariance) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.mean = mean
+        self.variance = variance
 
     def forward(self, images: Tensor) -> ServedOutput:
         """Return mean (B, D), variance (B, D), features (B, F)."""
         output = self.encoder(images)
-        mean = output.features if self.space == "features" else output.mean
-        variance = self.head(head_inputs(output.features, images))
-        return ServedOutput(mean - self.centre, variance, output.features)
-
-
-def served_mean(encoder: Encoder, images: Tensor, space: str) -> tuple[Tensor, Tensor]:
-    """Return (mean (B, D), features (B, F)) of images without a variance."""
-    output = encoder(images)
-    return (output.features if space == "features" else output.mean), output.features
+        mean = self.mean(output)
+        variance = self.variance(head_inputs(output.features, images), mean)
+        return ServedOutput(mean, variance, output.features)

@@ -51,10 +51,10 @@ class ModelCard:
     name: what the model is called in lists; method: how it was trained; backbone: its
     network; space: which output is served as `mean` (`features` or `projector`); branch:
     `student` or `teacher`; centred: whether the calibration images' mean embedding is taken off
-    every mean; dim: D; feature_dim: F; training: a flat summary (epochs, images,
-    seed, ...); measured: what the file itself reached on labelled images that export was given
-    (source, images, knn_top1, r_auroc), empty without; precision: fp32, fp16 or int8; licence:
-    of the weights.
+    every mean; whitening: how far their spread is evened out over directions, 0 to 1; dim: D;
+    feature_dim: F; training: a flat summary (epochs, images, seed, ...); measured: what the file
+    itself reached on labelled images that export was given (source, images, knn_top1, r_auroc),
+    empty without; precision: fp32, fp16 or int8; licence: of the weights.
     """
 
     name: str
@@ -66,6 +66,7 @@ class ModelCard:
     preprocess: Preprocess
     branch: str = "student"
     centred: bool = False
+    whitening: float = 0.0
     calibration: Calibration = field(default_factory=Calibration)
     training: dict[str, str | int | float | bool | None] = field(default_factory=dict)
     measured: dict[str, str | int | float | None] = field(default_factory=dict)

@@ -34,6 +34,9 @@ def export(
     space: Annotated[
         str, typer.Option(help="What is served as the mean: features or projector.")
     ] = "projector",
+    whitening: Annotated[
+        float, typer.Option(help="Even out the means' spread over directions, 0 to 1.", min=0.0, max=1.0)
+    ] = 0.5,
     branch: Annotated[str, typer.Option(help="Whose weights: student or teacher.")] = "student",
     calibration: Annotated[
         str | None, typer.Option(help="Images that calibrate the variance; the run's own otherwise.")
@@ -85,15 +88,16 @@ def export(
         from export.packaging import ExportOptions, export_run
 
         options = ExportOptions(
-            space,
-            branch,
-            name,
-            calibration,
-            evaluation,
-            licence,
-            precision,
-            accept_loss,
-            CalibrationConfig(images=calibration_images, seed=seed),
+            space=space,
+            branch=branch,
+            name=name,
+            calibration_source=calibration,
+            evaluation_source=evaluation,
+            whitening=whitening,
+            licence=licence,
+            precision=precision,
+            accept_loss=accept_loss,
+            calibration=CalibrationConfig(images=calibration_images, seed=seed),
         )
         written = export_run(run, model, options, note)
     card, fit = written.card, written.card.calibration
