@@ -49,8 +49,9 @@ class ExportOptions:
     space: `features` or `projector`; branch: `student` or `teacher`; name: what lists call the
     model; calibration_source: a source spec, or None for the run's own images; evaluation_source:
     labelled images on which the written model is measured, and a lower precision compared with
-    fp32; whitening: 0 to 1, how far the means' spread is evened out over directions; licence: of the weights; precision: fp32, fp16 or int8; accept_loss: write a lower
-    precision whatever it loses.
+    fp32; whitening: 0 to 1, how far the means' spread is evened out over directions; licence: of
+    the weights; precision: fp32, fp16 or int8; accept_loss: write a lower precision whatever it
+    loses.
     """
 
     space: str = "projector"
