@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from index.candidates import CandidateIndex, Recipe
 from index.distances import DistanceParameters
 from index.exact import ExactIndex
+from index.vectors import Vectors
 from vssl.errors import InputError
 from vssl.gaussian import GaussianEmbedding
 
@@ -90,27 +91,31 @@ class Choice:
 
 def choose(
     name: str,
-    items: GaussianEmbedding,
+    items: GaussianEmbedding | Vectors,
     budget: Budget,
     *,
     parameters: DistanceParameters | None = None,
     seed: int = 0,
 ) -> Choice:
-    """Choose an index over items (N, D) for a distance. Raises InputError when nothing keeps the budget."""
+    """Choose an index over items (N, D) for a distance; vectors are shared with it.
+
+    Raises InputError when nothing keeps the budget.
+    """
     if not len(items):
         raise InputError("budget: there are no vectors to measure on; add images first")
-    queries = views(items, QUERIES, seed)
+    vectors = Vectors.of(items)
+    queries = views(vectors, QUERIES, seed)
     start = time.perf_counter()
-    exact = ExactIndex.build(name, items, parameters=parameters)
+    exact = ExactIndex.build(name, vectors, parameters=parameters)
     built = time.perf_counter() - start
     truth = exact.search(queries, K)[1]
     flat = Measured(None, 1.0, _latency(exact, queries), exact.bytes, built)
     tried = [flat]
     if flat.keeps(budget):
         return Choice(exact, flat, tuple(tried))
-    for recipe in _recipes(items, name, budget):
+    for recipe in _recipes(vectors, name, budget):
         start = time.perf_counter()
-        index = CandidateIndex.build(name, items, recipe, parameters=parameters)
+        index = CandidateIndex.build(name, vectors, recipe, parameters=parameters)
         built, size = time.perf_counter() - start, index.bytes
         best: tuple[Measured, CandidateIndex] | None = None
         for tuned in _tunings(index):
@@ -143,26 +148,22 @@ def describe(measured: Measured) -> str:
     )
 
 
-def views(items: GaussianEmbedding, count: int, seed: int) -> GaussianEmbedding:
-    """Draw queries (Q, D) from the Gaussians of items, with their variances."""
+def views(items: GaussianEmbedding | Vectors, count: int, seed: int) -> GaussianEmbedding:
+    """Draw queries (Q, D) from the Gaussians of items, with their variances.
+
+    A drawn mean is as long as its item's: normalised galleries get normalised queries.
+    """
     random = np.random.default_rng(seed)
     rows = random.choice(len(items), min(count, len(items)), replace=False)
-    spread = np.sqrt(items.variance[rows])
-    mean = items.mean[rows] + spread * random.standard_normal(spread.shape)
-    drawn = GaussianEmbedding(mean.astype(np.float32), items.variance[rows])
-    return _as_long(drawn, items, rows)
+    stored = items[rows]
+    spread = np.sqrt(stored.variance)
+    drawn = stored.mean + spread * random.standard_normal(spread.shape)
+    length = np.maximum(np.linalg.norm(drawn, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    wanted = np.linalg.norm(stored.mean, axis=1, keepdims=True)
+    return GaussianEmbedding((drawn * (wanted / length)).astype(np.float32), stored.variance)
 
 
-def _as_long(
-    drawn: GaussianEmbedding, items: GaussianEmbedding, rows: NDArray[np.int64]
-) -> GaussianEmbedding:
-    """Give drawn means the length of the items' means: normalised galleries get normalised queries."""
-    wanted = np.linalg.norm(items.mean[rows], axis=1, keepdims=True)
-    length = np.maximum(np.linalg.norm(drawn.mean, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return GaussianEmbedding((drawn.mean * (wanted / length)).astype(np.float32), drawn.variance)
-
-
-def _recipes(items: GaussianEmbedding, name: str, budget: Budget) -> Iterator[Recipe]:
+def _recipes(items: Vectors, name: str, budget: Budget) -> Iterator[Recipe]:
     """Yield recipes whose size may fit the memory, fastest first."""
     width = items.dim * (2 if name == "wasserstein" else 1) + 16 * (name == "expected")
     sizes = {

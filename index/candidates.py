@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 from index.distances.parameters import DistanceParameters, Float64s
 from index.distances.prior import completed
 from index.rerank import rerank, scan
+from index.vectors import Vectors
 from vssl.errors import FormatError, InputError
 from vssl.gaussian import Floats, GaussianEmbedding
 
 KINDS = ("hnsw", "ivf", "ivfpq")
 INDEX, CONSTANTS = "candidates.faiss", "candidates.json"
 MAPPED = 256 * 1024 * 1024  # larger files are mapped rather than read
+BLOCK = 1 << 16  # items added at once
 SCANNED = 20_000  # up to this many items that a filter keeps are all evaluated
 LANES = 16
 # Rounds of k-means, and points a list, that IVF is trained with: FAISS's own 25 and 256 take ten times as long and
@@ -103,7 +105,7 @@ class CandidateIndex:
     def __init__(
         self,
         name: str,
-        items: GaussianEmbedding,
+        items: Vectors,
         recipe: Recipe,
         parameters: DistanceParameters,
         index: Any,
@@ -112,8 +114,8 @@ class CandidateIndex:
         self.name = name
         self.recipe = recipe
         self.parameters = parameters
-        self._mean, self._variance = items.mean, items.variance
-        self._count = len(items)
+        self._items = items
+        self._count = int(index.ntotal)
         self._faiss: Any = index
         self._source = source  # the file that the index is mapped from: it must not be changed
 
@@ -121,18 +123,19 @@ class CandidateIndex:
     def build(
         cls,
         name: str,
-        items: GaussianEmbedding,
+        items: GaussianEmbedding | Vectors,
         recipe: Recipe,
         *,
         parameters: DistanceParameters | None = None,
     ) -> CandidateIndex:
-        """Build over items (N, D), N >= 1."""
-        points = coordinates(name, items, query=False)
+        """Build over items (N, D), N >= 1; vectors are shared, not copied."""
+        vectors = Vectors.of(items)
+        points = coordinates(name, vectors[:], query=False)
         index = _empty(recipe, *points.shape)
         if not index.is_trained:
             index.train(points)
         index.add(points)
-        return cls(name, items, recipe, completed(name, parameters, items), index)
+        return cls(name, vectors, recipe, completed(name, parameters, vectors[:]), index)
 
     def __len__(self) -> int:
         return self._count
@@ -145,23 +148,21 @@ class CandidateIndex:
     def with_effort(self, effort: int, shortlist: int) -> CandidateIndex:
         """Return the same index searched with other knobs."""
         recipe = Recipe(**{**asdict(self.recipe), "effort": effort, "shortlist": shortlist})
-        items = GaussianEmbedding(self._mean[: self._count], self._variance[: self._count])
-        return CandidateIndex(self.name, items, recipe, self.parameters, self._faiss, self._source)
+        return CandidateIndex(self.name, self._items, recipe, self.parameters, self._faiss, self._source)
 
     def add(self, items: GaussianEmbedding) -> None:
         """Append items. Not safe beside a running search."""
+        self._items.add(items)
+        self.extend()
+
+    def extend(self) -> None:
+        """Take in what its vectors have grown by."""
         if self._source is not None:  # FAISS ends the process when a mapped index is added to
             self._faiss, self._source = faiss.read_index(str(self._source)), None
-        self._faiss.add(coordinates(self.name, items, query=False))
-        total = self._count + len(items)
-        if total > len(self._mean):
-            room = max(total, self._count + self._count // 2)
-            self._mean, self._variance = (
-                np.concatenate([a[: self._count], np.empty((room - self._count, a.shape[1]), np.float32)])
-                for a in (self._mean, self._variance)
-            )
-        self._mean[self._count : total], self._variance[self._count : total] = items.mean, items.variance
-        self._count = total
+        for start in range(self._count, len(self._items), BLOCK):
+            fresh = self._items[start : start + BLOCK]
+            self._faiss.add(coordinates(self.name, fresh, query=False))
+        self._count = len(self._items)
 
     def search(
         self, queries: GaussianEmbedding, k: int, *, keep: NDArray[np.bool_] | None = None
@@ -172,16 +173,15 @@ class CandidateIndex:
         whose shortlist came back short.
         """
         allowed = self._count if keep is None else int(np.count_nonzero(keep))
-        mean, variance = self._mean[: self._count], self._variance[: self._count]
         if allowed <= max(k + self.recipe.shortlist, SCANNED if keep is not None else 0):
-            return scan(self.name, self.parameters, mean, variance, queries, self._allowed(keep), k)
+            return scan(self.name, self.parameters, self._items, queries, self._allowed(keep), k)
         share = allowed / self._count
         candidates = self._propose(queries, min(allowed, k + self.recipe.shortlist), keep, share)
-        distances, rows = rerank(self.name, self.parameters, mean, variance, queries, candidates, k)
+        distances, rows = rerank(self.name, self.parameters, self._items, queries, candidates, k)
         short = np.flatnonzero(rows[:, min(k, allowed) - 1] < 0)
         if len(short):
             distances[short], rows[short] = scan(
-                self.name, self.parameters, mean, variance, queries[short], self._allowed(keep), k
+                self.name, self.parameters, self._items, queries[short], self._allowed(keep), k
             )
         return distances, rows
 
@@ -223,8 +223,8 @@ class CandidateIndex:
         (folder / CONSTANTS).write_text(json.dumps(values), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, items: GaussianEmbedding) -> CandidateIndex:
-        """Read what `save` wrote, for the items it was built from, in their order.
+    def load(cls, folder: Path, items: GaussianEmbedding | Vectors) -> CandidateIndex:
+        """Read what `save` wrote, for the items it was built from, in their order, or vectors that begin so.
 
         The caller verifies the files. A row that may no longer be returned (`keep`) may have any
         Gaussian in its place. Raises FormatError when the files cannot be read.
@@ -236,15 +236,17 @@ class CandidateIndex:
                 DistanceParameters.from_dict(values["parameters"]),
             )
             path = folder / INDEX
-            mapped = recipe.kind == "hnsw" and path.stat().st_size > MAPPED
+            mapped = path.stat().st_size > MAPPED
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise FormatError(f"{folder} is not readable ({error}); it is built again") from error
-        if index.ntotal != len(items):
+        vectors = Vectors.of(items)
+        short = index.ntotal > len(vectors) or (vectors is not items and index.ntotal < len(vectors))
+        if short:
             raise FormatError(
                 f"{folder}: found {index.ntotal} items, expected {len(items)}; it is built again"
             )
-        return cls(values["distance"], items, recipe, parameters, index, path if mapped else None)
+        return cls(values["distance"], vectors, recipe, parameters, index, path if mapped else None)
 
 
 def _empty(recipe: Recipe, count: int, width: int) -> Any:

@@ -9,6 +9,7 @@ Shape letters: Q queries, N items, K neighbours, D embedding dimension, E encode
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from numpy.typing import NDArray
 
 from index import snapshot
 from index.certified import BESIDE, Found, Rows, merge, nothing, refine, slack
-from index.distances.encoding import Anchor
+from index.distances.encoding import Anchor, Distance
 from index.distances.parameters import Densities, DistanceParameters, Float64s
 from index.distances.prior import completed
 from index.distances.table import named
 from index.rerank import CACHED, stored
+from index.vectors import Vectors
 from vssl.errors import InputError
 from vssl.gaussian import Floats, GaussianEmbedding
 
@@ -39,34 +41,47 @@ class ExactIndex:
     def __init__(
         self,
         name: str,
-        items: GaussianEmbedding,
-        parameters: DistanceParameters | None,
-        anchor: Anchor | None,
+        items: Vectors,
+        parameters: DistanceParameters,
+        anchor: Anchor,
     ) -> None:
         self.name = name
-        self.parameters = completed(name, parameters, items)
+        self.parameters = parameters
         self.dim = items.dim
-        self._given = parameters
+        self._given: DistanceParameters | None = None
         self._distance = named(name)
-        self._anchor = anchor or Anchor.of(self._prepared(items))
-        self._mean, self._variance = items.mean, items.variance
-        self._count = len(items)
+        self._anchor = anchor
+        self._items = items
+        self._count = 0
         self._widest = np.zeros(0)
         # An exact encoding is off by rounding alone, so that hardly more than k candidates settle a query.
         self._beyond = SHORTLIST if self._distance.bounds else BESIDE
         self._asked = self._unsettled = 0
         self._faiss: Any = None  # an IndexFlatIP as soon as there are items
+        self._source: Path | None = None  # the file it is mapped from: it must not be changed
 
     @classmethod
     def build(
-        cls, name: str, items: GaussianEmbedding, *, parameters: DistanceParameters | None = None
+        cls,
+        name: str,
+        items: GaussianEmbedding | Vectors,
+        *,
+        parameters: DistanceParameters | None = None,
     ) -> ExactIndex:
-        """Encode items (N, D), N >= 0, for the distance `name`.
+        """Encode items (N, D), N >= 0, for the distance `name`; vectors are shared, not copied.
 
         Raises InputError for an unknown distance and for numbers that float32 features cannot hold.
         """
-        index = cls(name, items, parameters, None)
-        index._encode(items)
+        distance, vectors = named(name), Vectors.of(items)
+        constants = parameters
+        if constants is None or (name == "posterior" and not constants.between):
+            constants = completed(name, parameters, vectors[:])
+        anchor = Anchor.of_blocks(
+            _prepared(distance, vectors[block], constants) for block in _blocks(0, len(vectors), vectors.dim)
+        )
+        index = cls(name, vectors, constants, anchor or Anchor.standard(vectors.dim))
+        index._given = parameters
+        index._encode()
         return index
 
     def __len__(self) -> int:
@@ -75,7 +90,7 @@ class ExactIndex:
     @property
     def items(self) -> GaussianEmbedding:
         """The N items, in the order of their rows."""
-        return GaussianEmbedding(self._mean[: self._count], self._variance[: self._count])
+        return self._items[: self._count]
 
     @property
     def bytes(self) -> int:
@@ -83,23 +98,24 @@ class ExactIndex:
         return 4 * self._count * self._faiss.d if self._faiss is not None else 0
 
     def add(self, items: GaussianEmbedding) -> None:
-        """Append items; their rows follow the last one. Not safe beside a running search.
+        """Append items; their rows follow the last one. Not safe beside a running search."""
+        self._check_dim(items, "items")
+        self._items.add(items)
+        self.extend()
+
+    def extend(self) -> None:
+        """Take in what its vectors have grown by.
 
         The statistics that features are built about stay those of the first items, so features
         of old and new items agree.
         """
-        self._check_dim(items, "items")
         if not self._count:
-            self.__dict__.update(ExactIndex.build(self.name, items, parameters=self._given).__dict__)
+            self.__dict__.update(ExactIndex.build(self.name, self._items, parameters=self._given).__dict__)
             return
-        self._encode(items)
-        self._anchor = self._anchor.widened(self._prepared(items))
-        total = self._count + len(items)
-        if total > len(self._mean):  # grow by half again, so that single additions stay cheap
-            room = max(total, self._count + self._count // 2)
-            self._mean, self._variance = (_grown(a, self._count, room) for a in (self._mean, self._variance))
-        self._mean[self._count : total], self._variance[self._count : total] = items.mean, items.variance
-        self._count = total
+        before = self._count
+        self._encode()
+        for block in _blocks(before, self._count, self.dim):
+            self._anchor = self._anchor.widened(self._prepared(self._items[block]))
 
     def search(
         self, queries: GaussianEmbedding, k: int, *, keep: NDArray[np.bool_] | None = None
@@ -135,22 +151,26 @@ class ExactIndex:
 
     def save(self, folder: Path) -> None:
         """Write the FAISS index and its constants into an existing folder."""
-        snapshot.write(folder, self._faiss, self.items, self.name, self.parameters, self._anchor)
+        snapshot.write(
+            folder, self._faiss, self.items, self.name, self.parameters, self._anchor, self._widest
+        )
 
     @classmethod
-    def load(cls, folder: Path, items: GaussianEmbedding) -> ExactIndex:
-        """Read what `save` wrote, for the same items. Raises FormatError when it is damaged or not theirs."""
-        saved = snapshot.read(folder, items)
-        index = cls(saved.name, items, saved.parameters, saved.anchor)
-        index._faiss = saved.faiss
-        if index._faiss is not None:
-            index._widest = _widest(
-                faiss.rev_swig_ptr(index._faiss.get_xb(), len(items) * index._faiss.d), len(items)
-            )
+    def load(cls, folder: Path, items: GaussianEmbedding | Vectors, *, verified: bool = False) -> ExactIndex:
+        """Read what `save` wrote, for the same items, or for vectors that begin with them.
+
+        verified: the caller has compared the files' checksums and knows the items to be the same.
+        Large files are mapped rather than read. Raises FormatError when they are damaged or not theirs.
+        """
+        vectors = Vectors.of(items)
+        saved = snapshot.read(folder, vectors, verified=verified)
+        index = cls(saved.name, vectors, saved.parameters, saved.anchor)
+        index._given, index._faiss, index._source = saved.parameters, saved.faiss, saved.source
+        index._count, index._widest = saved.rows, saved.widest
         return index
 
     def _prepared(self, embedding: GaussianEmbedding) -> Densities:
-        return self._distance.prepared(self.parameters.scaled(embedding), self.parameters)
+        return _prepared(self._distance, embedding, self.parameters)
 
     def _check_dim(self, embedding: GaussianEmbedding, what: str) -> None:
         if embedding.dim != self.dim:
@@ -159,26 +179,29 @@ class ExactIndex:
                 "embed them with the model that the gallery was built with"
             )
 
-    def _encode(self, items: GaussianEmbedding) -> None:
-        """Add the features of items to FAISS, in blocks, and keep the largest of each column."""
-        step = max(1, BLOCK // (8 * max(1, self.dim)))
-        blocks: list[Floats] = []
-        for start in range(0, len(items), step):
-            prepared = self._prepared(items[start : start + step])
+    def _encode(self) -> None:
+        """Add the features of the vectors not yet encoded to FAISS, and keep the largest of each column."""
+        if self._source is not None:  # FAISS ends the process when a mapped index is added to
+            self._faiss, self._source = faiss.read_index(str(self._source)), None
+        widest = self._widest
+        for block in _blocks(self._count, len(self._items), self.dim):
+            prepared = self._prepared(self._items[block])
             features = self._distance.encode_items(prepared, self._anchor, self.parameters)
             with np.errstate(over="ignore"):
-                blocks.append(_padded(features).astype(np.float32))
-            if not np.isfinite(blocks[-1]).all():
+                part = _padded(features).astype(np.float32)
+            if not np.isfinite(part).all():
+                if self._faiss is not None:
+                    self._faiss.remove_ids(faiss.IDSelectorRange(self._count, self._faiss.ntotal))
                 raise InputError(
                     f"the distance {self.name} of these items leaves the range of float32; "
                     "normalise them, or choose: --distance cosine"
                 )
-        for block in blocks:
             if self._faiss is None:
-                self._faiss = faiss.IndexFlatIP(block.shape[1])
-                self._widest = np.zeros(block.shape[1])
-            self._faiss.add(block)
-            self._widest = np.maximum(self._widest, np.abs(block).max(axis=0))
+                self._faiss = faiss.IndexFlatIP(part.shape[1])
+                widest = np.zeros(part.shape[1])
+            self._faiss.add(part)
+            widest = np.maximum(widest, np.abs(part).max(axis=0))
+        self._widest, self._count = widest, len(self._items)
 
     def _search_block(self, queries: GaussianEmbedding, k: int, keep: NDArray[np.bool_] | None) -> Found:
         available = self._count if keep is None else int(np.count_nonzero(keep))
@@ -259,7 +282,7 @@ class ExactIndex:
         return result
 
     def _items_at(self, rows: Rows) -> Densities:
-        return stored(self._distance, self.parameters, self._mean, self._variance, rows)
+        return stored(self._distance, self.parameters, self._items, rows)
 
     def _scan(
         self, prepared: Densities, row: int, k: int, keep: NDArray[np.bool_] | None, result: Found
@@ -298,14 +321,12 @@ def _selection(keep: NDArray[np.bool_]) -> Any:
     return engine.SearchParameters(sel=engine.IDSelectorBitmap(np.packbits(keep, bitorder="little")))
 
 
-def _grown(array: Floats, count: int, room: int) -> Floats:
-    grown = np.empty((room, array.shape[1]), np.float32)
-    grown[:count] = array[:count]
-    return grown
+def _prepared(distance: Distance, embedding: GaussianEmbedding, constants: DistanceParameters) -> Densities:
+    return distance.prepared(constants.scaled(embedding), constants)
 
 
-def _widest(flat: Floats, count: int) -> Float64s:
-    """Return the largest magnitude of each column, (E,)."""
-    features = flat.reshape(count, -1)
-    widest: Float64s = np.maximum(features.max(axis=0), -features.min(axis=0)).astype(np.float64)
-    return widest
+def _blocks(first: int, last: int, dim: int) -> Iterator[slice]:
+    """Cut rows into blocks whose features are temporary arrays of 32 MB."""
+    step = max(1, BLOCK // (8 * max(1, dim)))
+    for start in range(first, last, step):
+        yield slice(start, min(last, start + step))

@@ -205,7 +205,7 @@ class Gallery(Answers):
         with self._gate.writing():
             view = self._shelf.read()
             constants = self._shelf.constants(self.distance)
-            choice = choose(self.distance, view.items[:], budget, parameters=constants)
+            choice = choose(self.distance, view.items, budget, parameters=constants)
             self._shelf.recipe = recipe = choice.measured.recipe
             self._records.note("recipe", recipe.to_json() if recipe else "")
             view.indexes[self.distance] = choice.index

@@ -78,7 +78,7 @@ def _at(values: Sequence[T], rows: NDArray[np.int64]) -> list[T]:
 
 
 def _separation(view: View, first: NDArray[np.int64], second: NDArray[np.int64]) -> Doubles:
-    apart = view.items.mean[first].astype(np.float64) - view.items.mean[second]
-    spread = view.items.variance[first].astype(np.float64) + view.items.variance[second]
+    apart = view.items.means(first).astype(np.float64) - view.items.means(second)
+    spread = view.items.variances(first).astype(np.float64) + view.items.variances(second)
     mean: Doubles = (apart**2 / np.maximum(spread, TINY)).mean(axis=1)
     return np.where(second >= 0, mean, np.inf)

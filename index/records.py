@@ -14,6 +14,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,10 @@ from vssl.gaussian import Floats, GaussianEmbedding
 from vssl.store import Rows
 
 STORE = "store.db"
+REBUILD = "build the gallery again: vssl index EMBEDDINGS GALLERY"
+READ = (
+    "SELECT row, id, label, path, uncertainty, crc, mean, variance FROM items LEFT JOIN vectors USING (row)"
+)
 ITEMS = """
 CREATE TABLE items (
     row INTEGER PRIMARY KEY,
@@ -36,13 +41,17 @@ CREATE TABLE items (
     metadata TEXT NOT NULL
 );
 CREATE TABLE vectors (row INTEGER PRIMARY KEY, mean BLOB NOT NULL, variance BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE INDEX checksums ON vectors (row, crc);
 CREATE TABLE removed (row INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
 """
 
 
+CHUNK = 4096  # rows read at once
+
+
 @dataclass(frozen=True, eq=False)
-class Batch:
-    """N stored rows in row order: columns of length N, vectors (N, D) as they were added."""
+class Columns:
+    """What N stored rows say beside their vectors, in row order: columns of length N."""
 
     rows: NDArray[np.int64]
     ids: list[str]
@@ -50,6 +59,12 @@ class Batch:
     paths: list[str]
     uncertainty: Floats
     crc: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch(Columns):
+    """N stored rows with their vectors (N, D) as they were added."""
+
     gaussians: GaussianEmbedding
 
 
@@ -67,37 +82,57 @@ class Records(Database):
 
     def read(self, *, after: int = 0) -> Batch:
         """Return the rows numbered above `after`. Raises FormatError for a damaged row."""
-        with self._turn, speaking(self.path):
-            cursor = self._db.execute(
-                "SELECT row, id, label, path, uncertainty, crc, mean, variance FROM items "
-                "LEFT JOIN vectors USING (row) WHERE row > ? ORDER BY row",
-                (after,),
-            )
-            return self._batch(cursor)
+        with self._turn:
+            return _joined(list(self.stream(after=after)), self.dim)
 
-    def _batch(self, cursor: sqlite3.Cursor) -> Batch:
-        columns: list[list[object]] = [[] for _ in range(6)]
+    def stream(self, *, after: int = 0) -> Iterator[Batch]:
+        """Yield the rows numbered above `after`, some thousands at once; hold a `snapshot` meanwhile."""
+        with self._turn, speaking(self.path):
+            cursor = self._db.execute(f"{READ} WHERE row > ? ORDER BY row", (after,))
+            shared: dict[object, object] = {}
+            while chunk := cursor.fetchmany(CHUNK):
+                yield self._batch(chunk, shared)
+
+    def columns(self) -> Columns:
+        """Return all rows without their vectors, which are not read. Raises FormatError where one has none."""
+        with self._turn, speaking(self.path):
+            rows, ids, labels, paths, uncertainty = [], [], [], [], []
+            shared: dict[str | None, str | None] = {}
+            cursor = self._db.execute("SELECT row, id, label, path, uncertainty FROM items ORDER BY row")
+            for row, id_, label, path, value in cursor:
+                rows.append(row)
+                ids.append(id_)
+                labels.append(shared.setdefault(label, label))
+                paths.append(path)
+                uncertainty.append(value)
+            sums = self._db.execute("SELECT row, crc FROM vectors ORDER BY row").fetchall()
+        table = np.array(sums, np.int64).reshape(-1, 2)
+        if not np.array_equal(table[:, 0], rows):
+            raise FormatError(f"{self.path} is damaged: {len(rows)} items, {len(table)} vectors; {REBUILD}")
+        return Columns(
+            np.array(rows, np.int64), ids, labels, paths, np.array(uncertainty, np.float32), table[:, 1]
+        )
+
+    def _batch(self, chunk: Sequence[tuple[Any, ...]], shared: dict[object, object]) -> Batch:
+        """Check and stack rows; equal labels become one object."""
         means, variances = bytearray(), bytearray()
-        while chunk := cursor.fetchmany(4096):
-            for row, id_, *_, crc, mean, variance in chunk:
-                if mean is None or checksum(row, mean, variance) != crc:
-                    raise FormatError(
-                        f"{self.path} is damaged: the vectors of {id_!r} do not match their checksum; remove it "
-                        "from the last snapshot's copy, or build the gallery again: vssl index EMBEDDINGS GALLERY"
-                    )
-                means += mean
-                variances += variance
-            for column, values in zip(columns, zip(*chunk, strict=True), strict=False):
-                column.extend(values)
-        rows, ids, labels, paths, uncertainty, crc = columns
+        for row, id_, _, _, _, crc, mean, variance in chunk:
+            if mean is None or checksum(row, mean, variance) != crc:
+                raise FormatError(
+                    f"{self.path} is damaged: the vectors of {id_!r} do not match their checksum; remove it "
+                    f"from the last snapshot's copy, or {REBUILD}"
+                )
+            means += mean
+            variances += variance
+        rows, ids, labels, paths, uncertainty, crcs, _, _ = zip(*chunk, strict=True)
         shape = (len(rows), self.dim)
         return Batch(
             np.array(rows, np.int64),
-            ids,  # type: ignore[arg-type]
-            labels,  # type: ignore[arg-type]
-            paths,  # type: ignore[arg-type]
+            list(ids),
+            [shared.setdefault(label, label) for label in labels],  # type: ignore[misc]
+            list(paths),
             np.array(uncertainty, np.float32),
-            np.array(crc, np.int64),
+            np.array(crcs, np.int64),
             GaussianEmbedding(
                 np.frombuffer(means, np.float32).reshape(shape),
                 np.frombuffer(variances, np.float32).reshape(shape),
@@ -126,14 +161,10 @@ class Records(Database):
     def get(self, id_: str) -> tuple[Batch, dict[str, Scalar]]:
         """Return one item and its metadata. Raises InputError when there is none of that id."""
         with self.snapshot():
-            cursor = self._db.execute(
-                "SELECT row, id, label, path, uncertainty, crc, mean, variance FROM items "
-                "LEFT JOIN vectors USING (row) WHERE id = ?",
-                (id_,),
-            )
-            batch = self._batch(cursor)
-            if not batch.ids:
+            found = self._db.execute(f"{READ} WHERE id = ?", (id_,)).fetchall()
+            if not found:
                 raise InputError(f"the gallery holds no item {id_!r}")
+            batch = self._batch(found, {})
             (metadata,) = self._db.execute("SELECT metadata FROM items WHERE id = ?", (id_,)).fetchone()
         return batch, json.loads(metadata)
 
@@ -202,6 +233,21 @@ class Records(Database):
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return generation
+
+
+def _joined(parts: Sequence[Batch], dim: int) -> Batch:
+    """Return several batches as one."""
+    none = np.empty((0, dim), np.float32)
+    gaussians = [GaussianEmbedding(none, none), *(part.gaussians for part in parts)]
+    return Batch(
+        np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts)]),
+        [id_ for part in parts for id_ in part.ids],
+        [label for part in parts for label in part.labels],
+        [path for part in parts for path in part.paths],
+        np.concatenate([np.empty(0, np.float32), *(part.uncertainty for part in parts)]),
+        np.concatenate([np.empty(0, np.int64), *(part.crc for part in parts)]),
+        gaussians[1] if len(parts) == 1 else GaussianEmbedding.concatenate(gaussians),
+    )
 
 
 def checksum(row: int, mean: bytes, variance: bytes) -> int:

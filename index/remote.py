@@ -34,7 +34,8 @@ from index.rerank import rerank
 from index.results import GalleryItem, SearchResult
 from index.scores import left_out, results
 from index.stored_encoding import Encoding
-from index.view import Vectors, View
+from index.vectors import Vectors
+from index.view import View
 from vssl.card import ModelCard
 from vssl.errors import ExistsError, InputError, MismatchError
 from vssl.gaussian import GaussianEmbedding
@@ -295,9 +296,7 @@ class MilvusGallery:
             items = view.items
             if not len(items):
                 return _without_neighbours(queries, ranks)
-            distances, found = rerank(
-                self.distance, encoding.parameters, items.mean, items.variance, asked, candidates, wanted
-            )
+            distances, found = rerank(self.distance, encoding.parameters, items, asked, candidates, wanted)
             everything = (candidates < 0).any(axis=1)
             certain = distances[:, -1] < encoding.left(offset, scores)
             if length == MOST or (everything | certain).all():

@@ -16,7 +16,8 @@ from index.distances import SIGNED
 from index.matching import MatchModel, fit_match
 from index.records import Records
 from index.results import Neighbour, SearchResult
-from index.view import SearchIndex, Vectors, View
+from index.vectors import Vectors
+from index.view import SearchIndex, View
 from vssl.errors import InputError
 from vssl.gaussian import Floats, GaussianEmbedding
 
@@ -35,10 +36,9 @@ def variance_scores(items: Vectors, queries: GaussianEmbedding, found: NDArray[n
     """
     scores = np.empty(found.shape)
     for q, rows in enumerate(np.maximum(found, 0)):
-        apart = items.mean[rows].astype(np.float64) - queries.mean[q]
-        spread = items.variance[rows].sum(axis=1, dtype=np.float64) + queries.variance[q].sum(
-            dtype=np.float64
-        )
+        apart = items.means(rows).astype(np.float64) - queries.mean[q]
+        spread = items.variances(rows).sum(axis=1, dtype=np.float64)
+        spread += queries.variance[q].sum(dtype=np.float64)
         scores[q] = spread / ((apart**2).sum(axis=1) + spread)
     return scores
 

@@ -11,11 +11,13 @@ from index.distances import DistanceParameters
 from index.exact import ExactIndex
 from index.fitting import Fitting
 from index.records import Records
-from index.view import SearchIndex, View, begins_with, follow, read_view, with_ghosts
+from index.vectors import MEAN, Vectors
+from index.view import SearchIndex, View, begins_with, follow, mapped_view, read_view, with_ghosts
 from vssl.errors import FormatError
 
 GHOSTS = 0.2  # above this share of removed rows a view and its indexes are built anew
 FEW_GHOSTS = 64
+MAPPED = 256 * 1024 * 1024  # vectors of more bytes are saved beside the index, and mapped when it is opened
 
 
 class Shelf:
@@ -60,31 +62,44 @@ class Shelf:
         return read_view(self._records, normalise=self._normalise)
 
     def load(self) -> View:
-        """Read the store, and the saved index where it is whole and holds rows of this store."""
-        view = self.read()
+        """Read the store, and the saved index where it is whole and holds rows of this store.
+
+        A large gallery's vectors were saved beside its index: they are mapped, and not read.
+        """
         saved, self.damage = find_derived(self._path, self.distance)
-        if saved is None:
-            return view
+        view: View | None = None
         try:
-            return self._with_saved(view, saved)
+            if saved is not None and (saved.folder / MEAN).is_file():
+                view = self._mapped(saved)
+            view = view or self.read()
+            return self._with_saved(view, saved) if saved is not None else view
         except FormatError as error:
+            if saved is None:
+                raise
             self.damage = str(error)
-            return view
+            return self.read()
+
+    def _mapped(self, saved: Derived) -> View | None:
+        vectors, ghosts = Vectors.mapped(saved.folder), self.recipe is not None
+        normalise = self._normalise
+        return mapped_view(self._records, saved.rows, saved.crc, vectors, ghosts=ghosts, normalise=normalise)
 
     def _with_saved(self, view: View, saved: Derived) -> View:
         kept = len(saved.rows)
         index: SearchIndex | None = None
         if self.recipe is None:
             if begins_with(view, saved.rows, saved.crc):
-                index = ExactIndex.load(saved.folder, view.items[:kept])
+                index = ExactIndex.load(saved.folder, view.items, verified=True)
         else:  # a graph takes long to build: keep it while most of its rows are there
-            old = with_ghosts(view, saved.rows, saved.crc)
+            old = (
+                view if begins_with(view, saved.rows, saved.crc) else with_ghosts(view, saved.rows, saved.crc)
+            )
             if old is not None and old.count >= (1 - GHOSTS) * len(old.rows):
-                view, index = old, CandidateIndex.load(saved.folder, old.items[:kept])
+                view, index = old, CandidateIndex.load(saved.folder, old.items)
         wanted = self.constants(self.distance)
         if index is not None and (wanted is None or index.parameters.digest == wanted.digest):
             if kept < len(view.rows):
-                index.add(view.items[kept:])
+                index.extend()
             view.indexes[self.distance] = index
         return view
 
@@ -100,12 +115,12 @@ class Shelf:
         """Return the index of a distance over a view, built at its first use."""
         with self._building:
             if distance not in view.indexes:
-                items, constants = view.items[:], self.constants(distance)
+                constants = self.constants(distance)
                 if self.recipe is not None and distance == self.distance:
-                    index = CandidateIndex.build(distance, items, self.recipe, parameters=constants)
+                    index = CandidateIndex.build(distance, view.items, self.recipe, parameters=constants)
                     view.indexes[distance] = index
                 else:
-                    view.indexes[distance] = ExactIndex.build(distance, items, parameters=constants)
+                    view.indexes[distance] = ExactIndex.build(distance, view.items, parameters=constants)
             return view.indexes[distance]
 
     def saved(self) -> Derived | None:
@@ -120,4 +135,10 @@ class Shelf:
     def save(self, view: View) -> None:
         """Write the index of the gallery's own distance, with checksums."""
         index = self.index(view, self.distance)
-        save_derived(self._path, self.distance, view.generation, view.rows, view.crc, index.save)
+
+        def write(folder: Path) -> None:
+            index.save(folder)
+            if view.items.nbytes > MAPPED:
+                view.items.save(folder)
+
+        save_derived(self._path, self.distance, view.generation, view.rows, view.crc, write)

@@ -18,8 +18,9 @@ import faiss
 import numpy as np
 
 from index.distances.encoding import Anchor
-from index.distances.parameters import DistanceParameters
+from index.distances.parameters import DistanceParameters, Float64s
 from index.distances.table import named
+from index.vectors import Vectors
 from vssl.errors import FormatError, VsslError
 from vssl.gaussian import GaussianEmbedding
 from vssl.identity import sha256_file
@@ -27,17 +28,25 @@ from vssl.store import write_json
 
 FORMAT = 1
 FEATURES, CONSTANTS = "exact.faiss", "exact.json"
+MAPPED = 256 * 1024 * 1024  # larger files are mapped rather than read
 REBUILD = "build the index again from the embeddings"
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What `read` found: the distance's name and constants, and FAISS (None without items)."""
+    """What `read` found: the distance's name and constants, and FAISS (None without items).
+
+    rows: how many items; widest (E,): the largest magnitude of each feature; source: the file that
+    FAISS is mapped from, None where it was read.
+    """
 
     name: str
     parameters: DistanceParameters
     anchor: Anchor
     faiss: Any
+    rows: int
+    widest: Float64s
+    source: Path | None
 
 
 def digest(items: GaussianEmbedding) -> str:
@@ -55,6 +64,7 @@ def write(
     name: str,
     parameters: DistanceParameters,
     anchor: Anchor,
+    widest: Float64s,
 ) -> None:
     """Write both files into an existing folder, replacing older ones."""
     path, partial = folder / FEATURES, folder / f".{FEATURES}.tmp"
@@ -68,6 +78,7 @@ def write(
         "distance": name,
         "parameters": parameters.to_dict(),
         "anchor": {key: array.tolist() for key, array in asdict(anchor).items()},
+        "widest": widest.tolist(),
         "rows": len(items),
         "items": digest(items),
         "features": None if features is None else sha256_file(path),
@@ -75,28 +86,42 @@ def write(
     write_json(values, folder / CONSTANTS)
 
 
-def read(folder: Path, items: GaussianEmbedding) -> Stored:
-    """Read both files. Raises FormatError when one is absent, damaged or built from other items."""
+def read(folder: Path, items: Vectors, *, verified: bool = False) -> Stored:
+    """Read both files. Raises FormatError when one is absent, damaged or built from other items.
+
+    verified: their checksums have been compared already, and the first of the items are theirs.
+    """
     try:
         values = json.loads((folder / CONSTANTS).read_text(encoding="utf-8"))
         if values["format"] != FORMAT:
             raise FormatError(
                 f"{folder / CONSTANTS}: found format {values['format']!r}, expected {FORMAT}; {REBUILD}"
             )
-        if values["rows"] != len(items) or values["items"] != digest(items):
+        rows = int(values["rows"])
+        if not verified and (rows != len(items) or values["items"] != digest(items[:])):
             raise FormatError(
-                f"{folder / CONSTANTS} was built from {values['rows']} other items than the {len(items)} "
-                f"given; {REBUILD}"
+                f"{folder / CONSTANTS} was built from {rows} other items than the {len(items)} given; {REBUILD}"
             )
-        features = None
+        features, source, widest = None, None, np.zeros(0)
         if values["features"] is not None:
-            if sha256_file(folder / FEATURES) != values["features"]:
-                raise FormatError(f"{folder / FEATURES} is damaged: its sha256 has changed; {REBUILD}")
-            features = faiss.read_index(str(folder / FEATURES))
+            path = folder / FEATURES
+            if not verified and sha256_file(path) != values["features"]:
+                raise FormatError(f"{path} is damaged: its sha256 has changed; {REBUILD}")
+            source = path if path.stat().st_size > MAPPED else None
+            features = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if source else 0)
+            # An earlier version did not write them down.
+            widest = np.array(values["widest"]) if "widest" in values else _widest(features)
         anchor = Anchor(**{key: np.array(array) for key, array in values["anchor"].items()})
         parameters = DistanceParameters.from_dict(values["parameters"])
-        return Stored(named(values["distance"]).name, parameters, anchor, features)
+        return Stored(named(values["distance"]).name, parameters, anchor, features, rows, widest, source)
     except VsslError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise FormatError(f"{folder / CONSTANTS} is not readable ({error}); {REBUILD}") from error
+
+
+def _widest(features: Any) -> Float64s:
+    """Return the largest magnitude of each column, (E,)."""
+    columns = faiss.rev_swig_ptr(features.get_xb(), features.ntotal * features.d).reshape(-1, features.d)
+    widest: Float64s = np.maximum(columns.max(axis=0), -columns.min(axis=0)).astype(np.float64)
+    return widest

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,53 +18,13 @@ from index.candidates import CandidateIndex
 from index.exact import ExactIndex
 from index.filters import Filter
 from index.records import Batch, Records
-from vssl.gaussian import Floats, GaussianEmbedding
+from index.vectors import Vectors
+from vssl.gaussian import Floats
 
 SearchIndex = ExactIndex | CandidateIndex
 MASKS = 32  # filters whose choice is remembered
-FEW = 16  # up to this many percentiles are counted, more are looked up in a sorted copy
-
-
-class Vectors:
-    """N Gaussians that grow in place: adding one costs no copy of the others."""
-
-    def __init__(self, gaussians: GaussianEmbedding) -> None:
-        self._mean, self._variance = gaussians.mean, gaussians.variance
-        self._count = len(gaussians)
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def mean(self) -> Floats:
-        """(N, D)."""
-        return self._mean[: self._count]
-
-    @property
-    def variance(self) -> Floats:
-        """(N, D)."""
-        return self._variance[: self._count]
-
-    def __getitem__(self, rows: slice | NDArray[np.int64] | NDArray[np.bool_]) -> GaussianEmbedding:
-        return GaussianEmbedding(self.mean[rows], self.variance[rows])
-
-    def add(self, gaussians: GaussianEmbedding) -> None:
-        """Append (M, D); what was handed out before stays as it is."""
-        total = self._count + len(gaussians)
-        if total > len(self._mean):
-            room = max(total, self._count + self._count // 2)
-            self._mean, self._variance = (
-                _grown(a[: self._count], room) for a in (self._mean, self._variance)
-            )
-        self._mean[self._count : total] = gaussians.mean
-        self._variance[self._count : total] = gaussians.variance
-        self._count = total
-
-
-def _grown(array: Floats, room: int) -> Floats:
-    grown = np.empty((room, array.shape[1]), np.float32)
-    grown[: len(array)] = array
-    return grown
+FEW = 16  # up to this many percentiles of one generation are counted, more are looked up in a sorted copy
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -83,6 +44,7 @@ class View:
     chosen: dict[Filter, NDArray[np.bool_]] = field(default_factory=dict)
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _ordered: tuple[int, Floats] | None = None
+    _counted: tuple[int, int] = (-1, 0)
 
     def remember(self, tree: Filter, chosen: NDArray[np.bool_]) -> None:
         """Keep (N,) what a filter chose until the rows change; the oldest of MASKS goes."""
@@ -96,7 +58,11 @@ class View:
         count = self.count
         if not count:
             return [None] * len(uncertainty)
-        if len(uncertainty) <= FEW and (self._ordered is None or self._ordered[0] != self.generation):
+        counted = self._counted[1] if self._counted[0] == self.generation else 0
+        self._counted = self.generation, counted + len(uncertainty)
+        if counted + len(uncertainty) <= FEW and (
+            self._ordered is None or self._ordered[0] != self.generation
+        ):
             below = [int(np.count_nonzero(self.alive & (self.uncertainty < u))) for u in uncertainty]
         else:
             if self._ordered is None or self._ordered[0] != self.generation:
@@ -126,18 +92,69 @@ class View:
 def read_view(records: Records, *, normalise: bool) -> View:
     """Read the whole store; the compared Gaussians are normalised when asked."""
     with records.snapshot():
-        generation, batch = records.generation(), records.read()
-    items = batch.gaussians.normalised() if normalise else batch.gaussians
+        generation = records.generation()
+        items = Vectors.empty(records.count(), records.dim)
+        parts = []
+        for batch in records.stream():  # some thousands at once: the raw vectors are never all in memory
+            items.add(batch.gaussians.normalised() if normalise else batch.gaussians)
+            parts.append(batch)
+    rows = np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts)])
     return View(
         generation,
-        batch.rows,
-        batch.crc,
-        np.ones(len(batch.rows), bool),
-        batch.ids,
-        batch.labels,
-        batch.paths,
-        batch.uncertainty,
-        Vectors(items),
+        rows,
+        np.concatenate([np.empty(0, np.int64), *(part.crc for part in parts)]),
+        np.ones(len(rows), bool),
+        [id_ for part in parts for id_ in part.ids],
+        [label for part in parts for label in part.labels],
+        [path for part in parts for path in part.paths],
+        np.concatenate([np.empty(0, np.float32), *(part.uncertainty for part in parts)]),
+        items,
+    )
+
+
+def mapped_view(
+    records: Records,
+    saved: NDArray[np.int64],
+    crc: NDArray[np.int64],
+    items: Vectors,
+    *,
+    ghosts: bool,
+    normalise: bool,
+) -> View | None:
+    """Return the store's columns over vectors that were saved for rows `saved` (N,), and the rows after them.
+
+    Only the vectors of later rows are read from the store. Rows that went since stand there as not
+    alive where ghosts are allowed. None when the saved rows are not the store's.
+    """
+    if len(saved) != len(items) or not len(saved):
+        return None
+    with records.snapshot():
+        generation, columns = records.generation(), records.columns()
+        fresh = records.read(after=int(saved[-1]))
+    count = len(columns.rows) - len(fresh.rows)
+    at = np.searchsorted(saved, columns.rows[:count])
+    known = np.array_equal(saved[at], columns.rows[:count]) and np.array_equal(crc[at], columns.crc[:count])
+    if not known or (count < len(saved) and not ghosts):
+        return None
+    items.add(fresh.gaussians.normalised() if normalise else fresh.gaussians)
+    source, alive = np.zeros(len(items), np.int64), np.zeros(len(items), bool)
+    place = np.concatenate([at, np.arange(len(saved), len(items))])
+    source[place], alive[place] = np.arange(len(columns.rows)), True
+    straight = count == len(saved)
+
+    def ordered(values: list[T]) -> list[T]:
+        return values if straight else [values[i] for i in source]
+
+    return View(
+        generation,
+        np.concatenate([saved, fresh.rows]),
+        np.concatenate([crc, fresh.crc]),
+        alive,
+        ordered(columns.ids),
+        ordered(columns.labels),
+        ordered(columns.paths),
+        columns.uncertainty[source],
+        items,
     )
 
 
@@ -204,5 +221,5 @@ def _append(view: View, batch: Batch, *, normalise: bool) -> None:
     view.paths += batch.paths
     view.uncertainty = np.concatenate([view.uncertainty, batch.uncertainty])
     view.items.add(items)
-    for index in view.indexes.values():
-        index.add(items)
+    for index in view.indexes.values():  # they share the vectors
+        index.extend()

@@ -15,7 +15,7 @@ Shape letters: Q queries, N items, D embedding dimension, E encoded dimension.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,14 +38,32 @@ class Anchor:
     high: Float64s
 
     @classmethod
+    def standard(cls, dim: int) -> Anchor:
+        """Return the anchor of no items: the unit Gaussian."""
+        return cls(np.zeros(dim), np.ones(dim), np.full(dim, np.inf), np.zeros(dim))
+
+    @classmethod
     def of(cls, items: Densities) -> Anchor:
-        """Measure items (N, D); an empty set is anchored at the unit Gaussian."""
-        dim = items.mean.shape[-1]
-        if not len(items.mean):
-            return cls(np.zeros(dim), np.ones(dim), np.full(dim, np.inf), np.zeros(dim))
-        variance = items.variance
-        typical = np.exp(np.log(variance).mean(axis=0))
-        return cls(items.mean.mean(axis=0), typical, variance.min(axis=0), variance.max(axis=0))
+        """Measure items (N, D); an empty set has the standard anchor."""
+        found = cls.of_blocks([items]) if len(items.mean) else None
+        return found or cls.standard(items.mean.shape[-1])
+
+    @classmethod
+    def of_blocks(cls, blocks: Iterable[Densities]) -> Anchor | None:
+        """Measure items that come in blocks (n, D), one in memory at a time; None for no items."""
+        found: Anchor | None = None
+        count = 0
+        for items in blocks:
+            n = len(items.mean)
+            centre, log = items.mean.sum(axis=0), np.log(items.variance).sum(axis=0)
+            if found is None:
+                found = cls(centre, log, items.variance.min(axis=0), items.variance.max(axis=0))
+            else:
+                found = cls(found.centre + centre, found.typical + log, found.low, found.high).widened(items)
+            count += n
+        if found is None:
+            return None
+        return cls(found.centre / count, np.exp(found.typical / count), found.low, found.high)
 
     def widened(self, items: Densities) -> Anchor:
         """Return the anchor with its range covering more items (N, D) too."""

@@ -6,6 +6,7 @@ import pytest
 from index import rerank as module
 from index.distances import NAMES, DistanceParameters, fit_prior, pairwise
 from index.rerank import rerank, scan
+from index.vectors import Vectors
 from tests.index.samples import gaussians
 
 ITEMS, QUERIES = gaussians(60).normalised(), gaussians(7, seed=1).normalised()
@@ -23,9 +24,9 @@ def test_the_nearest_candidates_are_the_definitions(
     random = np.random.default_rng(0)
     candidates = np.stack([random.permutation(60)[:20] for _ in range(7)])
     candidates[:, 3] = -1
-    distances, rows = rerank(name, parameters, ITEMS.mean, ITEMS.variance, QUERIES, candidates, 5)
+    distances, rows = rerank(name, parameters, Vectors(ITEMS), QUERIES, candidates, 5)
     every = np.sort(random.permutation(60)[:33])
-    scanned = scan(name, parameters, ITEMS.mean, ITEMS.variance, QUERIES, every, 5)
+    scanned = scan(name, parameters, Vectors(ITEMS), QUERIES, every, 5)
     for q in range(7):
         real = candidates[q][candidates[q] >= 0]
         expected = real[np.argsort(table[q][real])][:5]
@@ -36,13 +37,11 @@ def test_the_nearest_candidates_are_the_definitions(
 
 def test_fewer_candidates_than_asked_end_in_none() -> None:
     candidates = np.array([[4, -1, -1]])
-    found = rerank("cosine", DistanceParameters(), ITEMS.mean, ITEMS.variance, QUERIES[:1], candidates, 3)
+    found = rerank("cosine", DistanceParameters(), Vectors(ITEMS), QUERIES[:1], candidates, 3)
     assert found[1].tolist() == [[4, -1, -1]]
     assert np.isinf(found[0][0, 1:]).all()
     for rows in (np.array([], np.int64), np.array([2, 9])):
-        distances, found_rows = scan(
-            "cosine", DistanceParameters(), ITEMS.mean, ITEMS.variance, QUERIES[:2], rows, 4
-        )
+        distances, found_rows = scan("cosine", DistanceParameters(), Vectors(ITEMS), QUERIES[:2], rows, 4)
         assert distances.shape == found_rows.shape == (2, 4)
         assert (np.sort(found_rows, axis=1)[:, 4 - len(rows) :] == rows).all()
         assert (found_rows[:, len(rows) :] == -1).all()

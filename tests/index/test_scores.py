@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from index.scores import variance_scores
-from index.view import Vectors
+from index.vectors import Vectors
 from tests.index.samples import gaussians
 
 

@@ -5,23 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from index.records import STORE, Records
-from index.view import FEW, Vectors, begins_with, follow, read_view
+from index.view import FEW, begins_with, follow, read_view
 from tests.index.samples import gaussians, part, sample
-from vssl.gaussian import GaussianEmbedding
-
-
-def test_vectors_grow_without_moving_what_was_handed_out() -> None:
-    parts = [gaussians(n, seed=n) for n in (3, 1, 7, 40)]
-    vectors = Vectors(parts[0])
-    first = vectors.mean
-    for more in parts[1:]:
-        vectors.add(more)
-    whole = GaussianEmbedding.concatenate(parts)
-    np.testing.assert_array_equal(vectors.mean, whole.mean)
-    np.testing.assert_array_equal(vectors.variance, whole.variance)
-    np.testing.assert_array_equal(vectors[np.array([50, 0])].mean, whole.mean[[50, 0]])
-    np.testing.assert_array_equal(first, parts[0].mean)
-    assert len(vectors) == 51
 
 
 def test_percentiles_count_what_lies_below(tmp_path: Path) -> None:
