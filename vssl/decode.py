@@ -7,6 +7,7 @@ then decode. Everything a decoder may throw becomes an ImageError.
 
 from __future__ import annotations
 
+import functools
 import io
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError, features
 
 from vssl.errors import ImageError
+from vssl.plain_png import read_plain_png
 
 PILLOW_PIXEL_CAP = 178_956_970  # Pillow itself refuses above twice its MAX_IMAGE_PIXELS
 
@@ -77,6 +79,7 @@ class DecodeLimits:
 DEFAULT_LIMITS = DecodeLimits()
 
 
+@functools.cache
 def formats() -> list[str]:
     """Return the claimed formats that this installation's Pillow can decode."""
     absent = {name for name, feature in (("WEBP", "webp"), ("AVIF", "avif")) if not features.check(feature)}
@@ -103,6 +106,9 @@ def decode(
         raise ImageError("empty", "the image is empty (0 bytes)")
     if len(data) > limits.max_bytes:
         raise ImageError("too_many_bytes", f"found {len(data)} bytes, expected at most {limits.max_bytes}")
+    plain = read_plain_png(data, limits.max_pixels)
+    if plain is not None:
+        return plain
     picture = _open(data)
     width, height = picture.size
     if width * height > limits.max_pixels:

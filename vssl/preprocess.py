@@ -121,4 +121,4 @@ def resize_picture(picture: Image.Image, preprocess: Preprocess) -> Pixels:
         resized = picture.resize(
             (size, size), INTERPOLATIONS[preprocess.interpolation], (left, top, right, bottom)
         )
-    return np.ascontiguousarray(np.asarray(resized, dtype=np.uint8))
+    return np.frombuffer(resized.tobytes(), np.uint8).reshape(size, size, 3)
