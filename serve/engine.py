@@ -10,7 +10,7 @@ Shape letters: N images, S side, D embedding dimension, F feature dimension.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -234,13 +234,16 @@ class Engine:
             return [p for p in pixels if isinstance(p, ImageError)]
         mean, variance, features = self.run(np.stack(good))
         sound = sound_rows(mean, variance, features)
-        spread = np.zeros(len(mean), np.float32)
-        if sound.any():
+        whole = bool(sound.all())
+        if whole:
+            spread = GaussianEmbedding(mean, variance).uncertainty
+        else:
+            spread = np.zeros(len(mean), np.float32)
             spread[sound] = GaussianEmbedding(mean[sound], variance[sound]).uncertainty
-        answers: Iterator[EmbeddedImage | ImageError] = (
-            EmbeddedImage(mean[i], variance[i], float(spread[i]), features[i]) if sound[i] else no_embedding()
-            for i in range(len(mean))
-        )
+        made = map(EmbeddedImage, mean, variance, spread.tolist(), features)
+        if whole and len(good) == len(pixels):
+            return list(made)
+        answers = (one if fine else no_embedding() for one, fine in zip(made, sound, strict=True))
         return [p if isinstance(p, ImageError) else next(answers) for p in pixels]
 
 

@@ -6,7 +6,6 @@ Shape letters: N images, D embedding dimension.
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
+import pybase64
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -66,7 +66,7 @@ def encoding_of(options: dict[str, Any]) -> str:
 
 def base64_floats(values: Floats) -> str:
     """Return little-endian float32 as base64."""
-    return base64.b64encode(np.ascontiguousarray(values, dtype="<f4").tobytes()).decode()
+    return pybase64.b64encode_as_string(np.ascontiguousarray(values, dtype="<f4").data)
 
 
 def item_error(answer: Any) -> dict[str, Any]:

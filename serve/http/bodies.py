@@ -8,13 +8,13 @@ while they arrive; what is wrong with one image of several stays with that image
 from __future__ import annotations
 
 import asyncio
-import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import orjson
+import pybase64
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -268,7 +268,7 @@ def decode_base64(text: str) -> bytes | ImageError:
         if not comma or not head.lower().endswith(";base64"):
             return ImageError("unreadable", "data URI: expected data:image/...;base64,...")
     try:
-        return base64.b64decode(text, validate=True)
+        return pybase64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         return ImageError("unreadable", f"base64: {error}")
 
