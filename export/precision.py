@@ -1,7 +1,9 @@
 """An fp32 ONNX graph -> fp16 or int8, with the heads and the variance path kept in fp32.
 
-The backbone's convolutions are where the time goes and where low precision does no harm that
-cannot be measured; the two-layer heads behind them cost nothing and hold the variance.
+The backbone's convolutions and linear maps are where the time goes and where low precision does
+little harm; the two-layer heads behind them cost nothing and hold the variance. In networks with
+layer norms the sums, norms, activations and attention between the maps stay in fp32: the sums have
+a few values far larger than all others, which eight bits cannot hold beside them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,10 @@ import onnx
 from numpy.typing import NDArray
 
 PRECISIONS = ("fp32", "fp16", "int8")
+
+WITH_BATCH_NORMS = ["Conv", "Add", "Relu", "MaxPool", "GlobalAveragePool", "ReduceMean"]
+WITH_LAYER_NORMS = ["Conv", "MatMul", "Gemm"]
+"""What becomes int8 in a backbone of either kind."""
 
 
 def lower_precision(proto: onnx.ModelProto, precision: str, images: NDArray[np.uint8]) -> onnx.ModelProto:
@@ -45,6 +51,17 @@ def head_nodes(proto: onnx.ModelProto) -> list[str]:
         else:
             names.append(node.name)
     return names
+
+
+def inner_products(proto: onnx.ModelProto) -> list[str]:
+    """Return the names of the matrix products of two computed values, as in attention: no weight is in them."""
+    constants = {value.name for value in proto.graph.initializer}
+    constants |= {name for node in proto.graph.node if node.op_type == "Constant" for name in node.output}
+    return [
+        node.name
+        for node in proto.graph.node
+        if node.op_type in ("MatMul", "Gemm") and not constants & set(node.input[:2])
+    ]
 
 
 def to_fp16(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -140,6 +157,7 @@ def to_int8(proto: onnx.ModelProto, images: NDArray[np.uint8], batch: int = 32) 
         onnx.save(proto, str(source))
         quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
         prepared = onnx.load(str(ready))
+        layer_norms = any(node.op_type == "LayerNormalization" for node in prepared.graph.node)
         quantize_static(
             str(ready),
             str(done),
@@ -150,8 +168,8 @@ def to_int8(proto: onnx.ModelProto, images: NDArray[np.uint8], batch: int = 32) 
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=head_nodes(prepared),
-            op_types_to_quantize=["Conv", "Add", "Relu", "MaxPool", "GlobalAveragePool", "ReduceMean"],
+            nodes_to_exclude=head_nodes(prepared) + inner_products(prepared),
+            op_types_to_quantize=WITH_LAYER_NORMS if layer_norms else WITH_BATCH_NORMS,
         )
         return onnx.load(str(done))
 
