@@ -12,23 +12,21 @@ from typing import Any
 
 import numpy as np
 import orjson
-import pyarrow as pa
 import pybase64
 from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.engine import EmbeddedImage
+from serve.http.arrow_answers import arrow_stream
 from serve.http.batcher import Answer
-from serve.http.failures import describe, invalid
-from vssl.card import CARD_KEY, ModelCard
+from serve.http.failures import invalid, item_error
+from vssl.card import ModelCard
 from vssl.gaussian import Floats
-from vssl.store import MODEL_ID_KEY
 
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
 NPZ = "application/x-npz"
 ENCODINGS = ("float", "base64")
-_SCHEMAS: dict[str, pa.Schema] = {}
 
 
 def dumps(value: Any) -> bytes:
@@ -69,12 +67,6 @@ def base64_floats(values: Floats) -> str:
     return pybase64.b64encode_as_string(np.ascontiguousarray(values, dtype="<f4").data)
 
 
-def item_error(answer: Any) -> dict[str, Any]:
-    """Return {"error": {"code", "message"}} of one failed image."""
-    described = describe(answer)
-    return {"error": {"code": described["code"], "message": described["message"]}}
-
-
 def render(
     answers: Sequence[Answer],
     names: Sequence[str | None],
@@ -86,7 +78,7 @@ def render(
 ) -> Response:
     """Render answers in the order of the images."""
     if form == ARROW:
-        return Response(_arrow(answers, names, card, model_id), media_type=ARROW)
+        return Response(bytes(arrow_stream(answers, names, card, model_id)), media_type=ARROW)
     if form == NPZ:
         return Response(_npz(answers, model_id), media_type=NPZ)
     encode = base64_floats if encoding == "base64" else _as_is
@@ -105,53 +97,6 @@ def render(
 
 def _as_is(values: Floats) -> Floats:
     return values
-
-
-def _arrow(answers: Sequence[Answer], names: Sequence[str | None], card: ModelCard, model_id: str) -> bytes:
-    """One row an image, in order: nulls where it failed, with the error beside them."""
-
-    def matrix(name: str) -> pa.Array:
-        rows = [a for a in answers if isinstance(a, EmbeddedImage)]
-        flat = np.concatenate([getattr(a, name) for a in rows]) if rows else np.empty(0, np.float32)
-        values = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), card.dim)
-        if len(rows) == len(answers):
-            return values
-        present = iter(range(len(rows)))
-        return values.take(
-            pa.array([next(present) if isinstance(a, EmbeddedImage) else None for a in answers], pa.int64())
-        )
-
-    errors = [None if isinstance(a, EmbeddedImage) else item_error(a)["error"] for a in answers]
-    uncertainty = [a.uncertainty if isinstance(a, EmbeddedImage) else None for a in answers]
-    arrays = [
-        pa.array(names, pa.string()),
-        matrix("mean"),
-        matrix("variance"),
-        pa.array(uncertainty, pa.float32()),
-        pa.array([e["code"] if e else None for e in errors], pa.string()),
-        pa.array([e["message"] if e else None for e in errors], pa.string()),
-    ]
-    batch = pa.RecordBatch.from_arrays(arrays, schema=_schema(card, model_id))
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return sink.getvalue()
-
-
-def _schema(card: ModelCard, model_id: str) -> pa.Schema:
-    """Return the schema of an Arrow answer, made once for each model."""
-    if model_id not in _SCHEMAS:
-        vector = pa.list_(pa.float32(), card.dim)
-        fields = [
-            ("name", pa.string()),
-            ("mean", vector),
-            ("variance", vector),
-            ("uncertainty", pa.float32()),
-        ]
-        fields += [("error_code", pa.string()), ("error_message", pa.string())]
-        _SCHEMAS.clear()
-        _SCHEMAS[model_id] = pa.schema(fields, metadata={CARD_KEY: card.to_json(), MODEL_ID_KEY: model_id})
-    return _SCHEMAS[model_id]
 
 
 def _npz(answers: Sequence[Answer], model_id: str) -> bytes:
