@@ -45,9 +45,13 @@ def main() -> None:
         command = [sys.executable, "-m", "vssl", "serve", "--model", str(model), "--port"]
         with bench.server(command) as (port, process):
             load.run(port, requests, connections=16, seconds=2)
+            quiet = load.run(port, requests, connections=1, seconds=2)
             peak = load.run(port, requests, connections=16, seconds=5)
             rate = len(peak.latencies) / peak.seconds
-            print(f"peak: {rate:.0f} images/s, p99 {1000 * peak.quantile(0.99):.0f} ms")
+            print(
+                f"before: one connection, p50 {1000 * quiet.quantile(0.5):.1f} ms; "
+                f"peak: {rate:.0f} images/s, p99 {1000 * peak.quantile(0.99):.0f} ms"
+            )
             before = bench.cpu_seconds(process)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 over = runner.run(flood(port, requests, options.times * rate, options.seconds))
@@ -55,7 +59,7 @@ def main() -> None:
             kept = len(over.latencies) / over.seconds
             sent = sum(over.statuses.values()) + over.lost
             print(
-                f"overload: {sent / over.seconds:.0f} requests/s sent for {over.seconds:.0f} s, answers "
+                f"overload: {sent / options.seconds:.0f} requests/s sent for {options.seconds:.0f} s, answers "
                 f"{dict(over.statuses)}, lost {over.lost}; "
                 f"accepted {kept:.0f} images/s ({kept / rate:.0%} of the peak), "
                 f"p50 {1000 * over.quantile(0.5):.0f} ms, p99 {1000 * over.quantile(0.99):.0f} ms; "
@@ -66,6 +70,19 @@ def main() -> None:
             print(
                 f"2 s later, one connection: {dict(after.statuses)}, p50 {1000 * after.quantile(0.5):.1f} ms"
             )
+            others = sum(n for status, n in over.statuses.items() if status not in (200, 429)) + over.lost
+            shown = {
+                f"{sent / options.seconds / rate:.1f} times the peak was sent": sent / options.seconds
+                >= 0.95 * options.times * rate,
+                f"{others} answers other than 200 or 429": others == 0,
+                f"p99 of the accepted under the deadline of {options.deadline:g} s": over.quantile(0.99)
+                < options.deadline,
+                "at least 90 % of the peak": kept >= 0.9 * rate,
+                "2 s later as before (p50 within a half more)": set(after.statuses) == {200}
+                and after.quantile(0.5) <= 1.5 * quiet.quantile(0.5),
+            }
+            for what, holds in shown.items():
+                print(f"  {'yes' if holds else 'NO '}  {what}")
     print(bench.machine() + "; client on the same machine")
 
 

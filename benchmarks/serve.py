@@ -103,6 +103,7 @@ def measure(task: str, model: Path, images: list[bytes], options: argparse.Names
             in_process(task, "in-process, vssl's decoder", model, images, options.seconds, plain=False), base
         )
     ]
+    rows += [emit(one_at_a_time(task, model, images, options.seconds), base)]
     single = [load.request("/embed", d, {"Content-Type": "application/octet-stream"}) for d in images]
     for name, command, requests, per_request, connections in plans(model, images, single):
         if options.servers in name:
@@ -138,6 +139,10 @@ def plans(
     yield "ours, 1 image, raw body, Arrow", ours, arrow, 1, 16
     yield "ours, 32 images, JSON to base64", ours, bodies, 32, 2
     yield "ours, 32 images, JSON to Arrow", ours, to_arrow, 32, 2
+    for precision in ("fp32", "bf16") if importlib.util.find_spec("openvino") else ():
+        faster = [*ours[:-1], "--engine", "openvino", "--precision", precision, "--port"]
+        yield f"ours, openvino {precision}, 1 image, raw body, JSON", faster, single, 1, 16
+        yield f"ours, openvino {precision}, 32 images, JSON to base64", faster, bodies, 32, 2
     peer = [python, "-m", "benchmarks.serving.peers"]
     yield "bare Starlette, 1 image", [*peer, "starlette", str(model)], single, 1, 16
     yield "plain BentoML, 1 image", [*peer, "bentoml", str(model)], multipart(images), 1, 16
@@ -177,6 +182,22 @@ def in_process(task: str, name: str, model: Path, images: list[bytes], seconds: 
             done += 32
     wall, spent = time.perf_counter() - begun, time.process_time() - cpu
     return Row(task, name, 1000 * spent / done, 1.0, done / wall, 0, 0, 0, "32")
+
+
+def one_at_a_time(task: str, model: Path, images: list[bytes], seconds: float) -> Row:
+    """Decode and embed single images in this process: the latency that a request is compared with."""
+    engine = Engine.open(model)
+    engine.embed(images[:8])
+    latencies: list[float] = []
+    begun, cpu = time.perf_counter(), time.process_time()
+    while (now := time.perf_counter()) - begun < seconds:
+        engine.embed([images[len(latencies) % len(images)]])
+        latencies.append(time.perf_counter() - now)
+    wall, spent = time.perf_counter() - begun, time.process_time() - cpu
+    outcome = load.Outcome(latencies=latencies)
+    p50, p99 = (1000 * outcome.quantile(q) for q in (0.5, 0.99))
+    done = len(latencies)
+    return Row(task, "in-process, one at a time", 1000 * spent / done, 1.0, done / wall, p50, p99, 0, "1")
 
 
 def over_http(
