@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from index.abstention import Rule
 from index.derived import find_derived
 from index.distances import NAMES
+from index.exact import ExactIndex
 from index.filters import Scalar, parse_filter
 from index.fitting import Fitting
 from index.locks import ReadWriteLock
@@ -28,7 +29,9 @@ from index.records import Records
 from index.results import GalleryItem, SearchResult
 from index.scores import Matches, left_out, own_rule, results, without_neighbours
 from index.shelf import Shelf
+from index.vectors import Vectors
 from index.view import View
+from index.whitening import whitened
 from vssl.card import ModelCard
 from vssl.errors import InputError, MismatchError
 from vssl.gaussian import GaussianEmbedding
@@ -42,13 +45,13 @@ class Answers:
     Methods may be called from several threads.
     """
 
-    def __init__(self, path: Path, records: Records, *, writable: bool) -> None:
+    def __init__(self, path: Path, records: Records, *, writable: bool, device: str = "auto") -> None:
         self.path = path
         self._records = records
         self.model_id = records.fact("model_id") or ""
         self.card = ModelCard.from_json(records.fact("card") or "")
         self.normalise = records.fact("normalise") == "1"
-        self._shelf = Shelf(path, records, normalise=self.normalise)
+        self._shelf = Shelf(path, records, normalise=self.normalise, device=device)
         self._gate = ReadWriteLock()
         self._matches = Matches(records, writable=writable)
         self._view = self._shelf.load()
@@ -123,10 +126,19 @@ class Answers:
             batch, metadata = self._records.read(), self._records.metadata()
         return Rows(batch.ids, batch.paths, batch.labels, batch.gaussians), metadata
 
-    def neighbourhood(self, k: int) -> Neighbourhood:
-        """Return the `k` nearest others of every item, by the gallery's own distance."""
+    def neighbourhood(self, k: int, *, white: bool = False) -> Neighbourhood:
+        """Return the `k` nearest others of every item, by the gallery's own distance.
+
+        white: by cosine of whitened means (index.whitening) where the gallery is large enough.
+        """
         with self._current() as view:
-            return neighbourhood(view, self._shelf.index(view, self.distance), k)
+            means = whitened(view.items, view.alive) if white and k else None
+            if means is None:
+                return neighbourhood(view, self._shelf.index(view, self.distance), k)
+            points = Vectors(means)
+            index = ExactIndex.build("cosine", points)
+            index.device = self._shelf.device
+            return neighbourhood(view, index, k, points)
 
     def match_model(self, distance: str) -> MatchModel | None:
         """Return the match calibration of a distance, fitted where it is not there yet."""

@@ -9,6 +9,7 @@ Shape letters: Q queries, N items, K neighbours, D embedding dimension, E encode
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index import snapshot
+from index.accelerator import LONGEST, WORTH, Copy, gpus
 from index.certified import BESIDE, Found, Rows, merge, nothing, refine, slack
 from index.distances.encoding import Anchor, Distance
 from index.distances.parameters import Densities, DistanceParameters, Float64s
@@ -58,6 +60,9 @@ class ExactIndex:
         self._beyond = SHORTLIST if self._distance.bounds else BESIDE
         self._asked = self._unsettled = 0
         self._faiss: Any = None  # an IndexFlatIP as soon as there are items
+        self.device = "auto"
+        self._copy: Copy | None = None  # on a GPU
+        self._copying = threading.Lock()
         self._source: Path | None = None  # the file it is mapped from: it must not be changed
 
     @classmethod
@@ -110,7 +115,9 @@ class ExactIndex:
         of old and new items agree.
         """
         if not self._count:
+            device = self.device
             self.__dict__.update(ExactIndex.build(self.name, self._items, parameters=self._given).__dict__)
+            self.device = device
             return
         before = self._count
         self._encode()
@@ -257,6 +264,10 @@ class ExactIndex:
 
     def _shortlist(self, asked: Floats, length: int, keep: NDArray[np.bool_] | None) -> tuple[Floats, Rows]:
         """Return the `length` largest float32 scores and their rows."""
+        if keep is None and length <= LONGEST:
+            copy = self._on_device(len(asked))
+            if copy is not None:
+                return copy.search(asked, length)
         # FAISS takes matrix products only above this many numbers in a batch; four queries pay.
         faiss.cvar.distance_compute_blas_threshold = 4 * asked.shape[1]
         threads = faiss.omp_get_max_threads()
@@ -270,6 +281,17 @@ class ExactIndex:
         finally:
             faiss.omp_set_num_threads(threads)
         return scores, rows
+
+    def _on_device(self, queries: int) -> Copy | None:
+        """Return the copy on the GPU, made when it is worth it; None where the CPU is to search."""
+        if self.device == "cpu" or not gpus():
+            return None
+        with self._copying:
+            if self._copy is None or self._copy.count != self._count:
+                if self._copy is None and self.device == "auto" and queries < WORTH:
+                    return None
+                self._copy = Copy(self._faiss, self._widest)
+            return self._copy if self._copy.usable else None
 
     def _exact(self, prepared: Densities, queries: Rows, rows: Rows) -> Float64s:
         """Return the distances (n, c) of n queries to c candidates each, from the definition."""

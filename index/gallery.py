@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from index.accelerator import checked_device
 from index.admission import Metadata
 from index.answering import Answers, check_distance
 from index.budget import Budget, Choice, choose
@@ -46,8 +47,8 @@ class Gallery(Answers):
     may be called from several threads.
     """
 
-    def __init__(self, path: Path, records: Records, lock: WriterLock | None) -> None:
-        super().__init__(path, records, writable=lock is not None)
+    def __init__(self, path: Path, records: Records, lock: WriterLock | None, device: str = "auto") -> None:
+        super().__init__(path, records, writable=lock is not None, device=device)
         self._lock = lock
 
     # --- opening and closing -----------------------------------------------------------
@@ -86,14 +87,19 @@ class Gallery(Answers):
             raise
 
     @classmethod
-    def open(cls, path: Path | str, *, read_only: bool = False) -> Gallery:
-        """Open a gallery; for writing only one process at a time (LockedError names the other)."""
+    def open(cls, path: Path | str, *, read_only: bool = False, device: str = "auto") -> Gallery:
+        """Open a gallery; for writing only one process at a time (LockedError names the other).
+
+        device: where exact searches of many queries run: `cpu`, `cuda` (InputError where FAISS has
+        none) or `auto`, a GPU when there is one.
+        """
         path = Path(path)
+        checked_device(device)
         if not (path / STORE).is_file():
             Records(path / STORE)  # raises the error that says what to type
         lock = None if read_only else WriterLock(path / LOCK)
         try:
-            return cls(path, Records(path / STORE, read_only=read_only), lock)
+            return cls(path, Records(path / STORE, read_only=read_only), lock, device)
         except BaseException:
             if lock:
                 lock.release()

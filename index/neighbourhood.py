@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from index.vectors import Vectors
 from index.view import SearchIndex, View
 from vssl.gaussian import Floats
 
@@ -42,8 +43,12 @@ class Neighbourhood:
         return len(self.ids)
 
 
-def neighbourhood(view: View, index: SearchIndex, k: int) -> Neighbourhood:
-    """Let every item of a view search the others for its `k` nearest."""
+def neighbourhood(view: View, index: SearchIndex, k: int, points: Vectors | None = None) -> Neighbourhood:
+    """Let every item of a view search the others for its `k` nearest.
+
+    points: what stands for the items (N, D) in the index, where that is not themselves.
+    """
+    points = view.items if points is None else points
     there = np.flatnonzero(view.alive)
     place = np.full(len(view.rows), -1)
     place[there] = np.arange(len(there))
@@ -53,7 +58,7 @@ def neighbourhood(view: View, index: SearchIndex, k: int) -> Neighbourhood:
     wanted = min(k + 1, len(there))
     for start in range(0, len(there) if wanted > 1 and k else 0, BLOCK):
         asking = there[start : start + BLOCK]
-        found_distances, found = index.search(view.items[asking], wanted, keep=keep)
+        found_distances, found = index.search(points[asking], wanted, keep=keep)
         # Taken out by row, not by position: an exact copy may stand before the item itself.
         last = np.argsort(found == asking[:, None], axis=1, kind="stable")[:, : wanted - 1]
         found = np.take_along_axis(found, last, axis=1)

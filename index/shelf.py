@@ -26,10 +26,10 @@ class Shelf:
     distance: the gallery's own, whose index is saved. fitting: the constants that distances are
     built with, None where none were fitted: then they are the defaults. recipe: how that one finds candidates, None
     for an exact index; every other distance is exact. damage: why the saved index was passed
-    over, None when it was not.
+    over, None when it was not. device: where exact indexes search (index.accelerator).
     """
 
-    def __init__(self, path: Path, records: Records, *, normalise: bool) -> None:
+    def __init__(self, path: Path, records: Records, *, normalise: bool, device: str = "auto") -> None:
         recipe = records.fact("recipe")
         self.recipe = Recipe.from_json(recipe) if recipe else None
         self.damage: str | None = None
@@ -38,6 +38,7 @@ class Shelf:
         self._path = path
         self._records = records
         self._normalise = normalise
+        self.device = device
         self._building = threading.Lock()
         self._declared: tuple[str | None, str | None] = (None, None)
         self.settle()
@@ -121,7 +122,10 @@ class Shelf:
                     view.indexes[distance] = index
                 else:
                     view.indexes[distance] = ExactIndex.build(distance, view.items, parameters=constants)
-            return view.indexes[distance]
+            found = view.indexes[distance]
+            if isinstance(found, ExactIndex):
+                found.device = self.device
+            return found
 
     def saved(self) -> Derived | None:
         """Return the saved index when its files are whole."""

@@ -20,6 +20,7 @@ LIMIT = Annotated[int, typer.Option("-n", min=1, help="How many at most.")]
 JSON = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 PARQUET = Annotated[Path | None, typer.Option(help="Write the table to this Parquet file.")]
 SHEET = Annotated[Path | None, typer.Option(help="Write a contact sheet to this PNG file.")]
+DEVICE = Annotated[str, typer.Option("--device", help="Where to search: auto, cpu or cuda.")]
 SHEET_ROWS = 40  # on a contact sheet; the other outputs hold all
 
 
@@ -36,13 +37,14 @@ def duplicates(
     as_json: JSON = False,
     parquet: PARQUET = None,
     sheet: SHEET = None,
+    device: DEVICE = "auto",
 ) -> None:
     """Pairs that may show the same, closest first."""
     with extras():
         from index.curation import duplicates as find
         from index.gallery import Gallery
 
-    with Gallery.open(gallery, read_only=True) as opened:
+    with Gallery.open(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit, least=least)
     _write("near-duplicates", found, ("path", "other_path"), as_json, parquet, sheet)
 
@@ -71,13 +73,14 @@ def outliers(
     as_json: JSON = False,
     parquet: PARQUET = None,
     sheet: SHEET = None,
+    device: DEVICE = "auto",
 ) -> None:
     """The images farthest from all others."""
     with extras():
         from index.curation import outliers as find
         from index.gallery import Gallery
 
-    with Gallery.open(gallery, read_only=True) as opened:
+    with Gallery.open(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit)
     _write("outliers", found, ("path",), as_json, parquet, sheet)
 
@@ -88,13 +91,14 @@ def suspects(
     as_json: JSON = False,
     parquet: PARQUET = None,
     sheet: SHEET = None,
+    device: DEVICE = "auto",
 ) -> None:
     """The images whose label their neighbours doubt most."""
     with extras():
         from index.curation import suspects as find
         from index.gallery import Gallery
 
-    with Gallery.open(gallery, read_only=True) as opened:
+    with Gallery.open(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit)
     _write("label suspects", found, ("path",), as_json, parquet, sheet)
 
