@@ -17,10 +17,12 @@ from index.neighbourhood import TINY, Neighbourhood
 from vssl.errors import InputError
 
 Doubles = NDArray[np.float64]
-COPIES = 5  # neighbours of an item that may be its copies
+COPIES = 4  # neighbours of an item that may be its copies
+OTHERS = 16  # neighbours after those, whose distance is the scale of the item's surroundings
 VOTERS = 20
 TEMPERATURE = 0.07
-BIN = 0.25  # width of a bin of the density of log separations, in standard deviations
+LOW, MIDDLE = 0.1, 0.5  # quantiles that the law of ordinary neighbours is laid through
+BIN = 0.25  # width of a bin of the density of log closeness, in distances between those quantiles
 BINS = 2000  # at most
 FEWEST = 200  # nearest neighbours that a density needs
 
@@ -29,9 +31,11 @@ FEWEST = 200  # nearest neighbours that a density needs
 class Duplicate:
     """Two images that may show the same.
 
-    separation: mean squared difference in units of its own variance; two views of one image lie
-    near 1 and a copy at 0. probability: that the pair is closer than ordinary neighbours are;
-    distance: the gallery's.
+    distance: of their whitened means by cosine (by the gallery's own where that is too small to
+    whiten). closeness: the root of that distance in units of the same for either's fifth to
+    twentieth neighbours; a copy lies at 0, ordinary neighbours near 1. separation: mean squared
+    difference in units of its own variance. probability: that the pair is closer than ordinary
+    neighbours are.
     """
 
     id: str
@@ -41,6 +45,7 @@ class Duplicate:
     label: str | None
     other_label: str | None
     distance: float
+    closeness: float
     separation: float
     probability: float
 
@@ -90,19 +95,25 @@ class Suspect:
 def duplicates(gallery: Gallery, *, limit: int = 100, least: float = 0.5) -> list[Duplicate]:
     """Return the pairs most likely to show the same, closest first.
 
-    Pairs are found by the gallery's distance and ordered by their separation. least: leave out
-    pairs of a smaller probability.
+    Pairs are neighbours in the whitened space, ordered by their closeness. least: leave out pairs
+    of a smaller probability.
     """
-    near = gallery.neighbourhood(COPIES)
+    near = gallery.neighbourhood(COPIES + OTHERS, white=True)
     if len(near) < 2:
         return []
+    apart = np.sqrt(np.maximum(near.distances - min(0.0, float(near.distances.min())), 0.0))
+    scale = _surroundings(apart)
     rows = np.repeat(np.arange(len(near)), COPIES)
-    others, separation = near.rows.ravel(), near.separation.ravel()
+    others = near.rows[:, :COPIES].ravel()
+    there = others >= 0
+    distance, separation = near.distances[:, :COPIES].ravel(), near.separation[:, :COPIES].ravel()
+    closeness = np.full(len(rows), np.inf)
+    closeness[there] = _closeness(apart[:, :COPIES].ravel()[there], scale[rows[there]], scale[others[there]])
     first, second = np.minimum(rows, others), np.maximum(rows, others)
     _, unique = np.unique(first * len(near) + second, return_index=True)
     unique = unique[first[unique] >= 0]
-    unique = unique[np.argsort(separation[unique], kind="stable")]
-    probability = same_probability(near.separation[:, 0], separation[unique])
+    unique = unique[np.argsort(closeness[unique], kind="stable")]
+    probability = same_probability(closeness[::COPIES], closeness[unique])
     return [
         Duplicate(
             near.ids[first[i]],
@@ -111,7 +122,8 @@ def duplicates(gallery: Gallery, *, limit: int = 100, least: float = 0.5) -> lis
             near.paths[second[i]],
             near.labels[first[i]],
             near.labels[second[i]],
-            float(near.distances.ravel()[i]),
+            float(distance[i]),
+            float(closeness[i]),
             float(separation[i]),
             float(p),
         )
@@ -120,25 +132,42 @@ def duplicates(gallery: Gallery, *, limit: int = 100, least: float = 0.5) -> lis
     ]
 
 
+def _surroundings(apart: Doubles) -> Doubles:
+    """Return (N,): the mean over an item's further neighbours, over all it has where those are few."""
+    further = apart[:, COPIES:] if np.isfinite(apart[:, COPIES:]).any(axis=1).all() else apart
+    there = np.isfinite(further)
+    mean: Doubles = np.where(there, further, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+    return mean
+
+
+def _closeness(apart: Doubles, first: Doubles, second: Doubles) -> Doubles:
+    return np.asarray(apart / np.maximum(np.sqrt(first * second), TINY))
+
+
 def same_probability(nearest: Doubles, asked: Doubles) -> Doubles:
-    """Return the probability that pairs of separations `asked` are closer than ordinary neighbours.
+    """Return the probability that pairs of closeness `asked` are closer than ordinary neighbours.
 
     One minus the local false discovery rate (Efron 2004): how many nearest neighbours (N,) lie
-    where ordinary ones would, over how many lie there. Ordinary ones are a normal curve in the
-    logarithm, fitted to the middle and upper half, where copies are not; the ratio is made to
-    rise with the separation. Fewer than 200 neighbours allow no estimate: a pair is then
-    a copy (1) or not (0).
+    where ordinary ones would, over how many lie there. The distance of the nearest of many points
+    follows Weibull's law, whose logarithm falls off towards zero as exp(m x) with m the dimension
+    the points fill, and not as steeply as a normal curve; it is laid through the tenth and the
+    fiftieth hundredth of the neighbours, below which copies hardly reach. The ratio is made to rise
+    with the closeness. Fewer than 200 neighbours allow no estimate: a pair is then a copy (1) or
+    not (0).
     """
     logs = np.sort(np.log(nearest[np.isfinite(nearest)] + TINY))
     if len(logs) < FEWEST:
         return (asked < math.sqrt(TINY)).astype(np.float64)
-    middle = float(np.median(logs))
-    spread = max(float(np.quantile(logs, 0.84)) - middle, TINY)
-    width = max(BIN * spread, (logs[-1] - logs[0]) / BINS, TINY)
+    low, middle = np.quantile(logs, [LOW, MIDDLE]).tolist()
+    at_low, at_middle = (math.log(-math.log1p(-q)) for q in (LOW, MIDDLE))
+    slope = (at_middle - at_low) / max(middle - low, TINY)
+    place = middle - at_middle / slope
+    width = max(BIN * (middle - low), (logs[-1] - logs[0]) / BINS, TINY)
     edges = np.append(np.arange(logs[0], logs[-1] + width, width), np.inf)
     there = np.diff(np.searchsorted(logs, edges, side="left"))
-    chance = np.array([0.5 * math.erfc((middle - e) / spread / math.sqrt(2)) for e in edges.tolist()])
-    expected = np.diff(chance) * len(logs)
+    # Below the lowest neighbour lies what ordinary ones would add to the lowest bin.
+    reached = -np.expm1(-np.exp(np.clip(slope * (np.append(-np.inf, edges[1:]) - place), -700, 700)))
+    expected = np.diff(reached) * len(logs)
     # One standard deviation more than expected: a lone pair at the edge is no discovery.
     ordinary = np.minimum(1.0, (expected + np.sqrt(expected)) / np.maximum(there, 1))
     ordinary = _rising(ordinary, there)
@@ -203,14 +232,22 @@ def suspects(gallery: Gallery, *, limit: int = 100, k: int = VOTERS) -> list[Sus
     """Return the images whose label their neighbours doubt most.
 
     Each of the k nearest others votes for its label with weight exp(-distance / 0.07), scaled by
-    the nearest, times its certainty. Raises InputError for a gallery without labels.
+    the nearest, times its certainty. Neighbours are those by the gallery's distance or those in the
+    whitened space, whichever bear out more of the labels. Raises InputError for a gallery without
+    labels.
     """
-    near = gallery.neighbourhood(k)
-    if not any(near.labels):
-        raise InputError("this gallery has no labels; extract images from class folders to have some")
-    found = [_suspect(near, row) for row in range(len(near)) if near.labels[row] is not None]
-    kept = [s for s in found if s is not None and s.suggested != s.label]
-    return sorted(kept, key=lambda s: -s.score)[:limit]
+    best: list[Suspect] = []
+    agreed = -1
+    for white in (False, True):
+        near = gallery.neighbourhood(k, white=white)
+        if not any(near.labels):
+            raise InputError("this gallery has no labels; extract images from class folders to have some")
+        found = [_suspect(near, row) for row in range(len(near)) if near.labels[row] is not None]
+        voted = [s for s in found if s is not None]
+        doubted = [s for s in voted if s.suggested != s.label]
+        if len(voted) - len(doubted) > agreed:
+            best, agreed = doubted, len(voted) - len(doubted)
+    return sorted(best, key=lambda s: -s.score)[:limit]
 
 
 def _suspect(near: Neighbourhood, row: int) -> Suspect | None:
