@@ -116,7 +116,15 @@ def test_damaged_or_absent_files_say_so(tmp_path: Path) -> None:
 def test_a_recipe_is_checked_and_travels_as_json() -> None:
     for recipe in RECIPES:
         assert Recipe.from_json(recipe.to_json()) == recipe
-        assert set(asdict(recipe)) == {"kind", "effort", "shortlist", "links", "lists", "code", "construction"}
+        assert set(asdict(recipe)) == {
+            "kind",
+            "effort",
+            "shortlist",
+            "links",
+            "lists",
+            "code",
+            "construction",
+        }
     earlier = '{"kind": "hnsw", "effort": 16, "shortlist": 20, "links": 32, "lists": 0, "code": 0}'
     assert Recipe.from_json(earlier) == Recipe("hnsw", 16, 20)
     with pytest.raises(InputError, match="index kind"):
