@@ -26,17 +26,15 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 from PIL import Image
 
+from serve.ceilings import decode_only, infer_only, run_extract
 from serve.cores import available_cores
 from serve.engine import Engine
-from serve.extract import extract
-from vssl.preprocess import load_image
 from vssl.sources import open_source
 
 BATCH = 32
@@ -128,33 +126,6 @@ def cpu_seconds() -> float:
     """Return the processor time of this process and of its finished children."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in used)
-
-
-def decode_only(engine: Engine, paths: list[Path]) -> None:
-    """Read and decode on every core."""
-
-    def one(path: Path) -> None:
-        load_image(path.read_bytes(), engine.card.preprocess)
-
-    with ThreadPoolExecutor(available_cores()) as pool:
-        for _ in pool.map(one, paths, chunksize=BATCH):
-            pass
-
-
-def infer_only(engine: Engine, images: int, callers: int) -> None:
-    """Run the model over pixels in memory, from so many threads."""
-    size, bucket = engine.card.preprocess.size, engine.buckets[-1]
-    batch = np.random.default_rng(0).integers(0, 256, (bucket, size, size, 3), dtype=np.uint8)
-    calls = [batch] * (images // bucket) + ([batch[: images % bucket]] if images % bucket else [])
-    with ThreadPoolExecutor(callers) as pool:
-        for _ in pool.map(engine.run, calls):
-            pass
-
-
-def run_extract(listing: Path, model: Path, out: Path) -> None:
-    """Run our extraction, from the list to the manifest."""
-    summary = extract(f"list:{listing}", out, model=model, overwrite=True)
-    assert summary.failures == 0, summary
 
 
 def plain_loop(model: Path, size: int, paths: list[Path]) -> None:

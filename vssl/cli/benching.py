@@ -1,0 +1,133 @@
+"""The verb bench: what this machine could do at most, and how near vssl comes to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vssl.cli.console import extras, note, say, say_json
+
+PARTS = ("extract", "search", "train")
+PICTURES, SIDES = 384, (400, 534)
+"""Made when no folder is named, as large as a phone's small photos."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add this verb to the application."""
+    app.command()(bench)
+
+
+def bench(
+    images: Annotated[
+        Path | None, typer.Argument(help="Folder of images like yours; made-up pictures otherwise.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="model.onnx; the one that comes with vssl otherwise.")
+    ] = None,
+    part: Annotated[list[str] | None, typer.Option(help="extract, search or train; all otherwise.")] = None,
+    recipe: Annotated[str, typer.Option(help="Whose training step is measured.")] = "small",
+    items: Annotated[int, typer.Option(help="Gaussians to search.", min=100)] = 50_000,
+    dim: Annotated[int, typer.Option(help="Their dimension.", min=1)] = 128,
+    distance: Annotated[list[str] | None, typer.Option(help="Distances to search by.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure this machine's ceilings and how near vssl comes: extraction, search, training.
+
+    Nothing else should run beside it.
+    """
+    parts = tuple(part or PARTS)
+    if unknown := [name for name in parts if name not in PARTS]:
+        raise typer.BadParameter(
+            f"found {unknown[0]!r}, expected one of {', '.join(PARTS)}", param_hint="--part"
+        )
+    found: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "load": round(os.getloadavg()[0], 2)}
+    if found["load"] > 0.5 * found["cores"]:
+        note(f"the machine is busy (load {found['load']}); what is measured now is too low")
+    with extras(), tempfile.TemporaryDirectory(prefix="vssl-bench-") as scratch:
+        if "extract" in parts or "train" in parts:
+            folder = images or _pictures(Path(scratch) / "pictures")
+        if "extract" in parts:
+            note("extraction: decoding, the model, and both")
+            found["extract"] = _extract(folder, model, Path(scratch))
+        if "search" in parts:
+            note(f"search: {items} Gaussians of {dim} dimensions")
+            found["search"] = _search(items, dim, tuple(distance or ("cosine", "expected", "posterior")))
+        if "train" in parts:
+            note(f"training: a step of the recipe {recipe}")
+            found["train"] = _train(folder, recipe)
+    if as_json:
+        say_json(found)
+        return
+    _say(found)
+
+
+def _pictures(folder: Path) -> Path:
+    """Write JPEG files of coloured patches under some grain: about the bytes of photographs."""
+    import numpy as np
+    from PIL import Image
+
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    height, width = SIDES
+    for number in range(PICTURES):
+        patches = Image.fromarray(random.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+        picture = np.asarray(patches.resize((width, height), Image.Resampling.BICUBIC), np.float32)
+        grain = random.normal(0.0, 6.0, (height, width, 1))
+        grained = np.clip(picture + grain, 0, 255).astype(np.uint8)
+        Image.fromarray(grained).save(folder / f"{number:03d}.jpg", quality=85)
+    return folder
+
+
+def _extract(folder: Path, model: Path | None, scratch: Path) -> dict[str, Any]:
+    from serve.ceilings import measure
+    from vssl.shipped import shipped_model
+    from vssl.sources import open_source
+
+    files = [Path(item.path) for item in open_source(folder).items]
+    rates = measure(files, model or shipped_model(), scratch)
+    return {**dataclasses.asdict(rates), "reached": rates.reached}
+
+
+def _search(items: int, dim: int, distances: tuple[str, ...]) -> list[dict[str, Any]]:
+    from index.ceilings import measure
+
+    costs = measure(items, dim, distances)
+    return [{**dataclasses.asdict(cost), "times_flat": cost.milliseconds / cost.flat} for cost in costs]
+
+
+def _train(folder: Path, recipe: str) -> dict[str, Any]:
+    from train.ceilings import measure
+    from train.recipe import plan
+    from train.start import choose_device
+    from vssl.sources import open_source
+
+    rate = measure(plan(open_source(folder), recipe, None, {}), choose_device("auto"))
+    return {"recipe": recipe, **dataclasses.asdict(rate), "reached": rate.step / rate.networks}
+
+
+def _say(found: dict[str, Any]) -> None:
+    say(f"{found['cores']} cores, load {found['load']}")
+    if "extract" in found:
+        e = found["extract"]
+        say(f"\nextract, images/s ({e['images']} files)")
+        say(f"  decoding alone        {e['decode']:10.0f}")
+        say(f"  the model alone       {e['inference']:10.0f}")
+        say(f"  both on shared cores  {e['shared_bound']:10.0f}")
+        say(f"  vssl extract          {e['extract']:10.0f}   {e['reached']:.2f} of that")
+    if "search" in found:
+        say("\nsearch, exact, ms a query on one thread (FAISS flat on the means alone)")
+        for cost in found["search"]:
+            say(
+                f"  {cost['distance']:<14} batch {cost['batch']:>3}  {cost['milliseconds']:8.3f} ({cost['flat']:.3f})"
+                f"   {cost['times_flat']:.2f} x, of which {cost['width']:.2f} x is the longer encoding"
+            )
+    if "train" in found:
+        t = found["train"]
+        say(f"\ntrain, images/s (recipe {t['recipe']})")
+        say(f"  the networks alone    {t['networks']:10.0f}")
+        say(f"  the whole step        {t['step']:10.0f}   {t['reached']:.2f} of that")
