@@ -17,6 +17,7 @@ from vssl.gaussian import GaussianEmbedding
 
 LEAST = 10  # items a dimension: of fewer the covariance is not known well enough to divide by
 SMALLEST = 1e-6  # of the largest variance: a direction that varies less is left as small as it is
+ROUNDING = 1e-13  # variance along a direction that means of float32 have by rounding alone
 BLOCK = 1 << 15
 
 
@@ -36,7 +37,7 @@ def whitened(items: Vectors, alive: NDArray[np.bool_]) -> GaussianEmbedding | No
         apart = _directions(items, block) - centre
         covariance += apart.T @ apart
     values, directions = np.linalg.eigh(covariance / len(rows))
-    if not values[-1] > 0:
+    if values[-1] < ROUNDING:
         return None
     turn = directions / np.sqrt(np.maximum(values, SMALLEST * values[-1]))
     means = np.empty((len(items), items.dim), np.float32)
