@@ -2,13 +2,14 @@
 
     python -m benchmarks.crash [--kills 200] [--seed 0]
 
-A child opens the gallery, adds, replaces, removes, compacts and saves without end, and prints a
-line before each change (what it is about to do) and after it (acknowledged). It is killed with
+A child opens the gallery, adds, replaces, removes, compacts, saves and fits another distance without end, and
+prints a line before each change (what it is about to do) and after it (acknowledged). It is killed with
 SIGKILL after a random time. The checker then replays the acknowledged lines in a dictionary and
 opens the gallery: every acknowledged change must be there; the one change that was announced and
 not acknowledged may be there wholly or not at all; search must return exactly the items of the
-store; a saved index that is used must be whole. A kill leaves the page cache alive, so this
-shows atomicity and order; what survives a power loss rests on SQLite's synchronous=FULL.
+store; the distance and the constants fitted for it must be of one fit; a saved index that is used must be
+whole. A kill leaves the page cache alive, so this shows atomicity and order; what survives a power loss rests
+on SQLite's synchronous=FULL.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +37,15 @@ from vssl.store import Rows
 DIM = 16
 IDS = 400
 MODEL = "c" * 64
-State = dict[str, int]  # id -> the seed its vector was drawn from
+DISTANCES = ("cosine", "expected", "posterior")
+
+
+@dataclass(frozen=True)
+class State:
+    """What the gallery should hold: id -> the seed its vector was drawn from, and the distance it was fitted for."""
+
+    items: dict[str, int]
+    distance: str
 
 
 def gaussians(seeds: list[int]) -> GaussianEmbedding:
@@ -46,13 +56,13 @@ def gaussians(seeds: list[int]) -> GaussianEmbedding:
 
 def changed(state: State, change: dict) -> State:
     """Return the state after a change."""
-    after = dict(state)
+    items = dict(state.items)
     if change["do"] in ("add", "replace"):
-        after.update(zip(change["ids"], change["seeds"], strict=True))
+        items.update(zip(change["ids"], change["seeds"], strict=True))
     elif change["do"] == "remove":
         for id_ in change["ids"]:
-            after.pop(id_, None)
-    return after
+            items.pop(id_, None)
+    return State(items, change["distance"] if change["do"] == "fit" else state.distance)
 
 
 def child(path: Path, seed: int) -> None:
@@ -62,11 +72,14 @@ def child(path: Path, seed: int) -> None:
         present = {n.id for n in gallery.search(PROBE, 10 * IDS)[0].neighbours}
         print(json.dumps({"do": "open"}), flush=True)
         while True:
-            do = dice.choices(["add", "replace", "remove", "save", "compact"], [6, 4, 5, 1, 1])[0]
+            do = dice.choices(["add", "replace", "remove", "save", "compact", "fit"], [6, 4, 5, 1, 1, 1])[0]
             absent = [i for i in (f"i{n}" for n in range(IDS)) if i not in present]
             pool = absent if do == "add" else sorted(present)
             ids = dice.sample(pool, min(len(pool), dice.randint(1, 60)))
+            if do == "fit" and len(present) < 2:
+                continue
             change = {"do": do, "ids": ids, "seeds": [dice.randrange(2**31) for _ in ids]}
+            change["distance"] = dice.choice(DISTANCES)
             print(json.dumps(change), flush=True)
             if do in ("add", "replace"):
                 names = [f"{i}.png" for i in ids]
@@ -77,6 +90,8 @@ def child(path: Path, seed: int) -> None:
             elif do == "remove":
                 gallery.remove(ids)
                 present.difference_update(ids)
+            elif do == "fit":
+                gallery.fit(change["distance"])
             else:
                 getattr(gallery, do)()
             print("done", flush=True)
@@ -92,15 +107,25 @@ def check(path: Path, possible: list[State]) -> tuple[int, str | None]:
         found = {n.id for n in gallery.search(PROBE, 10 * IDS)[0].neighbours}
         if len(gallery) != len(found):
             raise AssertionError(f"the store holds {len(gallery)} items, the index {len(found)}")
+        fitted = gallery.fitting.distance if gallery.fitting else "cosine"
+        if fitted != gallery.distance:
+            raise AssertionError(
+                f"the distance is {gallery.distance}, the constants are of a fit for {fitted}"
+            )
         for number, state in enumerate(possible):
-            if found == state.keys() and _same(gallery, state):
+            if (
+                found == state.items.keys()
+                and gallery.distance == state.distance
+                and _same(gallery, state.items)
+            ):
                 return number, damage
-    raise AssertionError(f"found {len(found)} items, expected one of {[len(s) for s in possible]}")
+        expected = [(len(s.items), s.distance) for s in possible]
+        raise AssertionError(f"found {len(found)} items by {gallery.distance}, expected one of {expected}")
 
 
-def _same(gallery: Gallery, state: State) -> bool:
-    ids = sorted(state)
-    expected = gaussians([state[i] for i in ids]) if ids else None
+def _same(gallery: Gallery, items: dict[str, int]) -> bool:
+    ids = sorted(items)
+    expected = gaussians([items[i] for i in ids]) if ids else None
     for row, id_ in enumerate(ids):
         item = gallery.get(id_)
         assert expected is not None
@@ -109,7 +134,7 @@ def _same(gallery: Gallery, state: State) -> bool:
         ):
             return False
         if row % 50 == 0:
-            nearest = gallery.search(expected[row : row + 1], 1)[0].neighbours[0]
+            nearest = gallery.search(expected[row : row + 1], 1, distance="cosine")[0].neighbours[0]
             if nearest.id != id_ or nearest.distance > 1e-6:
                 return False
     return True
@@ -129,7 +154,7 @@ def main() -> None:
         path = Path(folder) / "gallery"
         card = ModelCard("crash", "vssl", "none", "features", DIM, DIM, Preprocess(size=16, resize=16))
         Gallery.create(path, card=card, model_id=MODEL).close()
-        state: State = {}
+        state = State({}, "cosine")
         for kill in range(options.kills):
             process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.crash", "--child", str(path), str(dice.randrange(2**31))],
@@ -160,7 +185,8 @@ def main() -> None:
             state = possible[which]
             if (kill + 1) % 20 == 0:
                 print(
-                    f"{kill + 1} kills, {acknowledged} acknowledged changes, {len(state)} items", flush=True
+                    f"{kill + 1} kills, {acknowledged} acknowledged changes, {len(state.items)} items",
+                    flush=True,
                 )
     print(f"{options.kills} kills: every acknowledged change was there, none was half there")
     for do, count in sorted(interrupted.items()):
