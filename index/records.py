@@ -31,7 +31,9 @@ REBUILD = "build the gallery again: vssl index EMBEDDINGS GALLERY"
 READ = (
     "SELECT row, id, label, path, uncertainty, crc, mean, variance FROM items LEFT JOIN vectors USING (row)"
 )
-ITEMS = """
+# Checksums without the vectors they lie behind: a gallery of mapped vectors reads these alone.
+CHECKSUMS = "CREATE INDEX IF NOT EXISTS checksums ON vectors (row, crc)"
+ITEMS = f"""
 CREATE TABLE items (
     row INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -41,8 +43,8 @@ CREATE TABLE items (
     metadata TEXT NOT NULL
 );
 CREATE TABLE vectors (row INTEGER PRIMARY KEY, mean BLOB NOT NULL, variance BLOB NOT NULL, crc INTEGER NOT NULL);
-CREATE INDEX checksums ON vectors (row, crc);
 CREATE TABLE removed (row INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
+{CHECKSUMS};
 """
 
 
@@ -228,6 +230,7 @@ class Records(Database):
         """Give the space of removed rows back to the disk; returns the new generation."""
         with self._write() as generation:
             self._db.execute("DELETE FROM removed")
+            self._db.execute(CHECKSUMS)  # an earlier version had no such list
             self._set("compacted", str(generation))
         with self._turn, speaking(self.path):
             self._db.execute("VACUUM")

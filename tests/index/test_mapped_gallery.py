@@ -156,3 +156,8 @@ def test_a_store_without_the_list_of_checksums_is_opened_too(tmp_path: Path) -> 
         assert gallery._view.items.is_mapped
         assert answers(gallery) == expected
         np.testing.assert_array_equal(gallery._view.items.mean, ROWS.gaussians[:200].normalised().mean)
+    with Gallery.open(path) as writer:
+        writer.compact()
+        plan = writer._records._db.execute("EXPLAIN QUERY PLAN SELECT row, crc FROM vectors ORDER BY row")
+        assert "COVERING INDEX checksums" in plan.fetchone()[-1], "compaction writes the list"
+        assert answers(writer) == expected
