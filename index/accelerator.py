@@ -32,8 +32,10 @@ FORCED = "NVIDIA_TF32_OVERRIDE"
 
 
 def gpus() -> int:
-    """Return how many GPUs this FAISS can use: 0 for faiss-cpu and where none is visible."""
-    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+    """Return how many GPUs can be used: 0 for faiss-cpu, where none is visible or where TF32 is forced."""
+    if not hasattr(faiss, "StandardGpuResources") or os.environ.get(FORCED) == "1":
+        return 0
+    return int(faiss.get_num_gpus())
 
 
 def checked_device(device: str) -> str:
