@@ -30,7 +30,7 @@ from train.checkpoint import Checkpoint, load_checkpoint
 from train.encoder import build_encoder
 from train.views import Views
 from vssl import __version__
-from vssl.card import CARD_KEY, GOLDEN_KEY, ModelCard
+from vssl.card import CARD_KEY, GOLDEN_KEY, Calibration, ModelCard
 from vssl.errors import InputError
 from vssl.golden import Golden, golden_images
 from vssl.identity import sha256_bytes
@@ -83,17 +83,9 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
     if options.precision not in PRECISIONS:
         raise InputError(f"precision: found {options.precision!r}, expected one of {', '.join(PRECISIONS)}")
     checkpoint = load_checkpoint(run)
-    torch.manual_seed(options.calibration.seed)
-    encoder = build_encoder(checkpoint, options.branch)
     preprocess = checkpoint.preprocess
-    bank = calibration_bank(checkpoint, options, report)
-    views = Views(checkpoint.config.augment, preprocess.size)
-    progress = _progress(report, options.calibration.views)
-    mean = fit_mean(encoder, bank.images, options.space, preprocess.size, options.whitening)
-    variance, calibration = calibrate(
-        encoder, views, bank.images, mean, preprocess.size, options.calibration, progress
-    )
-    model = ServedEncoder(encoder, mean, variance).eval()
+    fitted = fit_served(checkpoint, options, report)
+    model, calibration, bank = fitted.model, fitted.calibration, fitted.bank
     report("exporting the graph")
     proto = to_onnx(model, preprocess.size)
     golden = golden_images(preprocess.size)
@@ -105,8 +97,8 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
         backbone=checkpoint.config.network.backbone,
         space=options.space,
         branch=options.branch,
-        centred=mean.centre is not None,
-        whitening=options.whitening if mean.matrix is not None else 0.0,
+        centred=model.mean.centre is not None,
+        whitening=options.whitening if model.mean.matrix is not None else 0.0,
         dim=int(output.mean.shape[1]),
         feature_dim=int(output.features.shape[1]),
         preprocess=preprocess,
@@ -151,6 +143,28 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
     write_bytes(data, out)
     check_seal(out.read_bytes())
     return Exported(out, sha256_bytes(data), len(data), card, agreement, fidelity)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What is served of a checkpoint, how well its variance fits, and the pictures it was fitted on."""
+
+    model: ServedEncoder
+    calibration: Calibration
+    bank: ImageBank
+
+
+def fit_served(checkpoint: Checkpoint, options: ExportOptions, report: Report = lambda _: None) -> Fitted:
+    """Fit the served mean and its variance on the calibration images. Raises InputError."""
+    torch.manual_seed(options.calibration.seed)
+    encoder = build_encoder(checkpoint, options.branch)
+    size = checkpoint.preprocess.size
+    bank = calibration_bank(checkpoint, options, report)
+    views = Views(checkpoint.config.augment, size)
+    progress = _progress(report, options.calibration.views)
+    mean = fit_mean(encoder, bank.images, options.space, size, options.whitening)
+    variance, calibration = calibrate(encoder, views, bank.images, mean, size, options.calibration, progress)
+    return Fitted(ServedEncoder(encoder, mean, variance).eval(), calibration, bank)
 
 
 def _progress(report: Report, views: int) -> Callable[[int, int], None]:

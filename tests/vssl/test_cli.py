@@ -11,6 +11,8 @@ from tests.tiny_model import tiny_model
 
 VERBS = (
     "train",
+    "bench",
+    "calibrate",
     "export",
     "inspect",
     "verify",
