@@ -163,7 +163,8 @@ def test_a_training_step_moves_every_weight(name: str) -> None:
     assert [n for n in still if "cls_token" not in n and "rel_pos" not in n] == []
 
 
-@pytest.mark.parametrize("name", [*names(of="torchvision/"), *names(of="test_")])
+# The last one's own classifier comes with dropout.
+@pytest.mark.parametrize("name", [*names(of="test_"), "torchvision/mnasnet0_5"])
 def test_nothing_is_left_to_chance_in_training(name: str) -> None:
     encoder = new_encoder(config(name, 32)).train()
     again = copy.deepcopy(encoder)
