@@ -85,6 +85,7 @@ class Application:
         self._log: Log | None = None
         self._upkeep: asyncio.Task[None] | None = None
         self._draining = False
+        self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}  # who heard signals before
 
     async def start(self, settings: Settings, fetcher: Fetcher | None = None) -> None:
         """Load model and gallery inside the event loop; see `Runtime.start`."""
@@ -101,6 +102,9 @@ class Application:
     async def stop(self) -> None:
         """Answer what is queued and let go of everything."""
         runtime, self._runtime = self._runtime, None
+        for kind, end in self._before.items():
+            signal.signal(kind, end)
+        self._before.clear()
         if self._upkeep is not None:
             self._upkeep.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -171,6 +175,7 @@ class Application:
         for kind in (signal.SIGTERM, signal.SIGINT):
             end = signal.getsignal(kind)
             if callable(end):
+                self._before[kind] = end
                 signal.signal(kind, functools.partial(self._begin_draining, loop, end))
 
     def _begin_draining(

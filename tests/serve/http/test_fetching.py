@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import http.server
 import ipaddress
+import signal
 import socket
 import ssl
 import threading
@@ -347,6 +348,15 @@ class TestThroughTheServer:
                 await application.stop()
 
         return asyncio.run(main())
+
+    def test_signals_go_where_they_went_once_it_has_stopped(self, world: World) -> None:
+        before = signal.getsignal(signal.SIGINT)
+
+        async def during(_: httpx.AsyncClient) -> Any:
+            return signal.getsignal(signal.SIGINT)
+
+        assert self.ask(world, None, during) is not before
+        assert signal.getsignal(signal.SIGINT) is before
 
     def test_embed_mixes_urls_and_bytes(self, world: World, site: Site, trusting: ssl.SSLContext) -> None:
         base = f"https://localhost:{site.port}"
