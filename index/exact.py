@@ -9,7 +9,6 @@ Shape letters: Q queries, N items, K neighbours, D embedding dimension, E encode
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index import snapshot
-from index.accelerator import LONGEST, WORTH, Copy, gpus
 from index.certified import BESIDE, Found, Rows, merge, nothing, refine, slack
 from index.distances.encoding import Anchor, Distance
 from index.distances.parameters import Densities, DistanceParameters, Float64s
 from index.distances.prior import completed
 from index.distances.table import named
+from index.proposals import Proposals
 from index.rerank import CACHED, stored
 from index.vectors import Vectors
 from vssl.errors import InputError
@@ -60,9 +59,7 @@ class ExactIndex:
         self._beyond = SHORTLIST if self._distance.bounds else BESIDE
         self._asked = self._unsettled = 0
         self._faiss: Any = None  # an IndexFlatIP as soon as there are items
-        self.device = "auto"
-        self._copy: Copy | None = None  # on a GPU
-        self._copying = threading.Lock()
+        self._proposals = Proposals()
         self._source: Path | None = None  # the file it is mapped from: it must not be changed
 
     @classmethod
@@ -93,6 +90,15 @@ class ExactIndex:
         return self._count
 
     @property
+    def device(self) -> str:
+        """Where shortlists are looked for: auto, cpu or cuda (index.accelerator)."""
+        return self._proposals.device
+
+    @device.setter
+    def device(self, device: str) -> None:
+        self._proposals.device = device
+
+    @property
     def items(self) -> GaussianEmbedding:
         """The N items, in the order of their rows."""
         return self._items[: self._count]
@@ -115,9 +121,9 @@ class ExactIndex:
         of old and new items agree.
         """
         if not self._count:
-            device = self.device
+            proposals = self._proposals
             self.__dict__.update(ExactIndex.build(self.name, self._items, parameters=self._given).__dict__)
-            self.device = device
+            self._proposals = proposals
             return
         before = self._count
         self._encode()
@@ -264,34 +270,7 @@ class ExactIndex:
 
     def _shortlist(self, asked: Floats, length: int, keep: NDArray[np.bool_] | None) -> tuple[Floats, Rows]:
         """Return the `length` largest float32 scores and their rows."""
-        if keep is None and length <= LONGEST:
-            copy = self._on_device(len(asked))
-            if copy is not None:
-                return copy.search(asked, length)
-        # FAISS takes matrix products only above this many numbers in a batch; four queries pay.
-        faiss.cvar.distance_compute_blas_threshold = 4 * asked.shape[1]
-        threads = faiss.omp_get_max_threads()
-        selection = None
-        if keep is not None:
-            selection = _selection(keep)
-        if len(asked) == 1:  # one query split over threads is slower than on one
-            faiss.omp_set_num_threads(1)
-        try:
-            scores, rows = self._faiss.search(asked, length, params=selection)
-        finally:
-            faiss.omp_set_num_threads(threads)
-        return scores, rows
-
-    def _on_device(self, queries: int) -> Copy | None:
-        """Return the copy on the GPU, made when it is worth it; None where the CPU is to search."""
-        if self.device == "cpu" or not gpus():
-            return None
-        with self._copying:
-            if self._copy is None or self._copy.count != self._count:
-                if self._copy is None and self.device == "auto" and queries < WORTH:
-                    return None
-                self._copy = Copy(self._faiss, self._widest)
-            return self._copy if self._copy.usable else None
+        return self._proposals.largest(self._faiss, self._widest, asked, length, keep)
 
     def _exact(self, prepared: Densities, queries: Rows, rows: Rows) -> Float64s:
         """Return the distances (n, c) of n queries to c candidates each, from the definition."""
@@ -335,12 +314,6 @@ def _padded(features: Float64s) -> Float64s:
     padded = np.zeros((count, width + -width % LANES))
     padded[:, :width] = features
     return padded
-
-
-def _selection(keep: NDArray[np.bool_]) -> Any:
-    """Return FAISS's form of "only these rows"."""
-    engine: Any = faiss  # its Python wrappers take arrays, which its type hints do not know
-    return engine.SearchParameters(sel=engine.IDSelectorBitmap(np.packbits(keep, bitorder="little")))
 
 
 def _prepared(distance: Distance, embedding: GaussianEmbedding, constants: DistanceParameters) -> Densities:

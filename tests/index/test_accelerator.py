@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 import pytest
 
-from index import accelerator, exact
+from index import accelerator, proposals
 from index.accelerator import FORCED, Copy, checked_device, gpus
 from index.exact import ExactIndex
 from index.gallery import Gallery
@@ -48,7 +48,7 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> list[Recorded]:
         return made[-1], None
 
     monkeypatch.setattr(accelerator, "copy_to_gpu", copied)
-    monkeypatch.setattr(exact, "gpus", lambda: 1)
+    monkeypatch.setattr(proposals, "gpus", lambda: 1)
     return made
 
 
