@@ -26,6 +26,8 @@ EXTRAS = {
     "bentoml": "cpu",
     "starlette": "cpu",
     "orjson": "cpu",
+    "pybase64": "cpu",
+    "h11": "cpu",
     "prometheus_client": "cpu",
     "sklearn": "demo",
     "matplotlib": "plots",
