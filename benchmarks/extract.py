@@ -1,6 +1,6 @@
 """Images per second of `vssl extract`, beside its ceilings and beside the loops people write.
 
-    python -m benchmarks.extract IMAGES --model model.onnx [--repeat 3] [--rounds 3] [--json]
+    python -m benchmarks.extract IMAGES --model model.onnx [--rounds 3] [--engine openvino --precision bf16]
 
 IMAGES is a folder of real photos. Every contender embeds the same files with the same model file:
 
@@ -47,11 +47,18 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--repeat", type=int, default=3, help="times each photo is embedded")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--engine", default="onnxruntime", help="onnxruntime or openvino, of vssl extract and ceiling"
+    )
+    parser.add_argument("--precision", help="fp32 or bf16, of openvino")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="extract-benchmark-"))
     try:
-        results = measure(arguments.images, arguments.model, arguments.repeat, arguments.rounds, scratch)
+        results = measure(
+            arguments.images, arguments.model, arguments.repeat, arguments.rounds, scratch,
+            {"engine": arguments.engine, "precision": arguments.precision},
+        )  # fmt: skip
     finally:
         shutil.rmtree(scratch)
     if arguments.json:
@@ -66,7 +73,9 @@ def main() -> None:
         print(f"{name:58s} {value:6.3f}")
 
 
-def measure(images: Path, model: Path, repeat: int, rounds: int, scratch: Path) -> dict[str, object]:
+def measure(
+    images: Path, model: Path, repeat: int, rounds: int, scratch: Path, how: dict[str, str | None]
+) -> dict[str, object]:
     """Return the best rate and the least processor time of every contender, and their ratios."""
     files = [
         Path(i.path) for i in open_source(images).items if i.path.lower().endswith((".jpg", ".jpeg", ".png"))
@@ -75,13 +84,13 @@ def measure(images: Path, model: Path, repeat: int, rounds: int, scratch: Path) 
     lines = [{"path": str(f.resolve()), "id": f"{r}/{n}"} for r in range(repeat) for n, f in enumerate(files)]
     listing.write_text("".join(json.dumps(line) + "\n" for line in lines))
     paths = [Path(line["path"]) for line in lines]
-    engine = Engine.open(model, threads=1)
-    wide = Engine.open(model)
+    engine = Engine.open(model, threads=1, **how)
+    wide = Engine.open(model, **how)
     contenders: dict[str, Callable[[], None]] = {
         "decode ceiling": lambda: decode_only(engine, paths),
         "inference, thread a call": lambda: infer_only(engine, len(paths), available_cores()),
         "inference, all threads": lambda: infer_only(wide, len(paths), 1),
-        "extract": lambda: run_extract(listing, model, scratch / "out"),
+        "extract": lambda: run_extract(listing, engine, scratch / "out"),
         "plain loop": lambda: plain_loop(model, engine.card.preprocess.size, paths),
         "DataLoader loop": lambda: dataloader_loop(model, engine.card.preprocess.size, paths),
     }

@@ -103,7 +103,7 @@ def infer_only(engine: Engine, images: int, callers: int) -> None:
             pass
 
 
-def run_extract(listing: Path, model: Path, out: Path) -> None:
+def run_extract(listing: Path, model: Path | Engine, out: Path) -> None:
     """Run the whole extraction of files that can be read."""
     summary = extract(f"list:{listing}", out, model=model, overwrite=True)
     if summary.failures:
