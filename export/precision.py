@@ -2,8 +2,7 @@
 
 The backbone's convolutions and linear maps are where the time goes and where low precision does
 little harm; the two-layer heads behind them cost nothing and hold the variance. In networks with
-layer norms the sums, norms, activations and attention between the maps stay in fp32: the sums have
-a few values far larger than all others, which eight bits cannot hold beside them.
+layer norms the sums, norms, activations and attention between the maps stay in fp32.
 """
 
 from __future__ import annotations
