@@ -45,6 +45,23 @@ def test_an_epoch_shows_each_training_image_once() -> None:
     assert sorted(seen) == TRAIN.tolist()
 
 
+def test_what_was_read_ahead_is_that_of_the_step_and_order_that_are_asked_for() -> None:
+    one, other, asked = epoch_order(24, 5, 0), epoch_order(24, 5, 1), feed()
+    for order, number in (
+        (one, 0),
+        (one, 1),
+        (one, 2),
+        (other, 0),
+        (one, 2),
+        (one, 1),
+        (other, 1),
+        (other, 2),
+    ):
+        images, _, places = asked.step(order, number)
+        assert [rows(part) for part in images] == [TRAIN[where.numpy()].tolist() for where in places]
+        assert torch.cat(places).tolist() == order[8 * number : 8 * number + 8].tolist()
+
+
 def test_without_labels_there_are_none() -> None:
     assert feed(labelled=False).step(epoch_order(24, 5, 0), 0)[1] is None
 
