@@ -249,13 +249,13 @@ def server(command: Sequence[str]) -> Iterator[tuple[int, psutil.Process]]:
                 time.sleep(0.1)
             yield port, psutil.Process(started.pid)
         finally:
+            family = [psutil.Process(started.pid)]
+            family += family[0].children(recursive=True)
             started.send_signal(signal.SIGTERM)
-            try:
-                started.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                for child in psutil.Process(started.pid).children(recursive=True):
-                    child.kill()
-                started.kill()
+            _, alive = psutil.wait_procs(family, timeout=15)
+            for process in alive:  # LitServe ends without its own workers
+                process.kill()
+            started.wait()
 
 
 def answers(port: int) -> bool:

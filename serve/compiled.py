@@ -7,6 +7,7 @@ Shape letters: N images, S side, D embedding dimension, F feature dimension.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
@@ -77,11 +78,7 @@ def compile_model(
     Raises MissingExtraError without openvino, InputError for a precision that is unknown, or that
     this CPU does not compute in, FormatError for what is no model.
     """
-    try:
-        import openvino
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("openvino", "openvino") from error
-    core = openvino.Core()
+    core = _shared_core()
     check_precision(precision, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
     streams = max(1, available_cores() // threads)
     options = {
@@ -104,6 +101,20 @@ def compile_model(
             f"asked OpenVINO for {precision}, but it compiled the model for {found}; use --engine onnxruntime"
         )
     return compiled, [_tensor(port) for port in model.inputs], [_tensor(port) for port in model.outputs]
+
+
+@functools.cache
+def _shared_core() -> Any:
+    """Return this process's OpenVINO, which is never let go.
+
+    Its CPU plugin gives the thread that loads it another stack for signals, and unmaps that stack
+    with the last object of its own: the next signal that Python handles would then kill the process.
+    """
+    try:
+        import openvino
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("openvino", "openvino") from error
+    return openvino.Core()
 
 
 def check_precision(precision: str, capabilities: Sequence[str]) -> None:

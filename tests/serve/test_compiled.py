@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import TensorProto
 
@@ -250,6 +251,28 @@ def test_a_server_computes_with_it_and_says_so(tmp_path: Path, conv: Path) -> No
     assert not isinstance(expected, ImageError)
     np.testing.assert_allclose(answer["mean"], expected.mean, rtol=0, atol=1e-6)
     np.testing.assert_allclose(answer["variance"], expected.variance, rtol=1e-5, atol=0)
+
+
+def test_its_server_ends_when_told_to_and_leaves_no_worker(tmp_path: Path, conv: Path) -> None:
+    with running(["--model", str(conv), "--engine", "openvino"], tmp_path) as server:
+        workers = psutil.Process(server.process.pid).children(recursive=True)
+        assert workers
+        assert server.terminate() == 0, server.log.read_text()
+        _, alive = psutil.wait_procs(workers, timeout=10)
+        for worker in alive:
+            worker.kill()
+        assert not alive
+
+
+def test_a_signal_is_handled_though_another_thread_let_the_engine_go(conv: Path) -> None:
+    code = (
+        "import signal, sys, threading; from serve.engine import Engine;"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7));"
+        f"box = [Engine.open({str(conv)!r}, engine='openvino')];"
+        "thread = threading.Thread(target=box.clear); thread.start(); thread.join();"
+        "signal.raise_signal(signal.SIGTERM)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 7
 
 
 @pytest.fixture
