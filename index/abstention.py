@@ -12,17 +12,15 @@ guaranteed risk: Geifman and El-Yaniv, NeurIPS 2017.) Shape letter: n queries.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from index.evidence import Bools, Doubles, Evidence
+from index.results import SearchResult
 from vssl.errors import InputError
 
-Doubles = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-TINY = 1e-12
 STEPS = 100  # thresholds, at equal steps of coverage
 
 
@@ -100,15 +98,16 @@ def _fit(name: str, values: Doubles, wrong: Bools, max_risk: float, delta: float
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """When to answer: one threshold each on the query's uncertainty, its neighbour's distance, and both.
+    """When to answer: one threshold on each piece of evidence, and one on all of it together.
 
-    direction (2,): how both are joined, in the logarithm of the uncertainty and, where distances
-    are positive (`logarithmic`), of the distance; thresholds: of each score; best: the
-    score that answers most calibration queries; counted: how many those were.
+    direction (3,): how the pieces are joined; logarithmic: distances are positive, and enter as
+    their logarithm; pace: the unit of distance in which neighbours lose their say; thresholds: of
+    each score; counted: how many queries calibrated them.
     """
 
     direction: Doubles
     logarithmic: bool
+    pace: float
     thresholds: dict[str, Abstention]
     counted: int
 
@@ -117,43 +116,47 @@ class Rule:
         """The threshold that answers most."""
         return widest(self.thresholds)
 
-    def scores(self, uncertainty: Doubles, distance: Doubles) -> dict[str, Doubles]:
+    def scores(self, evidence: Evidence) -> dict[str, Doubles]:
         """Return each score of n queries, higher = less sure, by its name."""
-        joined: Doubles = _plane(uncertainty, distance, self.logarithmic) @ self.direction
-        return {"uncertainty": uncertainty, "distance": distance, "both": joined}
+        pieces = evidence.coordinates(self.pace, logarithmic=self.logarithmic)
+        return {
+            "uncertainty": evidence.uncertainty,
+            "distance": evidence.nearest,
+            "dissent": pieces[:, 2],
+            "together": pieces @ self.direction,
+        }
 
-    def answers(self, uncertainty: Doubles, distance: Doubles) -> Bools:
+    def answers(self, evidence: Evidence) -> Bools:
         """Say which of n queries are answered, by the best score."""
-        return self.best.accepts(self.scores(uncertainty, distance)[self.best.score])
+        return self.best.accepts(self.scores(evidence)[self.best.score])
+
+    def abstains(self, results: Sequence[SearchResult]) -> list[bool]:
+        """Say of search results which not to trust; of those without a labelled neighbour, always."""
+        evidence = Evidence.of(results)
+        doubtful: Bools = ~np.isfinite(evidence.nearest)
+        doubtful[~doubtful] = ~self.answers(evidence[~doubtful])
+        return [bool(one) for one in doubtful]
 
 
-def fit_rule(
-    uncertainty: Doubles, distance: Doubles, wrong: Bools, max_risk: float, *, signed: bool = False
-) -> Rule:
-    """Fit on n queries whose outcome is known: one half says how to join both scores, the other calibrates.
+def fit_rule(evidence: Evidence, wrong: Bools, max_risk: float, *, signed: bool = False) -> Rule:
+    """Fit on n queries whose outcome is known: one half says how to join the evidence, the other calibrates.
 
     signed: the distance may be negative.
     """
     first, second = slice(0, None, 2), slice(1, None, 2)
-    direction = _discriminant(_plane(uncertainty[first], distance[first], not signed), wrong[first])
-    rule = Rule(direction, not signed, {}, len(wrong[second]))
-    scores = rule.scores(uncertainty[second], distance[second])
-    return replace(rule, thresholds=fit_abstention(scores, wrong[second], max_risk))
-
-
-def _plane(uncertainty: Doubles, distance: Doubles, logarithmic: bool) -> Doubles:
-    """Return both as coordinates (n, 2)."""
-    second = np.log(np.maximum(distance, TINY)) if logarithmic else distance
-    return np.stack([np.log(np.maximum(uncertainty, TINY)), second], axis=1)
+    pace = evidence[first].pace()
+    direction = _discriminant(evidence[first].coordinates(pace, logarithmic=not signed), wrong[first])
+    rule = Rule(direction, not signed, pace, {}, len(wrong[second]))
+    return replace(rule, thresholds=fit_abstention(rule.scores(evidence[second]), wrong[second], max_risk))
 
 
 def _discriminant(values: Doubles, wrong: Bools) -> Doubles:
-    """Return the direction (2,) in values (n, 2) that tells wrong from right best."""
+    """Return the direction (3,) in values (n, 3) that tells wrong from right best."""
     if not 0 < wrong.sum() < len(wrong):
-        return np.array([0.0, 1.0])
+        return np.array([0.0, 1.0, 0.0])
     groups = values[wrong], values[~wrong]
     within = np.concatenate([group - group.mean(axis=0) for group in groups])
-    spread = within.T @ within / len(within) + 1e-9 * np.eye(2)
+    spread = within.T @ within / len(within) + 1e-9 * np.eye(values.shape[1])
     return np.linalg.solve(spread, groups[0].mean(axis=0) - groups[1].mean(axis=0))
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from index.abstention import fit_rule
 from index.distances import SIGNED
+from index.evidence import NEIGHBOURS, Evidence
 from index.measure import Measures
 from index.metrics import calibration, retrieval, uncertainty
 from index.setting import SHOWN, Doubles, Rows, Setting, Settings
@@ -39,7 +40,7 @@ def measure_labelled(setting: Setting, settings: Settings, measures: Measures) -
     if setting.gallery.match is not None and setting.index.name == setting.gallery.distance:
         _match(setting, which, rows[:, :SHOWN], distances[:, :SHOWN], relevant, measures)
     if settings.max_risk is not None:
-        _abstain(setting, settings, which, relevant[:, 0], distances[:, 0], settings.max_risk, measures)
+        _abstain(setting, settings, which, relevant[:, 0], settings.max_risk, measures)
     return {"queries_without_relevant": int((totals == 0).sum()), "map_queries": sampled}
 
 
@@ -119,21 +120,16 @@ def _probability(setting: Setting, unsure: Doubles, rows: Rows, distances: Doubl
 
 
 def _abstain(
-    setting: Setting,
-    settings: Settings,
-    which: Rows,
-    correct: Bools,
-    distance: Doubles,
-    max_risk: float,
-    measures: Measures,
+    setting: Setting, settings: Settings, which: Rows, correct: Bools, max_risk: float, measures: Measures
 ) -> None:
     """Fit thresholds on the gallery's own images and measure risk and coverage on the queries."""
-    asking, rows, own_distances = setting.among_itself(1, settings.seed, control=False)
+    asking, rows, distances = setting.among_itself(NEIGHBOURS, settings.seed, control=False)
     wrong = setting.codes(rows[:, 0]) != setting.gallery_codes[asking]
     unsure = setting.gallery.gaussians.uncertainty.astype(np.float64)[asking]
     signed = setting.index.name in SIGNED
-    rule = fit_rule(unsure, own_distances[:, 0], wrong, max_risk, signed=signed)
-    scores = rule.scores(setting.uncertainty[which], distance)
+    rule = fit_rule(_evidence(setting, unsure, rows, distances), wrong, max_risk, signed=signed)
+    rows, distances = setting.search(setting.index, which, NEIGHBOURS, labelled=True)
+    scores = rule.scores(_evidence(setting, setting.uncertainty[which], rows, distances))
     for name, threshold in rule.thresholds.items():
         _answered(name, threshold.accepts(scores[name]), correct, measures)
     best = rule.best
@@ -143,6 +139,11 @@ def _abstain(
         f"abstention at risk {max_risk:g}: answers when {best.score} <= {best.threshold:.6g}, "
         f"which answers {best.coverage:.0%} of {rule.counted} images of the gallery"
     )
+
+
+def _evidence(setting: Setting, unsure: Doubles, rows: Rows, distances: Doubles) -> Evidence:
+    codes = setting.codes(rows)
+    return Evidence(unsure, distances, (codes == codes[:, :1]) & (rows >= 0))
 
 
 def _answered(name: str, taken: Bools, correct: Bools, measures: Measures) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from index.abstention import Rule, fit_rule
 from index.distances import SIGNED
+from index.evidence import NEIGHBOURS, Evidence
 from index.matching import MatchModel, fit_match
 from index.records import Records
 from index.results import Neighbour, SearchResult
@@ -160,13 +161,17 @@ def _moved(view: View, rows: int, last_row: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """What labelled items of a view find among the others: all (n, K), `use` says where there is a pair."""
+    """What labelled items of a view find among the others: all (n, K), `use` says where there is a pair.
+
+    same: the neighbour has the asking item's label; agree: the first neighbour's.
+    """
 
     use: NDArray[np.bool_]
     distance: Doubles
     asked: Doubles
     item: Doubles
     same: NDArray[np.bool_]
+    agree: NDArray[np.bool_]
 
 
 def _own_pairs(view: View, index: SearchIndex, most: int, k: int) -> Pairs | None:
@@ -184,25 +189,20 @@ def _own_pairs(view: View, index: SearchIndex, most: int, k: int) -> Pairs | Non
     _, codes = np.unique(np.array([label or "" for label in view.labels]), return_inverse=True)
     uncertainty = view.uncertainty.astype(np.float64)
     asked = np.broadcast_to(uncertainty[asking][:, None], found.shape)
-    same = codes[found] == codes[asking][:, None]
-    return Pairs(found >= 0, distances, asked, uncertainty[found], same)
+    same, agree = codes[found] == codes[asking][:, None], codes[found] == codes[found[:, :1]]
+    return Pairs(found >= 0, distances, asked, uncertainty[found], same, agree)
 
 
 def own_rule(view: View, index: SearchIndex, max_risk: float) -> Rule:
     """Calibrate when to answer on labelled items that search their own gallery. InputError without them."""
-    pairs = _own_pairs(view, index, RULE_QUERIES, 1)
+    pairs = _own_pairs(view, index, RULE_QUERIES, NEIGHBOURS)
     if pairs is None:
         raise InputError(
             "the gallery has no labelled images to calibrate --max-risk on; extract them from IMAGES/CLASS/file.jpg"
         )
     use = pairs.use[:, 0]
-    return fit_rule(
-        pairs.asked[use, 0],
-        pairs.distance[use, 0],
-        ~pairs.same[use, 0],
-        max_risk,
-        signed=index.name in SIGNED,
-    )
+    evidence = Evidence(pairs.asked[:, 0], pairs.distance, pairs.agree & pairs.use)
+    return fit_rule(evidence[use], ~pairs.same[use, 0], max_risk, signed=index.name in SIGNED)
 
 
 def _fit(view: View, index: SearchIndex) -> MatchModel | None:

@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 from index.corpus import Corpus
 from index.distances import SIGNED, pairwise
 from index.evaluation import Settings, evaluate
+from index.evidence import NEIGHBOURS, Evidence
 from index.gallery import Gallery
 from index.matching import fit_match
 from index.metrics.calibration import ece
@@ -97,19 +98,17 @@ def test_match_probabilities_of_held_out_digits_are_calibrated(gallery: Gallery,
 
 @pytest.mark.parametrize("distance", ["cosine", "posterior"])
 def test_a_risk_is_kept_on_held_out_digits_at_the_largest_coverage(gallery: Gallery, distance: str) -> None:
-    answers = gallery.search(ASKED.gaussians, 1, distance=distance)
-    unsure = np.array([answer.uncertainty for answer in answers])
-    reach = np.array([answer.neighbours[0].distance for answer in answers])
+    answers = gallery.search(ASKED.gaussians, NEIGHBOURS, distance=distance)
     wrong = np.array([a.neighbours[0].label != own for a, own in zip(answers, ASKED.labels, strict=True)])
     assert wrong.mean() > 0.1
     rule = gallery.abstention(0.05, distance)
-    taken = rule.answers(unsure, reach)
+    taken = ~np.array(rule.abstains(answers))
     assert taken.mean() > 0.3
     assert wrong[taken].mean() <= 0.05
     # More errors than this would happen in one of a hundred draws at a risk of 5 %.
     assert wrong[taken].sum() <= stats.binom.ppf(0.99, taken.sum(), 0.05)
     coverage = {
-        name: t.accepts(rule.scores(unsure, reach)[name]).mean() for name, t in rule.thresholds.items()
+        name: t.accepts(rule.scores(Evidence.of(answers))[name]).mean() for name, t in rule.thresholds.items()
     }
     assert taken.mean() >= max(coverage.values()) - 0.05
 

@@ -114,7 +114,7 @@ def test_everything_at_once_on_one_page(
         "raised:blur-1",
         "human_spearman",
         "one_class_knn",
-        "coverage_both",
+        "coverage_together",
         "hub:kl_max",
     ):
         assert name in report["metrics"]

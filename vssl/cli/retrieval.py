@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,6 +130,7 @@ def search(
     with extras():
         import numpy as np
 
+        from index.evidence import NEIGHBOURS
         from index.filters import parse_where
         from index.places import open_gallery
         from index.remote import MilvusGallery
@@ -155,23 +156,27 @@ def search(
             )
         for paths, answers in _embedded(images, engine):
             good = [(p, a) for p, a in zip(paths, answers, strict=True) if not isinstance(a, ImageError)]
-            results = iter(())  # type: Iterator[SearchResult]
+            results = iter(())  # type: Iterator[tuple[SearchResult, bool | None]]
             if good:
                 queries = GaussianEmbedding(
                     np.stack([a.mean for _, a in good]), np.stack([a.variance for _, a in good])
                 )
-                results = iter(
-                    opened.search(
-                        queries, k, distance=distance, max_uncertainty=max_uncertainty, where=condition
-                    )
+                found = opened.search(
+                    queries,
+                    k if rule is None else max(k, NEIGHBOURS),
+                    distance=distance,
+                    max_uncertainty=max_uncertainty,
+                    where=condition,
                 )
+                results = zip(found, _abstained(rule, found), strict=True)
             for path, answer in zip(paths, answers, strict=True):
                 if isinstance(answer, ImageError):
                     failed += 1
                     _say_failure(path, answer, as_json=as_json)
                 else:
-                    result = next(results)
-                    _say_result(path, result, as_json=as_json, abstain=_abstains(rule, result))
+                    result, abstain = next(results)
+                    shown = replace(result, neighbours=result.neighbours[:k])
+                    _say_result(path, shown, as_json=as_json, abstain=abstain)
     if failed:
         raise typer.Exit(1)
 
@@ -204,15 +209,11 @@ def _say_failure(path: str, error: ImageError, *, as_json: bool) -> None:
         note(f"{path}: {error} ({error.code})")
 
 
-def _abstains(rule: Rule | None, result: SearchResult) -> bool | None:
-    """Say whether not to trust an answer, None when no risk was given."""
+def _abstained(rule: Rule | None, results: Sequence[SearchResult]) -> list[bool] | list[None]:
+    """Say of each answer whether not to trust it, None when no risk was given."""
     if rule is None:
-        return None
-    import numpy as np
-
-    if not result.neighbours:
-        return True
-    return not rule.answers(np.array([result.uncertainty]), np.array([result.neighbours[0].distance]))[0]
+        return [None] * len(results)
+    return rule.abstains(results)
 
 
 def _say_result(path: str, result: SearchResult, *, as_json: bool, abstain: bool | None) -> None:
