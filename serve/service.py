@@ -7,6 +7,7 @@ VSSL_MODEL is the only one that must be set. Importing this module loads neither
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -19,6 +20,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.http.application import Application
+from serve.http.doubts import check_risk
 from serve.http.keys import Keys
 from serve.http.runtime import open_engines, open_gallery
 from serve.http.settings import Settings
@@ -38,10 +40,14 @@ class CheckedModel:
 
 @dataclass(frozen=True)
 class Checked:
-    """What is known of a server before it listens: its models, its gallery's size."""
+    """What is known of a server before it listens: its models, its gallery's size.
+
+    answered: the share of its own images that the gallery answers at the risk given, None without one.
+    """
 
     models: tuple[CheckedModel, ...]
     items: int | None
+    answered: float | None
 
 
 @functools.cache
@@ -54,17 +60,16 @@ def check(settings: Settings) -> Checked:
     for engine in engines:
         engine.close()  # the workers have connections of their own
     gallery = open_gallery(settings, [engine.model_id for engine in engines], read_only=True)
-    items = None
-    if gallery is not None:
-        with gallery:
-            items = len(gallery)
+    with gallery or contextlib.nullcontext():
+        items = None if gallery is None else len(gallery)
+        rule = check_risk(settings.max_risk, gallery)
     if settings.api_key_file is not None:
         Keys.read(settings.api_key_file)
     models = (
         CheckedModel(wanted.name or engine.card.name, engine.card, engine.model_id)
         for wanted, engine in zip(settings.models, engines, strict=True)
     )
-    return Checked(tuple(models), items)
+    return Checked(tuple(models), items, None if rule is None else rule.best.coverage)
 
 
 class MannerlyService(bentoml.Service[Any]):  # type: ignore[misc]

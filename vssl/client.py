@@ -87,11 +87,15 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Found:
-    """The answer to one query: its uncertainty and K neighbours, or the failure of its image."""
+    """The answer to one query: its uncertainty and K neighbours, or the failure of its image.
+
+    abstain: whether not to trust it; None where the server was given no --max-risk.
+    """
 
     uncertainty: float | None
     neighbours: list[Neighbour]
     failure: Failed | None = None
+    abstain: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -419,5 +423,5 @@ def _found(response: httpx.Response) -> list[Found]:
                 Neighbour(**{name: n.get(name) for name in Neighbour.__dataclass_fields__})
                 for n in result["neighbours"]
             ]
-            found.append(Found(result["uncertainty"], neighbours))
+            found.append(Found(result["uncertainty"], neighbours, abstain=result.get("abstain")))
     return found

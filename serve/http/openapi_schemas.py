@@ -140,6 +140,10 @@ def native_schemas(dim: int, names: list[str], max_items: int) -> Json:
                                 "properties": {
                                     "query": {"type": "string"},
                                     "uncertainty": {"type": "number"},
+                                    "abstain": {
+                                        "type": "boolean",
+                                        "description": "with --max-risk: whether not to trust the answer",
+                                    },
                                     "neighbours": {"type": "array", "items": ref("Neighbour")},
                                 },
                             },

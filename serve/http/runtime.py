@@ -17,6 +17,7 @@ from serve.engine import Engine
 from serve.fleet import FleetError
 from serve.http.batcher import FAST_MODEL_S, Batcher, seconds_per_image
 from serve.http.bodies import BodyReader
+from serve.http.doubts import Doubts
 from serve.http.failures import NotReadyError, RequestError
 from serve.http.fetching import Fetcher
 from serve.http.keys import Keys
@@ -79,6 +80,7 @@ class Runtime:
         ]
         self.bodies = BodyReader(settings, fetcher)
         self.keys = Keys.read(settings.api_key_file) if settings.api_key_file else None
+        self.doubts = Doubts(settings.max_risk)
         self._gallery = gallery
         self._writable = writable
         self._gallery_threads = ThreadPoolExecutor(4, thread_name_prefix="gallery")

@@ -30,6 +30,8 @@ class Settings:
         cores, precision None what the engine and the file make of it.
     workers: server processes. host, port: only for the line that says where to try it.
     api_key_file: one key a line; None leaves the server open to whoever can reach it.
+    max_risk: the share of a search's answers that may have a wrong nearest image; the others are marked
+        `abstain`. None marks nothing.
     show_images: whether thumbnails of the gallery's files are served.
     max_body_bytes: one request's body. max_items: images in one request. max_pixels: of one
         image, read from its header. max_queue: images waiting in one process; beyond it 429.
@@ -52,6 +54,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 3000
     api_key_file: Path | None = None
+    max_risk: float | None = None
     show_images: bool = False
     max_body_bytes: int = 64 * MIB
     max_items: int = 256
@@ -86,6 +89,10 @@ class Settings:
         if not self.max_pixels <= PILLOW_PIXEL_CAP:
             raise InputError(
                 f"{PREFIX}MAX_PIXELS: found {self.max_pixels}, expected at most {PILLOW_PIXEL_CAP}"
+            )
+        if self.max_risk is not None and not 0 < self.max_risk < 1:
+            raise InputError(
+                f"{PREFIX}MAX_RISK: found {self.max_risk}, expected a share between 0 and 1, as in 0.05"
             )
         parse_models(self.model)
         if self.fetch_hosts is not None:

@@ -48,6 +48,14 @@ def serve(
     api_key_file: Annotated[
         Path | None, typer.Option("--api-key-file", help="Ask for a key; the file holds one a line.")
     ] = None,
+    max_risk: Annotated[
+        float | None,
+        typer.Option(
+            "--max-risk",
+            help="Mark the answers to abstain from, so that at most this share of the others has a wrong nearest "
+            "image; calibrated on the gallery's labelled images.",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Server processes.")] = 1,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     engine: Annotated[
@@ -94,6 +102,7 @@ def serve(
             "VSSL_LOG": log,
             **({"VSSL_PRECISION": precision} if precision else {}),
             **({"VSSL_THREADS": str(threads)} if threads else {}),
+            **({} if max_risk is None else {"VSSL_MAX_RISK": str(max_risk)}),
             **({"VSSL_FETCH_HOSTS": fetch_hosts} if fetch_hosts else {}),
             **({"VSSL_SHOW_IMAGES": "1"} if show_images else {}),
         }
@@ -156,6 +165,8 @@ def _greet(settings: Settings) -> None:
         say(f"model   {model.name} ({card.method}, {card.backbone}), D={card.dim}, id {model.model_id[:12]}")
     if checked.items is not None:
         say(f"gallery {settings.gallery}, {checked.items} items")
+    if checked.answered is not None:
+        say(f"risk    {settings.max_risk:g}: answers {checked.answered:.0%} of images like the gallery's own")
     say(f"open    {url}/ui (search page), {url}/docs (API)")
     key = " -H 'X-API-Key: ...'" if settings.api_key_file else ""
     route = "embed" if checked.items is None else "search?k=5"

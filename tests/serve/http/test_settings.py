@@ -20,6 +20,7 @@ from vssl.shipped import shipped_model
         gallery=st.sampled_from([None, Path("/g")]),
         threads=st.one_of(st.none(), st.integers(1, 64)),
         workers=st.integers(1, 64),
+        max_risk=st.one_of(st.none(), st.floats(0.001, 0.999)),
         show_images=st.booleans(),
         max_items=st.integers(1, 10_000),
         deadline_s=st.floats(0.001, 1e6),
