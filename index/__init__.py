@@ -1,10 +1,16 @@
 """embeddings -> gallery: search with variance scores, and evaluation.
 
-FAISS's OpenMP threads spin while they wait unless told otherwise before they are loaded, which
-only this module can do. On two shared cores, waiting asleep made a test run of index builds and
-searches 4 times faster; a variable that is set already is left alone.
+FAISS's libraries read two variables when they are loaded, which only this module comes before. A
+variable that is set already is left alone. Its OpenMP threads spin while they wait unless told otherwise: on two
+shared cores, waiting asleep made a test run of index builds and searches 4 times faster. Its
+OpenBLAS does not know newer CPUs (index.kernels).
 """
 
 import os
 
+from index.kernels import best_kernels, cpu_flags
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if (name := best_kernels(cpu_flags())) is not None:
+    os.environ.setdefault("OPENBLAS_CORETYPE", name)
+del name
