@@ -31,7 +31,8 @@ from vssl.gaussian import Floats, GaussianEmbedding
 
 LANES = 16  # FAISS falls to scalar code for dimensions that are no multiple of its vector width
 QUERIES = 256  # searched at once
-SHORTLIST = 48  # candidates beyond k that are asked for first, where the encoding is a bound
+SHORTLIST = 48  # candidates beyond k that settle nearly every query
+BOUNDED = 240  # and where the encoding is only a bound: a second pass costs as much as ten more queries
 FAILURES = 8  # a tight first shortlist is given up when more than one query in so many was not settled by it
 BLOCK = 1 << 22  # numbers per temporary array when items are encoded or scanned: 32 MB
 
@@ -56,7 +57,7 @@ class ExactIndex:
         self._count = 0
         self._widest = np.zeros(0)
         # An exact encoding is off by rounding alone, so that hardly more than k candidates settle a query.
-        self._beyond = SHORTLIST if self._distance.bounds else BESIDE
+        self._beyond = BOUNDED if self._distance.bounds else BESIDE
         self._asked = self._unsettled = 0
         self._faiss: Any = None  # an IndexFlatIP as soon as there are items
         self._proposals = Proposals()
@@ -228,7 +229,7 @@ class ExactIndex:
         with np.errstate(over="ignore"):
             asked = phi.astype(np.float32)
         representable = np.isfinite(doubt) & np.isfinite(asked).all(axis=1)
-        length = min(available, k + self._beyond)
+        length = min(available, k + min(self._beyond, max(SHORTLIST, available // 4)))
         open_ = np.arange(len(queries)) if representable.all() else np.flatnonzero(representable)
         first = True
         while len(open_) and (length == available or length <= max(available // 2, k + SHORTLIST)):
