@@ -2,26 +2,41 @@
 
 On calibration queries whose outcome is known, the errors among those accepted at a threshold
 are binomial. A threshold passes when so few errors would be rarer than delta at the allowed risk.
-Thresholds are tried from a small coverage, fixed beforehand, upwards until one fails, which needs
-no correction for their number; delta is divided among the scores tried. So with probability
-1 - delta over the calibration queries, the risk on exchangeable queries is at most the one
-allowed. (Fixed sequence testing: Angelopoulos et al., Learn then Test, 2021; selection with
-guaranteed risk: Geifman and El-Yaniv, NeurIPS 2017.) Shape letter: n queries.
+Thresholds are tried from a coverage that was fixed beforehand upwards until one fails, which needs
+no correction for their number. So with probability 1 - delta over the calibration queries, the
+risk on exchangeable queries is at most the one allowed. (Fixed sequence testing: Angelopoulos et
+al., Learn then Test, 2021; selection with guaranteed risk: Geifman and El-Yaniv, NeurIPS 2017.)
+What is fixed beforehand, the score and where its sequence begins, comes from other queries.
+Shape letter: n queries.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from index.evidence import Bools, Doubles, Evidence
+from index.metrics.uncertainty import aurc
 from index.results import SearchResult
 from vssl.errors import InputError
 
 STEPS = 100  # thresholds, at equal steps of coverage
+DELTA = 0.05
+SAFE = 0.6  # of that coverage: other queries may be less lucky
+LEAST, MOST = 4000, 10_000
+WORK = 500_000_000  # comparisons of a query with an item that a calibration may take
+
+
+def calibration_size(items: int) -> int:
+    """Return how many items of a gallery should search it: 10,000, fewer where there are over 50,000, at least 4,000.
+
+    >>> calibration_size(100_000)
+    5000
+    """
+    return min(MOST, max(LEAST, WORK // max(1, items)))
 
 
 @dataclass(frozen=True)
@@ -65,35 +80,57 @@ def tail(errors: int, count: int, risk: float) -> float:
 
 
 def fit_abstention(
-    scores: Mapping[str, Doubles], wrong: Bools, max_risk: float, *, delta: float = 0.05
-) -> dict[str, Abstention]:
-    """Return for each score (n,), higher = less sure, its threshold for errors `wrong` (n,).
+    name: str,
+    scores: Doubles,
+    wrong: Bools,
+    max_risk: float,
+    *,
+    start: float | None = None,
+    delta: float = DELTA,
+) -> Abstention:
+    """Return the threshold of a score (n,), higher = less sure, for errors `wrong` (n,).
 
-    Raises InputError unless max_risk and delta lie between 0 and 1.
+    start: the coverage that is tried first; without it one that could hold three times the errors
+    that prove nothing. Raises InputError unless max_risk and delta lie between 0 and 1.
     """
-    for name, value in (("max_risk", max_risk), ("delta", delta)):
+    for what, value in (("max_risk", max_risk), ("delta", delta)):
         if not 0 < value < 1:
-            raise InputError(f"found {name} {value}, expected a share between 0 and 1, as in --max-risk 0.05")
-    level = delta / max(1, len(scores))
-    return {name: _fit(name, values, wrong, max_risk, delta, level) for name, values in scores.items()}
-
-
-def _fit(name: str, values: Doubles, wrong: Bools, max_risk: float, delta: float, level: float) -> Abstention:
-    ordered = np.sort(values)
-    # Fewer accepted than this could hold three times the errors that prove nothing.
-    first = 3 * math.log(1 / level) / max_risk
+            raise InputError(f"found {what} {value}, expected a share between 0 and 1, as in --max-risk 0.05")
+    if start is None:
+        start = min(1.0, 3 * math.log(1 / delta) / max_risk / max(1, len(scores)))
     best = Abstention(name, -math.inf, 0.0, 0.0, max_risk, delta)
-    for step in range(1, STEPS + 1):
-        taken = len(ordered) * step // STEPS
-        if taken < first and step < STEPS:
-            continue
-        accepted = values <= ordered[taken - 1] if taken else np.zeros(len(values), bool)
-        count, errors = int(accepted.sum()), int(wrong[accepted].sum())  # ties come in together
-        if not count or tail(errors, count, max_risk) > level:
+    for point in _points(scores, wrong, max_risk, from_share=start):
+        if point.chance > delta:
             break
-        threshold = float(ordered[taken - 1])
-        best = Abstention(name, threshold, count / len(values), errors / count, max_risk, delta)
+        share = point.count / len(scores)
+        best = Abstention(name, point.threshold, share, point.errors / point.count, max_risk, delta)
     return best
+
+
+@dataclass(frozen=True)
+class _Point:
+    """What accepting up to a threshold gives: `errors` among `count`, and the chance of so few at the risk."""
+
+    threshold: float
+    count: int
+    errors: int
+    chance: float
+
+
+def _points(scores: Doubles, wrong: Bools, max_risk: float, *, from_share: float = 0.0) -> Iterator[_Point]:
+    """Yield the thresholds of a hundred shares in their order; ties come in together."""
+    order = np.argsort(scores, kind="stable")
+    ordered, errors = scores[order], np.cumsum(wrong[order])
+    for step in range(max(1, math.ceil(STEPS * from_share)), STEPS + 1):
+        taken = len(ordered) * step // STEPS
+        if not taken:
+            continue
+        threshold = float(ordered[taken - 1])
+        count = int(np.searchsorted(ordered, threshold, side="right"))
+        found = int(errors[count - 1])
+        yield _Point(
+            threshold, count, found, tail(found, count, max_risk) if found < max_risk * count else 1.0
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,19 +139,20 @@ class Rule:
 
     direction (3,): how the pieces are joined; logarithmic: distances are positive, and enter as
     their logarithm; pace: the unit of distance in which neighbours lose their say; thresholds: of
-    each score; counted: how many queries calibrated them.
+    each score; chosen: the score that decides; counted: how many queries calibrated it.
     """
 
     direction: Doubles
     logarithmic: bool
     pace: float
     thresholds: dict[str, Abstention]
+    chosen: str
     counted: int
 
     @property
     def best(self) -> Abstention:
-        """The threshold that answers most."""
-        return widest(self.thresholds)
+        """The threshold that decides."""
+        return self.thresholds[self.chosen]
 
     def scores(self, evidence: Evidence) -> dict[str, Doubles]:
         """Return each score of n queries, higher = less sure, by its name."""
@@ -139,15 +177,32 @@ class Rule:
 
 
 def fit_rule(evidence: Evidence, wrong: Bools, max_risk: float, *, signed: bool = False) -> Rule:
-    """Fit on n queries whose outcome is known: one half says how to join the evidence, the other calibrates.
+    """Fit on n queries whose outcome is known.
 
-    signed: the distance may be negative.
+    A quarter says how to join the evidence, which score to go by (the least area under its curve of
+    risk and coverage) and where to begin; the others calibrate. signed: the distance may be negative.
     """
-    first, second = slice(0, None, 2), slice(1, None, 2)
-    pace = evidence[first].pace()
-    direction = _discriminant(evidence[first].coordinates(pace, logarithmic=not signed), wrong[first])
-    rule = Rule(direction, not signed, pace, {}, len(wrong[second]))
-    return replace(rule, thresholds=fit_abstention(rule.scores(evidence[second]), wrong[second], max_risk))
+    fitting = np.arange(len(wrong)) % 4 == 0
+    known = evidence[fitting]
+    pace = known.pace()
+    direction = _discriminant(known.coordinates(pace, logarithmic=not signed), wrong[fitting])
+    rule = Rule(direction, not signed, pace, {}, "together", int((~fitting).sum()))
+    before = rule.scores(known)
+    thresholds = {
+        name: fit_abstention(
+            name, values, wrong[~fitting], max_risk, start=_start(before[name], wrong[fitting], max_risk)
+        )
+        for name, values in rule.scores(evidence[~fitting]).items()
+    }
+    area = {name: aurc(values, wrong[fitting].astype(np.float64)) for name, values in before.items()}
+    return replace(rule, thresholds=thresholds, chosen=min(area, key=lambda name: area[name]))
+
+
+def _start(scores: Doubles, wrong: Bools, max_risk: float) -> float:
+    """Return the coverage to begin with: a safe part of the one whose errors speak most clearly for it."""
+    points = _points(scores, wrong, max_risk)
+    surest = min(points, key=lambda point: (point.chance, -point.count), default=None)
+    return 1.0 if surest is None else SAFE * surest.count / len(scores)
 
 
 def _discriminant(values: Doubles, wrong: Bools) -> Doubles:
@@ -158,8 +213,3 @@ def _discriminant(values: Doubles, wrong: Bools) -> Doubles:
     within = np.concatenate([group - group.mean(axis=0) for group in groups])
     spread = within.T @ within / len(within) + 1e-9 * np.eye(values.shape[1])
     return np.linalg.solve(spread, groups[0].mean(axis=0) - groups[1].mean(axis=0))
-
-
-def widest(fitted: Mapping[str, Abstention]) -> Abstention:
-    """Return the one that answers most calibration queries; of equal ones the first."""
-    return max(fitted.values(), key=lambda one: one.coverage)

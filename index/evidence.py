@@ -45,7 +45,7 @@ class Evidence:
     def __len__(self) -> int:
         return len(self.uncertainty)
 
-    def __getitem__(self, which: slice | Bools) -> Evidence:
+    def __getitem__(self, which: slice | Bools | NDArray[np.int64]) -> Evidence:
         return Evidence(self.uncertainty[which], self.distance[which], self.agree[which])
 
     @property

@@ -10,7 +10,7 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from index.abstention import fit_rule
+from index.abstention import calibration_size, fit_rule
 from index.distances import SIGNED
 from index.evidence import NEIGHBOURS, Evidence
 from index.measure import Measures
@@ -123,7 +123,8 @@ def _abstain(
     setting: Setting, settings: Settings, which: Rows, correct: Bools, max_risk: float, measures: Measures
 ) -> None:
     """Fit thresholds on the gallery's own images and measure risk and coverage on the queries."""
-    asking, rows, distances = setting.among_itself(NEIGHBOURS, settings.seed, control=False)
+    most = calibration_size(len(setting.gallery_codes))
+    asking, rows, distances = setting.among_itself(NEIGHBOURS, settings.seed, control=False, most=most)
     wrong = setting.codes(rows[:, 0]) != setting.gallery_codes[asking]
     unsure = setting.gallery.gaussians.uncertainty.astype(np.float64)[asking]
     signed = setting.index.name in SIGNED

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from index.abstention import Rule, fit_rule
+from index.abstention import Rule, calibration_size, fit_rule
 from index.distances import SIGNED
 from index.evidence import NEIGHBOURS, Evidence
 from index.matching import MatchModel, fit_match
@@ -25,7 +25,6 @@ from vssl.gaussian import Floats, GaussianEmbedding
 Doubles = NDArray[np.float64]
 FIT_QUERIES = 1000  # items that search their own gallery when a match probability is fitted
 FIT_NEIGHBOURS = 10
-RULE_QUERIES = 4000  # items that search when a risk is to be kept
 FIT_SHIFT = 0.2  # fitted again when this share of the gallery has changed
 
 
@@ -195,7 +194,7 @@ def _own_pairs(view: View, index: SearchIndex, most: int, k: int) -> Pairs | Non
 
 def own_rule(view: View, index: SearchIndex, max_risk: float) -> Rule:
     """Calibrate when to answer on labelled items that search their own gallery. InputError without them."""
-    pairs = _own_pairs(view, index, RULE_QUERIES, NEIGHBOURS)
+    pairs = _own_pairs(view, index, calibration_size(view.count), NEIGHBOURS)
     if pairs is None:
         raise InputError(
             "the gallery has no labelled images to calibrate --max-risk on; extract them from IMAGES/CLASS/file.jpg"

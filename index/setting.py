@@ -88,13 +88,15 @@ class Setting:
         distances, rows = index.search(self.asked[which], k + 1, keep=keep)
         return without(rows, distances, self.own[which], k)
 
-    def among_itself(self, k: int, seed: int, *, control: bool) -> tuple[Rows, Rows, Doubles]:
+    def among_itself(
+        self, k: int, seed: int, *, control: bool, most: int = FITTED_ON
+    ) -> tuple[Rows, Rows, Doubles]:
         """Let labelled gallery images ask one another: who asks (n,), rows and distances (n, K).
 
-        Up to 4,000, drawn at random; by the control's distance or by the one evaluated.
+        Up to `most`, drawn at random; by the control's distance or by the one evaluated.
         """
         known = self.gallery_codes >= 0
-        asking = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(known))[:FITTED_ON])
+        asking = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(known))[:most])
         index = self.control if control else self.index
         distances, rows = index.search(self.items[asking], k + 1, keep=None if known.all() else known)
         return asking, *without(rows, distances, asking, k)

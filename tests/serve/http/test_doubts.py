@@ -20,7 +20,7 @@ from vssl.client import Client
 from vssl.gaussian import GaussianEmbedding
 from vssl.store import Rows
 
-RISK = 0.2
+RISK = 0.1
 COUNT = 900
 
 
