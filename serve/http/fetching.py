@@ -15,7 +15,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from urllib.parse import urldefrag, urljoin
+from urllib.parse import urljoin
 
 import h11
 
@@ -32,7 +32,7 @@ DISABLED = "this server fetches no URLs; send the image itself: as base64, a dat
 
 # Stricter than RFC 3986, so that no two readers of a URL can see different hosts in it.
 _URL = re.compile(
-    r"https://(?P<host>[A-Za-z0-9.-]{1,253})(?::(?P<port>[0-9]{1,5}))?(?P<path>[/?][!-\[\]-~]*)?"
+    r"https://(?P<host>[A-Za-z0-9.-]{1,253})(?::(?P<port>[0-9]{1,5}))?(?P<path>[/?][!\"$-\[\]-~]*)?(?:#[!-~]*)?"
 )
 
 Account = Callable[[int], None]
@@ -101,7 +101,7 @@ class Fetcher:
             found = await self._get(place, await self._resolve(place), account)
             if isinstance(found, bytes):
                 return found
-            url = urldefrag(urljoin(url, found.url)).url
+            url = _joined(url, found.url)
         raise _FetchError(failed("url_redirects", f"redirected more than {MAX_REDIRECTS} times"))
 
     def _check(self, url: str) -> _Place:
@@ -213,6 +213,14 @@ def _location(response: h11.Response) -> Link:
     if place is None:
         raise _FetchError(failed("url_status", f"the URL answers {response.status_code} without a location"))
     return Link(place.decode("latin-1"))
+
+
+def _joined(url: str, location: str) -> str:
+    """Return where a redirect from `url` leads."""
+    try:
+        return urljoin(url, location)
+    except ValueError:  # brackets that hold no address, among others
+        raise _FetchError(failed("url_broken", "the URL redirects to something that is no URL")) from None
 
 
 def failed(code: str, message: str) -> RequestError:

@@ -187,6 +187,7 @@ def test_what_is_there_is_fetched_and_each_error_stays_with_its_own(
         f"{base}/to/https://127.0.0.1:{site.port}/image/1": "url_not_allowed",
         f"{base}/to/https://elsewhere.example/image/1": "url_not_allowed",
         f"{base}/to/file:///etc/passwd": "url_not_allowed",
+        f"{base}/to/https://[": "url_broken",
         f"http://localhost:{site.port}/image/1": "url_not_allowed",
         "https://localhost/image/1": "url_not_allowed",  # another port
         f"https://user:secret@localhost:{site.port}/image/1": "url_not_allowed",
@@ -203,6 +204,16 @@ def test_what_is_there_is_fetched_and_each_error_stays_with_its_own(
     assert answers[11] == encoded(4)
     refused = {a.status for a in answers if isinstance(a, VsslError)}
     assert refused == {400, 413, 422}
+
+
+def test_what_stands_behind_a_hash_is_not_sent(site: Site, trusting: ssl.SSLContext) -> None:
+    base = f"https://localhost:{site.port}"
+    site.pages.answer_path = lambda self, _: self._send(200, self.path.encode())  # type: ignore[attr-defined]
+    site.pages.answer_turn = lambda self, _: self._send(302, b"", Location="/path/b?c=%23#d")  # type: ignore[attr-defined]
+    urls = [f"{base}/path/a?b=c#d", f"{base}/turn", f"{base}/path/#", f"{base}#d"]
+    answers = run(lambda: fetcher(site, trusting), *urls)
+    assert answers[:3] == [b"/path/a?b=c", b"/path/b?c=%23", b"/path/"]
+    assert code(answers[3]) == "url_status"
 
 
 def test_a_loop_of_redirects_ends(site: Site, trusting: ssl.SSLContext) -> None:
