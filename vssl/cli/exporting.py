@@ -44,7 +44,7 @@ def export(
     calibration: Annotated[
         str | None, typer.Option(help="Images that calibrate the variance; the run's own otherwise.")
     ] = None,
-    calibration_images: Annotated[int, typer.Option(help="Most images to calibrate on.", min=1)] = 2000,
+    calibration_images: Annotated[int, typer.Option(help="Most images to calibrate on.", min=8)] = 2000,
     evaluation: Annotated[
         str | None, typer.Option(help="Labelled images to measure the file on, for its card.")
     ] = None,
@@ -149,7 +149,7 @@ def calibrate(
     whitening: Annotated[
         float, typer.Option(help="Even out the means' spread over directions, 0 to 1.", min=0.0, max=1.0)
     ] = 0.5,
-    calibration_images: Annotated[int, typer.Option(help="Most images to calibrate on.", min=1)] = 2000,
+    calibration_images: Annotated[int, typer.Option(help="Most images to calibrate on.", min=8)] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the calibration's views.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -182,10 +182,15 @@ def calibrate(
         return
     for name, fit in fits.items():
         say(f"{name:<9}  {describe_calibration(fit)}")
-    note(
-        f"next: vssl export {run} model.onnx --space {spaces[-1]}"
-        + (f" --calibration {images}" if images else "")
-    )
+    asked = {
+        "--branch": branch if branch != "student" else None,
+        "--whitening": whitening if whitening != 0.5 else None,
+        "--calibration": images,
+        "--calibration-images": calibration_images if calibration_images != 2000 else None,
+        "--seed": seed or None,
+    }
+    words = "".join(f" {name} {value}" for name, value in asked.items() if value is not None)
+    note(f"next: vssl export {run} model.onnx --space {spaces[-1]}{words}")
 
 
 def _put(
