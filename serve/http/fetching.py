@@ -14,6 +14,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
@@ -58,7 +59,8 @@ class _Place:
 class Fetcher:
     """Fetches images from the hosts that an operator named.
 
-    most_bytes: of one image; timeout_s: from the first look-up to the last byte, redirects included.
+    most_bytes: of one image; timeout_s: from being asked to the last byte, the wait
+    for its turn and redirects included.
     rule, context: which addresses are gone to, and whom TLS trusts; the public internet and the
     machine's own certificates unless an object of another kind is passed in.
     """
@@ -79,6 +81,8 @@ class Fetcher:
         self._context = context or ssl.create_default_context()
         self._context.set_alpn_protocols(["http/1.1"])
         self._slots = asyncio.Semaphore(AT_ONCE)
+        # A look-up cannot be interrupted: in the loop's own threads slow ones would hold up everything else.
+        self._lookups = ThreadPoolExecutor(AT_ONCE, "lookup")
 
     async def fetch(self, links: Sequence[Link], account: Account) -> list[bytes | VsslError]:
         """Fetch each link; an error stays with its own. `account` may raise to end them all."""
@@ -122,12 +126,11 @@ class Fetcher:
     async def _resolve(self, place: _Place) -> list[str]:
         """Return the addresses of a host; one that must not be gone to is a reason to go to none."""
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(
-                place.host, place.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+            addresses = await asyncio.get_running_loop().run_in_executor(
+                self._lookups, _look_up, place.host, place.port
             )
         except (OSError, UnicodeError):
             raise _FetchError(failed("url_unresolved", "the URL's host name does not resolve")) from None
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if not addresses or not all(self._rule(ipaddress.ip_address(a)) for a in addresses):
             raise _FetchError(not_allowed("the URL's host resolves to an address that is not a public one"))
         return addresses
@@ -213,6 +216,12 @@ def _location(response: h11.Response) -> Link:
     if place is None:
         raise _FetchError(failed("url_status", f"the URL answers {response.status_code} without a location"))
     return Link(place.decode("latin-1"))
+
+
+def _look_up(host: str, port: int) -> list[str]:
+    """Return the addresses of a name, each once."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def _joined(url: str, location: str) -> str:

@@ -15,6 +15,7 @@ import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,7 +26,7 @@ import trustme
 
 from serve.http.addresses import Address, AllowList, is_public
 from serve.http.application import Application
-from serve.http.fetching import Fetcher, Link
+from serve.http.fetching import AT_ONCE, Fetcher, Link
 from serve.http.settings import Settings
 from tests.serve.http.conftest import World, encoded
 from tests.serve.http.https_site import MOST, Site
@@ -195,48 +196,63 @@ def test_by_default_the_machines_own_network_is_out_of_reach(site: Site, trustin
     assert len(site.pages.seen) == before
 
 
-def test_one_address_that_is_not_public_among_others_is_enough(site: Site, trusting: ssl.SSLContext) -> None:
+def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], list[str]]) -> None:
+    """Let `answer` say which addresses a name has."""
+
+    def look_up(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, 1, 6, "", (address, port)) for address in answer(host)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+
+def test_one_address_that_is_not_public_among_others_is_enough(
+    site: Site, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A name that resolves to several addresses, as an attacker's server would answer."""
-
-    class Loop(asyncio.SelectorEventLoop):
-        async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> Any:
-            return [(socket.AF_INET, 1, 6, "", (a, port)) for a in ("127.0.0.1", "10.0.0.1")]
-
-    async def work() -> list[bytes | VsslError]:
-        links = [Link(f"https://localhost:{site.port}/image/1")]
-        return await fetcher(site, trusting).fetch(links, lambda _: None)
-
-    with asyncio.Runner(loop_factory=Loop) as runner:
-        (answer,) = runner.run(work())
+    answering(monkeypatch, lambda _: ["127.0.0.1", "10.0.0.1"])
+    (answer,) = run(lambda: fetcher(site, trusting), f"https://localhost:{site.port}/image/1")
     assert code(answer) == "url_not_allowed"
 
 
-def test_the_connection_goes_to_the_address_that_was_checked(site: Site, trusting: ssl.SSLContext) -> None:
+def test_the_connection_goes_to_the_address_that_was_checked(
+    site: Site, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A name that resolves differently the second time."""
     asked: list[str] = []
 
-    class Loop(asyncio.SelectorEventLoop):
-        async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> Any:
-            asked.append(str(host))
-            first = asked.count("localhost") == 1
-            return [
-                (
-                    socket.AF_INET,
-                    1,
-                    6,
-                    "",
-                    ("127.0.0.1" if first or host == "127.0.0.1" else "127.0.0.2", port),
-                )
-            ]
+    def answer(host: str) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1" if asked.count("localhost") == 1 or host == "127.0.0.1" else "127.0.0.2"]
+
+    answering(monkeypatch, answer)
+    (found,) = run(lambda: fetcher(site, trusting), f"https://localhost:{site.port}/image/5")
+    assert found == encoded(5)
+    assert asked.count("localhost") == 1
+
+
+def test_names_that_resolve_slowly_hold_up_nothing_else(
+    site: Site, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The readiness check and thumbnails run in the loop's own threads."""
+    resolved = threading.Event()
+
+    def answer(_: str) -> list[str]:
+        resolved.wait(20)
+        return ["127.0.0.1"]
 
     async def work() -> list[bytes | VsslError]:
-        links = [Link(f"https://localhost:{site.port}/image/5")]
-        return await fetcher(site, trusting).fetch(links, lambda _: None)
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        links = [Link(f"https://localhost:{site.port}/image/1")] * AT_ONCE
+        fetching = asyncio.create_task(fetcher(site, trusting).fetch(links, lambda _: None))
+        try:
+            await asyncio.sleep(0.1)
+            await asyncio.wait_for(asyncio.to_thread(int), 5)
+        finally:
+            resolved.set()
+        return await fetching
 
-    with asyncio.Runner(loop_factory=Loop) as runner:
-        (answer,) = runner.run(work())
-    assert answer == encoded(5)
-    assert asked.count("localhost") == 1
+    answering(monkeypatch, answer)
+    assert asyncio.run(work()) == [encoded(1)] * AT_ONCE
 
 
 def test_neither_proxies_nor_credentials_of_the_environment_are_used(
