@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from index.curation import duplicates, suspects
 from index.gallery import Gallery
+from index.metrics.uncertainty import auroc
 from vssl.card import ModelCard
 from vssl.gaussian import GaussianEmbedding
 from vssl.preprocess import Preprocess
@@ -123,11 +124,7 @@ def report_labels(gallery: Gallery, lists: Path, count: int) -> None:
     hit = is_wrong[order]
     seen = np.cumsum(hit)
     average = (seen[hit] / (np.flatnonzero(hit) + 1)).sum() / hit.sum()
-    ranks = np.empty(count)
-    _, inverse, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(sizes) - (sizes - 1) / 2)[inverse]
-    positives = int(is_wrong.sum())
-    area = (ranks[is_wrong].sum() - positives * (positives + 1) / 2) / (positives * (count - positives))
+    positives, area = int(is_wrong.sum()), auroc(values, is_wrong)
     print(
         f"suspects: {positives} test labels voted down; AUROC {area:.3f}, average precision {average:.4f} "
         f"(chance {positives / count:.4f}), of the first 100 test images {seen[99]}, of the first 500 {seen[499]}"

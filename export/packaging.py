@@ -35,7 +35,7 @@ from vssl.errors import InputError
 from vssl.golden import Golden, golden_images
 from vssl.identity import sha256_bytes
 from vssl.seal import check_seal, sealed
-from vssl.sources import open_source
+from vssl.sources import ImageSource, open_source
 
 Report = Callable[[str], None]
 CHECKED, CALIBRATING, COMPARED = 29, 256, 1000
@@ -84,6 +84,7 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
         raise InputError(f"precision: found {options.precision!r}, expected one of {', '.join(PRECISIONS)}")
     checkpoint = load_checkpoint(run)
     preprocess = checkpoint.preprocess
+    labelled = labelled_rows(options)  # named wrongly, it is told before minutes of calibration
     fitted = fit_served(checkpoint, options, report)
     model, calibration, bank = fitted.model, fitted.calibration, fitted.bank
     report("exporting the graph")
@@ -116,7 +117,11 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
     report("verifying the graph against torch")
     checked = np.concatenate([golden, pictures[:CHECKED]])
     agreement = verify(proto.SerializeToString(), model, checked)
-    judged = evaluation_bank(checkpoint, options, report)
+    judged = None
+    if labelled is not None:
+        source, rows = labelled
+        report(f"reading {len(rows)} images to judge the model on from {options.evaluation_source}")
+        judged = load_bank(source, preprocess, rows=rows)  # as the file will see them
     fidelity = None
     if options.precision != "fp32":
         report(f"lowering the precision to {options.precision}")
@@ -191,8 +196,8 @@ def calibration_bank(checkpoint: Checkpoint, options: ExportOptions, report: Rep
     return load_bank(source, checkpoint.preprocess, checkpoint.config.cache_size, rows=sorted(rows.tolist()))
 
 
-def evaluation_bank(checkpoint: Checkpoint, options: ExportOptions, report: Report) -> ImageBank | None:
-    """Decode the labelled images to judge the file on, as it will see them; None when none are named."""
+def labelled_rows(options: ExportOptions) -> tuple[ImageSource, list[int]] | None:
+    """Return the images to judge the file on, those with a label; None when none are named. Raises InputError."""
     if options.evaluation_source is None:
         return None
     source = open_source(options.evaluation_source)
@@ -204,8 +209,7 @@ def evaluation_bank(checkpoint: Checkpoint, options: ExportOptions, report: Repo
             f"{options.evaluation_source!r}, expected at least {MIN_LABELLED} of 2; labels are the names of "
             "the folders that hold the images"
         )
-    report(f"reading {len(rows)} images to judge the model on from {options.evaluation_source}")
-    return load_bank(source, checkpoint.preprocess, rows=rows)
+    return source, rows
 
 
 def measured(data: bytes, bank: ImageBank, options: ExportOptions) -> dict[str, str | int | float | None]:

@@ -16,7 +16,7 @@ from index.exact import ExactIndex
 from vssl.gaussian import GaussianEmbedding
 
 BATCHES = (1, 256)
-GEMM_FROM = 1024  # FAISS multiplies matrices from more queries than this; below, one query at a time
+ALWAYS, NEVER = 1, 1 << 30  # from so many numbers in a batch on FAISS multiplies matrices
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def measure(
             index = ExactIndex.build(name, stored)
             for batch in BATCHES:
                 some = asked[:batch]
-                faiss.cvar.distance_compute_blas_threshold = 1 if batch > 1 else GEMM_FROM
+                faiss.cvar.distance_compute_blas_threshold = ALWAYS if batch > 1 else NEVER
                 ours, plain = _least(
                     rounds,
                     lambda index=index, some=some: index.search(some, k),  # type: ignore[misc]

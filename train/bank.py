@@ -152,7 +152,7 @@ def _require_enough(kept: list[int], failures: list[Failure]) -> None:
     reasons = "".join(f"\n  {f.path}: {f.reason}" for f in failures[:5])
     raise InputError(
         f"found {len(kept)} readable images and {len(failures)} that cannot be read, expected at least "
-        f"{MIN_IMAGES} readable ones to train on; give a folder with more images{reasons}"
+        f"{MIN_IMAGES} readable ones; give more images{reasons}"
     )
 
 

@@ -101,6 +101,7 @@ def _torchvision(name: str, bare: str, shrink: int, side: int) -> Outside:
 
 
 def _timm(name: str, bare: str, shrink: int, side: int) -> Outside:
+    """Build one of timm's; raises ValueError for a side that its patches do not cover."""
     timm = installed_timm()
     if timm is None:
         raise InputError(f"network.backbone: {name}: {MISSING_TIMM}")
@@ -108,8 +109,12 @@ def _timm(name: str, bare: str, shrink: int, side: int) -> Outside:
     fixed_side = hasattr(model, "set_input_size")
     if fixed_side:
         patches = {}
-        if shrink > 1 and hasattr(model, "patch_embed"):
-            patches["patch_size"] = model.patch_embed.patch_size[0] // shrink
+        size = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+        if size is not None:
+            patch = max(1, size[0] // shrink)
+            if side % patch:  # most would pass over what lies right of and below the last whole patch
+                raise ValueError(f"{side} is no multiple of its patches of {patch}")
+            patches = {"patch_size": patch} if shrink > 1 else {}
         model = timm.create_model(bare, pretrained=False, num_classes=0, img_size=side, **patches)
     named = model.pretrained_cfg.get("classifier") or ()
     return Outside(model, (named,) if isinstance(named, str) else tuple(named), fixed_side)

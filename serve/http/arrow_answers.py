@@ -23,7 +23,8 @@ from vssl.card import CARD_KEY, ModelCard
 from vssl.gaussian import Floats
 from vssl.store import MODEL_ID_KEY
 
-TEMPLATES = 64  # numbers of rows whose streams are kept
+TEMPLATES = 64  # numbers of rows whose streams are kept,
+KEPT = 16 * 1024 * 1024  # and their bytes: 256 rows of 2,048 dimensions are four million
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def arrow_stream(
         return written(answers, names, card, model_id)
     template = _TEMPLATES.get((len(rows), model_id))  # the id is of the file that holds the card
     if template is None:
-        if len(_TEMPLATES) >= TEMPLATES:
+        if len(_TEMPLATES) >= TEMPLATES or sum(len(kept.stream) for kept in _TEMPLATES.values()) > KEPT:
             _TEMPLATES.clear()
         template = _TEMPLATES[len(rows), model_id] = _template(len(rows), card, model_id)
     stream = bytearray(template.stream)

@@ -14,8 +14,9 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from urllib.parse import urldefrag, urljoin
+from urllib.parse import urljoin
 
 import h11
 
@@ -32,7 +33,7 @@ DISABLED = "this server fetches no URLs; send the image itself: as base64, a dat
 
 # Stricter than RFC 3986, so that no two readers of a URL can see different hosts in it.
 _URL = re.compile(
-    r"https://(?P<host>[A-Za-z0-9.-]{1,253})(?::(?P<port>[0-9]{1,5}))?(?P<path>[/?][!-\[\]-~]*)?"
+    r"https://(?P<host>[A-Za-z0-9.-]{1,253})(?::(?P<port>[0-9]{1,5}))?(?P<path>[/?][!\"$-\[\]-~]*)?(?:#[!-~]*)?"
 )
 
 Account = Callable[[int], None]
@@ -58,7 +59,8 @@ class _Place:
 class Fetcher:
     """Fetches images from the hosts that an operator named.
 
-    most_bytes: of one image; timeout_s: from the first look-up to the last byte, redirects included.
+    most_bytes: of one image; timeout_s: from being asked to the last byte, the wait
+    for its turn and redirects included.
     rule, context: which addresses are gone to, and whom TLS trusts; the public internet and the
     machine's own certificates unless an object of another kind is passed in.
     """
@@ -79,6 +81,8 @@ class Fetcher:
         self._context = context or ssl.create_default_context()
         self._context.set_alpn_protocols(["http/1.1"])
         self._slots = asyncio.Semaphore(AT_ONCE)
+        # A look-up cannot be interrupted: in the loop's own threads slow ones would hold up everything else.
+        self._lookups = ThreadPoolExecutor(AT_ONCE, "lookup")
 
     async def fetch(self, links: Sequence[Link], account: Account) -> list[bytes | VsslError]:
         """Fetch each link; an error stays with its own. `account` may raise to end them all."""
@@ -101,7 +105,7 @@ class Fetcher:
             found = await self._get(place, await self._resolve(place), account)
             if isinstance(found, bytes):
                 return found
-            url = urldefrag(urljoin(url, found.url)).url
+            url = _joined(url, found.url)
         raise _FetchError(failed("url_redirects", f"redirected more than {MAX_REDIRECTS} times"))
 
     def _check(self, url: str) -> _Place:
@@ -122,12 +126,11 @@ class Fetcher:
     async def _resolve(self, place: _Place) -> list[str]:
         """Return the addresses of a host; one that must not be gone to is a reason to go to none."""
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(
-                place.host, place.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+            addresses = await asyncio.get_running_loop().run_in_executor(
+                self._lookups, _look_up, place.host, place.port
             )
         except (OSError, UnicodeError):
             raise _FetchError(failed("url_unresolved", "the URL's host name does not resolve")) from None
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if not addresses or not all(self._rule(ipaddress.ip_address(a)) for a in addresses):
             raise _FetchError(not_allowed("the URL's host resolves to an address that is not a public one"))
         return addresses
@@ -213,6 +216,20 @@ def _location(response: h11.Response) -> Link:
     if place is None:
         raise _FetchError(failed("url_status", f"the URL answers {response.status_code} without a location"))
     return Link(place.decode("latin-1"))
+
+
+def _look_up(host: str, port: int) -> list[str]:
+    """Return the addresses of a name, each once."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _joined(url: str, location: str) -> str:
+    """Return where a redirect from `url` leads."""
+    try:
+        return urljoin(url, location)
+    except ValueError:  # brackets that hold no address, among others
+        raise _FetchError(failed("url_broken", "the URL redirects to something that is no URL")) from None
 
 
 def failed(code: str, message: str) -> RequestError:

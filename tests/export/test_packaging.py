@@ -201,5 +201,7 @@ def test_the_card_tells_what_the_file_reached_on_labelled_images(tmp_path: Path)
     assert found["knn_top1"] == pytest.approx(expected.knn_top1, abs=1 / 60)
     assert found["r_auroc"] == pytest.approx(expected.r_auroc, abs=0.02)
     plain = ExportOptions(evaluation_source=str(labelled / "a"), calibration=QUICK)
+    told: list[str] = []
     with pytest.raises(InputError, match="found 0 labelled images"):
-        export_run(run, tmp_path / "n.onnx", plain)
+        export_run(run, tmp_path / "n.onnx", plain, told.append)
+    assert not told  # before anything is read or calibrated

@@ -12,21 +12,10 @@ from serve.engine import Engine
 from serve.extract import Progress, extract
 from tests.serve.conv_model import conv_model
 from tests.serve.photo_folder import BAD, assert_same, photo_folder
-from tests.tiny_model import tiny_model
 from vssl.decode import DecodeLimits
 from vssl.errors import ExistsError, InputError
 from vssl.preprocess import load_image
 from vssl.store import iter_parts, read_embeddings
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model") / "model.onnx")
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return photo_folder(tmp_path_factory.mktemp("photos"))
 
 
 def test_every_file_is_in_exactly_one_of_output_and_failures(

@@ -17,18 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.serve.photo_folder import assert_same, photo_folder
-from tests.tiny_model import tiny_model
 from vssl.store import read_embeddings
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model") / "model.onnx")
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return photo_folder(tmp_path_factory.mktemp("photos"))
 
 
 def vssl(*arguments: object) -> subprocess.CompletedProcess[str]:

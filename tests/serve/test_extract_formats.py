@@ -13,20 +13,8 @@ import pandas as pd
 import pytest
 
 from serve.extract import extract
-from tests.serve.photo_folder import photo_folder
-from tests.tiny_model import tiny_model
 from vssl.errors import InputError
 from vssl.store import Embeddings, read_embeddings
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model") / "model.onnx")
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return photo_folder(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module", params=["float32", "float16"])

@@ -19,11 +19,6 @@ from vssl.errors import ExistsError, FormatError, InputError, MismatchError
 from vssl.store import read_embeddings
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model") / "model.onnx")
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     return photo_folder(tmp_path / "photos")

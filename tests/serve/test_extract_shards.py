@@ -9,20 +9,10 @@ from pathlib import Path
 import pytest
 
 from serve.extract import Summary, extract
-from tests.serve.photo_folder import assert_same, photo_folder
+from tests.serve.photo_folder import assert_same
 from tests.tiny_model import tiny_model
 from vssl.errors import InputError, MismatchError
 from vssl.store import read_embeddings
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model") / "model.onnx")
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return photo_folder(tmp_path_factory.mktemp("photos"))
 
 
 def run(photos: Path, out: Path, model: Path, **options: object) -> Summary:

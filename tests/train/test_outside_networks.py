@@ -130,6 +130,7 @@ def test_torchvisions_transformer_is_built_for_its_pictures_too() -> None:
     ("name", "size", "stem"),
     [
         ("timm/test_vit", 40, "large"),  # no multiple of its patches
+        ("timm/vit_small_patch16_224", 30, "large"),  # which timm would cut down to one patch of 16 px
         ("torchvision/vit_b_16", 40, "large"),
         ("timm/test_convnext", 16, "large"),  # nothing is left of it
         ("timm/mixer_s32_224", 32, "large"),  # made for one side

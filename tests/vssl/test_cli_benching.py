@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -45,7 +47,7 @@ def test_the_longer_encoding_is_told_apart_from_the_overhead() -> None:
     assert long.width > 5.0
 
 
-def test_a_step_and_its_networks_are_both_timed_and_nothing_is_left_changed(tmp_path: Path) -> None:
+def test_a_step_and_its_networks_are_both_timed(tmp_path: Path) -> None:
     source = open_source(write_pictures(tmp_path / "pictures", per_class=6))
     config = plan(source, "small", TINY)
     rate = measure_step(config, torch.device("cpu"), seconds=0.3)
@@ -62,3 +64,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     refused = vssl("bench", empty, "--part", "extract")
     assert refused.returncode == 1
     assert "images" in refused.stderr
+    pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "images.parquet")
+    packed = vssl("bench", f"parquet:{tmp_path}/images.parquet", "--part", "extract")
+    assert packed.returncode == 1
+    assert "expected a folder of image files" in packed.stderr

@@ -39,11 +39,22 @@ def test_both_spaces_and_other_images(run: Path, tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["features", "projector"]
     assert all("scale on 12 images" in line and "too few images to judge" in line for line in lines)
-    assert f"--calibration {few}" in done.stderr
+    assert f"--space projector --calibration {few}\n" in done.stderr
+
+
+def test_the_export_it_proposes_is_the_one_that_it_judged(run: Path, tmp_path: Path) -> None:
+    few = image_folder(tmp_path / "few", count=12)
+    asked = ["--branch", "teacher", "--whitening", "0.25", "--calibration-images", "8", "--seed", "3"]
+    done = vssl("calibrate", run, few, "--space", "features", *asked)
+    assert done.returncode == 0, done.stderr
+    proposed = done.stderr.splitlines()[-1].partition("vssl export ")[2]
+    words = [str(run), "model.onnx", "--space", "features", "--calibration", str(few), *asked]
+    assert sorted(proposed.split()) == sorted(words)
 
 
 def test_an_unknown_space_is_wrong_usage_and_an_absent_run_an_error(tmp_path: Path) -> None:
     assert vssl("calibrate", tmp_path, "--space", "pixels").returncode == 2
+    assert vssl("calibrate", tmp_path, "--calibration-images", "7").returncode == 2
     absent = vssl("calibrate", tmp_path / "absent")
     assert absent.returncode == 1
     assert "vssl train" in absent.stderr

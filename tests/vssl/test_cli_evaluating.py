@@ -47,6 +47,23 @@ def test_the_table_shows_value_and_interval(
     assert "95 % interval" in out
 
 
+def test_names_are_printed_whole_whatever_is_in_them(
+    folders: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    odd = stored(sample(40, seed=9, prefix="[/odd]"), tmp_path / "odd")
+    assert vssl(monkeypatch, "anomaly", folders[0], str(odd)) == 0
+    assert "[/odd]7 " in capsys.readouterr().out
+    disturbed = stored(sample(40, seed=9, prefix="q"), tmp_path / "[bold]-1")
+    arguments = ["--resamples", "5", "--disturbed", str(disturbed)]
+    assert vssl(monkeypatch, "evaluate", *folders, *arguments) == 0
+    names = [line.split(" ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert {"knn200_top1_inverse_variance", "raised:[bold]-1"} <= set(names)
+
+
 def test_the_report_is_one_flat_object_of_numbers(
     folders: tuple[str, str],
     tmp_path: Path,

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from vssl.cli.console import extras, note, say, say_json
+from vssl.errors import InputError
 
 PARTS = ("extract", "search", "train")
 PICTURES, SIDES = 384, (400, 534)
@@ -86,10 +87,15 @@ def _pictures(folder: Path) -> Path:
 def _extract(folder: Path, model: Path | None, scratch: Path) -> dict[str, Any]:
     from serve.ceilings import measure
     from vssl.shipped import shipped_model
-    from vssl.sources import open_source
+    from vssl.sources import FileSource, open_source
 
-    files = [Path(item.path) for item in open_source(folder).items]
-    rates = measure(files, model or shipped_model(), scratch)
+    source = open_source(folder)
+    if not isinstance(source, FileSource):
+        raise InputError(
+            f"bench: found {str(folder)!r}, expected a folder of image files or list:FILE, to read them as "
+            "extraction does; or measure the rest of it with --part train"
+        )
+    rates = measure([Path(item.path) for item in source.items], model or shipped_model(), scratch)
     return {**dataclasses.asdict(rates), "reached": rates.reached}
 
 

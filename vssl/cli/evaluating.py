@@ -12,6 +12,7 @@ import typer
 
 from vssl import __version__
 from vssl.cli.console import extras, note, refuse_existing, say_json
+from vssl.cli.tables import print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -148,7 +149,7 @@ def anomaly(
         for row in rows:
             say_json(row)
         return
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     rows = sorted(rows, key=lambda row: (-row["knn_percentile"], -row["knn"]))
@@ -157,28 +158,29 @@ def anomaly(
         table.add_column(title, justify="left" if title == "id" else "right", overflow="fold")
     for row in rows[: limit or len(rows)]:
         table.add_row(
-            row["id"],
+            escape(row["id"]),
             f"{row['knn']:.4f}",
             f"{row['knn_percentile']:.1f}",
             f"{row['likelihood']:.2f}",
             f"{row['likelihood_percentile']:.1f}",
             f"{row['uncertainty']:.4f}",
         )
-    Console(highlight=False).print(table)
+    print_table(table)
 
 
 def _print(values: dict[str, Any]) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     counts = values["counts"]
     console.print(
         f"{counts['queries']} queries against {counts['gallery']} images, distance {values['distance']}, "
-        f"model {values['model']} ({values['model_id'][:12]})"
+        f"model {values['model']} ({values['model_id'][:12]})",
+        soft_wrap=True,
     )
     if values["leave_one_out"]:
         console.print(f"leave-one-out: {counts['queries_in_gallery']} queries are in the gallery themselves")
-    console.print(_table(values["metrics"]))
+    print_table(_table(values["metrics"]))
     if vote := values["chosen"].get("vote"):
         console.print(
             f"best vote: {vote['weighting']} weights of the {vote['k']} nearest at T = {vote['temperature']:.3g}; "
@@ -190,14 +192,18 @@ def _print(values: dict[str, Any]) -> None:
 
 
 def _table(metrics: dict[str, float]) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for title, side in (("metric", "left"), ("value", "right"), ("95 % interval", "left"), ("", "left")):
-        table.add_column(title, justify=side, overflow="fold")  # type: ignore[arg-type]
+        # A name that were cut over two lines could not be searched for.
+        table.add_column(title, justify=side, overflow="fold", no_wrap=title == "metric")  # type: ignore[arg-type]
     for name in [n for n in metrics if not n.endswith(("_low", "_high"))]:
         low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
-        table.add_row(name, _shown(metrics[name]), f"{_shown(low)} .. {_shown(high)}", MEANING.get(name, ""))
+        table.add_row(
+            escape(name), _shown(metrics[name]), f"{_shown(low)} .. {_shown(high)}", MEANING.get(name, "")
+        )
     return table
 
 

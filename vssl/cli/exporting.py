@@ -1,6 +1,4 @@
-"""The verbs export, calibrate, inspect, verify: checkpoint -> model.onnx; how well would its variance fit;
-any artefact -> its card; is this file sound?
-"""
+"""The verbs export and calibrate: checkpoint -> model.onnx; how well would its variance fit."""
 
 from __future__ import annotations
 
@@ -12,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vssl.cli.console import extras, note, refuse_existing, say, say_json
-from vssl.errors import FormatError, InputError
 
 if TYPE_CHECKING:
     from export.triton_repository import RepositoryEntry
@@ -22,8 +19,6 @@ def register(app: typer.Typer) -> None:
     """Add these verbs to the application."""
     app.command("export")(export)
     app.command("calibrate")(calibrate)
-    app.command("inspect")(inspect)
-    app.command("verify")(verify)
 
 
 def export(
@@ -44,7 +39,7 @@ def export(
     calibration: Annotated[
         str | None, typer.Option(help="Images that calibrate the variance; the run's own otherwise.")
     ] = None,
-    calibration_images: Annotated[int, typer.Option(help="Most images to calibrate on.", min=1)] = 2000,
+    calibration_images: Annotated[int, typer.Option(help="Most images to calibrate on.", min=8)] = 2000,
     evaluation: Annotated[
         str | None, typer.Option(help="Labelled images to measure the file on, for its card.")
     ] = None,
@@ -149,7 +144,7 @@ def calibrate(
     whitening: Annotated[
         float, typer.Option(help="Even out the means' spread over directions, 0 to 1.", min=0.0, max=1.0)
     ] = 0.5,
-    calibration_images: Annotated[int, typer.Option(help="Most images to calibrate on.", min=1)] = 2000,
+    calibration_images: Annotated[int, typer.Option(help="Most images to calibrate on.", min=8)] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the calibration's views.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -182,10 +177,15 @@ def calibrate(
         return
     for name, fit in fits.items():
         say(f"{name:<9}  {describe_calibration(fit)}")
-    note(
-        f"next: vssl export {run} model.onnx --space {spaces[-1]}"
-        + (f" --calibration {images}" if images else "")
-    )
+    asked = {
+        "--branch": branch if branch != "student" else None,
+        "--whitening": whitening if whitening != 0.5 else None,
+        "--calibration": images,
+        "--calibration-images": calibration_images if calibration_images != 2000 else None,
+        "--seed": seed or None,
+    }
+    words = "".join(f" {name} {value}" for name, value in asked.items() if value is not None)
+    note(f"next: vssl export {run} model.onnx --space {spaces[-1]}{words}")
 
 
 def _put(
@@ -242,87 +242,3 @@ def describe_fidelity(found: Any) -> str:
     if found.r_auroc is not None:
         text += f", R-AUROC {found.r_auroc_fp32:.3f} -> {found.r_auroc:.3f}"
     return text
-
-
-def inspect(
-    artefact: Annotated[
-        Path, typer.Argument(help="Checkpoint, run folder, model.onnx, embeddings or gallery folder.")
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Print what an artefact is: its card, counts and identity."""
-    with extras():
-        facts = _facts(artefact)
-    if as_json:
-        say_json(facts)
-        return
-    _say_facts(facts)
-
-
-def verify(
-    model: Annotated[Path, typer.Argument(help="model.onnx.")],
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Repeat a model's checks on this machine: seal, card, graph, golden pair, batch sizes, variance."""
-    with extras():
-        from serve.verification import verify_file
-
-        checks = verify_file(model, device=device)
-    if as_json:
-        say_json({"checks": [dataclasses.asdict(check) for check in checks]})
-    else:
-        for check in checks:
-            say(f"{'ok    ' if check.passed else 'FAILED'}  {check.name:<12} {check.found}")
-    if not checks[-1].passed:
-        raise FormatError(f"{model} failed the check of its {checks[-1].name}; do not serve it")
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    if path.is_dir() and (path / "manifest.json").exists() and not (path / "gallery.json").exists():
-        from vssl import store
-
-        manifest = store.read_manifest(path)
-        cards = [card for _, card, _ in store.iter_parts(path)]
-        return {"artefact": "embeddings", **manifest, "card": cards[0].to_dict() if cards else None}
-    if (path.is_dir() and (path / "checkpoint.pt").exists()) or path.suffix in (".pt", ".pth"):
-        from train.checkpoint import load_checkpoint
-
-        checkpoint = load_checkpoint(path)
-        return {
-            "artefact": "checkpoint",
-            "step": checkpoint.step,
-            "epoch": checkpoint.epoch,
-            "preprocess": checkpoint.preprocess.to_dict(),
-            **checkpoint.summary,
-        }
-    if path.is_file() and path.suffix == ".onnx":
-        from serve.engine import Engine
-
-        engine = Engine.open(path, device="cpu", check=False)
-        return {
-            "artefact": "model",
-            "model_id": engine.model_id,
-            "bytes": path.stat().st_size,
-            **engine.card.to_dict(),
-        }
-    if path.is_dir():
-        from index.gallery import Gallery
-
-        return {"artefact": "gallery", **Gallery.open(path, read_only=True).info()}
-    raise InputError(
-        f"nothing to inspect at {str(path)!r}; expected a run folder, a checkpoint.pt, a model.onnx, an embeddings "
-        "folder or a gallery folder"
-    )
-
-
-def _say_facts(facts: dict[str, Any], indent: str = "") -> None:
-    width = max(map(len, facts), default=0)
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            say(f"{indent}{name}")
-            _say_facts(value, indent + "  ")
-        elif isinstance(value, list) and len(value) > 6:
-            say(f"{indent}{name:<{width}}  {len(value)} entries, {value[0]} ... {value[-1]}")
-        else:
-            say(f"{indent}{name:<{width}}  {value}")

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from vssl import __version__
-from vssl.cli import benching, demo, embedding, evaluating, exporting, learning, retrieval, serving
+from vssl.cli import benching, demo, embedding, evaluating, examining, exporting, learning, retrieval, serving
 from vssl.cli.console import note
 from vssl.errors import VsslError
 
@@ -40,7 +40,7 @@ def _root(
     pass
 
 
-for module in (learning, exporting, embedding, retrieval, evaluating, serving, benching, demo):
+for module in (learning, exporting, examining, embedding, retrieval, evaluating, serving, benching, demo):
     module.register(app)
 
 

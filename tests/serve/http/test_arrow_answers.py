@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,7 +76,12 @@ def test_another_model_has_a_stream_of_its_own() -> None:
     assert arrow_stream([answer(0)], [None], CARD, "other") == written([answer(0)], [None], CARD, "other")
 
 
-def test_streams_of_many_lengths_are_not_all_kept() -> None:
+def test_streams_of_many_lengths_are_not_all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     for count in range(1, 3 * TEMPLATES):
         arrow_stream([answer(0)] * count, [None] * count, CARD, "id")
     assert len(arrow_answers._TEMPLATES) <= TEMPLATES
+    monkeypatch.setattr(arrow_answers, "KEPT", 50_000)
+    largest = len(arrow_stream([answer(0)] * 40, [None] * 40, CARD, "id"))
+    for count in range(1, 41):
+        arrow_stream([answer(0)] * count, [None] * count, CARD, "id")
+        assert sum(len(kept.stream) for kept in arrow_answers._TEMPLATES.values()) <= 50_000 + largest

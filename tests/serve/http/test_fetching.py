@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.server
 import ipaddress
 import signal
 import socket
@@ -16,6 +15,7 @@ import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,102 +26,15 @@ import trustme
 
 from serve.http.addresses import Address, AllowList, is_public
 from serve.http.application import Application
-from serve.http.fetching import Fetcher, Link
+from serve.http.fetching import AT_ONCE, Fetcher, Link
 from serve.http.settings import Settings
 from tests.serve.http.conftest import World, encoded
+from tests.serve.http.https_site import MOST, Site
 from vssl.errors import VsslError
-
-MOST = 100_000
 
 
 def is_loopback(address: Address) -> bool:
     return address == ipaddress.ip_address("127.0.0.1")
-
-
-class Pages(http.server.BaseHTTPRequestHandler):
-    """One path for every kind of answer."""
-
-    seen: list[dict[str, str]]
-
-    def do_GET(self) -> None:
-        type(self).seen.append(dict(self.headers))
-        name = self.path.partition("?")[0].removeprefix("/")
-        kind, _, rest = name.partition("/")
-        getattr(self, f"answer_{kind}", self.answer_absent)(rest)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def _send(self, status: int, body: bytes, **headers: str) -> None:
-        self.send_response(status)
-        for key, value in headers.items():
-            self.send_header(key.replace("_", "-"), value)
-        self.end_headers()
-        with contextlib.suppress(OSError):
-            self.wfile.write(body)
-
-    def answer_image(self, seed: str) -> None:
-        body = encoded(int(seed))
-        self._send(200, body, Content_Length=str(len(body)), Content_Type="image/png")
-
-    def answer_unsized(self, seed: str) -> None:
-        self._send(200, encoded(int(seed)))
-
-    def answer_page(self, _: str) -> None:
-        self._send(200, b"<html>no picture</html>", Content_Type="image/png")
-
-    def answer_absent(self, _: str) -> None:
-        self._send(404, b"")
-
-    def answer_huge(self, _: str) -> None:
-        self._send(200, b"x", Content_Length=str(10 * MOST))
-
-    def answer_endless(self, _: str) -> None:
-        self._send(200, b"x" * (2 * MOST))
-
-    def answer_packed(self, _: str) -> None:
-        self._send(200, b"x", Content_Encoding="gzip", Content_Length="1")
-
-    def answer_cut(self, _: str) -> None:
-        self._send(200, b"x" * 10, Content_Length="20")
-
-    def answer_drip(self, _: str) -> None:
-        self._send(200, b"")
-        with contextlib.suppress(OSError):
-            for _n in range(100):
-                self.wfile.write(b"x")
-                time.sleep(0.05)
-
-    def answer_to(self, where: str) -> None:
-        self._send(302, b"", Location=where)
-
-    def answer_hop(self, left: str) -> None:
-        self._send(307, b"", Location=f"/hop/{int(left) - 1}" if int(left) else "/image/3")
-
-    def answer_nowhere(self, _: str) -> None:
-        self._send(302, b"")
-
-
-class Site:
-    """An https server on loopback, its certificates' authority, its port."""
-
-    def __init__(self, authority: trustme.CA, name: str) -> None:
-        self.pages = type("ItsPages", (Pages,), {"seen": []})
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.pages)
-        self._server.handle_error = lambda *_: None  # type: ignore[method-assign,assignment]
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(name).configure_cert(context)
-        self._server.socket = context.wrap_socket(
-            self._server.socket, server_side=True, do_handshake_on_connect=False
-        )
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +100,7 @@ def test_what_is_there_is_fetched_and_each_error_stays_with_its_own(
         f"{base}/to/https://127.0.0.1:{site.port}/image/1": "url_not_allowed",
         f"{base}/to/https://elsewhere.example/image/1": "url_not_allowed",
         f"{base}/to/file:///etc/passwd": "url_not_allowed",
+        f"{base}/to/https://[": "url_broken",
         f"http://localhost:{site.port}/image/1": "url_not_allowed",
         "https://localhost/image/1": "url_not_allowed",  # another port
         f"https://user:secret@localhost:{site.port}/image/1": "url_not_allowed",
@@ -203,6 +117,16 @@ def test_what_is_there_is_fetched_and_each_error_stays_with_its_own(
     assert answers[11] == encoded(4)
     refused = {a.status for a in answers if isinstance(a, VsslError)}
     assert refused == {400, 413, 422}
+
+
+def test_what_stands_behind_a_hash_is_not_sent(site: Site, trusting: ssl.SSLContext) -> None:
+    base = f"https://localhost:{site.port}"
+    site.pages.answer_path = lambda self, _: self._send(200, self.path.encode())  # type: ignore[attr-defined]
+    site.pages.answer_turn = lambda self, _: self._send(302, b"", Location="/path/b?c=%23#d")  # type: ignore[attr-defined]
+    urls = [f"{base}/path/a?b=c#d", f"{base}/turn", f"{base}/path/#", f"{base}#d"]
+    answers = run(lambda: fetcher(site, trusting), *urls)
+    assert answers[:3] == [b"/path/a?b=c", b"/path/b?c=%23", b"/path/"]
+    assert code(answers[3]) == "url_status"
 
 
 def test_a_loop_of_redirects_ends(site: Site, trusting: ssl.SSLContext) -> None:
@@ -272,48 +196,63 @@ def test_by_default_the_machines_own_network_is_out_of_reach(site: Site, trustin
     assert len(site.pages.seen) == before
 
 
-def test_one_address_that_is_not_public_among_others_is_enough(site: Site, trusting: ssl.SSLContext) -> None:
+def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], list[str]]) -> None:
+    """Let `answer` say which addresses a name has."""
+
+    def look_up(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, 1, 6, "", (address, port)) for address in answer(host)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+
+def test_one_address_that_is_not_public_among_others_is_enough(
+    site: Site, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A name that resolves to several addresses, as an attacker's server would answer."""
-
-    class Loop(asyncio.SelectorEventLoop):
-        async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> Any:
-            return [(socket.AF_INET, 1, 6, "", (a, port)) for a in ("127.0.0.1", "10.0.0.1")]
-
-    async def work() -> list[bytes | VsslError]:
-        links = [Link(f"https://localhost:{site.port}/image/1")]
-        return await fetcher(site, trusting).fetch(links, lambda _: None)
-
-    with asyncio.Runner(loop_factory=Loop) as runner:
-        (answer,) = runner.run(work())
+    answering(monkeypatch, lambda _: ["127.0.0.1", "10.0.0.1"])
+    (answer,) = run(lambda: fetcher(site, trusting), f"https://localhost:{site.port}/image/1")
     assert code(answer) == "url_not_allowed"
 
 
-def test_the_connection_goes_to_the_address_that_was_checked(site: Site, trusting: ssl.SSLContext) -> None:
+def test_the_connection_goes_to_the_address_that_was_checked(
+    site: Site, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A name that resolves differently the second time."""
     asked: list[str] = []
 
-    class Loop(asyncio.SelectorEventLoop):
-        async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> Any:
-            asked.append(str(host))
-            first = asked.count("localhost") == 1
-            return [
-                (
-                    socket.AF_INET,
-                    1,
-                    6,
-                    "",
-                    ("127.0.0.1" if first or host == "127.0.0.1" else "127.0.0.2", port),
-                )
-            ]
+    def answer(host: str) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1" if asked.count("localhost") == 1 or host == "127.0.0.1" else "127.0.0.2"]
+
+    answering(monkeypatch, answer)
+    (found,) = run(lambda: fetcher(site, trusting), f"https://localhost:{site.port}/image/5")
+    assert found == encoded(5)
+    assert asked.count("localhost") == 1
+
+
+def test_names_that_resolve_slowly_hold_up_nothing_else(
+    site: Site, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The readiness check and thumbnails run in the loop's own threads."""
+    resolved = threading.Event()
+
+    def answer(_: str) -> list[str]:
+        resolved.wait(20)
+        return ["127.0.0.1"]
 
     async def work() -> list[bytes | VsslError]:
-        links = [Link(f"https://localhost:{site.port}/image/5")]
-        return await fetcher(site, trusting).fetch(links, lambda _: None)
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        links = [Link(f"https://localhost:{site.port}/image/1")] * AT_ONCE
+        fetching = asyncio.create_task(fetcher(site, trusting).fetch(links, lambda _: None))
+        try:
+            await asyncio.sleep(0.1)
+            await asyncio.wait_for(asyncio.to_thread(int), 5)
+        finally:
+            resolved.set()
+        return await fetching
 
-    with asyncio.Runner(loop_factory=Loop) as runner:
-        (answer,) = runner.run(work())
-    assert answer == encoded(5)
-    assert asked.count("localhost") == 1
+    answering(monkeypatch, answer)
+    assert asyncio.run(work()) == [encoded(1)] * AT_ONCE
 
 
 def test_neither_proxies_nor_credentials_of_the_environment_are_used(

@@ -1,0 +1,35 @@
+"""A gallery of samples, and what it should answer: the definition of the distance on every row."""
+
+from pathlib import Path
+
+import numpy as np
+
+from index.distances import pairwise
+from index.exact import ExactIndex
+from index.gallery import Gallery
+from tests.index.samples import MODEL, card
+from vssl.gaussian import GaussianEmbedding
+from vssl.store import Rows
+
+
+def new(folder: Path, rows: Rows | None = None, dim: int = 8, **options) -> Gallery:
+    gallery = Gallery.create(folder / "gallery", card=card(dim), model_id=MODEL, **options)
+    if rows is not None:
+        gallery.add(rows)
+    return gallery
+
+
+def brute(
+    rows: Rows, queries: GaussianEmbedding, k: int, distance: str = "cosine", keep=None
+) -> list[list[str]]:
+    """Ids of the k nearest, by the definition in float64 on normalised Gaussians."""
+    keep = np.ones(len(rows), bool) if keep is None else keep
+    index = ExactIndex.build(distance, rows.gaussians.normalised())
+    table = pairwise(distance, queries.normalised(), rows.gaussians.normalised(), index.parameters)
+    table = np.where(keep, table, np.inf)
+    order = np.argsort(table, axis=1, kind="stable")[:, : min(k, int(keep.sum()))]
+    return [[rows.ids[i] for i in row] for row in order]
+
+
+def ids(results) -> list[list[str]]:
+    return [[n.id for n in result.neighbours] for result in results]
