@@ -8,6 +8,7 @@ with turns of ten milliseconds, a hundred newcomers wait a second.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import signal
@@ -25,7 +26,10 @@ DRAIN_S = 0.5
 LAST_S = 0.25
 """Then nobody comes in any more, and who came in last sends his request."""
 
-ACCEPTS_A_TURN = 256
+SWEEP_S = 0.05
+"""Who waits longer than this is let in with all others who do; who waits less goes to the worker that is free."""
+
+ACCEPTS_A_SWEEP = 256
 
 
 class Door:
@@ -36,7 +40,7 @@ class Door:
         self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}  # who heard signals before
         self._heard: set[int] = set()
         self._server: uvicorn.Server | None = None
-        self._listening: socket.socket | None = None
+        self._sweeping: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def open(self, keep_alive_s: float) -> None:
@@ -54,10 +58,10 @@ class Door:
                     self._server = server
         if self._server is not None:
             self._server.config.timeout_keep_alive = keep_alive_s  # type: ignore[assignment]
-            self._keep(loop.create_task(self._take_in_all(self._server)))
+            self._sweeping = loop.create_task(self._take_in_all(self._server))
 
     def forget(self) -> None:
-        """Let go of the signals and of the listening socket."""
+        """Hear no signals any more and let nobody in."""
         self._stop_accepting()
         for kind, end in self._before.items():
             signal.signal(kind, end)
@@ -66,31 +70,28 @@ class Door:
     # --- coming in -------------------------------------------------------------------
 
     async def _take_in_all(self, server: uvicorn.Server) -> None:
-        """Once uvicorn listens with uvloop, take in all who wait in a turn, beside its one."""
+        """Where uvicorn listens with uvloop, let in all who wait, again and again, beside its one a turn."""
         while not server.started:
             await asyncio.sleep(0.01)
         loop = asyncio.get_running_loop()
-        if type(loop).__module__.partition(".")[0] != "uvloop" or self.closing:
+        if type(loop).__module__.partition(".")[0] != "uvloop":
             return
         (listening,) = (s for each in server.servers for s in each.sockets)
-        self._listening = socket.socket(fileno=os.dup(listening.fileno()))
-        loop.add_reader(self._listening.fileno(), self._accept, loop, server, self._listening)
-
-    def _accept(
-        self, loop: asyncio.AbstractEventLoop, server: uvicorn.Server, listening: socket.socket
-    ) -> None:
-        for _ in range(ACCEPTS_A_TURN):
-            try:
-                connection, _ = listening.accept()
-            except OSError:  # nobody waits any more, or whatever is wrong is uvicorn's to say
-                return
-            self._keep(loop.create_task(_welcome(loop, server, connection)))
+        with (
+            socket.socket(fileno=os.dup(listening.fileno())) as door,
+            contextlib.suppress(asyncio.CancelledError),
+        ):
+            while True:
+                await asyncio.sleep(SWEEP_S)
+                with contextlib.suppress(
+                    OSError
+                ):  # nobody waits any more, or it is uvicorn's to say what is wrong
+                    for _ in range(ACCEPTS_A_SWEEP):
+                        self._keep(loop.create_task(_welcome(loop, server, door.accept()[0])))
 
     def _stop_accepting(self) -> None:
-        if self._listening is not None:
-            asyncio.get_running_loop().remove_reader(self._listening.fileno())
-            self._listening.close()
-            self._listening = None
+        if self._sweeping is not None:
+            self._sweeping.cancel()
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
@@ -132,7 +133,7 @@ async def _welcome(
     config = server.config
 
     def protocol() -> asyncio.Protocol:
-        made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[operator, call-arg, assignment]
+        made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
             config=config, server_state=server.server_state, app_state=server.lifespan.state
         )
         return made

@@ -38,7 +38,8 @@ def workers_of(server: Running, count: int, seconds: float = 30) -> list[psutil.
     limit = time.monotonic() + seconds
     while True:
         children = psutil.Process(server.process.pid).children()
-        workers = [child for child in children if "--worker-id" in child.cmdline()]
+        alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+        workers = [child for child in alive if "--worker-id" in child.cmdline()]
         if len(workers) >= count or time.monotonic() > limit:
             return workers
         time.sleep(0.1)
