@@ -210,7 +210,7 @@ def test_a_busy_loop_leaves_half_of_its_time_to_the_images_that_wait(world: Worl
         def something_else() -> None:
             nonlocal turns
             turns += 1
-            time.sleep(0.05)
+            time.sleep(0.2)
             loop.call_soon(something_else)
 
         loop.call_soon(something_else)
