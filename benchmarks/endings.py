@@ -3,8 +3,7 @@
     python benchmarks/endings.py [--seconds 10]
 
 Two workers, 16 keep-alive connections, one image a request; halfway one worker gets SIGKILL.
-Then the same with SIGTERM to the server. Lost are requests whose connection broke before an answer;
-after SIGTERM these are the reconnections that the kernel took in while the processes ended.
+Then the same with SIGTERM to the server. Lost are requests whose connection broke before an answer.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
+
+import psutil  # noqa: E402
 
 from benchmarks import overload  # noqa: E402
 from benchmarks.serving import load, models  # noqa: E402
@@ -36,7 +37,7 @@ def main() -> None:
         command = [sys.executable, "-m", "vssl", "serve", "--model", str(model), "--workers", "2", "--port"]
         for what in ("SIGKILL to one worker", "SIGTERM to the server"):
             with bench.server(command) as (port, process):
-                workers = [p for p in process.children() if "--worker-id" in p.cmdline()]
+                workers = workers_of(process)
                 target = workers[0] if "KILL" in what else process
                 kind = signal.SIGKILL if "KILL" in what else signal.SIGTERM
                 timer = threading.Timer(seconds / 2, target.send_signal, (kind,))
@@ -48,9 +49,15 @@ def main() -> None:
                 if "KILL" in what:
                     time.sleep(2)
                     after = load.run(port, requests, connections=4, seconds=1)
-                    alive = len([p for p in process.children() if "--worker-id" in p.cmdline()])
+                    alive = len(workers_of(process))
                     print(f"  2 s later: {alive} workers, answers {dict(after.statuses)}, lost {after.lost}")
     print(bench.machine())
+
+
+def workers_of(server: psutil.Process) -> list[psutil.Process]:
+    """Return the worker processes that are alive."""
+    alive = [p for p in server.children() if p.status() != psutil.STATUS_ZOMBIE]
+    return [p for p in alive if "--worker-id" in p.cmdline()]
 
 
 if __name__ == "__main__":

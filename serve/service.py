@@ -24,6 +24,7 @@ from serve.http.doubts import check_risk
 from serve.http.keys import Keys
 from serve.http.runtime import open_engines, open_gallery
 from serve.http.settings import Settings
+from serve.supervisor import shut_the_door_on_signals
 from vssl.card import ModelCard
 
 application = Application()
@@ -112,6 +113,7 @@ class Vssl:
     def verify() -> None:
         """Refuse to start with a model or gallery that would not serve, before any worker does."""
         check(Settings.from_environment(os.environ))
+        shut_the_door_on_signals()
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def open(self) -> None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 class Outcome:
     """What a run saw: statuses, latencies in seconds of the answers that were 200, wall seconds.
 
-    lost: requests sent whose connection broke; refused: connections that were not accepted.
+    lost: requests sent whose connection broke; refused: connections that were not accepted; stale: those
+    that the server closed between two requests.
     """
 
     statuses: Counter[int] = field(default_factory=Counter)
@@ -20,6 +21,7 @@ class Outcome:
     seconds: float = 0.0
     lost: int = 0
     refused: int = 0
+    stale: int = 0
 
     def quantile(self, q: float) -> float:
         """Return a latency's quantile in seconds."""

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import gc
 import itertools
 import logging
 import re
 import secrets
-import signal
-import threading
 import time
 from collections.abc import Awaitable, Callable
-from types import FrameType
-from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -25,9 +20,11 @@ from starlette.types import Receive, Scope, Send
 
 from serve.http import collection, embedding, health, kserve_dialect, openai_dialect, pages, searching
 from serve.http.access import Log, access_log
+from serve.http.door import Door
 from serve.http.failures import NotReadyError, RequestError, error_response, internal_error
 from serve.http.fetching import Fetcher
 from serve.http.keys import presented_key
+from serve.http.lingering import drop_the_rest, must_linger
 from serve.http.runtime import Runtime
 from serve.http.settings import Settings
 from vssl.errors import VsslError
@@ -73,7 +70,6 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 PROCESS = secrets.token_hex(12)  # request ids: this process, and a count
 COUNTER = itertools.count(1)
 UPKEEP_S = 1.0
-DRAIN_S = 0.5
 log = logging.getLogger("vssl.serve")
 
 
@@ -84,8 +80,7 @@ class Application:
         self._runtime: Runtime | None = None
         self._log: Log | None = None
         self._upkeep: asyncio.Task[None] | None = None
-        self._draining = False
-        self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}  # who heard signals before
+        self._door = Door()
 
     async def start(self, settings: Settings, fetcher: Fetcher | None = None) -> None:
         """Load model and gallery inside the event loop; see `Runtime.start`."""
@@ -94,7 +89,7 @@ class Application:
         self._upkeep = asyncio.create_task(self._keep_up(self._runtime))
         # Ours is the access log; uvicorn would format every request for a level nobody reads.
         logging.getLogger("uvicorn.access").propagate = False
-        self._drain_on_signals()
+        self._door.open(settings.keep_alive_s)
         # What is loaded by now stays: the collector need not walk it again for every few requests.
         gc.collect()
         gc.freeze()
@@ -102,9 +97,7 @@ class Application:
     async def stop(self) -> None:
         """Answer what is queued and let go of everything."""
         runtime, self._runtime = self._runtime, None
-        for kind, end in self._before.items():
-            signal.signal(kind, end)
-        self._before.clear()
+        self._door.forget()
         if self._upkeep is not None:
             self._upkeep.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -137,14 +130,16 @@ class Application:
             (b"x-request-id", request_id.encode()),
             (b"server-timing", f"{''.join(spent)}total;dur={1000 * seconds:.3f}".encode()),
         ]
-        if self._draining:
+        closing = self._door.closing
+        if closing:
             extra.append((b"connection", b"close"))
+        lingering = must_linger(scope, headers, closing=closing)
         status = response.status_code
         try:
             await send(
                 {"type": "http.response.start", "status": status, "headers": response.raw_headers + extra}
             )
-            await send({"type": "http.response.body", "body": response.body})
+            await send({"type": "http.response.body", "body": response.body, "more_body": lingering})
         finally:
             runtime = self._runtime
             if runtime is not None:
@@ -152,6 +147,9 @@ class Application:
                 runtime.metrics.request(scope["vssl.route"], status, time.perf_counter() - begun)
             if self._log is not None:
                 self._log(scope, status, time.perf_counter() - begun)
+        if lingering:
+            await drop_the_rest(receive)
+            await send({"type": "http.response.body", "body": b""})
 
     async def _answer(self, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Response:
         runtime = self._runtime
@@ -162,34 +160,6 @@ class Application:
         if runtime.keys is not None and scope["path"] not in OPEN_PATHS:
             _check_key(runtime, headers)
         return await _find(scope)(runtime, Request(scope, receive))
-
-    def _drain_on_signals(self) -> None:
-        """Let a signal to end first tell every client to close, and end the server a moment later.
-
-        uvicorn closes connections between two requests at once, and with them requests that are on
-        their way; a client that has been told to close sends none.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            return
-        loop = asyncio.get_running_loop()
-        for kind in (signal.SIGTERM, signal.SIGINT):
-            end = signal.getsignal(kind)
-            if callable(end):
-                self._before[kind] = end
-                signal.signal(kind, functools.partial(self._begin_draining, loop, end))
-
-    def _begin_draining(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        end: Callable[[int, FrameType | None], Any],
-        kind: int,
-        frame: FrameType | None,
-    ) -> None:
-        if self._draining:  # asked twice: now
-            end(kind, frame)
-            return
-        self._draining = True
-        loop.call_soon_threadsafe(loop.call_later, DRAIN_S, end, kind, frame)
 
     async def _keep_up(self, runtime: Runtime) -> None:
         """Once a second: share the counts with the other workers, look for replaced models."""

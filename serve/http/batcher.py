@@ -5,7 +5,8 @@ where bad ones drop out, alone), and whichever thread finds the model free runs 
 that is decoded by then: a lone image goes straight through without any timed wait, and under
 load batches grow by themselves while the model is busy. But handing a thumbnail to a thread
 costs more than decoding it, so where the model is fast too, small images that arrived together
-are decoded and embedded in the event loop itself, a batch (a few milliseconds) at a time.
+are decoded and embedded in the event loop itself, a batch (a few milliseconds) at a time; in a flood of
+requests, batches get half of the loop's time.
 
 The queue is bounded, and an image that waited past its deadline is answered without being
 computed. Everything but `_work` and what it calls runs in the event loop's thread.
@@ -43,6 +44,9 @@ FAST_MODEL_S = 0.0005
 """Seconds an image below which a model is run in the event loop."""
 
 SWEEP_S = 0.25
+
+TURN_S = 0.25
+"""No turn of the event loop's on small images begins another batch after so long."""
 
 
 @dataclass(eq=False, slots=True)
@@ -96,6 +100,7 @@ class Batcher:
         self._ready: deque[_Item] = deque()
         self._small: deque[_Item] = deque()
         self._turn_planned = False
+        self._left_off = math.inf  # when the last turn ended that left something
         self._tickets: deque[_Ticket] = deque()  # by deadline, since all wait equally long
         self._sweeping: asyncio.TimerHandle | None = None
         self._model_free = threading.Semaphore(engine.graph.lanes)
@@ -195,7 +200,22 @@ class Batcher:
     # --- small images, in the event loop -----------------------------------------------
 
     def _turn(self) -> None:
-        """Work on what arrived together, one batch at most; what is left waits for the next turn."""
+        """Work on what arrived together, a batch at a time; what is left waits for the next turn.
+
+        Where batches are left over from turn to turn, they get half of the loop's time: in a flood, saying no
+        to many must not take it all from those who were let in.
+        """
+        begun = time.perf_counter()
+        until = begun + min(begun - self._left_off, TURN_S)
+        self._one_batch()
+        while self._small and time.perf_counter() < until:
+            self._one_batch()
+        self._turn_planned = bool(self._small)
+        self._left_off = time.perf_counter() if self._turn_planned else math.inf
+        if self._turn_planned:
+            self._loop.call_soon(self._turn)
+
+    def _one_batch(self) -> None:
         chunk = [self._small.popleft() for _ in range(min(self.engine.buckets[-1], len(self._small)))]
         finished, rest = self._decode(chunk, SMALL)
         for item in rest:  # small in bytes, not in pixels
@@ -211,9 +231,6 @@ class Batcher:
                 self._deliver(run)
         if self._ready and chunk:  # a thread was at the model meanwhile: one looks after these
             self._waiting.put(_nothing(chunk[0].ticket))
-        self._turn_planned = bool(self._small)
-        if self._turn_planned:
-            self._loop.call_soon(self._turn)
 
     # --- any image, in the threads -----------------------------------------------------
 

@@ -112,6 +112,7 @@ class BodyReader:
             raise
         finally:
             self._reading.pop(task, None)
+        scope["vssl.whole"] = True
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _watch(self) -> asyncio.Task[Any]:

@@ -38,6 +38,7 @@ class Settings:
     max_held_bytes: request bodies held in memory by one process; beyond it 429.
     deadline_s: seconds from the last byte of a request to its answer; beyond it 504.
     body_timeout_s: seconds a client may take to send its body; beyond it 408.
+    keep_alive_s: seconds that a connection may idle between two requests.
     log: `text`, `json` or `off`, the form of the access log on stderr.
     fetch_hosts: HOST,... that images given as https URLs are fetched from (`serve.http.addresses`);
         None fetches nothing. fetch_max_bytes: of one such image. fetch_timeout_s: seconds that it may
@@ -63,6 +64,7 @@ class Settings:
     max_held_bytes: int = 512 * MIB
     deadline_s: float = 30.0
     body_timeout_s: float = 30.0
+    keep_alive_s: float = 120.0
     log: str = "off"
     fetch_hosts: str | None = None
     fetch_max_bytes: int = 16 * MIB
@@ -78,6 +80,7 @@ class Settings:
             "max_held_bytes",
             "deadline_s",
             "body_timeout_s",
+            "keep_alive_s",
             "fetch_max_bytes",
             "fetch_timeout_s",
         ):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 
 VSSL = [sys.executable, "-m", "vssl"]
 
@@ -30,6 +31,18 @@ class Running:
         """Send SIGTERM and wait for the end; return the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=20)
+
+
+def workers_of(server: Running, count: int, seconds: float = 30) -> list[psutil.Process]:
+    """Return the worker processes of a server, once there are as many as expected or time is up."""
+    limit = time.monotonic() + seconds
+    while True:
+        children = psutil.Process(server.process.pid).children()
+        alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+        workers = [child for child in alive if "--worker-id" in child.cmdline()]
+        if len(workers) >= count or time.monotonic() > limit:
+            return workers
+        time.sleep(0.1)
 
 
 def free_port() -> int:

@@ -108,6 +108,7 @@ def serve(
         }
     )
     _check_address(settings)
+    os.environ.update(settings.to_environment())  # before serve.service is imported: it reads them then
     _greet(settings)
     _run(settings)
 
@@ -176,7 +177,6 @@ def _greet(settings: Settings) -> None:
 
 def _run(settings: Settings) -> None:
     """Run the BentoML service until a signal ends it."""
-    os.environ.update(settings.to_environment())
     os.environ["BENTOML_DO_NOT_TRACK"] = "true"
     with tempfile.TemporaryDirectory(prefix="vssl-serve-") as scratch:
         # BentoML's default folder for the workers' counters is shared by every server of the

@@ -196,3 +196,25 @@ def test_closing_answers_what_is_queued(tmp_path: Path, world: World) -> None:
         return [(await task).answers[0] for task in asked]
 
     assert all(isinstance(a, EmbeddedImage) for a in asyncio.run(main()))
+
+
+def test_a_busy_loop_leaves_half_of_its_time_to_the_images_that_wait(world: World) -> None:
+    engine = Engine.open(world.model, threads=1)
+    batches, turns = 40, 0
+
+    async def work(batcher: Batcher) -> None:
+        nonlocal turns
+        assert batcher._fast
+        loop = asyncio.get_running_loop()
+
+        def something_else() -> None:
+            nonlocal turns
+            turns += 1
+            time.sleep(0.2)
+            loop.call_soon(something_else)
+
+        loop.call_soon(something_else)
+        await batcher.embed([encoded(1)] * (batches * engine.buckets[-1]))
+
+    with_batcher(engine, work, Settings(engine.source, threads=1, max_queue=10_000))
+    assert turns < batches / 2  # a batch a turn would take as many turns as batches
