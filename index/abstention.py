@@ -93,9 +93,8 @@ def fit_abstention(
     start: the coverage that is tried first; without it one that could hold three times the errors
     that prove nothing. Raises InputError unless max_risk and delta lie between 0 and 1.
     """
-    for what, value in (("max_risk", max_risk), ("delta", delta)):
-        if not 0 < value < 1:
-            raise InputError(f"found {what} {value}, expected a share between 0 and 1, as in --max-risk 0.05")
+    _check_share("max_risk", max_risk)
+    _check_share("delta", delta)
     if start is None:
         start = min(1.0, 3 * math.log(1 / delta) / max_risk / max(1, len(scores)))
     best = Abstention(name, -math.inf, 0.0, 0.0, max_risk, delta)
@@ -105,6 +104,11 @@ def fit_abstention(
         share = point.count / len(scores)
         best = Abstention(name, point.threshold, share, point.errors / point.count, max_risk, delta)
     return best
+
+
+def _check_share(what: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise InputError(f"found {what} {value}, expected a share between 0 and 1, as in --max-risk 0.05")
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,7 @@ def fit_rule(evidence: Evidence, wrong: Bools, max_risk: float, *, signed: bool 
     A quarter says how to join the evidence, which score to go by (the least area under its curve of
     risk and coverage) and where to begin; the others calibrate. signed: the distance may be negative.
     """
+    _check_share("max_risk", max_risk)
     fitting = np.arange(len(wrong)) % 4 == 0
     known = evidence[fitting]
     pace = known.pace()

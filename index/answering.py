@@ -148,8 +148,8 @@ class Answers:
     def abstention(self, max_risk: float, distance: str | None = None) -> Rule:
         """Return when to answer so that at most `max_risk` of the answers have a wrong nearest image.
 
-        Calibrated on 4,000 to 10,000 labelled images, as many as there are, that ask the others (index.abstention). Raises
-        InputError where there are none.
+        Calibrated on 4,000 to 10,000 labelled images, as many as there are, that ask the others
+        (index.abstention). Raises InputError where there are none.
         """
         check_distance(distance or "cosine")
         with self._current() as view:
