@@ -7,8 +7,10 @@ import contextlib
 import gc
 import itertools
 import logging
+import os
 import re
 import secrets
+import signal
 import time
 from collections.abc import Awaitable, Callable
 
@@ -27,6 +29,7 @@ from serve.http.keys import presented_key
 from serve.http.lingering import drop_the_rest, must_linger
 from serve.http.runtime import Runtime
 from serve.http.settings import Settings
+from serve.orphans import Parent
 from vssl.errors import VsslError
 
 Handler = Callable[[Runtime, Request], Awaitable[Response]]
@@ -162,9 +165,14 @@ class Application:
         return await _find(scope)(runtime, Request(scope, receive))
 
     async def _keep_up(self, runtime: Runtime) -> None:
-        """Once a second: share the counts with the other workers, look for replaced models."""
+        """Once a second: look for the supervisor, share the counts with other workers, look for replaced models."""
+        parent = Parent()
         while True:
             await asyncio.sleep(UPKEEP_S)
+            if parent.gone:
+                log.warning("the process that watches over this worker is gone: ending")
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
             runtime.metrics.save()
             try:
                 await runtime.follow_models()

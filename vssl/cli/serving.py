@@ -185,6 +185,9 @@ def _run(settings: Settings) -> None:
 
         BentoMLContainer.prometheus_multiproc_dir.set(scratch)
         import serve.service
+        from serve.orphans import announce
+
+        announce()
 
         service: Any = serve.service.Vssl
         # Workers import the service by name: from where this very package lies.
