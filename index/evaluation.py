@@ -10,7 +10,7 @@ Shape letters: Q queries, K neighbours, N items.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,19 @@ class Beside:
 
 
 def evaluate(
-    gallery: Corpus, queries: Corpus, settings: Settings | None = None, beside: Beside | None = None
+    gallery: Corpus,
+    queries: Corpus,
+    settings: Settings | None = None,
+    beside: Beside | None = None,
+    *,
+    told: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Return the report as plain values: model, counts, settings, notes, curves and the flat `metrics`.
 
-    Raises MismatchError for two models, InputError for an empty side.
+    told: hears what is measured next. Raises MismatchError for two models, InputError for an empty side.
     """
     settings, beside = settings or Settings(), beside or Beside()
+    told(f"encoding {len(gallery):,} images of the gallery")
     setting = arrange(gallery, queries, settings)
     measures = Measures(settings.resamples, settings.seed)
     if gallery.stale:
@@ -61,18 +67,22 @@ def evaluate(
     counts["labelled_queries"] = len(setting.labelled)
     counts["queries_in_gallery"] = int((setting.own >= 0).sum())
     if len(setting.labelled):
+        told(f"neighbours and votes of {len(setting.labelled):,} labelled queries")
         counts |= measure_labelled(setting, settings, measures)
     else:
         measures.notes.append(
             "no labels on both sides: k-NN accuracy, recall, mAP@R and R-AUROC need label folders "
             "(IMAGES/CLASS/file.jpg) at extraction"
         )
+    told(f"hubs among the neighbours of {len(queries):,} queries")
     counts["instance_queries"] = _instances(setting, measures)
     measures.mean("uncertainty_mean", setting.uncertainty)
     _hubs(setting, setting.index, np.arange(len(queries)), "hub", measures)
     if settings.compare:
+        told(f"all {len(NAMES)} distances")
         counts["compared_queries"] = _compare(setting, settings, measures)
     if settings.one_class and len(setting.labelled):
+        told("each class as the only normal one")
         counts["one_class_runs"] = measure_one_class(setting, measures)
     if beside.foreign is not None:
         counts["foreign"] = measure_foreign(setting, beside.foreign, settings, measures)
@@ -80,6 +90,7 @@ def evaluate(
         counts["disturbed_pairs"] = measure_disturbed(queries, beside.disturbed, measures)
     if beside.human is not None:
         counts["human_votes"] = measure_human(queries, beside.human, measures)
+    told(f"intervals from {settings.resamples:,} resamples")
     return {
         "format": 1,
         "model_id": gallery.model_id,

@@ -93,6 +93,13 @@ def test_the_report_is_one_flat_object_of_numbers(
     assert vssl(monkeypatch, *arguments) == 1
     assert "exists already" in capsys.readouterr().err
     assert vssl(monkeypatch, *arguments, "--overwrite") == 0
+    told = capsys.readouterr().err.splitlines()
+    assert [line for line in told if "wrote" not in line] == [
+        "vssl: encoding 120 images of the gallery",
+        "vssl: neighbours and votes of 40 labelled queries",
+        "vssl: hubs among the neighbours of 40 queries",
+        "vssl: intervals from 20 resamples",
+    ]
 
 
 def test_a_folder_that_is_none_is_an_error_without_traceback(

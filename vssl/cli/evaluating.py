@@ -107,7 +107,13 @@ def evaluate(
         beside = Beside(
             None if ood is None else read_corpus(ood), [read_corpus(path) for path in disturbed or []], human
         )
-        values = measure(read_corpus(gallery), read_corpus(queries), settings, beside)
+        values = measure(
+            read_corpus(gallery),
+            read_corpus(queries),
+            settings,
+            beside,
+            told=lambda step: note(f"vssl: {step}"),
+        )
     values |= {
         "command": shlex.join(["vssl", *sys.argv[1:]]),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
