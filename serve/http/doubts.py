@@ -51,6 +51,9 @@ class Doubts:
         if self._max_risk is None:
             return None
         name = distance or gallery.distance
+        known = self._rules.get(name)
+        if known is not None:  # without waiting for another distance's calibration
+            return known
         with self._calibrating:
             if name not in self._rules:
                 self._rules[name] = gallery.abstention(self._max_risk, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from index.gallery import Gallery
 from serve.engine import Engine
+from serve.http.doubts import Doubts
 from tests.serve.http.conftest import World
 from tests.serve.running import VSSL, free_port, running
 from tests.tiny_model import tiny_model
@@ -74,6 +76,15 @@ def test_it_abstains_where_the_gallery_does(served: Served, distance: str | None
         found = client.search(served.gaussians, k=3, distance=distance)
     assert [len(one.neighbours) for one in found] == [3] * len(found)
     assert [one.abstain for one in found] == expected
+
+
+def test_a_search_does_not_wait_for_the_calibration_of_another_distance(served: Served) -> None:
+    doubts = Doubts(RISK)
+    with Gallery.open(served.gallery, read_only=True) as gallery, ThreadPoolExecutor(1) as pool:
+        doubts.rule(gallery)
+        with doubts._calibrating:
+            found = pool.submit(doubts.search, gallery, served.gaussians[:1], 3, {})
+            assert len(found.result(timeout=10)) == 1
 
 
 def test_a_server_without_a_risk_says_nothing_of_it(http: httpx.Client, world: World) -> None:
