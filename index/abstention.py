@@ -85,18 +85,16 @@ def fit_abstention(
     wrong: Bools,
     max_risk: float,
     *,
-    start: float | None = None,
+    start: float,
     delta: float = DELTA,
 ) -> Abstention:
     """Return the threshold of a score (n,), higher = less sure, for errors `wrong` (n,).
 
-    start: the coverage that is tried first; without it one that could hold three times the errors
-    that prove nothing. Raises InputError unless max_risk and delta lie between 0 and 1.
+    start: the coverage that is tried first, chosen without these outcomes. Raises InputError
+    unless max_risk and delta lie between 0 and 1.
     """
     _check_share("max_risk", max_risk)
     _check_share("delta", delta)
-    if start is None:
-        start = min(1.0, 3 * math.log(1 / delta) / max_risk / max(1, len(scores)))
     best = Abstention(name, -math.inf, 0.0, 0.0, max_risk, delta)
     for point in _points(scores, wrong, max_risk, from_share=start):
         if point.chance > delta:

@@ -30,7 +30,8 @@ def measure_labelled(setting: Setting, settings: Settings, measures: Measures) -
     measure_votes(setting, settings, which, rows, distances, measures)
     if setting.index is not setting.control:
         measures.mean("cosine_recall_at_1", (setting.codes(rows[:, 0]) == truth).astype(np.float64))
-        rows, distances = setting.search(setting.index, which, SHOWN, labelled=True)
+        wanted = SHOWN if settings.max_risk is None else max(SHOWN, NEIGHBOURS)
+        rows, distances = setting.search(setting.index, which, wanted, labelled=True)
     relevant = setting.codes(rows[:, :SHOWN]) == truth[:, None]
     for k in (1, 5, 10):
         measures.mean(f"recall_at_{k}", retrieval.hit_at(relevant, k))
@@ -40,7 +41,8 @@ def measure_labelled(setting: Setting, settings: Settings, measures: Measures) -
     if setting.gallery.match is not None and setting.index.name == setting.gallery.distance:
         _match(setting, which, rows[:, :SHOWN], distances[:, :SHOWN], relevant, measures)
     if settings.max_risk is not None:
-        _abstain(setting, settings, which, relevant[:, 0], settings.max_risk, measures)
+        found = rows[:, :NEIGHBOURS], distances[:, :NEIGHBOURS]
+        _abstain(setting, settings, which, found, settings.max_risk, measures)
     return {"queries_without_relevant": int((totals == 0).sum()), "map_queries": sampled}
 
 
@@ -120,7 +122,12 @@ def _probability(setting: Setting, unsure: Doubles, rows: Rows, distances: Doubl
 
 
 def _abstain(
-    setting: Setting, settings: Settings, which: Rows, correct: Bools, max_risk: float, measures: Measures
+    setting: Setting,
+    settings: Settings,
+    which: Rows,
+    found: tuple[Rows, Doubles],
+    max_risk: float,
+    measures: Measures,
 ) -> None:
     """Fit thresholds on the gallery's own images and measure risk and coverage on the queries."""
     most = calibration_size(len(setting.gallery_codes))
@@ -129,8 +136,8 @@ def _abstain(
     unsure = setting.gallery.gaussians.uncertainty.astype(np.float64)[asking]
     signed = setting.index.name in SIGNED
     rule = fit_rule(_evidence(setting, unsure, rows, distances), wrong, max_risk, signed=signed)
-    rows, distances = setting.search(setting.index, which, NEIGHBOURS, labelled=True)
-    scores = rule.scores(_evidence(setting, setting.uncertainty[which], rows, distances))
+    scores = rule.scores(_evidence(setting, setting.uncertainty[which], *found))
+    correct = setting.codes(found[0][:, 0]) == setting.query_codes[which]
     for name, threshold in rule.thresholds.items():
         _answered(name, threshold.accepts(scores[name]), correct, measures)
     best = rule.best

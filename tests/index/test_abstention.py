@@ -37,7 +37,7 @@ def test_the_risk_is_kept_in_at_least_the_promised_share_of_draws() -> None:
     kept, coverage = 0, []
     for _ in range(300):
         score, wrong = draw(1000, random)
-        fitted = fit_abstention("score", score, wrong, 0.05, delta=0.1)
+        fitted = fit_abstention("score", score, wrong, 0.05, start=0.14, delta=0.1)
         kept += fitted.threshold == -math.inf or 0.2 * min(fitted.threshold, 1.0) ** 2 <= 0.05
         coverage.append(fitted.coverage)
     assert kept >= 0.9 * 300
@@ -48,10 +48,10 @@ def test_a_score_that_knows_nothing_answers_nothing() -> None:
     random = np.random.default_rng(1)
     score, wrong = draw(4000, random)
     noise = random.random(4000)
-    nothing = fit_abstention("noise", noise, wrong, 0.05)
+    nothing = fit_abstention("noise", noise, wrong, 0.05, start=0.05)
     assert nothing.coverage == 0.0
     assert not nothing.accepts(noise).any()
-    fitted = fit_abstention("score", score, wrong, 0.05)
+    fitted = fit_abstention("score", score, wrong, 0.05, start=0.05)
     accepted = fitted.accepts(score)
     assert accepted.mean() == fitted.coverage > 0.3
     assert wrong[accepted].mean() == fitted.risk
@@ -67,18 +67,18 @@ def test_where_the_sequence_begins_decides_whether_it_gets_anywhere() -> None:
 
 
 def test_nothing_to_calibrate_on_means_no_answer() -> None:
-    fitted = fit_abstention("score", np.empty(0), np.empty(0, bool), 0.05)
+    fitted = fit_abstention("score", np.empty(0), np.empty(0, bool), 0.05, start=0.05)
     assert (fitted.coverage, fitted.threshold) == (0.0, -math.inf)
 
 
 def test_ties_at_the_threshold_are_counted_in_full() -> None:
     wrong = np.zeros(2000, bool)
     wrong[:200] = True
-    fitted = fit_abstention("score", np.ones(2000), wrong, 0.05)
+    fitted = fit_abstention("score", np.ones(2000), wrong, 0.05, start=0.05)
     assert fitted.coverage == 0.0
 
 
 @pytest.mark.parametrize("risk", [0.0, 1.0, -1.0])
 def test_a_risk_that_is_none_is_refused(risk: float) -> None:
     with pytest.raises(InputError, match="max-risk"):
-        fit_abstention("score", np.empty(0), np.empty(0, bool), risk)
+        fit_abstention("score", np.empty(0), np.empty(0, bool), risk, start=0.05)
