@@ -40,7 +40,7 @@ MEANING = {
     "coverage_distance": "the same, by distance",
     "coverage_dissent": "the same, by how many neighbours bear another label than the nearest",
     "coverage_together": "the same, by all three",
-    "coverage_best": "the same, by the score that answers most gallery images",
+    "coverage_best": "the same, by the score that orders the errors of gallery images best",
     "risk_best": "wrong ones among those answers",
     "ood_auroc": "foreign images are less sure (0.5 chance)",
     "ood_auroc_knn": "foreign images are farther from their neighbours",
