@@ -18,8 +18,8 @@ from starlette.responses import Response
 
 from serve.engine import EmbeddedImage
 from serve.http.arrow_answers import arrow_stream
-from serve.http.batcher import Answer
 from serve.http.failures import invalid, item_error
+from serve.http.waiting import Answer
 from vssl.card import ModelCard
 from vssl.gaussian import Floats
 

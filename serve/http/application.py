@@ -73,6 +73,7 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 PROCESS = secrets.token_hex(12)  # request ids: this process, and a count
 COUNTER = itertools.count(1)
 UPKEEP_S = 1.0
+GARBAGE = 20_000  # objects made and not let go of, before the collector looks at them
 log = logging.getLogger("vssl.serve")
 
 
@@ -93,9 +94,11 @@ class Application:
         # Ours is the access log; uvicorn would format every request for a level nobody reads.
         logging.getLogger("uvicorn.access").propagate = False
         self._door.open(settings.keep_alive_s)
-        # What is loaded by now stays: the collector need not walk it again for every few requests.
+        # What is loaded by now stays, and requests leave no cycles that hold much: the collector need not
+        # walk either for every few requests.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(GARBAGE)
 
     async def stop(self) -> None:
         """Answer what is queued and let go of everything."""
@@ -122,6 +125,7 @@ class Application:
             response = await self._answer(scope, receive, headers)
         except (VsslError, HTTPException) as error:
             response = error_response(error, plain=scope["path"].startswith("/v2"))
+            error.with_traceback(None)  # its frames hold the images, and one of them this error
         except ClientDisconnect:
             response = Response(status_code=499)  # nobody is there to read it
         except Exception:

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from serve.engine import EmbeddedImage
-from serve.http.batcher import Answer
 from serve.http.failures import item_error
+from serve.http.waiting import Answer
 from vssl.card import CARD_KEY, ModelCard
 from vssl.gaussian import Floats
 from vssl.store import MODEL_ID_KEY

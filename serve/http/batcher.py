@@ -5,8 +5,10 @@ where bad ones drop out, alone), and whichever thread finds the model free runs 
 that is decoded by then: a lone image goes straight through without any timed wait, and under
 load batches grow by themselves while the model is busy. But handing a thumbnail to a thread
 costs more than decoding it, so where the model is fast too, small images that arrived together
-are decoded and embedded in the event loop itself, a batch (a few milliseconds) at a time; in a flood of
-requests, batches get half of the loop's time.
+are decoded and embedded in the event loop itself, a batch (a few milliseconds) at a time. There a batch
+that is not full runs as soon as a turn of the loop brings no further image: who answers many clients at
+once finds their next requests while it decodes the first of them, and a lone image waits for nobody. In a
+flood of requests, batches get half of the loop's time.
 
 The queue is bounded, and an image that waited past its deadline is answered without being
 computed. Everything but `_work` and what it calls runs in the event loop's thread.
@@ -21,21 +23,19 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 import numpy as np
 
 from serve.cores import available_cores
-from serve.engine import EmbeddedImage, Engine
+from serve.engine import Engine
 from serve.http.failures import BusyError, DeadlineError, internal_error
 from serve.http.metrics import Metrics
 from serve.http.settings import Settings
+from serve.http.waiting import Answer, Embedded, Item, Run, Ticket
 from vssl.decode import DecodeLimits
 from vssl.errors import ImageError, VsslError
 from vssl.preprocess import Pixels, load_image
-
-Answer = EmbeddedImage | VsslError
 
 SMALL = DecodeLimits(max_bytes=32 * 1024, max_pixels=128 * 128)
 """What may be decoded in the event loop: well under a millisecond each."""
@@ -49,46 +49,6 @@ TURN_S = 0.25
 """No turn of the event loop's on small images begins another batch after so long."""
 
 
-@dataclass(eq=False, slots=True)
-class _Ticket:
-    """One request's images on their way: answers fill up in place, then `done` is set."""
-
-    answers: list[Answer | None]
-    missing: int
-    deadline: float
-    done: asyncio.Future[None]
-    timings: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(eq=False, slots=True)
-class _Item:
-    """One image: encoded bytes, then pixels."""
-
-    ticket: _Ticket
-    position: int
-    data: bytes | Pixels
-    pixels: Pixels | None = None
-    ready_at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """One request's answers in the order of its images, with seconds spent by stage."""
-
-    answers: list[Answer]
-    timings: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One run of the model, or of the decoder alone: finished items, images, seconds by stage."""
-
-    finished: list[tuple[_Item, Answer]]
-    images: int = 0
-    inference_s: float = 0.0
-    queue_s: float = 0.0
-
-
 class Batcher:
     """The bounded queue in front of one engine, its threads and its batches."""
 
@@ -96,12 +56,14 @@ class Batcher:
         self._settings = settings
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._waiting: SimpleQueue[_Item | None] = SimpleQueue()
-        self._ready: deque[_Item] = deque()
-        self._small: deque[_Item] = deque()
+        self._waiting: SimpleQueue[Item | None] = SimpleQueue()
+        self._ready: deque[Item] = deque()
+        self._small: deque[Item] = deque()
         self._turn_planned = False
+        self._gathering = False  # whether what is decoded waits for what the next turn brings
+        self._last_run = 0  # images in the loop's last run of the model
         self._left_off = math.inf  # when the last turn ended that left something
-        self._tickets: deque[_Ticket] = deque()  # by deadline, since all wait equally long
+        self._tickets: deque[Ticket] = deque()  # by deadline, since all wait equally long
         self._sweeping: asyncio.TimerHandle | None = None
         self._model_free = threading.Semaphore(engine.graph.lanes)
         self._pending = 0
@@ -134,14 +96,14 @@ class Batcher:
         else:
             self._last_delivery = now
         seconds = self._settings.deadline_s
-        ticket = _Ticket([None] * count, count, now + seconds, self._loop.create_future())
+        ticket = Ticket([None] * count, count, now + seconds, self._loop.create_future())
         self._pending += count
         self._metrics.queue += count
         self._tickets.append(ticket)
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
         for position, data in enumerate(images):
-            item = _Item(ticket, position, data, None, now)
+            item = Item(ticket, position, data, None, now)
             if self._fast and len(data) <= SMALL.max_bytes:
                 self._small.append(item)
             else:
@@ -178,7 +140,7 @@ class Batcher:
                 ticket.done.set_result(None)
         self._sweeping = self._loop.call_later(SWEEP_S, self._sweep) if self._tickets else None
 
-    def _deliver(self, run: _Run) -> None:
+    def _deliver(self, run: Run) -> None:
         now = time.perf_counter()
         finished, metrics = run.finished, self._metrics
         sample = (now - self._last_delivery) / len(finished)
@@ -210,27 +172,35 @@ class Batcher:
         self._one_batch()
         while self._small and time.perf_counter() < until:
             self._one_batch()
-        self._turn_planned = bool(self._small)
-        self._left_off = time.perf_counter() if self._turn_planned else math.inf
-        if self._turn_planned:
+        self._turn_planned = bool(self._small) or self._gathering
+        self._left_off = time.perf_counter() if self._small else math.inf
+        if self._small:
             self._loop.call_soon(self._turn)
+        elif self._gathering:  # twice: what the loop reads now becomes images before the turn, not after it
+            self._loop.call_soon(self._loop.call_soon, self._turn)
 
     def _one_batch(self) -> None:
-        chunk = [self._small.popleft() for _ in range(min(self.engine.buckets[-1], len(self._small)))]
+        most = self.engine.buckets[-1]
+        chunk = [self._small.popleft() for _ in range(min(most, len(self._small)))]
         finished, rest = self._decode(chunk, SMALL)
         for item in rest:  # small in bytes, not in pixels
             self._waiting.put(item)
         if finished:
-            self._deliver(_Run(finished))
+            self._deliver(Run(finished))
+        crowd = max(len(chunk), self._last_run) > 1
+        self._gathering = bool(chunk) and crowd and not self._small and 0 < len(self._ready) < most
+        if self._gathering:
+            return
         if self._ready and self._model_free.acquire(blocking=False):
             try:
                 run = self._infer(self._next_batch())
             finally:
                 self._model_free.release()
+            self._last_run = run.images
             if run.finished:
                 self._deliver(run)
-        if self._ready and chunk:  # a thread was at the model meanwhile: one looks after these
-            self._waiting.put(_nothing(chunk[0].ticket))
+        with suppress(IndexError):  # a thread was at the model meanwhile: one looks after what is left
+            self._waiting.put(_nothing(self._ready[0].ticket))
 
     # --- any image, in the threads -----------------------------------------------------
 
@@ -251,17 +221,17 @@ class Batcher:
                 chunk.append(more)
             finished, _ = self._decode([i for i in chunk if i.position >= 0], self._settings.limits)
             if finished:
-                self._loop.call_soon_threadsafe(self._deliver, _Run(finished))
+                self._loop.call_soon_threadsafe(self._deliver, Run(finished))
             self._infer_all()
             if last:
                 return
 
     def _decode(
-        self, chunk: list[_Item], limits: DecodeLimits
-    ) -> tuple[list[tuple[_Item, Answer]], list[_Item]]:
+        self, chunk: list[Item], limits: DecodeLimits
+    ) -> tuple[list[tuple[Item, Answer]], list[Item]]:
         """Decode items into the ready ones; return the answers of bad and late ones, and what is too large."""
-        finished: list[tuple[_Item, Answer]] = []
-        too_large: list[_Item] = []
+        finished: list[tuple[Item, Answer]] = []
+        too_large: list[Item] = []
         recipe = self.engine.card.preprocess
         begun = time.perf_counter()
         for item in chunk:
@@ -276,7 +246,8 @@ class Batcher:
                 if limits is SMALL and error.code == "too_many_pixels":
                     too_large.append(item)
                     continue
-                finished.append((item, error))
+                # Anew: the frames of this one hold the image, and itself.
+                finished.append((item, ImageError(error.code, str(error))))
             except Exception:
                 finished.append((item, internal_error()))
             now = item.ready_at = time.perf_counter()
@@ -302,23 +273,23 @@ class Batcher:
             if run.finished:
                 self._loop.call_soon_threadsafe(self._deliver, run)
 
-    def _next_batch(self) -> list[_Item]:
-        batch: list[_Item] = []
+    def _next_batch(self) -> list[Item]:
+        batch: list[Item] = []
         with suppress(IndexError):  # where the model takes several batches at once, another took the rest
             while len(batch) < self.engine.buckets[-1]:
                 batch.append(self._ready.popleft())
         return batch
 
-    def _infer(self, batch: list[_Item]) -> _Run:
+    def _infer(self, batch: list[Item]) -> Run:
         begun = time.perf_counter()
-        finished: list[tuple[_Item, Answer]] = []
+        finished: list[tuple[Item, Answer]] = []
         on_time = batch
         if any(begun > item.ticket.deadline for item in batch):
             on_time = [item for item in batch if begun <= item.ticket.deadline]
             late = DeadlineError(self._settings.deadline_s)
             finished = [(item, late) for item in batch if begun > item.ticket.deadline]
         if not on_time:
-            return _Run(finished)
+            return Run(finished)
         answers: Sequence[Answer]
         try:
             answers = self.engine.embed_pixels([i.pixels for i in on_time if i.pixels is not None])
@@ -330,7 +301,7 @@ class Batcher:
             timings["queue"] = begun - item.ready_at
             timings["inference"] = seconds
             finished.append((item, answer))
-        return _Run(finished, len(on_time), seconds, begun - on_time[0].ready_at)
+        return Run(finished, len(on_time), seconds, begun - on_time[0].ready_at)
 
 
 def seconds_per_image(engine: Engine) -> float:
@@ -343,6 +314,6 @@ def seconds_per_image(engine: Engine) -> float:
     return best / max(1, len(images))
 
 
-def _nothing(ticket: _Ticket) -> _Item:
+def _nothing(ticket: Ticket) -> Item:
     """Return an item that carries no image and only wakes a thread."""
-    return _Item(ticket, -1, np.empty(0, np.uint8))
+    return Item(ticket, -1, np.empty(0, np.uint8))

@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from serve.engine import EmbeddedImage
 from serve.http.answers import accepted, encoding_of, render
-from serve.http.batcher import Answer
 from serve.http.bodies import Images
 from serve.http.runtime import Runtime, Served
+from serve.http.waiting import Answer
 from vssl.errors import VsslError
 
 

@@ -14,11 +14,11 @@ from starlette.responses import Response
 
 from serve.engine import EmbeddedImage
 from serve.http.answers import json_response
-from serve.http.batcher import Answer
 from serve.http.bodies import media_type
 from serve.http.embedding import chosen, embed_images, note_stage, options_of, read_images
 from serve.http.failures import RequestError, invalid, item_error
 from serve.http.runtime import Runtime, Served
+from serve.http.waiting import Answer
 from vssl.errors import InputError
 from vssl.gaussian import GaussianEmbedding
 

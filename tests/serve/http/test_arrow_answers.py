@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from serve.engine import EmbeddedImage
 from serve.http import arrow_answers
 from serve.http.arrow_answers import TEMPLATES, arrow_stream, written
-from serve.http.batcher import Answer
+from serve.http.waiting import Answer
 from vssl.card import CARD_KEY, Calibration, ModelCard
 from vssl.errors import ImageError
 from vssl.preprocess import Preprocess

@@ -218,3 +218,35 @@ def test_a_busy_loop_leaves_half_of_its_time_to_the_images_that_wait(world: Worl
 
     with_batcher(engine, work, Settings(engine.source, threads=1, max_queue=10_000))
     assert turns < batches / 2  # a batch a turn would take as many turns as batches
+
+
+def test_images_that_keep_arriving_share_a_run(world: World) -> None:
+    engine = Engine.open(world.model, threads=1)
+
+    async def work(batcher: Batcher) -> None:
+        asked = [asyncio.create_task(batcher.embed([encoded(n)])) for n in range(2)]
+        for n in range(2, 12):  # one more with every turn of the loop, while those before it are decoded
+            await asyncio.sleep(0)
+            asked.append(asyncio.create_task(batcher.embed([encoded(n)])))
+        for n, answered in enumerate(asked):
+            (answer,) = (await answered).answers
+            assert isinstance(answer, EmbeddedImage)
+            np.testing.assert_allclose(answer.mean, world.expected(encoded(n))[0], atol=1e-6)
+
+    _, metrics = with_batcher(engine, work)
+    assert (sum(metrics.batch_size.counts), metrics.batch_size.total) == (1, 12)
+
+
+def test_a_lone_image_waits_for_no_other(world: World) -> None:
+    engine = Engine.open(world.model, threads=1)
+
+    async def work(batcher: Batcher) -> None:
+        for asked in range(1, 4):
+            answered = asyncio.create_task(batcher.embed([encoded(asked)]))
+            await asyncio.sleep(0)  # the image is put down
+            await asyncio.sleep(0)  # and the turn that was planned for it has run
+            assert answered.done() or batcher.pending == 0
+            await answered
+
+    _, metrics = with_batcher(engine, work)
+    assert (sum(metrics.batch_size.counts), metrics.batch_size.total) == (3, 3)
