@@ -2,7 +2,8 @@
 
     python -m benchmarks.extract IMAGES --model model.onnx [--rounds 3] [--engine openvino --precision bf16]
 
-IMAGES is a folder of real photos. Every contender embeds the same files with the same model file:
+IMAGES is a folder of real photos. `--model` also takes `tiny` or `resnet18`: the encoders with random
+weights of `benchmarks/serve.py`, at 32 and 224 px. Every contender embeds the same files with the same model file:
 
     decode ceiling      load_image on every core, nothing else
     inference ceiling   the model on every core over pixels in memory, the better of one thread a
@@ -32,12 +33,14 @@ import numpy as np
 import onnxruntime as ort
 from PIL import Image
 
+from benchmarks.serving import models
 from serve.ceilings import decode_only, infer_only, run_extract
 from serve.cores import available_cores
 from serve.engine import Engine
 from vssl.sources import open_source
 
 BATCH = 32
+MADE = {"tiny": models.tiny_encoder, "resnet18": models.resnet18}
 
 
 def main() -> None:
@@ -55,8 +58,10 @@ def main() -> None:
     arguments = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="extract-benchmark-"))
     try:
+        make = MADE.get(str(arguments.model))
+        model = arguments.model if make is None else make(scratch / "model.onnx")
         results = measure(
-            arguments.images, arguments.model, arguments.repeat, arguments.rounds, scratch,
+            arguments.images, model, arguments.repeat, arguments.rounds, scratch,
             {"engine": arguments.engine, "precision": arguments.precision},
         )  # fmt: skip
     finally:

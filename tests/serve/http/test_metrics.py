@@ -70,7 +70,7 @@ def test_workers_are_added_up_and_the_dead_are_told(tmp_path: Path) -> None:
     (tmp_path / f"vssl-{os.getppid()}-{os.getpid() + 10**7}.ended").write_bytes(
         orjson.dumps(other.snapshot())
     )
-    (tmp_path / f"vssl-1-{dead}.json").write_bytes(b"of another server")
+    (tmp_path / f"vssl-{os.getppid() + 1}-{dead}.json").write_bytes(b"of another server")
     (tmp_path / f"vssl-{os.getppid()}-77.json.tmp").write_bytes(b"half")
     found = values(mine.render())
     assert found["vssl_requests_total[('route', '/embed'), ('status', '200')]"] == 3
