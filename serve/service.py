@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serve.http.application import Application
 from serve.http.doubts import check_risk
 from serve.http.keys import Keys
+from serve.http.origins import open_to, parse_origins
 from serve.http.runtime import open_engines, open_gallery
 from serve.http.settings import Settings
 from serve.supervisor import shut_the_door_on_signals
@@ -91,6 +92,10 @@ class MannerlyService(bentoml.Service[Any]):  # type: ignore[misc]
             requests = OpenTelemetryMiddleware(
                 application, tracer_provider=BentoMLContainer.tracer_provider.get()
             )
+
+        origins = os.environ.get("VSSL_CORS_ORIGINS")
+        if origins:
+            requests = open_to(parse_origins(origins), requests)
 
         async def face(scope: Scope, receive: Receive, send: Send) -> None:
             await (lifecycle if scope["type"] == "lifespan" else requests)(scope, receive, send)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from serve.http.addresses import AllowList
 from serve.http.naming import NamedModel, parse_models
+from serve.http.origins import parse_origins
 from vssl.decode import PILLOW_PIXEL_CAP, DecodeLimits
 from vssl.errors import InputError
 from vssl.shipped import shipped_model
@@ -40,6 +41,7 @@ class Settings:
     body_timeout_s: seconds a client may take to send its body; beyond it 408.
     keep_alive_s: seconds that a connection may idle between two requests.
     log: `text`, `json` or `off`, the form of the access log on stderr.
+    cors_origins: ORIGIN,... whose web pages may read the answers, `*` for all; None lets none.
     fetch_hosts: HOST,... that images given as https URLs are fetched from (`serve.http.addresses`);
         None fetches nothing. fetch_max_bytes: of one such image. fetch_timeout_s: seconds that it may
         take, the wait for its turn included.
@@ -66,6 +68,7 @@ class Settings:
     body_timeout_s: float = 30.0
     keep_alive_s: float = 120.0
     log: str = "off"
+    cors_origins: str | None = None
     fetch_hosts: str | None = None
     fetch_max_bytes: int = 16 * MIB
     fetch_timeout_s: float = 10.0
@@ -98,6 +101,8 @@ class Settings:
                 f"{PREFIX}MAX_RISK: found {self.max_risk}, expected a share between 0 and 1, as in 0.05"
             )
         parse_models(self.model)
+        if self.cors_origins is not None:
+            parse_origins(self.cors_origins)
         if self.fetch_hosts is not None:
             AllowList.parse(self.fetch_hosts)
         if self.log not in ("text", "json", "off"):

@@ -71,6 +71,15 @@ def serve(
     show_images: Annotated[
         bool, typer.Option("--show-images", help="Serve thumbnails of the gallery's files.")
     ] = False,
+    cors: Annotated[
+        str | None,
+        typer.Option(
+            "--cors",
+            metavar="ORIGIN,...",
+            help="Let web pages of these origins read the answers, as in --cors https://example.org; * for all. "
+            "Without it browsers show no other page an answer.",
+        ),
+    ] = None,
     fetch_hosts: Annotated[
         str | None,
         typer.Option(
@@ -103,6 +112,7 @@ def serve(
             **({"VSSL_PRECISION": precision} if precision else {}),
             **({"VSSL_THREADS": str(threads)} if threads else {}),
             **({} if max_risk is None else {"VSSL_MAX_RISK": str(max_risk)}),
+            **({"VSSL_CORS_ORIGINS": cors} if cors else {}),
             **({"VSSL_FETCH_HOSTS": fetch_hosts} if fetch_hosts else {}),
             **({"VSSL_SHOW_IMAGES": "1"} if show_images else {}),
         }
