@@ -21,7 +21,8 @@ from serve.compiled import CompiledGraph, compile_model
 from serve.cores import available_cores
 from serve.fleet import connect, is_fleet
 from serve.graph import Graph, LocalGraph
-from serve.session import EXPORT_AGAIN, check_shapes, load_session, providers_for, read_metadata, tensors
+from serve.providers import CUDA, providers_for, tensorrt_providers
+from serve.session import EXPORT_AGAIN, check_shapes, load_session, read_metadata, tensors
 from vssl.card import ModelCard
 from vssl.decode import DEFAULT_LIMITS, DecodeLimits
 from vssl.errors import FormatError, ImageError, InputError
@@ -32,7 +33,7 @@ from vssl.preprocess import Pixels, load_image
 from vssl.seal import check_seal
 from vssl.seal import read_metadata as read_entries
 
-ENGINES = ("onnxruntime", "openvino")
+ENGINES = ("onnxruntime", "openvino", "tensorrt")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +91,11 @@ class Engine:
 
         device: `cpu`, `cuda` (refused when the CUDA provider does not load) or `auto` (CUDA when
             this onnxruntime has it, else CPU); a Triton server has its own devices.
-        engine: `onnxruntime`, or `openvino` on CPUs (the extra of that name).
-        precision: what OpenVINO computes in, `fp32` (also when None) or `bf16`; refused when the CPU
-            cannot. onnxruntime computes in the file's own, hence None.
+        engine: `onnxruntime`, `openvino` on CPUs (the extra of that name), or `tensorrt`: onnxruntime with
+            TensorRT on a GPU, refused when its libraries do not load.
+        precision: what OpenVINO computes in, `fp32` (also when None) or `bf16`, refused when the CPU
+            cannot; what TensorRT does, `fp32` (also when None), `fp16` or `bf16`. onnxruntime alone
+            computes in the file's own, hence None.
         threads: cores one call of `infer` uses here; all usable cores when None.
         check: run the golden pair and compare, and see that a file's bytes fit their seal.
 
@@ -120,10 +123,15 @@ class Engine:
             check_shapes(inputs, outputs, card, path)
             graph = CompiledGraph(path, compiled, card.preprocess.size, threads, precision)
         else:
-            session = load_session(data, path, providers_for(device), threads)
+            providers = providers_for(device)
+            if engine == "tensorrt":
+                precision = precision or "fp32"
+                side = read_metadata(read_entries(data), path)[0].preprocess.size
+                providers = tensorrt_providers(side, precision, sha256_bytes(data))
+            session = load_session(data, path, providers, threads)
             card, golden = read_metadata(session.get_modelmeta().custom_metadata_map, path)
             check_shapes(tensors(session.get_inputs()), tensors(session.get_outputs()), card, path)
-            graph = LocalGraph(path, session, card.preprocess.size, threads)
+            graph = LocalGraph(path, session, card, threads, engine=engine, precision=precision)
         opened = cls(str(path), graph, card, sha256_bytes(data), golden)
         if check:
             opened.check_golden()  # first: it says what is wrong, the seal only that something is
@@ -148,7 +156,7 @@ class Engine:
     @property
     def on_gpu(self) -> bool:
         """Whether the graph runs on CUDA here."""
-        return "CUDAExecutionProvider" in self.providers
+        return CUDA in self.providers
 
     @property
     def lowered(self) -> str | None:
@@ -256,10 +264,12 @@ def _check_engine(model: Path | str, *, engine: str, precision: str | None, devi
         raise InputError(f"{found}, but a Triton server chooses its own; leave it out")
     if engine == "openvino" and device not in ("auto", "cpu"):
         raise InputError(f"device: found {device!r}, but the engine openvino is for CPUs; leave it out")
-    if engine != "openvino" and precision is not None:
+    if engine == "tensorrt" and device not in ("auto", "cuda"):
+        raise InputError(f"device: found {device!r}, but the engine tensorrt is for GPUs; leave it out")
+    if engine == "onnxruntime" and precision is not None:
         raise InputError(
             f"precision: found {precision!r}, but {engine} computes in the file's own; choose it at export "
-            "(vssl export --precision), or use --engine openvino"
+            "(vssl export --precision), or use --engine openvino, or tensorrt on a GPU"
         )
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from serve.arrays import write_arrays
 from serve.cores import available_cores
-from serve.engine import Engine
+from serve.engine import ENGINES, Engine
 from serve.folder import PROGRESS, OutputFolder, locked, make, prepare
 from serve.mapping import BlockResult, MapOptions, Task, embed_block
 from serve.pipeline import ordered
@@ -99,8 +99,9 @@ def extract(
         None; workers: threads, the usable cores when None.
     features, digests: further columns; dtype: `float32` or `float16` (`vssl.store.to_table` checks
         the range); arrays: write clip-retrieval's layout too (`serve.arrays`).
-    engine: `local`, `openvino` (the same, computed by OpenVINO in the `precision` fp32 or bf16), or
-        `ray` for Ray Data on this machine or the cluster that ray is connected to.
+    engine: `local`, `openvino` or `tensorrt` (the same, computed by these in the `precision` they are
+        asked for, see `serve.engine.Engine.open`), or `ray` for Ray Data on this machine or the cluster
+        that ray is connected to.
     max_failures: stop with an InputError as soon as more images have failed.
     report: called after each batch, in the caller's thread.
 
@@ -109,10 +110,10 @@ def extract(
     """
     out = Path(out)
     _check(images, out, shard=shard, batch_size=batch_size, workers=workers, part_rows=part_rows)
-    if dtype not in store.DTYPES or engine not in ("local", "openvino", "ray"):
+    if dtype not in store.DTYPES or engine not in ("local", "openvino", "tensorrt", "ray"):
         raise InputError(
-            f"found dtype {dtype!r} and engine {engine!r}, expected {' or '.join(store.DTYPES)}, and local, openvino "
-            "or ray"
+            f"found dtype {dtype!r} and engine {engine!r}, expected {' or '.join(store.DTYPES)}, and local, openvino, "
+            "tensorrt or ray"
         )
     if shard and (overwrite or update):
         raise InputError("a shard shares its folder with others: remove the folder yourself to start over")
@@ -166,7 +167,7 @@ def extract(
 
 def _open(model: Path | str, engine: str, device: str, precision: str | None) -> Engine:
     """Open a model with one core a call: the threads of the pipeline are the parallelism."""
-    runs = "openvino" if engine == "openvino" else "onnxruntime"
+    runs = engine if engine in ENGINES else "onnxruntime"
     return Engine.open(model, device=device, engine=runs, precision=precision, threads=1)
 
 

@@ -14,7 +14,10 @@ from typing import Protocol
 
 import onnxruntime as ort
 
+from serve.binding import BoundRuns
+from serve.providers import CUDA
 from vssl.buckets import batch_sizes
+from vssl.card import ModelCard
 from vssl.gaussian import Floats
 from vssl.preprocess import Pixels
 
@@ -33,7 +36,7 @@ class Tensor:
 class Graph(Protocol):
     """A loaded graph; every method may be called from any thread.
 
-    engine: onnxruntime, openvino or triton. providers: where it runs, in words.
+    engine: onnxruntime, openvino, tensorrt or triton. providers: where it runs, in words.
     precision: what it computes in when that was asked for, None for the file's own.
     buckets: batch sizes, ascending.
     lanes: runs at the same time that still gain something. remote: whether a run waits on a network.
@@ -64,21 +67,31 @@ class Graph(Protocol):
 class LocalGraph:
     """A graph in this process's onnxruntime."""
 
-    engine = "onnxruntime"
-    precision: str | None = None
     lanes = 1  # one run uses all the cores it may
     remote = False
 
-    def __init__(self, path: Path, session: ort.InferenceSession, side: int, threads: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        session: ort.InferenceSession,
+        card: ModelCard,
+        threads: int,
+        *,
+        engine: str = "onnxruntime",
+        precision: str | None = None,
+    ) -> None:
+        self.engine, self.precision = engine, precision
         self.providers: list[str] = session.get_providers()
-        self.buckets = batch_sizes(side, gpu=self.on_gpu)
+        self.buckets = batch_sizes(card.preprocess.size, gpu=self.on_gpu)
         self.threads = threads
+        widths = dict(zip(OUTPUTS, (card.dim, card.dim, card.feature_dim), strict=True))
+        self._bound = BoundRuns(session, widths, "cuda") if self.on_gpu else None
         self._path, self._session = path, session
 
     @property
     def on_gpu(self) -> bool:
         """Whether the graph runs on CUDA."""
-        return "CUDAExecutionProvider" in self.providers
+        return CUDA in self.providers
 
     def cut(self, total: int) -> Iterator[tuple[int, int, int]]:
         """Cut into buckets: all full on a CPU, the rest padded on a GPU."""
@@ -86,6 +99,8 @@ class LocalGraph:
 
     def run(self, images: Pixels) -> Sequence[Floats]:
         """Return mean, variance and features of one batch."""
+        if self._bound is not None:
+            return self._bound.run(images)
         found: Sequence[Floats] = self._session.run(OUTPUTS, {"images": images})
         return found
 

@@ -13,35 +13,18 @@ from typing import Any
 import onnxruntime as ort
 
 from serve.graph import OUTPUTS, Tensor
+from serve.providers import CUDA, TENSORRT
 from vssl.card import CARD_KEY, GOLDEN_KEY, ModelCard
 from vssl.errors import FormatError, InputError
 from vssl.golden import Golden
 
-DEVICES = ("auto", "cpu", "cuda")
-EXPORT_AGAIN = "export it with: vssl export RUN model.onnx"
-
-_CUDA_OPTIONS = {
-    "arena_extend_strategy": "kSameAsRequested",  # no doubling: memory stays what a batch needs
-    "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive search picks differently from run to run
-    "use_tf32": "0",  # 10-bit products would break the golden pair's tolerance
+INSTEAD = {
+    CUDA: "its CUDA or cuDNN libraries did not load, or there is no GPU; install them with: "
+    "pip install 'vssl[gpu]', or use --device cpu",
+    TENSORRT: "TensorRT's libraries did not load, or there is no GPU; install the TensorRT that this onnxruntime "
+    "was built with, where the loader finds it, or use --engine onnxruntime",
 }
-
-
-def providers_for(device: str) -> list[Any]:
-    """Return onnxruntime's providers for `auto`, `cpu` or `cuda`; InputError when there are none."""
-    if device not in DEVICES:
-        raise InputError(f"device: found {device!r}, expected one of {', '.join(DEVICES)}")
-    cuda = "CUDAExecutionProvider" in ort.get_available_providers()
-    if device == "cuda" and not cuda:
-        raise InputError(
-            f"device cuda: this onnxruntime offers {', '.join(ort.get_available_providers())}, expected "
-            "CUDAExecutionProvider; install it with: pip install 'vssl[gpu]' in an environment without "
-            "vssl[cpu], or use --device cpu"
-        )
-    if device == "cpu" or not cuda:
-        return ["CPUExecutionProvider"]
-    ort.preload_dlls()  # CUDA and cuDNN from their wheels, whether or not torch is there
-    return [("CUDAExecutionProvider", _CUDA_OPTIONS), "CPUExecutionProvider"]
+EXPORT_AGAIN = "export it with: vssl export RUN model.onnx"
 
 
 def load_session(data: bytes, path: Path, providers: list[Any], threads: int) -> ort.InferenceSession:
@@ -62,8 +45,7 @@ def load_session(data: bytes, path: Path, providers: list[Any], threads: int) ->
     loaded = session.get_providers()
     if asked[0] not in loaded:
         raise InputError(
-            f"asked for {asked[0]}, but onnxruntime loaded {', '.join(loaded)} only: its CUDA or cuDNN "
-            "libraries did not load; install them with: pip install 'vssl[gpu]', or use --device cpu"
+            f"asked for {asked[0]}, but onnxruntime loaded {', '.join(loaded)} only: {INSTEAD[asked[0]]}"
         )
     return session
 

@@ -62,10 +62,13 @@ def extract(
     ] = "parquet",
     engine: Annotated[
         str,
-        typer.Option(help="local, openvino (often faster on CPUs with bf16 units), or ray for Ray Data."),
+        typer.Option(
+            help="local, openvino (often faster on CPUs with bf16 units), tensorrt on a GPU, or ray for Ray Data."
+        ),
     ] = "local",
     precision: Annotated[
-        str | None, typer.Option(help="What openvino computes in: fp32 (the default) or bf16.")
+        str | None,
+        typer.Option(help="What openvino and tensorrt compute in: fp32 (default), bf16; tensorrt fp16 too."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     max_failures: Annotated[

@@ -59,11 +59,17 @@ def serve(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Server processes.")] = 1,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     engine: Annotated[
-        str, typer.Option("--engine", help="onnxruntime, or openvino for CPUs with bf16 units.")
+        str,
+        typer.Option(
+            "--engine", help="onnxruntime, openvino for CPUs with bf16 units, or tensorrt on a GPU."
+        ),
     ] = "onnxruntime",
     precision: Annotated[
         str | None,
-        typer.Option("--precision", help="What openvino computes in: fp32 (the default) or bf16."),
+        typer.Option(
+            "--precision",
+            help="What openvino and tensorrt compute in: fp32 (default), bf16; tensorrt fp16 too.",
+        ),
     ] = None,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Cores one process uses; all by default.")
