@@ -161,6 +161,8 @@ class TrainConfig:
     precision: fp32, bf16, or auto (bf16 where the device computes it natively).
     compile: let torch.compile translate the encoders, which takes half a minute at the start and
         makes the steps that follow a little faster; not with several processes.
+    cuda_graphs: replay the translated encoders on a GPU as CUDA graphs, so that small networks do not wait
+        for their kernels to be launched; with compile only.
     """
 
     method: str = "vssl"
@@ -176,6 +178,7 @@ class TrainConfig:
     teacher_momentum: Pair = (0.99, 1.0)
     precision: str = "auto"
     compile: bool = False
+    cuda_graphs: bool = False
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     augment_second: AugmentConfig = field(default_factory=AugmentConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)

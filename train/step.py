@@ -74,6 +74,11 @@ class Learner:
         wanted = config.precision
         self.half = wanted == "bf16" or (wanted == "auto" and computes_bf16(device))
         self.sharing = share_batches(self.method, peers) if peers.count > 1 else None
+        if config.cuda_graphs and not (config.compile and device.type == "cuda"):
+            found = f"compile = {str(config.compile).lower()} on {device.type}"
+            raise InputError(
+                f"cuda_graphs: found {found}, expected compile = true on a GPU; leave cuda_graphs out"
+            )
         if config.compile:
             self._compile()
 
@@ -95,9 +100,10 @@ class Learner:
                 f"compile: found {self.peers.count} processes, expected one: batch norm over several processes is "
                 "not translated. Set compile = false"
             )
+        mode = "reduce-overhead" if self.config.cuda_graphs else None
         for encoder in (self.method.student, self.method.teacher):
             if encoder is not None:
-                encoder.compile(backend=TRANSLATOR)
+                encoder.compile(backend=TRANSLATOR, mode=mode)
 
     def begin_epoch(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         """Let the method prepare for an epoch.
@@ -139,6 +145,9 @@ class Learner:
             with torch.no_grad():
                 first, second = (self._view(view, batch, drawn, total) for view in self.views)
             self.method.rows = None if rows is None else rows[part]
+            if config.cuda_graphs:
+                # Nothing that the batch before left in the graphs' memory is read any more.
+                torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
                 output = self.method(first, second, drawn)
             (output.loss / len(images)).backward()

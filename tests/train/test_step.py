@@ -147,6 +147,14 @@ def test_translated_encoders_make_the_same_step(monkeypatch: pytest.MonkeyPatch)
         Learner(translated.config, LENGTH, 0, CPU, Peers(0, 2))
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_cuda_graphs_are_for_translated_encoders_on_a_gpu(compiled: bool) -> None:
+    with pytest.raises(
+        InputError, match=f"found compile = {str(compiled).lower()} on cpu, expected compile = true"
+    ):
+        learner("vssl", {"compile": compiled, "cuda_graphs": True})
+
+
 def test_the_order_of_an_epoch_is_a_permutation_of_its_own() -> None:
     orders = [epoch_order(50, 5, epoch).tolist() for epoch in (0, 1, 0)]
     assert sorted(orders[0]) == list(range(50))
