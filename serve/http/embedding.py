@@ -23,6 +23,7 @@ async def embed(runtime: Runtime, request: Request) -> Response:
     served = chosen(runtime, request, images.options) or runtime.served
     form, encoding = accepted(request), encoding_of(options_of(request, images.options, encoding_of))
     answers = await embed_images(runtime, served, request, images)
+    raise_lone(images, answers)
     begun = time.perf_counter()
     card, model_id = served.engine.card, served.engine.model_id
     response = render(answers, images.names, card, model_id, form=form, encoding=encoding)
@@ -39,7 +40,7 @@ async def read_images(runtime: Runtime, request: Request) -> Images:
 
 
 async def embed_images(runtime: Runtime, served: Served, request: Request, images: Images) -> list[Answer]:
-    """Embed a request's images in order; a request with one image raises that image's error."""
+    """Embed a request's images in order."""
     good = [data for data in images.data if isinstance(data, bytes)]
     embedded = await served.batcher.embed(good) if good else None
     if embedded is not None:
@@ -49,9 +50,13 @@ async def embed_images(runtime: Runtime, served: Served, request: Request, image
     rest = iter(embedded.answers if embedded is not None else ())
     answers = [next(rest) if isinstance(data, bytes) else data for data in images.data]
     count(runtime, answers)
+    return answers
+
+
+def raise_lone(images: Images, answers: list[Answer]) -> None:
+    """Raise the error of a request's only image, so that the request answers its status."""
     if images.single and isinstance(answers[0], VsslError):
         raise answers[0]
-    return answers
 
 
 def chosen(runtime: Runtime, request: Request, options: dict[str, Any]) -> Served | None:

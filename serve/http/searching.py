@@ -15,7 +15,7 @@ from starlette.responses import Response
 from serve.engine import EmbeddedImage
 from serve.http.answers import json_response
 from serve.http.bodies import media_type
-from serve.http.embedding import chosen, embed_images, note_stage, options_of, read_images
+from serve.http.embedding import chosen, embed_images, note_stage, options_of, raise_lone, read_images
 from serve.http.failures import RequestError, invalid, item_error
 from serve.http.runtime import Runtime, Served
 from serve.http.waiting import Answer
@@ -54,12 +54,14 @@ async def search(runtime: Runtime, request: Request) -> Response:
             parse_options(options_of(request, options, parse_options))
             served = chosen(runtime, request, options) or runtime.searched
             answers = await embed_images(runtime, served, request, images)
+            raise_lone(images, answers)
     else:
         images = await read_images(runtime, request)
         options, names = images.options, images.names
         parse_options(options_of(request, options, parse_options))
         served = chosen(runtime, request, options) or runtime.searched
         answers = await embed_images(runtime, served, request, images)
+        raise_lone(images, answers)
     wanted = parse_options(options_of(request, options, parse_options))
     results = await search_answers(runtime, served, request, answers, wanted)
     rendered = []

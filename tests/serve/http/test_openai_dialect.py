@@ -70,7 +70,12 @@ def test_wrong_requests_name_their_parameter(http: httpx.Client, body: dict[str,
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
-def test_a_bad_image_of_several_is_named(http: httpx.Client) -> None:
-    answer = http.post("/v1/embeddings", json={"input": [uri(encoded(1)), uri(b"junk")]})
+@pytest.mark.parametrize(
+    ("asked", "place"), [([uri(encoded(1)), uri(b"junk")], 1), ([uri(b"junk")], 0), (uri(b"junk"), 0)]
+)
+def test_a_bad_image_is_named_by_its_place(http: httpx.Client, asked: list[str] | str, place: int) -> None:
+    answer = http.post("/v1/embeddings", json={"input": asked})
     assert answer.status_code == 415
-    assert "input[1]" in answer.json()["error"]["message"]
+    error = answer.json()["error"]
+    assert error["message"].startswith(f"input[{place}]: not an image")
+    assert (error["code"], error["param"]) == ("unsupported_type", "input")
