@@ -35,13 +35,17 @@ class VjeOptions:
 
     form: `shared` takes the posterior variances as the likelihood's scale; `strict` divides them
         by the squared norm of the mean, which puts sphere and latent on one scale, and
-        normalises the embeddings by their batch: with kl_weight 1 the objective is a bound.
+        normalises the embeddings: with kl_weight 1 the objective is a bound.
+    normalise: the embeddings by their batch, each feature to mean 0 and variance 1, in `shared` too.
+        Features behind a ReLU have a direction in common, and without this a small network grows it
+        until all embeddings are one (docs/training.md).
     kl_weight: of the KL; below 1 the objective is not a strict bound. ramp_steps: steps over
         which it grows from 0. degrees, radius_degrees: of the two Student-t;
         radius_weight: of the radial term.
     """
 
     form: str = "shared"
+    normalise: bool = True
     kl_weight: float = 0.01
     ramp_steps: int = 200
     degrees: float = 1.0
@@ -58,9 +62,9 @@ class VjeOptions:
 class Inference(nn.Module):
     """Features -> the posterior's mean and raw variance, (B, D) each."""
 
-    def __init__(self, dim: int, hidden: int, strict: bool) -> None:
+    def __init__(self, dim: int, hidden: int, *, normalise: bool) -> None:
         super().__init__()
-        self.normalise: nn.Module = nn.BatchNorm1d(dim, affine=False) if strict else nn.Identity()
+        self.normalise: nn.Module = nn.BatchNorm1d(dim, affine=False) if normalise else nn.Identity()
         self.head = GaussianHead(dim, hidden, dim)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,8 +99,9 @@ class Vje(Method):
     @staticmethod
     def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
         """The inference network: its mean has the features' own dimension."""
-        strict = parse_options(VjeOptions, config.options).form == "strict"
-        return Inference(feature_dim, config.network.projector_hidden, strict)
+        options = parse_options(VjeOptions, config.options)
+        normalise = options.normalise or options.form == "strict"
+        return Inference(feature_dim, config.network.projector_hidden, normalise=normalise)
 
     def build_heads(self) -> nn.ModuleDict:
         """The scale of the radius."""

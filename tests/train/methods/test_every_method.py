@@ -22,7 +22,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "swav": {"prototypes": 10, "queue": 16, "queue_from": 1, "frozen_steps": 0},
     "dino": {"prototypes": 10, "frozen_steps": 0, "centre_momentum": 1.0},
 }
-CASES = [(name, SMALL.get(name, {})) for name in METHODS] + [("vje", {"form": "strict", "kl_weight": 1.0})]
+CASES = [
+    *((name, SMALL.get(name, {})) for name in METHODS),
+    ("vje", {"form": "strict", "kl_weight": 1.0}),
+    ("vje", {"normalise": False}),
+]
 
 
 def config(name: str, options: dict[str, Any]) -> TrainConfig:
