@@ -15,21 +15,16 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 import numpy as np  # noqa: E402
-import onnx  # noqa: E402
-from onnx import helper  # noqa: E402
 
 from benchmarks import overload  # noqa: E402
 from benchmarks.serving import models  # noqa: E402
-from export.precision import to_int8  # noqa: E402
 from serve.engine import Engine  # noqa: E402
-from vssl.card import CARD_KEY, ModelCard  # noqa: E402
 from vssl.golden import golden_images  # noqa: E402
 from vssl.preprocess import Pixels, load_image  # noqa: E402
 from vssl.sources import open_source  # noqa: E402
@@ -48,7 +43,7 @@ def main() -> None:
         model = options.model or models.resnet18(Path(scratch) / "resnet18.onnx")
         reference = Engine.open(model, device="cpu", threads=1)
         images = pictures(options.images, reference, options.count)
-        small = int8(model, Path(scratch) / "int8.onnx", images[:64])
+        small = models.int8(model, Path(scratch) / "int8.onnx", images[:64])
         engines = {
             "onnxruntime, fp32": reference,
             "onnxruntime, int8": Engine.open(small, device="cpu", threads=1, check=False),
@@ -85,19 +80,6 @@ def pictures(spec: str | None, engine: Engine, count: int) -> Pixels:
     source = open_source(spec)
     rows = np.linspace(0, len(source.items) - 1, min(count, len(source.items))).astype(int)
     return np.stack([load_image(source.read(int(row)), recipe) for row in rows])
-
-
-def int8(model: Path, target: Path, images: Pixels) -> Path:
-    """Write the int8 form that export makes, without its checks."""
-    proto = onnx.load(str(model))
-    for node in proto.graph.node:
-        node.name = node.name or node.output[0]
-    lowered = to_int8(proto, images)
-    properties = {p.key: p.value for p in proto.metadata_props}
-    properties[CARD_KEY] = replace(ModelCard.from_json(properties[CARD_KEY]), precision="int8").to_json()
-    helper.set_model_props(lowered, properties)
-    onnx.save(lowered, str(target))
-    return target
 
 
 def cpu_ms(engine: Engine, batch: Pixels, seconds: float = 0.5) -> float:

@@ -3,7 +3,9 @@
     python benchmarks/serve.py [--seconds 5] [--photos FOLDER] [--only tiny|resnet] [--json FILE]
 
 Prints a Markdown table. CPU-ms is user + system time of the whole server process tree over images
-answered, from /proc. The client runs on the same machine, over loopback, in this process.
+answered, from /proc. Each server is measured in turns with the same work in-process, and `x in-process` is
+the median of those turns' ratios: what else the machine does meets both. The client runs on the same
+machine, over loopback, in this process.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import platform
 import re
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -37,11 +40,12 @@ import numpy as np  # noqa: E402
 import psutil  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from benchmarks.serving import load, models, peers  # noqa: E402
+from benchmarks.serving import load, models  # noqa: E402
+from benchmarks.serving.in_process import InProcess, one_at_a_time  # noqa: E402
 from serve.engine import Engine  # noqa: E402
 from vssl.preprocess import load_image  # noqa: E402
 
-WAYS = (("in-process, Pillow", True), ("in-process, vssl's decoder", False))
+TURNS = 4
 ARROW = "application/vnd.apache.arrow.stream"
 
 
@@ -96,22 +100,43 @@ def measure(task: str, model: Path, images: list[bytes], options: argparse.Names
     print("| server | CPU-ms / image | x in-process | images/s | p50 ms | p99 ms | errors | batch sizes |")
     print("|---|---|---|---|---|---|---|---|")
     rows: list[Row] = []
-    base = in_process(task, "in-process, Pillow", model, images, options.seconds, plain=True)
-    rows += [emit(base, base)]
-    rows += [
-        emit(
-            in_process(task, "in-process, vssl's decoder", model, images, options.seconds, plain=False), base
+
+    def emit(row: Row) -> None:
+        cells = (
+            f"{row.cpu_ms:.3f}", f"{row.ratio:.2f}", f"{row.images_per_s:.0f}", f"{row.p50_ms:.1f}", f"{row.p99_ms:.1f}"
+        )  # fmt: skip
+        print(f"| {row.server} | {' | '.join(cells)} | {row.errors} | {row.batches} |", flush=True)
+        rows.append(row)
+
+    base, own = (InProcess(model, images, plain=plain) for plain in (True, False))
+    for work in (base, own):
+        work.run(0.5)
+    turns = [(base.run(options.seconds / TURNS), own.run(options.seconds / TURNS)) for _ in range(TURNS)]
+    usual, rate = (statistics.median(turn[0][i] for turn in turns) for i in (0, 1))
+    emit(Row(task, "in-process, Pillow", usual, 1.0, rate, 0, 0, 0, "32"))
+    mine, rate = (statistics.median(turn[1][i] for turn in turns) for i in (0, 1))
+    ratio = statistics.median(b[0] / a[0] for a, b in turns)
+    emit(Row(task, "in-process, vssl's decoder", mine, ratio, rate, 0, 0, 0, "32"))
+    alone, latencies = one_at_a_time(model, images, options.seconds)
+    lone = load.Outcome(latencies=latencies)
+    p50, p99 = (1000 * lone.quantile(q) for q in (0.5, 0.99))
+    emit(
+        Row(
+            task,
+            "in-process, one at a time",
+            alone,
+            alone / usual,
+            1 / statistics.mean(latencies),
+            p50,
+            p99,
+            0,
+            "1",
         )
-    ]
-    rows += [emit(one_at_a_time(task, model, images, options.seconds), base)]
+    )
     single = [load.request("/embed", d, {"Content-Type": "application/octet-stream"}) for d in images]
     for name, command, requests, per_request, connections in plans(model, images, single):
         if options.servers in name:
-            rows += [
-                emit(
-                    over_http(task, name, command, requests, per_request, connections, options.seconds), base
-                )
-            ]
+            emit(over_http(base, task, name, command, requests, per_request, connections, options.seconds))
     return rows
 
 
@@ -143,6 +168,15 @@ def plans(
         faster = [*ours[:-1], "--engine", "openvino", "--precision", precision, "--port"]
         yield f"ours, openvino {precision}, 1 image, raw body, JSON", faster, single, 1, 16
         yield f"ours, openvino {precision}, 32 images, JSON to base64", faster, bodies, 32, 2
+    recipe = Engine.open(model, threads=1).card.preprocess
+    small = models.int8(
+        model, model.with_suffix(".int8.onnx"), np.stack([load_image(d, recipe) for d in images[:64]])
+    )
+    lowered = [str(small) if word == str(model) else word for word in ours]
+    yield "ours, int8, 1 image, raw body, JSON", lowered, single, 1, 16
+    if importlib.util.find_spec("openvino"):
+        faster = [*lowered[:-1], "--engine", "openvino", "--port"]
+        yield "ours, openvino int8, 1 image, raw body, JSON", faster, single, 1, 16
     peer = [python, "-m", "benchmarks.serving.peers"]
     yield "bare Starlette, 1 image", [*peer, "starlette", str(model)], single, 1, 16
     yield "plain BentoML, 1 image", [*peer, "bentoml", str(model)], multipart(images), 1, 16
@@ -164,43 +198,8 @@ def multipart(images: list[bytes]) -> list[bytes]:
     ]
 
 
-def in_process(task: str, name: str, model: Path, images: list[bytes], seconds: float, *, plain: bool) -> Row:
-    """Decode and embed in batches of 32 without any server, in this process."""
-    engine = Engine.open(model)
-    session = peers.session(str(model))
-    recipe = engine.card.preprocess
-    done = 0
-    for warm in (True, False):
-        begun, cpu, done = time.perf_counter(), time.process_time(), 0
-        while time.perf_counter() - begun < (0.5 if warm else seconds):
-            batch = [images[(done + j) % len(images)] for j in range(32)]
-            if plain:
-                stack = np.stack([peers.pixels(Image.open(io.BytesIO(d)), recipe.size) for d in batch])
-                session.run(peers.OUTPUTS, {"images": stack})
-            else:
-                engine.infer(np.stack([load_image(d, recipe) for d in batch]))
-            done += 32
-    wall, spent = time.perf_counter() - begun, time.process_time() - cpu
-    return Row(task, name, 1000 * spent / done, 1.0, done / wall, 0, 0, 0, "32")
-
-
-def one_at_a_time(task: str, model: Path, images: list[bytes], seconds: float) -> Row:
-    """Decode and embed single images in this process: the latency that a request is compared with."""
-    engine = Engine.open(model)
-    engine.embed(images[:8])
-    latencies: list[float] = []
-    begun, cpu = time.perf_counter(), time.process_time()
-    while (now := time.perf_counter()) - begun < seconds:
-        engine.embed([images[len(latencies) % len(images)]])
-        latencies.append(time.perf_counter() - now)
-    wall, spent = time.perf_counter() - begun, time.process_time() - cpu
-    outcome = load.Outcome(latencies=latencies)
-    p50, p99 = (1000 * outcome.quantile(q) for q in (0.5, 0.99))
-    done = len(latencies)
-    return Row(task, "in-process, one at a time", 1000 * spent / done, 1.0, done / wall, p50, p99, 0, "1")
-
-
 def over_http(
+    base: InProcess,
     task: str,
     name: str,
     command: Sequence[str],
@@ -209,26 +208,28 @@ def over_http(
     connections: int,
     seconds: float,
 ) -> Row:
-    """Start a server, warm it, measure it, end it."""
+    """Start a server, warm it, measure it in turns with the work in-process, end it."""
+    outcome, wall, spent = load.Outcome(), 0.0, 0.0
+    ratios = []
     with server(command) as (port, process):
         load.run(port, requests, connections=connections, seconds=min(2.0, seconds))
-        before, histogram = cpu_seconds(process), batch_sizes(port)
-        outcome = load.run(port, requests, connections=connections, seconds=seconds)
-        spent = cpu_seconds(process) - before
+        histogram = batch_sizes(port)
+        for _ in range(TURNS):
+            usual, _ = base.run(seconds / TURNS)
+            before = cpu_seconds(process)
+            turn = load.run(port, requests, connections=connections, seconds=seconds / TURNS)
+            took = cpu_seconds(process) - before
+            ratios.append(1000 * took / max(1, len(turn.latencies) * per_request) / usual)
+            outcome.latencies += turn.latencies
+            outcome.statuses += turn.statuses
+            outcome.lost += turn.lost
+            wall, spent = wall + turn.seconds, spent + took
         batches = described(histogram, batch_sizes(port))
     images = len(outcome.latencies) * per_request
     errors = sum(n for s, n in outcome.statuses.items() if s != 200) + outcome.lost
-    return Row(
-        task,
-        name,
-        1000 * spent / max(1, images),
-        0.0,
-        images / outcome.seconds,
-        1000 * outcome.quantile(0.5),
-        1000 * outcome.quantile(0.99),
-        errors,
-        batches,
-    )
+    p50, p99 = (1000 * outcome.quantile(q) for q in (0.5, 0.99))
+    ratio = statistics.median(ratios)
+    return Row(task, name, 1000 * spent / max(1, images), ratio, images / wall, p50, p99, errors, batches)
 
 
 @contextlib.contextmanager
@@ -301,20 +302,6 @@ def described(before: dict[float, float], after: dict[float, float]) -> str:
         return ""
     common = sorted(((n / total, b) for b, n in counts.items() if n), reverse=True)[:3]
     return ", ".join(f"<={b:g}: {share:.0%}" for share, b in common)
-
-
-def emit(row: Row, base: Row) -> Row:
-    """Print a row with its ratio to the base."""
-    row = Row(**{**asdict(row), "ratio": row.cpu_ms / base.cpu_ms})
-    cells = (
-        f"{row.cpu_ms:.3f}",
-        f"{row.ratio:.2f}",
-        f"{row.images_per_s:.0f}",
-        f"{row.p50_ms:.1f}",
-        f"{row.p99_ms:.1f}",
-    )
-    print(f"| {row.server} | {' | '.join(cells)} | {row.errors} | {row.batches} |", flush=True)
-    return row
 
 
 def small_pngs(count: int = 256) -> list[bytes]:

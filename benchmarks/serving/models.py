@@ -1,7 +1,8 @@
-"""Two encoders with random weights, written without torch: a tiny one at 32 px, ResNet-18 at 224 px."""
+"""Two encoders with random weights, written without torch: a tiny one at 32 px, ResNet-18 at 224 px; either in int8."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
+from export.precision import to_int8
 from vssl.card import CARD_KEY, GOLDEN_KEY, Calibration, ModelCard
 from vssl.golden import Golden, golden_images
-from vssl.preprocess import Preprocess
+from vssl.preprocess import Pixels, Preprocess
 from vssl.seal import sealed
 
 DIM = 128
@@ -66,6 +68,19 @@ def resnet18(path: Path) -> Path:
     return _finish(
         graph, x, 512, path, "resnet18", Preprocess(size=224, resize=256, interpolation="bilinear")
     )
+
+
+def int8(model: Path, target: Path, images: Pixels) -> Path:
+    """Write the int8 form that export makes of a model, calibrated on images (N, S, S, 3)."""
+    proto = onnx.load(str(model))
+    for node in proto.graph.node:
+        node.name = node.name or node.output[0]
+    lowered = to_int8(proto, images)
+    properties = {p.key: p.value for p in proto.metadata_props}
+    properties[CARD_KEY] = replace(ModelCard.from_json(properties[CARD_KEY]), precision="int8").to_json()
+    helper.set_model_props(lowered, {key: properties[key] for key in (CARD_KEY, GOLDEN_KEY)})
+    target.write_bytes(sealed(lowered.SerializeToString()))
+    return target
 
 
 def _scaled(graph: _Graph) -> str:
