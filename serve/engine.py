@@ -85,6 +85,7 @@ class Engine:
         engine: str = "onnxruntime",
         precision: str | None = None,
         threads: int | None = None,
+        abreast: bool = False,
         check: bool = True,
     ) -> Engine:
         """Load and verify a model: a file, or triton://HOST:PORT/MODEL on a Triton server.
@@ -97,6 +98,8 @@ class Engine:
             cannot; what TensorRT does, `fp32` (also when None), `fp16` or `bf16`. onnxruntime alone
             computes in the file's own, hence None.
         threads: cores one call of `infer` uses here; all usable cores when None.
+        abreast: load onnxruntime on CPUs twice, so that runs at the same time share those cores
+            (`serve.graph.LocalGraph`); the weights are then in memory twice.
         check: run the golden pair and compare, and see that a file's bytes fit their seal.
 
         Raises InputError (absent file, wrong device), FormatError (not a model of ours, or one
@@ -131,7 +134,11 @@ class Engine:
             session = load_session(data, path, providers, threads)
             card, golden = read_metadata(session.get_modelmeta().custom_metadata_map, path)
             check_shapes(tensors(session.get_inputs()), tensors(session.get_outputs()), card, path)
-            graph = LocalGraph(path, session, card, threads, engine=engine, precision=precision)
+            share = abreast and threads > 1 and CUDA not in session.get_providers()
+            narrow = load_session(data, path, providers, 1) if share else None
+            graph = LocalGraph(
+                path, session, card, threads, narrow=narrow, engine=engine, precision=precision
+            )
         opened = cls(str(path), graph, card, sha256_bytes(data), golden)
         if check:
             opened.check_golden()  # first: it says what is wrong, the seal only that something is

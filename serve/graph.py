@@ -7,6 +7,7 @@ Shape letters: N images, S side, D embedding dimension, F feature dimension.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,9 +66,13 @@ class Graph(Protocol):
 
 
 class LocalGraph:
-    """A graph in this process's onnxruntime."""
+    """A graph in this process's onnxruntime.
 
-    lanes = 1  # one run uses all the cores it may
+    A run uses all the cores it may. With a second session of one thread, runs at the same time share them:
+    the first uses all, who comes while another runs uses one. That answers a lone image soonest, and costs
+    less when there are many, since threads of one run wait for each other (docs/serving.md).
+    """
+
     remote = False
 
     def __init__(
@@ -77,16 +82,20 @@ class LocalGraph:
         card: ModelCard,
         threads: int,
         *,
+        narrow: ort.InferenceSession | None = None,
         engine: str = "onnxruntime",
         precision: str | None = None,
     ) -> None:
+        """narrow: the same graph with one thread, for runs at the same time."""
         self.engine, self.precision = engine, precision
         self.providers: list[str] = session.get_providers()
         self.buckets = batch_sizes(card.preprocess.size, gpu=self.on_gpu)
         self.threads = threads
         widths = dict(zip(OUTPUTS, (card.dim, card.dim, card.feature_dim), strict=True))
         self._bound = BoundRuns(session, widths, "cuda") if self.on_gpu else None
-        self._path, self._session = path, session
+        self.lanes = 1 if narrow is None else threads
+        self._path, self._session, self._narrow = path, session, narrow
+        self._running, self._counting = 0, threading.Lock()
 
     @property
     def on_gpu(self) -> bool:
@@ -101,7 +110,20 @@ class LocalGraph:
         """Return mean, variance and features of one batch."""
         if self._bound is not None:
             return self._bound.run(images)
-        found: Sequence[Floats] = self._session.run(OUTPUTS, {"images": images})
+        if self._narrow is None:
+            return self._answers(self._session, images)
+        with self._counting:
+            alone = self._running == 0
+            self._running += 1
+        try:
+            return self._answers(self._session if alone else self._narrow, images)
+        finally:
+            with self._counting:
+                self._running -= 1
+
+    @staticmethod
+    def _answers(session: ort.InferenceSession, images: Pixels) -> Sequence[Floats]:
+        found: Sequence[Floats] = session.run(OUTPUTS, {"images": images})
         return found
 
     def stamp(self) -> Hashable | None:

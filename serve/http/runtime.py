@@ -273,12 +273,13 @@ def open_engine(settings: Settings, source: str) -> Engine:
     """Load a model and run its golden pair.
 
     Unless told otherwise, a model that is run in the event loop gets one thread: sharing out
-    less than a millisecond costs more than it saves.
+    less than a millisecond costs more than it saves. Any other one shares its cores among batches
+    that run at the same time.
     """
     opened = functools.partial(
         Engine.open, source, device=settings.device, engine=settings.engine, precision=settings.precision
     )
-    engine = opened(threads=settings.threads)
+    engine = opened(threads=settings.threads, abreast=True)
     if settings.threads is None and engine.threads > 1 and seconds_per_image(engine) < FAST_MODEL_S:
         return opened(threads=1)
     return engine
