@@ -124,6 +124,11 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
+    def check_room(self) -> None:
+        """Raise BusyError when not even one image more would be taken."""
+        if self._pending:
+            self._admit(1)
+
     def _admit(self, count: int) -> None:
         wait = self._pending * self._seconds_per_image
         if self._pending + count > self._settings.max_queue:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
-from starlette.types import Message, Scope
+from starlette.types import Message, Receive, Scope, Send
 
 from serve.http.application import Application
 from serve.http.settings import Settings
@@ -279,3 +279,42 @@ def test_a_refused_image_is_let_go_of_with_its_answer(world: World) -> None:
     statuses, held = asyncio.run(main())
     assert statuses == {422}
     assert held < 2 * len(body)
+
+
+def test_a_full_server_refuses_before_it_reads_the_body(world: World) -> None:
+    body = encoded(1, size=(640, 480))  # too large for the event loop: a thread takes it
+    read = []
+
+    def request(number: int) -> tuple[Scope, Receive, Send, list[Message]]:
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            read.append(number)
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        scope: Scope = {
+            "type": "http", "method": "POST", "path": "/embed", "query_string": b"", "http_version": "1.1",
+            "headers": [(b"content-length", b"%d" % len(body))],
+        }  # fmt: skip
+        return scope, receive, send, sent
+
+    async def main() -> list[Message]:
+        application = Application()
+        await application.start(Settings(str(world.model), threads=1, max_queue=1))
+        *first, taken = request(1)
+        *second, refused = request(2)
+        task = asyncio.create_task(application(*first))
+        while not read:
+            await asyncio.sleep(0)
+        await application(*second)
+        await task
+        await application.stop()
+        return [taken[0], refused[0]]
+
+    taken, refused = asyncio.run(main())
+    assert (taken["status"], refused["status"]) == (200, 429)
+    assert b"retry-after" in dict(refused["headers"])
+    assert read == [1]
