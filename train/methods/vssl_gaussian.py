@@ -29,9 +29,16 @@ from vssl.errors import InputError
 
 @dataclass(frozen=True)
 class VsslGaussianOptions:
-    """pairs: `cross` compares each view with the other only, `all` also with itself."""
+    """The free choices.
+
+    pairs: `cross` compares each view with the other only, `all` also with itself.
+    bounded: teacher's means and log-variances are divided by their root mean square over a batch where it is
+        above 1. Nothing else ties their scale, and a mean that outgrows its variance costs without
+        bound (docs/training.md).
+    """
 
     pairs: str = "cross"
+    bounded: bool = True
 
     def __post_init__(self) -> None:
         if self.pairs not in ("cross", "all"):
@@ -56,7 +63,10 @@ class VsslGaussian(Method):
         views = (first, second)
         own = [self.student(view) for view in views]
         with torch.no_grad():
-            kept = [(k.mean, bounded_log_variance(k.raw_variance)) for k in map(self.teacher, views)]
+            kept = [
+                (self._target(k.mean), bounded_log_variance(self._target(k.raw_variance)))
+                for k in map(self.teacher, views)
+            ]
         predicted, denoised = [], []
         for code in own:
             mean, raw = self.heads["predictor"](torch.cat([code.mean, code.raw_variance], dim=1))
@@ -84,6 +94,11 @@ class VsslGaussian(Method):
                 "teacher_log_variance": kept[1][1].mean(),
             }
         return StepOutput(kl + likelihood, parts, torch.stack([o.features.detach() for o in own]))
+
+    def _target(self, code: Tensor) -> Tensor:
+        """Return a part of the teacher's code, (B, D), as it is aimed at."""
+        code = code.float()
+        return code / code.square().mean().sqrt().clamp(min=1.0) if self.options.bounded else code
 
 
 METHOD = VsslGaussian

@@ -26,6 +26,7 @@ CASES = [
     *((name, SMALL.get(name, {})) for name in METHODS),
     ("vje", {"form": "strict", "kl_weight": 1.0}),
     ("vje", {"normalise": False}),
+    ("vssl-gaussian", {"bounded": False}),
 ]
 
 
