@@ -99,6 +99,12 @@ def test_every_recipe_plans_every_method(source: ImageSource, recipe: str, metho
     assert build_optimiser([built], config.optimiser, steady).param_groups
 
 
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_every_recipe_keeps_the_two_that_run_away_in_bounds(source: ImageSource, recipe: str) -> None:
+    assert planned(source, recipe, "vje").options["normalise"] is True
+    assert planned(source, recipe, "vssl-gaussian").options["bounded"] is True
+
+
 @pytest.mark.parametrize("method", CIFAR)
 @pytest.mark.parametrize("recipe", PUBLISHED)
 def test_the_settings_are_the_published_ones(source: ImageSource, recipe: str, method: str) -> None:

@@ -25,8 +25,8 @@ SMALL: dict[str, dict[str, Any]] = {
 CASES = [
     *((name, SMALL.get(name, {})) for name in METHODS),
     ("vje", {"form": "strict", "kl_weight": 1.0}),
-    ("vje", {"normalise": False}),
-    ("vssl-gaussian", {"bounded": False}),
+    ("vje", {"normalise": True}),
+    ("vssl-gaussian", {"bounded": True}),
 ]
 
 
