@@ -118,6 +118,7 @@ class Engine:
                 f"no model at {str(path)!r}: {error.strerror}; write one with: vssl export RUN {path.name}"
             ) from error
         threads = threads or available_cores()
+        model_id = sha256_bytes(data)
         graph: Graph
         if engine == "openvino":
             precision = precision or "fp32"
@@ -126,11 +127,12 @@ class Engine:
             check_shapes(inputs, outputs, card, path)
             graph = CompiledGraph(path, compiled, card.preprocess.size, threads, precision)
         else:
-            providers = providers_for(device)
             if engine == "tensorrt":
                 precision = precision or "fp32"
                 side = read_metadata(read_entries(data), path)[0].preprocess.size
-                providers = tensorrt_providers(side, precision, sha256_bytes(data))
+                providers = tensorrt_providers(side, precision, model_id)
+            else:
+                providers = providers_for(device)
             session = load_session(data, path, providers, threads)
             card, golden = read_metadata(session.get_modelmeta().custom_metadata_map, path)
             check_shapes(tensors(session.get_inputs()), tensors(session.get_outputs()), card, path)
@@ -139,7 +141,7 @@ class Engine:
             graph = LocalGraph(
                 path, session, card, threads, narrow=narrow, engine=engine, precision=precision
             )
-        opened = cls(str(path), graph, card, sha256_bytes(data), golden)
+        opened = cls(str(path), graph, card, model_id, golden)
         if check:
             opened.check_golden()  # first: it says what is wrong, the seal only that something is
             try:

@@ -93,8 +93,8 @@ class MannerlyService(bentoml.Service[Any]):  # type: ignore[misc]
                 application, tracer_provider=BentoMLContainer.tracer_provider.get()
             )
 
-        origins = os.environ.get("VSSL_CORS_ORIGINS")
-        if origins:
+        origins = Settings.from_environment(os.environ).cors_origins
+        if origins is not None:
             requests = open_to(parse_origins(origins), requests)
 
         async def face(scope: Scope, receive: Receive, send: Send) -> None:

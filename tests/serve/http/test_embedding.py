@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import gc
 import io
 import json
 import shutil
 import struct
 import subprocess
-import tracemalloc
 import zlib
 
 import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import Image
-from starlette.types import Message, Receive, Scope, Send
 
-from serve.http.application import Application
-from serve.http.settings import Settings
 from tests.serve.http.conftest import DIM, World, encoded
 from tests.serve.running import Running
 from vssl.card import CARD_KEY, ModelCard
@@ -237,84 +230,3 @@ def test_the_request_id_is_taken_over_and_timings_are_told(http: httpx.Client) -
     assert stages == {"read", "decode", "queue", "inference", "serialise", "total"}
     odd = http.post("/embed", content=GOOD, headers={"X-Request-ID": "a b"})
     assert len(odd.headers["x-request-id"]) == 32
-
-
-def test_a_refused_image_is_let_go_of_with_its_answer(world: World) -> None:
-    """The collector runs rarely, so no bytes may hang on the cycle of an error and its own frames."""
-    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8)
-    Image.fromarray(noise).save(sink := io.BytesIO(), "PNG")
-    body = sink.getvalue()[:1_000_000]  # the rest is missing
-
-    async def ask(application: Application) -> int:
-        sent: list[Message] = []
-
-        async def receive() -> Message:
-            return {"type": "http.request", "body": bytes(bytearray(body)), "more_body": False}
-
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        scope: Scope = {
-            "type": "http", "method": "POST", "path": "/embed", "query_string": b"", "http_version": "1.1",
-            "headers": [(b"content-length", b"%d" % len(body))],
-        }  # fmt: skip
-        await application(scope, receive, send)
-        return int(sent[0]["status"])
-
-    async def main() -> tuple[set[int], int]:
-        application = Application()
-        await application.start(Settings(str(world.model), threads=1))
-        await ask(application)
-        gc.collect()
-        gc.disable()
-        tracemalloc.start()
-        try:
-            statuses = {await ask(application) for _ in range(20)}
-            return statuses, tracemalloc.get_traced_memory()[0]
-        finally:
-            tracemalloc.stop()
-            gc.enable()
-            await application.stop()
-
-    statuses, held = asyncio.run(main())
-    assert statuses == {422}
-    assert held < 2 * len(body)
-
-
-def test_a_full_server_refuses_before_it_reads_the_body(world: World) -> None:
-    body = encoded(1, size=(640, 480))  # too large for the event loop: a thread takes it
-    read = []
-
-    def request(number: int) -> tuple[Scope, Receive, Send, list[Message]]:
-        sent: list[Message] = []
-
-        async def receive() -> Message:
-            read.append(number)
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        scope: Scope = {
-            "type": "http", "method": "POST", "path": "/embed", "query_string": b"", "http_version": "1.1",
-            "headers": [(b"content-length", b"%d" % len(body))],
-        }  # fmt: skip
-        return scope, receive, send, sent
-
-    async def main() -> list[Message]:
-        application = Application()
-        await application.start(Settings(str(world.model), threads=1, max_queue=1))
-        *first, taken = request(1)
-        *second, refused = request(2)
-        task = asyncio.create_task(application(*first))
-        while not read:
-            await asyncio.sleep(0)
-        await application(*second)
-        await task
-        await application.stop()
-        return [taken[0], refused[0]]
-
-    taken, refused = asyncio.run(main())
-    assert (taken["status"], refused["status"]) == (200, 429)
-    assert b"retry-after" in dict(refused["headers"])
-    assert read == [1]
