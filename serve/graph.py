@@ -55,8 +55,11 @@ class Graph(Protocol):
     def cut(self, total: int) -> Iterator[tuple[int, int, int]]:
         """Cut `total` images into (start, stop, batch size); what a batch lacks is padded."""
 
-    def run(self, images: Pixels) -> Sequence[Floats]:
-        """Return mean, variance and features of one batch."""
+    def run(self, images: Pixels, *, crowd: bool = False) -> Sequence[Floats]:
+        """Return mean, variance and features of one batch.
+
+        crowd: whether more images wait than these; then a run that shares its cores costs least.
+        """
 
     def stamp(self) -> Hashable | None:
         """Return what changes when there is a newer model at the source; None when that cannot be told now."""
@@ -69,8 +72,8 @@ class LocalGraph:
     """A graph in this process's onnxruntime.
 
     A run uses all the cores it may. With a second session of one thread, runs at the same time share them:
-    the first uses all, who comes while another runs uses one. That answers a lone image soonest, and costs
-    less when there are many, since threads of one run wait for each other (docs/serving.md).
+    one that has nothing beside or behind it uses all, any other uses one. That answers a lone image soonest,
+    and costs less when there are many, since threads of one run wait for each other (docs/serving.md).
     """
 
     remote = False
@@ -106,14 +109,14 @@ class LocalGraph:
         """Cut into buckets: all full on a CPU, the rest padded on a GPU."""
         return into_buckets(total, self.buckets, pad=self.on_gpu)
 
-    def run(self, images: Pixels) -> Sequence[Floats]:
+    def run(self, images: Pixels, *, crowd: bool = False) -> Sequence[Floats]:
         """Return mean, variance and features of one batch."""
         if self._bound is not None:
             return self._bound.run(images)
         if self._narrow is None:
             return self._answers(self._session, images)
         with self._counting:
-            alone = self._running == 0
+            alone = self._running == 0 and not crowd
             self._running += 1
         try:
             return self._answers(self._session if alone else self._narrow, images)

@@ -296,8 +296,9 @@ class Batcher:
         if not on_time:
             return Run(finished)
         answers: Sequence[Answer]
+        pixels = [item.pixels for item in on_time if item.pixels is not None]
         try:
-            answers = self.engine.embed_pixels([i.pixels for i in on_time if i.pixels is not None])
+            answers = self.engine.embed_pixels(pixels, crowd=self._pending > len(pixels))
         except Exception as error:
             answers = [error if isinstance(error, VsslError) else internal_error()] * len(on_time)
         seconds = time.perf_counter() - begun

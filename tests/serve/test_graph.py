@@ -77,6 +77,14 @@ def test_who_comes_while_another_runs_has_one_core(model: Path) -> None:
     assert (wide.runs, narrow.runs) == (2, 1)
 
 
+def test_a_run_with_others_behind_it_has_one_core(model: Path) -> None:
+    graph, wide, narrow = watched(model)
+    graph.run(pictures(1), crowd=True)
+    assert (wide.runs, narrow.runs) == (0, 1)
+    graph.run(pictures(1))
+    assert (wide.runs, narrow.runs) == (1, 1)
+
+
 def test_a_run_that_fails_is_no_longer_counted(model: Path) -> None:
     graph, wide, narrow = watched(model)
     with pytest.raises(Exception, match="Unexpected input data type"):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import pytest
@@ -32,9 +32,9 @@ class SlowEngine(Engine):
 
     rest_s = 0.02
 
-    def run(self, images: Pixels) -> tuple[Floats, Floats, Floats]:
+    def run(self, images: Pixels, *, crowd: bool = False) -> tuple[Floats, Floats, Floats]:
         time.sleep(self.rest_s)
-        return super().run(images)
+        return super().run(images, crowd=crowd)
 
 
 def with_batcher(
@@ -137,7 +137,7 @@ def test_what_waits_past_its_deadline_is_answered_without_being_computed(world: 
         rest_s = 0.5
         runs = 0
 
-        def run(self, images: Pixels) -> tuple[Floats, Floats, Floats]:
+        def run(self, images: Pixels, *, crowd: bool = False) -> tuple[Floats, Floats, Floats]:
             Slower.runs += 1
             return super().run(images)
 
@@ -166,7 +166,7 @@ def test_an_engine_that_fails_fails_its_batch_alone(world: World) -> None:
     class Failing(SlowEngine):
         fail = False
 
-        def run(self, images: Pixels) -> tuple[Floats, Floats, Floats]:
+        def run(self, images: Pixels, *, crowd: bool = False) -> tuple[Floats, Floats, Floats]:
             if Failing.fail:
                 raise MemoryError("no room")
             return super().run(images)
@@ -250,3 +250,23 @@ def test_a_lone_image_waits_for_no_other(world: World) -> None:
 
     _, metrics = with_batcher(engine, work)
     assert (sum(metrics.batch_size.counts), metrics.batch_size.total) == (3, 3)
+
+
+def test_the_engine_hears_whether_others_wait(world: World) -> None:
+    class Heard(SlowEngine):
+        crowds: ClassVar[list[bool]] = []
+
+        def run(self, images: Pixels, *, crowd: bool = False) -> tuple[Floats, Floats, Floats]:
+            Heard.crowds.append(crowd)
+            return super().run(images)
+
+    engine = Heard.open(world.model, threads=1)
+
+    async def work(batcher: Batcher) -> list[bool]:
+        Heard.crowds.clear()
+        await batcher.embed([encoded(1)])
+        await batcher.embed([large(n) for n in range(2 * engine.buckets[-1])])
+        return Heard.crowds
+
+    crowds, _ = with_batcher(engine, work, Settings(engine.source, threads=1))
+    assert crowds[:2] == [False, True]
