@@ -123,7 +123,9 @@ class Vssl:
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def open(self) -> None:
         """Load model and gallery in a worker."""
-        await application.start(Settings.from_environment(os.environ))
+        settings = Settings.from_environment(os.environ)
+        wrapped = settings.cors_origins is not None or bool(BentoMLContainer.tracing.exporter_type.get())
+        await application.start(settings, wrapped=wrapped)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def close(self) -> None:

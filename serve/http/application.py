@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import itertools
 import logging
 import os
-import re
-import secrets
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -27,6 +24,8 @@ from serve.http.failures import NotReadyError, RequestError, error_response, int
 from serve.http.fetching import Fetcher
 from serve.http.keys import presented_key
 from serve.http.lingering import drop_the_rest, must_linger
+from serve.http.refusals import Refusals
+from serve.http.request_ids import request_id
 from serve.http.runtime import Runtime
 from serve.http.settings import Settings
 from serve.orphans import Parent
@@ -69,9 +68,6 @@ PATTERNS = [
 ]
 ALIVE_PATHS = ("/livez", "/v2/health/live")
 OPEN_PATHS = frozenset({"/", "/ui", "/docs", "/openapi.json", "/readyz", "/v2/health/ready", *ALIVE_PATHS})
-REQUEST_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
-PROCESS = secrets.token_hex(12)  # request ids: this process, and a count
-COUNTER = itertools.count(1)
 UPKEEP_S = 1.0
 GARBAGE = 20_000  # objects made and not let go of, before the collector looks at them
 log = logging.getLogger("vssl.serve")
@@ -86,14 +82,20 @@ class Application:
         self._upkeep: asyncio.Task[None] | None = None
         self._door = Door()
 
-    async def start(self, settings: Settings, fetcher: Fetcher | None = None) -> None:
-        """Load model and gallery inside the event loop; see `Runtime.start`."""
-        self._runtime = Runtime.start(settings, fetcher)
+    async def start(
+        self, settings: Settings, fetcher: Fetcher | None = None, *, wrapped: bool = False
+    ) -> None:
+        """Load model and gallery inside the event loop; see `Runtime.start`.
+
+        wrapped: whether something stands around this application that is to see every request.
+        """
+        runtime = self._runtime = Runtime.start(settings, fetcher)
         self._log = access_log(settings.log)
-        self._upkeep = asyncio.create_task(self._keep_up(self._runtime))
+        self._upkeep = asyncio.create_task(self._keep_up(runtime))
         # Ours is the access log; uvicorn would format every request for a level nobody reads.
         logging.getLogger("uvicorn.access").propagate = False
-        self._door.open(settings.keep_alive_s)
+        all_ours = not wrapped and self._log is None and len(runtime.lineup) == 1
+        self._door.open(settings.keep_alive_s, Refusals(runtime) if all_ours else None)
         # What is loaded by now stays, and requests leave no cycles that hold much: the collector need not
         # walk either for every few requests.
         gc.collect()
@@ -118,9 +120,9 @@ class Application:
         begun = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         timings: dict[str, float] = {}
-        request_id = _request_id(headers)
+        name = request_id(headers)
         scope["vssl.headers"], scope["vssl.timings"] = headers, timings
-        scope["vssl.request_id"], scope["vssl.route"] = request_id, "none"
+        scope["vssl.request_id"], scope["vssl.route"] = name, "none"
         try:
             response = await self._answer(scope, receive, headers)
         except (VsslError, HTTPException) as error:
@@ -129,12 +131,12 @@ class Application:
         except ClientDisconnect:
             response = Response(status_code=499)  # nobody is there to read it
         except Exception:
-            log.exception("request %s failed", request_id)
+            log.exception("request %s failed", name)
             response = error_response(internal_error(), plain=scope["path"].startswith("/v2"))
         seconds = time.perf_counter() - begun
         spent = [f"{stage};dur={1000 * s:.3f}, " for stage, s in timings.items()]
         extra = [
-            (b"x-request-id", request_id.encode()),
+            (b"x-request-id", name.encode()),
             (b"server-timing", f"{''.join(spent)}total;dur={1000 * seconds:.3f}".encode()),
         ]
         closing = self._door.closing
@@ -215,10 +217,3 @@ def _check_key(runtime: Runtime, headers: dict[bytes, bytes]) -> None:
         raise RequestError(
             401, "invalid_api_key", f"{found}; expected Authorization: Bearer KEY or X-API-Key: KEY"
         )
-
-
-def _request_id(headers: dict[bytes, bytes]) -> str:
-    given = headers.get(b"x-request-id")
-    if given is not None and REQUEST_ID.fullmatch(given):
-        return given.decode()
-    return f"{PROCESS}{next(COUNTER):08x}"

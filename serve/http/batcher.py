@@ -91,9 +91,10 @@ class Batcher:
         """
         count = len(images)
         now = time.perf_counter()
-        if self._pending:
-            self._admit(count)
-        else:
+        busy = self.busy(count)
+        if busy is not None:
+            raise busy
+        if not self._pending:
             self._last_delivery = now
         seconds = self._settings.deadline_s
         ticket = Ticket([None] * count, count, now + seconds, self._loop.create_future())
@@ -124,17 +125,20 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
-    def check_room(self) -> None:
-        """Raise BusyError when not even one image more would be taken."""
-        if self._pending:
-            self._admit(1)
+    def busy(self, count: int) -> BusyError | None:
+        """Return the error of a request with so many images that finds no room, None where it finds some.
 
-    def _admit(self, count: int) -> None:
-        wait = self._pending * self._seconds_per_image
-        if self._pending + count > self._settings.max_queue:
-            raise BusyError(f"{self._pending} images are waiting and there is no room for {count} more", wait)
+        A request is always taken when nothing waits.
+        """
+        waiting = self._pending
+        if not waiting:
+            return None
+        wait = waiting * self._seconds_per_image
+        if waiting + count > self._settings.max_queue:
+            return BusyError(f"{waiting} images are waiting and there is no room for {count} more", wait)
         if wait > self._settings.deadline_s / 2:
-            raise BusyError(f"{self._pending} images are waiting, about {wait:.0f} s of work", wait)
+            return BusyError(f"{waiting} images are waiting, about {wait:.0f} s of work", wait)
+        return None
 
     def _sweep(self) -> None:
         """Answer requests whose deadline has passed, whatever became of their images."""

@@ -14,11 +14,14 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from serve.http.doorkeeper import Doorkeeper, Header, Refuse
 
 DRAIN_S = 0.5
 """From the signal on: every answer says `Connection: close`; who was connecting still comes in."""
@@ -40,11 +43,15 @@ class Door:
         self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}  # who heard signals before
         self._heard: set[int] = set()
         self._server: uvicorn.Server | None = None
+        self._refuse: Refuse | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def open(self, keep_alive_s: float) -> None:
-        """Hear signals in uvicorn's stead, and let idle connections be for so many seconds."""
+    def open(self, keep_alive_s: float, refuse: Refuse | None = None) -> None:
+        """Hear signals in uvicorn's stead, and let idle connections be for so many seconds.
+
+        refuse: says who is turned away before the application sees the request (`Doorkeeper`).
+        """
         if threading.current_thread() is not threading.main_thread():
             return
         loop = asyncio.get_running_loop()
@@ -57,8 +64,16 @@ class Door:
                 if isinstance(server, uvicorn.Server):
                     self._server = server
         if self._server is not None:
-            self._server.config.timeout_keep_alive = keep_alive_s  # type: ignore[assignment]
+            self.serve_with(self._server.config, keep_alive_s, refuse)
             self._sweeping = loop.create_task(self._take_in_all(self._server))
+
+    def serve_with(self, config: uvicorn.Config, keep_alive_s: float, refuse: Refuse | None) -> None:
+        """Have uvicorn's connections, from the next one on, served in the door's way; see `open`."""
+        config.timeout_keep_alive = keep_alive_s  # type: ignore[assignment]
+        self._refuse = refuse
+        if config.http_protocol_class is HttpToolsProtocol:
+            made = functools.partial(Doorkeeper, self._turn_away)
+            config.http_protocol_class = made  # type: ignore[assignment]
 
     def forget(self) -> None:
         """Hear no signals any more and let nobody in."""
@@ -66,6 +81,13 @@ class Door:
         for kind, end in self._before.items():
             signal.signal(kind, end)
         self._before.clear()
+
+    def _turn_away(
+        self, method: bytes, url: bytes, headers: list[Header], usual: Iterable[Header]
+    ) -> bytes | None:
+        if self._refuse is None or self.closing:  # then each answer has to say so
+            return None
+        return self._refuse(method, url, headers, usual)
 
     # --- coming in -------------------------------------------------------------------
 

@@ -1,0 +1,62 @@
+"""A request for which there is no room -> its whole 429, from its head alone.
+
+In a flood nearly every request is refused, and what a refusal costs is taken from those who were let in.
+Through the application it costs several times as much as from here. Whatever is not as plain as that (another
+route, no valid key, several models) goes through the application, which answers the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import orjson
+
+from serve.http.failures import describe, error_headers
+from serve.http.keys import presented_key
+from serve.http.request_ids import request_id
+from serve.http.runtime import Runtime
+
+ROUTES = {b"/embed": "/embed", b"/search": "/search", b"/v1/embeddings": "/v1/embeddings"}
+Header = tuple[bytes, bytes]
+
+
+class Refusals:
+    """Says no for a server of one model."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def __call__(
+        self, method: bytes, url: bytes, headers: list[Header], usual: Iterable[Header]
+    ) -> bytes | None:
+        """Return the answer to a request that is refused, None for one that the application is to see.
+
+        headers: of the request, their names in lower case. usual: headers that every answer bears.
+        """
+        begun = time.perf_counter()
+        runtime = self._runtime
+        route = ROUTES.get(url.partition(b"?")[0])
+        if route is None or method != b"POST":
+            return None
+        busy = runtime.served.batcher.busy(1)
+        if busy is None:
+            return None
+        asked = dict(headers)
+        if runtime.keys is not None:
+            key = presented_key(asked)
+            if key is None or not runtime.keys.accept(key):
+                return None
+        body = orjson.dumps({"error": describe(busy)})
+        lines = ["HTTP/1.1 429 Too Many Requests"]
+        lines += [f"{name.decode()}: {value.decode()}" for name, value in usual]
+        lines += [f"{name.lower()}: {value}" for name, value in error_headers(busy).items()]
+        seconds = time.perf_counter() - begun
+        lines += [
+            f"content-length: {len(body)}",
+            "content-type: application/json",
+            f"x-request-id: {request_id(asked)}",
+            f"server-timing: total;dur={1000 * seconds:.3f}\r\n\r\n",
+        ]
+        runtime.metrics.request(route, 429, seconds)
+        return "\r\n".join(lines).encode("latin-1") + body
