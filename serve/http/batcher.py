@@ -29,8 +29,9 @@ import numpy as np
 
 from serve.cores import available_cores
 from serve.engine import Engine
-from serve.http.failures import BusyError, DeadlineError, internal_error
+from serve.http.failures import DeadlineError, internal_error
 from serve.http.metrics import Metrics
+from serve.http.room import Room
 from serve.http.settings import Settings
 from serve.http.waiting import Answer, Embedded, Item, Run, Ticket
 from vssl.decode import DecodeLimits
@@ -66,11 +67,9 @@ class Batcher:
         self._tickets: deque[Ticket] = deque()  # by deadline, since all wait equally long
         self._sweeping: asyncio.TimerHandle | None = None
         self._model_free = threading.Semaphore(engine.graph.lanes)
-        self._pending = 0
-        self._seconds_per_image = 0.0
-        self._last_delivery = 0.0
         self.engine = engine
         self._fast = not engine.remote and seconds_per_image(engine) < FAST_MODEL_S
+        self.room = Room(settings, in_threads=not self._fast)
         # Threads that wait for a Triton server leave the cores to others, which decode meanwhile.
         count = (settings.threads or available_cores()) + (engine.graph.lanes if engine.remote else 0)
         self._threads = [
@@ -79,26 +78,19 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    @property
-    def pending(self) -> int:
-        """Images accepted and not yet answered."""
-        return self._pending
-
     async def embed(self, images: Sequence[bytes | Pixels]) -> Embedded:
         """Embed encoded images or pixels (S, S, 3); each gets its own answer or error.
 
         Raises BusyError when the queue has no room, or would not be worked off in time.
         """
         count = len(images)
+        refusal = self.room.refusal(count)
+        if refusal is not None:
+            raise refusal
+        self.room.take(count)
         now = time.perf_counter()
-        busy = self.busy(count)
-        if busy is not None:
-            raise busy
-        if not self._pending:
-            self._last_delivery = now
         seconds = self._settings.deadline_s
         ticket = Ticket([None] * count, count, now + seconds, self._loop.create_future())
-        self._pending += count
         self._metrics.queue += count
         self._tickets.append(ticket)
         if self._sweeping is None:
@@ -125,21 +117,6 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
-    def busy(self, count: int) -> BusyError | None:
-        """Return the error of a request with so many images that finds no room, None where it finds some.
-
-        A request is always taken when nothing waits.
-        """
-        waiting = self._pending
-        if not waiting:
-            return None
-        wait = waiting * self._seconds_per_image
-        if waiting + count > self._settings.max_queue:
-            return BusyError(f"{waiting} images are waiting and there is no room for {count} more", wait)
-        if wait > self._settings.deadline_s / 2:
-            return BusyError(f"{waiting} images are waiting, about {wait:.0f} s of work", wait)
-        return None
-
     def _sweep(self) -> None:
         """Answer requests whose deadline has passed, whatever became of their images."""
         now = time.perf_counter()
@@ -150,12 +127,8 @@ class Batcher:
         self._sweeping = self._loop.call_later(SWEEP_S, self._sweep) if self._tickets else None
 
     def _deliver(self, run: Run) -> None:
-        now = time.perf_counter()
         finished, metrics = run.finished, self._metrics
-        sample = (now - self._last_delivery) / len(finished)
-        self._last_delivery = now
-        self._seconds_per_image += 0.1 * (sample - self._seconds_per_image)
-        self._pending -= len(finished)
+        self.room.leave(len(finished))
         metrics.queue -= len(finished)
         if run.images:
             metrics.batch_size.observe(run.images)
@@ -302,7 +275,7 @@ class Batcher:
         answers: Sequence[Answer]
         pixels = [item.pixels for item in on_time if item.pixels is not None]
         try:
-            answers = self.engine.embed_pixels(pixels, crowd=self._pending > len(pixels))
+            answers = self.engine.embed_pixels(pixels, crowd=self.room.waiting > len(pixels))
         except Exception as error:
             answers = [error if isinstance(error, VsslError) else internal_error()] * len(on_time)
         seconds = time.perf_counter() - begun

@@ -34,9 +34,9 @@ async def embed(runtime: Runtime, request: Request) -> Response:
 async def read_images(runtime: Runtime, request: Request) -> Images:
     """Read the images of a request; one that would find no room is refused before its body is read."""
     if len(runtime.lineup) == 1:
-        busy = runtime.served.batcher.busy(1)
-        if busy is not None:
-            raise busy
+        refusal = runtime.served.batcher.room.refusal(1)
+        if refusal is not None:
+            raise refusal
     begun = time.perf_counter()
     images = await runtime.bodies.images(request)
     note_stage(runtime, request, "read", time.perf_counter() - begun)

@@ -39,7 +39,7 @@ class Refusals:
         route = ROUTES.get(url.partition(b"?")[0])
         if route is None or method != b"POST":
             return None
-        busy = runtime.served.batcher.busy(1)
+        busy = runtime.served.batcher.room.refusal(1)
         if busy is None:
             return None
         asked = dict(headers)

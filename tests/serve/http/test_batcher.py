@@ -245,7 +245,7 @@ def test_a_lone_image_waits_for_no_other(world: World) -> None:
             answered = asyncio.create_task(batcher.embed([encoded(asked)]))
             await asyncio.sleep(0)  # the image is put down
             await asyncio.sleep(0)  # and the turn that was planned for it has run
-            assert answered.done() or batcher.pending == 0
+            assert answered.done() or batcher.room.waiting == 0
             await answered
 
     _, metrics = with_batcher(engine, work)

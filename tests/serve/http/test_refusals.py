@@ -57,7 +57,7 @@ def split(answer: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
 def test_it_is_the_answer_of_the_application(narrow: Settings, url: bytes) -> None:
     def work(runtime: Runtime, refusals: Refusals) -> None:
         answer = refusals(b"POST", url, [ID], [(b"date", b"today")])
-        busy = runtime.served.batcher.busy(1)
+        busy = runtime.served.batcher.room.refusal(1)
         assert answer is not None
         assert busy is not None
         status, headers, body = split(answer)
