@@ -21,8 +21,9 @@ sys.path[0] = str(ROOT)
 
 import psutil  # noqa: E402
 
-from benchmarks import overload  # noqa: E402
 from benchmarks.serving import load, models  # noqa: E402
+from benchmarks.serving.pictures import small_pngs  # noqa: E402
+from benchmarks.serving.process import machine, server  # noqa: E402
 
 
 def main() -> None:
@@ -30,13 +31,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10)
     seconds = parser.parse_args().seconds
-    bench = overload.serve_benchmark()
-    requests = [load.request("/embed", d, {"Content-Type": "image/png"}) for d in bench.small_pngs()]
+    requests = [load.request("/embed", d, {"Content-Type": "image/png"}) for d in small_pngs()]
     with tempfile.TemporaryDirectory(prefix="vssl-bench-") as scratch:
         model = models.tiny_encoder(Path(scratch) / "model.onnx")
         command = [sys.executable, "-m", "vssl", "serve", "--model", str(model), "--workers", "2", "--port"]
         for what in ("SIGKILL to one worker", "SIGTERM to the server"):
-            with bench.server(command) as (port, process):
+            with server(command) as (port, process):
                 workers = workers_of(process)
                 target = workers[0] if "KILL" in what else process
                 kind = signal.SIGKILL if "KILL" in what else signal.SIGTERM
@@ -51,7 +51,7 @@ def main() -> None:
                     after = load.run(port, requests, connections=4, seconds=1)
                     alive = len(workers_of(process))
                     print(f"  2 s later: {alive} workers, answers {dict(after.statuses)}, lost {after.lost}")
-    print(bench.machine())
+    print(machine())
 
 
 def workers_of(server: psutil.Process) -> list[psutil.Process]:

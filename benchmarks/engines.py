@@ -22,8 +22,8 @@ sys.path[0] = str(ROOT)
 
 import numpy as np  # noqa: E402
 
-from benchmarks import overload  # noqa: E402
 from benchmarks.serving import models  # noqa: E402
+from benchmarks.serving.process import machine  # noqa: E402
 from serve.engine import Engine  # noqa: E402
 from vssl.golden import golden_images  # noqa: E402
 from vssl.preprocess import Pixels, load_image  # noqa: E402
@@ -69,7 +69,7 @@ def main() -> None:
         print(
             f"\n{card.name} ({card.backbone}) at {card.preprocess.size} px, batches of {options.batch}, one thread"
         )
-    print(overload.serve_benchmark().machine())
+    print(machine())
 
 
 def pictures(spec: str | None, engine: Engine, count: int) -> Pixels:

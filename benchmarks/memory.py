@@ -16,8 +16,9 @@ sys.path[0] = str(ROOT)
 import numpy as np  # noqa: E402
 import psutil  # noqa: E402
 
-from benchmarks import overload  # noqa: E402
 from benchmarks.serving import load, models  # noqa: E402
+from benchmarks.serving.pictures import encoded  # noqa: E402
+from benchmarks.serving.process import machine, server  # noqa: E402
 
 
 def main() -> None:
@@ -25,11 +26,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=100_000)
     total = parser.parse_args().requests
-    bench = overload.serve_benchmark()
     random = np.random.default_rng(0)
     sizes = [(32, 32)] * 24 + [(100, 80), (200, 200), (64, 300), (640, 480), (40, 40), (500, 375)]
     images = [
-        bench.encoded(random.integers(0, 256, (h, w, 3)).astype(float), form)
+        encoded(random.integers(0, 256, (h, w, 3)).astype(float), form)
         for n, (w, h) in enumerate(sizes)
         for form in (("PNG", "JPEG")[n % 2],)
     ]
@@ -37,14 +37,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vssl-bench-") as scratch:
         model = models.tiny_encoder(Path(scratch) / "model.onnx")
         command = [sys.executable, "-m", "vssl", "serve", "--model", str(model), "--port"]
-        with bench.server(command) as (port, process):
+        with server(command) as (port, process):
             done = 0
             while done < total:
                 outcome = load.run(port, requests, connections=16, seconds=5)
                 done += sum(outcome.statuses.values())
                 held = max(memory(p) for p in process.children(recursive=True))
                 print(f"{done:7d} requests: worker holds {held:.1f} MB, lost {outcome.lost}", flush=True)
-    print(bench.machine())
+    print(machine())
 
 
 def memory(process: psutil.Process) -> float:

@@ -14,13 +14,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import importlib.util
 import os
 import sys
 import tempfile
 import time
 from pathlib import Path
-from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
@@ -28,13 +26,14 @@ sys.path[0] = str(ROOT)
 import uvloop  # noqa: E402
 
 from benchmarks.serving import load, models  # noqa: E402
+from benchmarks.serving.pictures import photos, small_pngs  # noqa: E402
+from benchmarks.serving.process import cpu_seconds, machine, server  # noqa: E402
 
 PEAK_S = 10.0
 
 
 def main() -> None:
     """Measure and print."""
-    bench = serve_benchmark()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--deadline", type=float, default=5)
@@ -46,10 +45,10 @@ def main() -> None:
         tiny = options.model == "tiny"
         path = Path(scratch) / "model.onnx"
         model = models.tiny_encoder(path) if tiny else models.resnet18(path)
-        images = bench.small_pngs() if tiny else bench.photos(None)
+        images = small_pngs() if tiny else photos(None)
         requests = [load.request("/embed", d, {"Content-Type": "image/png"}) for d in images]
         command = [sys.executable, "-m", "vssl", "serve", "--model", str(model), "--port"]
-        with bench.server(command) as (port, process):
+        with server(command) as (port, process):
             load.run(port, requests, connections=16, seconds=2)
             quiet = load.run(port, requests, connections=1, seconds=2)
             peak = load.run(port, requests, connections=16, seconds=PEAK_S)
@@ -58,10 +57,10 @@ def main() -> None:
                 f"before: one connection, p50 {1000 * quiet.quantile(0.5):.1f} ms; "
                 f"peak: {rate:.1f} images/s, p99 {1000 * peak.quantile(0.99):.0f} ms"
             )
-            before, stolen = bench.cpu_seconds(process), stolen_seconds()
+            before, stolen = cpu_seconds(process), stolen_seconds()
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 over = runner.run(flood(port, requests, options.times * rate, options.seconds))
-            share = (bench.cpu_seconds(process) - before) / over.seconds
+            share = (cpu_seconds(process) - before) / over.seconds
             stolen = (stolen_seconds() - stolen) / over.seconds
             kept = len(over.latencies) / over.seconds
             sent = sum(over.statuses.values()) + over.lost
@@ -95,7 +94,7 @@ def main() -> None:
             }
             for what, holds in shown.items():
                 print(f"  {'yes' if holds else 'NO '}  {what}")
-    print(bench.machine() + "; client on the same machine")
+    print(machine() + "; client on the same machine")
 
 
 def stolen_seconds() -> float:
@@ -103,17 +102,6 @@ def stolen_seconds() -> float:
     with contextlib.suppress(OSError, IndexError, ValueError):
         return int(Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]) / os.sysconf("SC_CLK_TCK")
     return 0.0
-
-
-def serve_benchmark() -> ModuleType:
-    """Return benchmarks/serve.py as a module; its name is that of the package it measures."""
-    spec = importlib.util.spec_from_file_location("serve_benchmark", ROOT / "benchmarks" / "serve.py")
-    if spec is None or spec.loader is None:
-        raise SystemExit("benchmarks/serve.py is missing")
-    bench = importlib.util.module_from_spec(spec)
-    sys.modules["serve_benchmark"] = bench
-    spec.loader.exec_module(bench)
-    return bench
 
 
 async def flood(port: int, requests: list[bytes], rate: float, seconds: float) -> load.Outcome:

@@ -4,30 +4,20 @@
 
 Prints a Markdown table. CPU-ms is user + system time of the whole server process tree over images
 answered, from /proc. Each server is measured in turns with the same work in-process, and `x in-process` is
-the median of those turns' ratios: what else the machine does meets both. The client runs on the same
-machine, over loopback, in this process.
+the median of those turns' ratios: what else the machine does meets both. So is what a lone request takes longer
+than its image does in-process. The client runs on the same machine, over loopback, in this process.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
-import contextlib
 import importlib.util
-import io
 import json
-import os
-import platform
-import re
 import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,11 +27,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 import numpy as np  # noqa: E402
-import psutil  # noqa: E402
-from PIL import Image  # noqa: E402
 
 from benchmarks.serving import load, models  # noqa: E402
-from benchmarks.serving.in_process import InProcess, one_at_a_time  # noqa: E402
+from benchmarks.serving.in_process import InProcess, OneAtATime  # noqa: E402
+from benchmarks.serving.pictures import photos, small_pngs  # noqa: E402
+from benchmarks.serving.process import batch_sizes, cpu_seconds, described, machine, server  # noqa: E402
 from serve.engine import Engine  # noqa: E402
 from vssl.preprocess import load_image  # noqa: E402
 
@@ -117,7 +107,8 @@ def measure(task: str, model: Path, images: list[bytes], options: argparse.Names
     mine, rate = (statistics.median(turn[1][i] for turn in turns) for i in (0, 1))
     ratio = statistics.median(b[0] / a[0] for a, b in turns)
     emit(Row(task, "in-process, vssl's decoder", mine, ratio, rate, 0, 0, 0, "32"))
-    alone, latencies = one_at_a_time(model, images, options.seconds)
+    single_images = OneAtATime(model, images)
+    alone, latencies = single_images.run(options.seconds)
     lone = load.Outcome(latencies=latencies)
     p50, p99 = (1000 * lone.quantile(q) for q in (0.5, 0.99))
     emit(
@@ -137,15 +128,24 @@ def measure(task: str, model: Path, images: list[bytes], options: argparse.Names
     for name, command, requests, per_request, connections in plans(model, images, single):
         if options.servers in name:
             emit(over_http(base, task, name, command, requests, per_request, connections, options.seconds))
+    if options.servers in "ours":
+        longer = later(single_images, ours(model), single, options.seconds)
+        print(
+            f"\na lone request takes {1000 * longer:.1f} ms longer than its image in-process (p50s, {TURNS} turns)"
+        )
     return rows
+
+
+def ours(model: Path) -> list[str]:
+    """Return the command that serves a model, up to the port."""
+    return [sys.executable, "-m", "vssl", "serve", "--model", str(model), "--port"]
 
 
 def plans(
     model: Path, images: list[bytes], single: list[bytes]
 ) -> Iterator[tuple[str, list[str], list[bytes], int, int]]:
     """Yield (name, command, requests, images a request, connections)."""
-    python = sys.executable
-    ours = [python, "-m", "vssl", "serve", "--model", str(model), "--port"]
+    python, own = sys.executable, ours(model)
     arrow = [load.request("/embed", d, {"Content-Type": "image/png", "Accept": ARROW}) for d in images]
     groups = [[images[(i + j) % len(images)] for j in range(32)] for i in range(0, len(images), 8)]
     bulk = [
@@ -159,20 +159,20 @@ def plans(
         load.request("/embed", b.encode(), {"Content-Type": "application/json", "Accept": ARROW})
         for b in bulk
     ]
-    yield "ours, 1 image, raw body, JSON", ours, single, 1, 16
-    yield "ours, 1 image, raw body, JSON, one connection", ours, single, 1, 1
-    yield "ours, 1 image, raw body, Arrow", ours, arrow, 1, 16
-    yield "ours, 32 images, JSON to base64", ours, bodies, 32, 2
-    yield "ours, 32 images, JSON to Arrow", ours, to_arrow, 32, 2
+    yield "ours, 1 image, raw body, JSON", own, single, 1, 16
+    yield "ours, 1 image, raw body, JSON, one connection", own, single, 1, 1
+    yield "ours, 1 image, raw body, Arrow", own, arrow, 1, 16
+    yield "ours, 32 images, JSON to base64", own, bodies, 32, 2
+    yield "ours, 32 images, JSON to Arrow", own, to_arrow, 32, 2
     for precision in ("fp32", "bf16") if importlib.util.find_spec("openvino") else ():
-        faster = [*ours[:-1], "--engine", "openvino", "--precision", precision, "--port"]
+        faster = [*own[:-1], "--engine", "openvino", "--precision", precision, "--port"]
         yield f"ours, openvino {precision}, 1 image, raw body, JSON", faster, single, 1, 16
         yield f"ours, openvino {precision}, 32 images, JSON to base64", faster, bodies, 32, 2
     recipe = Engine.open(model, threads=1).card.preprocess
     small = models.int8(
         model, model.with_suffix(".int8.onnx"), np.stack([load_image(d, recipe) for d in images[:64]])
     )
-    lowered = [str(small) if word == str(model) else word for word in ours]
+    lowered = [str(small) if word == str(model) else word for word in own]
     yield "ours, int8, 1 image, raw body, JSON", lowered, single, 1, 16
     if importlib.util.find_spec("openvino"):
         faster = [*lowered[:-1], "--engine", "openvino", "--port"]
@@ -232,122 +232,16 @@ def over_http(
     return Row(task, name, 1000 * spent / max(1, images), ratio, images / wall, p50, p99, errors, batches)
 
 
-@contextlib.contextmanager
-def server(command: Sequence[str]) -> Iterator[tuple[int, psutil.Process]]:
-    """Run a server on a free port until the block ends."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "BENTOML_DO_NOT_TRACK": "true"}
-    with tempfile.TemporaryFile() as log:
-        started = subprocess.Popen([*command, str(port)], stdout=log, stderr=log, env=environment, cwd=ROOT)
-        try:
-            limit = time.monotonic() + 60
-            while not answers(port):
-                if started.poll() is not None or time.monotonic() > limit:
-                    log.seek(0)
-                    raise SystemExit(f"{command}: did not start\n{log.read().decode()[-2000:]}")
-                time.sleep(0.1)
-            yield port, psutil.Process(started.pid)
-        finally:
-            family = [psutil.Process(started.pid)]
-            family += family[0].children(recursive=True)
-            started.send_signal(signal.SIGTERM)
-            _, alive = psutil.wait_procs(family, timeout=15)
-            for process in alive:  # LitServe ends without its own workers
-                process.kill()
-            started.wait()
-
-
-def answers(port: int) -> bool:
-    """Tell whether a server answers HTTP and is ready, if it has a word for that."""
-    try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).close()
-    except urllib.error.HTTPError as error:
-        return error.code == 404
-    except OSError:
-        return False
-    return True
-
-
-def cpu_seconds(process: psutil.Process) -> float:
-    """Return user + system seconds of a process and all below it."""
-    total = 0.0
-    for each in [process, *process.children(recursive=True)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            times = each.cpu_times()
-            total += times.user + times.system
-    return total
-
-
-def batch_sizes(port: int) -> dict[float, float]:
-    """Return our own batch histogram (cumulative counts by upper bound); empty for other servers."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            text = answer.read().decode()
-    except OSError:
-        return {}
-    found = re.findall(r'vssl_batch_size_images_bucket\{le="([^"]+)"\} ([0-9.]+)', text)
-    return {float(bound): float(count) for bound, count in found}
-
-
-def described(before: dict[float, float], after: dict[float, float]) -> str:
-    """Return the shares of batch sizes between two readings, the common ones first."""
-    counts, last = {}, 0.0
-    for bound in sorted(after):
-        count = after[bound] - before.get(bound, 0.0)
-        counts[bound], last = count - last, count
-    total = sum(counts.values())
-    if not total:
-        return ""
-    common = sorted(((n / total, b) for b, n in counts.items() if n), reverse=True)[:3]
-    return ", ".join(f"<={b:g}: {share:.0%}" for share, b in common)
-
-
-def small_pngs(count: int = 256) -> list[bytes]:
-    """Return 32 px PNG files of smooth pictures with noise."""
-    random = np.random.default_rng(0)
-    y, x = np.mgrid[0:32, 0:32] / 32
-    images = []
-    for _ in range(count):
-        waves = 127 + 90 * np.sin(
-            random.uniform(0, 6, 3) + random.uniform(2, 9, 3) * np.stack([x, y, x - y], -1)
-        )
-        images.append(encoded(waves + random.normal(0, 8, waves.shape), "PNG"))
-    return images
-
-
-def photos(folder: Path | None, count: int = 128) -> list[bytes]:
-    """Return JPEG files of a folder, re-encoded to 500 px on the longer side, or synthetic ones."""
-    if folder is not None:
-        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))[:count]
-        images = []
-        for file in files:
-            picture = Image.open(file).convert("RGB")
-            picture.thumbnail((500, 500))
-            images.append(encoded(np.asarray(picture), "JPEG"))
-        return images
-    random = np.random.default_rng(1)
-    y, x = np.mgrid[0:375, 0:500] / 500
-    return [
-        encoded(127 + 90 * np.sin(random.uniform(2, 30, 3) * np.stack([x, y, x - y], -1)), "JPEG")
-        for _ in range(count)
-    ]
-
-
-def encoded(values: np.ndarray, form: str) -> bytes:
-    """Return an array as an image file."""
-    sink = io.BytesIO()
-    Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).save(sink, form, quality=90)
-    return sink.getvalue()
-
-
-def machine() -> str:
-    """Return what was measured on."""
-    names = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    return (
-        f"{len(names)} cores of {names[0]}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
-    )
+def later(work: OneAtATime, command: Sequence[str], requests: list[bytes], seconds: float) -> float:
+    """Return the seconds that a lone request takes longer than its image in-process, both measured in turns."""
+    differences = []
+    with server(command) as (port, _):
+        load.run(port, requests, connections=1, seconds=min(1.0, seconds))
+        for _ in range(TURNS):
+            _, latencies = work.run(seconds / TURNS)
+            asked = load.run(port, requests, connections=1, seconds=seconds / TURNS)
+            differences.append(asked.quantile(0.5) - statistics.median(latencies))
+    return statistics.median(differences)
 
 
 if __name__ == "__main__":
