@@ -95,7 +95,8 @@ class Application:
         # Ours is the access log; uvicorn would format every request for a level nobody reads.
         logging.getLogger("uvicorn.access").propagate = False
         all_ours = not wrapped and self._log is None and len(runtime.lineup) == 1
-        self._door.open(settings.keep_alive_s, Refusals(runtime) if all_ours else None)
+        refuse = Refusals(runtime) if all_ours else None
+        self._door.open(settings.keep_alive_s, settings.body_timeout_s, refuse)
         # What is loaded by now stays, and requests leave no cycles that hold much: the collector need not
         # walk either for every few requests.
         gc.collect()

@@ -47,10 +47,11 @@ class Door:
         self._sweeping: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def open(self, keep_alive_s: float, refuse: Refuse | None = None) -> None:
+    def open(self, keep_alive_s: float, head_s: float, refuse: Refuse | None = None) -> None:
         """Hear signals in uvicorn's stead, and let idle connections be for so many seconds.
 
-        refuse: says who is turned away before the application sees the request (`Doorkeeper`).
+        head_s, refuse: how long a request's head may take, and who is turned away before the application sees
+        the request (`Doorkeeper`).
         """
         if threading.current_thread() is not threading.main_thread():
             return
@@ -64,15 +65,17 @@ class Door:
                 if isinstance(server, uvicorn.Server):
                     self._server = server
         if self._server is not None:
-            self.serve_with(self._server.config, keep_alive_s, refuse)
+            self.serve_with(self._server.config, keep_alive_s, head_s, refuse)
             self._sweeping = loop.create_task(self._take_in_all(self._server))
 
-    def serve_with(self, config: uvicorn.Config, keep_alive_s: float, refuse: Refuse | None) -> None:
+    def serve_with(
+        self, config: uvicorn.Config, keep_alive_s: float, head_s: float, refuse: Refuse | None
+    ) -> None:
         """Have uvicorn's connections, from the next one on, served in the door's way; see `open`."""
         config.timeout_keep_alive = keep_alive_s  # type: ignore[assignment]
         self._refuse = refuse
         if config.http_protocol_class is HttpToolsProtocol:
-            made = functools.partial(Doorkeeper, self._turn_away)
+            made = functools.partial(Doorkeeper, self._turn_away, head_s)
             config.http_protocol_class = made  # type: ignore[assignment]
 
     def forget(self) -> None:

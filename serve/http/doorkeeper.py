@@ -1,7 +1,8 @@
-"""uvicorn's connection, which turns away whom there is no room for, and lets nobody idle for ever.
+"""uvicorn's connection, which turns away whom there is no room for, and waits for nobody for ever.
 
-uvicorn would make a task, a scope and two writes of each refusal. And once an answer went out before the
-whole of its request came in, the rest of that request stops uvicorn's clock for idle connections, for good.
+uvicorn would make a task, a scope and two writes of each refusal. It gives who has not asked yet all the time
+in the world, and who is in the midst of a request's head. And once an answer went out before the whole of its
+request came in, the rest of that request stops its clock for idle connections, for good.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from serve.http.failures import RequestError, whole_answer
 
 Header = tuple[bytes, bytes]
 Refuse = Callable[[bytes, bytes, list[Header], Iterable[Header]], bytes | None]
@@ -31,24 +34,51 @@ REFUSED = cast(RequestResponseCycle, _Refused())
 class Doorkeeper(HttpToolsProtocol):
     """One connection of a worker."""
 
-    def __init__(self, refuse: Refuse, **uvicorn: Any) -> None:
-        """refuse: gets method, target and headers of a request and those of every answer; returns what to
-        send to a client that is turned away, None for one that is not.
+    def __init__(self, refuse: Refuse, head_s: float, **uvicorn: Any) -> None:
+        """Serve a connection.
+
+        refuse: gets method, target and headers of a request and those of every answer; returns what to
+        send to a client that is turned away, None for one that is not. head_s: seconds from the first byte of
+        a request's head to its last.
         """
         super().__init__(**uvicorn)
-        self._refuse = refuse
+        self._refuse, self._head_s = refuse, head_s
+        self._head_begun: float | None = None  # in the midst of a head
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._watch_the_clock()
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; between two answers the clock for idle connections runs."""
+        """Feed the parser; until a request is being answered, the clock runs."""
         super().data_received(data)
-        between = self.cycle is not None and self.cycle.response_complete
-        if between and self.timeout_keep_alive_task is None and not self.transport.is_closing():
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+        if self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete):
+            self._watch_the_clock()
+
+    def _watch_the_clock(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._head_begun is None:
+            limit, end = self.timeout_keep_alive, self.timeout_keep_alive_handler
+        else:
+            limit, end = self._head_begun + self._head_s - self.loop.time(), self._too_slow
+        self.timeout_keep_alive_task = self.loop.call_later(limit, end)
+
+    def _too_slow(self) -> None:
+        error = RequestError(408, "slow_head", f"the request's head did not arrive within {self._head_s:g} s")
+        usual = [*self.server_state.default_headers, (b"connection", b"close")]
+        self.transport.write(whole_answer(error, usual))
+        self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """Note when a request's head begins."""
+        super().on_message_begin()
+        self._head_begun = self.loop.time()
 
     def on_headers_complete(self) -> None:
         """Turn the request away, or begin to answer it."""
+        self._head_begun = None
         if not self._turned_away():
             super().on_headers_complete()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from http import HTTPStatus
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -107,6 +109,16 @@ def error_headers(error: VsslError | HTTPException) -> dict[str, str]:
     if status_of(error) == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return headers
+
+
+def whole_answer(error: RequestError, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the bytes of an error's HTTP/1.1 answer, with further headers."""
+    body = orjson.dumps({"error": describe(error)})
+    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
+    lines += [f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in headers]
+    lines += [f"{name.lower()}: {value}" for name, value in error_headers(error).items()]
+    lines += [f"content-length: {len(body)}", "content-type: application/json", "\r\n"]
+    return "\r\n".join(lines).encode("latin-1") + body
 
 
 def error_response(error: VsslError | HTTPException, *, plain: bool = False) -> Response:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-import orjson
-
-from serve.http.failures import describe, error_headers
+from serve.http.failures import whole_answer
 from serve.http.keys import presented_key
 from serve.http.request_ids import request_id
 from serve.http.runtime import Runtime
@@ -47,16 +45,10 @@ class Refusals:
             key = presented_key(asked)
             if key is None or not runtime.keys.accept(key):
                 return None
-        body = orjson.dumps({"error": describe(busy)})
-        lines = ["HTTP/1.1 429 Too Many Requests"]
-        lines += [f"{name.decode()}: {value.decode()}" for name, value in usual]
-        lines += [f"{name.lower()}: {value}" for name, value in error_headers(busy).items()]
         seconds = time.perf_counter() - begun
-        lines += [
-            f"content-length: {len(body)}",
-            "content-type: application/json",
-            f"x-request-id: {request_id(asked)}",
-            f"server-timing: total;dur={1000 * seconds:.3f}\r\n\r\n",
+        own = [
+            (b"x-request-id", request_id(asked).encode()),
+            (b"server-timing", b"total;dur=%.3f" % (1000 * seconds)),
         ]
         runtime.metrics.request(route, 429, seconds)
-        return "\r\n".join(lines).encode("latin-1") + body
+        return whole_answer(busy, [*usual, *own])

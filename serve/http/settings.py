@@ -38,7 +38,7 @@ class Settings:
         image, read from its header. max_queue: images waiting in one process; beyond it 429.
     max_held_bytes: request bodies held in memory by one process; beyond it 429.
     deadline_s: seconds from the last byte of a request to its answer; beyond it 504.
-    body_timeout_s: seconds a client may take to send its body; beyond it 408.
+    body_timeout_s: seconds a client may take to send a request's head, and again its body; beyond it 408.
     keep_alive_s: seconds that a connection may idle between two requests.
     log: `text`, `json` or `off`, the form of the access log on stderr.
     cors_origins: ORIGIN,... whose web pages may read the answers, `*` for all; None lets none.

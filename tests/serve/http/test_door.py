@@ -41,7 +41,7 @@ def serve(listening: socket.socket, answer: Callable[[], None], keep_alive_s: fl
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await receive()
-            door.open(keep_alive_s)
+            door.open(keep_alive_s, 60)
             asyncio.get_running_loop().call_soon(turn)
             await send({"type": "lifespan.startup.complete"})
             await receive()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import json
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +21,7 @@ from serve.http.door import Door
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uvloop")
 NO = b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 2\r\n\r\nno"
 KEEP_ALIVE_S = 0.4
+HEAD_S = 0.8
 
 
 class House:
@@ -44,7 +47,7 @@ class House:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await receive()
-            self.door.serve_with(self.server.config, KEEP_ALIVE_S, self.refuse)
+            self.door.serve_with(self.server.config, KEEP_ALIVE_S, HEAD_S, self.refuse)
             await send({"type": "lifespan.startup.complete"})
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
@@ -179,9 +182,46 @@ def test_who_was_refused_and_sends_no_more_is_let_go(house: House, client: socke
     assert client.recv(100) == b""
 
 
-def test_who_sends_half_a_head_after_an_answer_is_let_go(house: House, client: socket.socket) -> None:
-    client.sendall(post(b"one", path="/other"))
-    assert answers(client, 1) == [(200, b"one")]
-    client.sendall(b"POST /oth")
+def test_who_never_asks_is_let_go(client: socket.socket) -> None:
     client.settimeout(10 * KEEP_ALIVE_S)
     assert client.recv(100) == b""
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["at first", "after an answer"])
+def test_who_sends_a_head_byte_by_byte_is_told_that_it_took_too_long(
+    house: House, client: socket.socket, before: int
+) -> None:
+    for _ in range(before):
+        client.sendall(post(b"one", path="/other"))
+        assert answers(client, 1) == [(200, b"one")]
+    begun = time.monotonic()
+    client.settimeout(0.05)
+    found = b""
+    for byte in post(b"two", path="/other" + "r" * 200):
+        with contextlib.suppress(TimeoutError):
+            found = client.recv(1000)
+            break
+        client.sendall(bytes([byte]))
+    assert HEAD_S <= time.monotonic() - begun + 0.05 < 10 * HEAD_S
+    assert found.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert b"connection: close" in found
+    assert json.loads(found.partition(b"\r\n\r\n")[2])["error"]["code"] == "slow_head"
+    client.settimeout(5)
+    assert client.recv(100) == b""
+    assert house.seen == before
+
+
+def test_a_head_may_pause_longer_than_a_connection_may_idle(house: House, client: socket.socket) -> None:
+    data = post(b"one", path="/other")
+    client.sendall(data[:20])
+    time.sleep(1.4 * KEEP_ALIVE_S)
+    client.sendall(data[20:])
+    assert answers(client, 1) == [(200, b"one")]
+
+
+def test_an_answer_may_take_longer_than_a_connection_may_idle(house: House, client: socket.socket) -> None:
+    house.go_on.clear()
+    client.sendall(post(b"one", path="/other"))
+    time.sleep(HEAD_S + KEEP_ALIVE_S)
+    house.go_on.set()
+    assert answers(client, 1) == [(200, b"one")]
