@@ -59,11 +59,12 @@ class Doorkeeper(HttpToolsProtocol):
     def _watch_the_clock(self) -> None:
         if self.transport.is_closing():
             return
+        now = self.loop.time()
         if self._head_begun is None:
-            limit, end = self.timeout_keep_alive, self.timeout_keep_alive_handler
+            limit, end = now + self.timeout_keep_alive, self.timeout_keep_alive_handler
         else:
-            limit, end = self._head_begun + self._head_s - self.loop.time(), self._too_slow
-        self.timeout_keep_alive_task = self.loop.call_later(limit, end)
+            limit, end = self._head_begun + self._head_s, self._too_slow
+        self.timeout_keep_alive_task = self.loop.call_at(limit, end)
 
     def _too_slow(self) -> None:
         error = RequestError(408, "slow_head", f"the request's head did not arrive within {self._head_s:g} s")

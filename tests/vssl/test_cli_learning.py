@@ -86,6 +86,7 @@ def test_a_run_ends_with_what_it_reached_and_what_to_type_next(
     assert "k-NN 0." in first
     assert second == f"next: vssl export {out} {out}/model.onnx"
     assert "byol: " in noted
+    assert all("epoch " in line for line in noted.splitlines() if "images/s" in line)  # and no bar in a file
     assert f"drawn: {out / 'curves.png'}" in noted
     assert load_checkpoint(out).config.seed == 3
     for name in ("checkpoint.pt", "best.pt", "student.safetensors", "config.json", "curves.png"):

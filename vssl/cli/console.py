@@ -71,7 +71,7 @@ def refuse_existing(path: Path, *, overwrite: bool, flag: str = "--overwrite") -
 
 
 def progress() -> Progress:
-    """Return a rich progress display on stderr: description, bar, count, rate, ETA."""
+    """Return a rich progress display on stderr: description, bar, count, rate, ETA; none where it is no terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -91,6 +91,7 @@ def progress() -> Progress:
         TextColumn("eta"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
     )
 
 
