@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import importlib.util
 import json
 import signal
@@ -128,6 +129,8 @@ def measure(task: str, model: Path, images: list[bytes], options: argparse.Names
     for name, command, requests, per_request, connections in plans(model, images, single):
         if options.servers in name:
             emit(over_http(base, task, name, command, requests, per_request, connections, options.seconds))
+    if not options.servers:
+        beside_ours(ours(model), single, list(peers(model, images, single)), options.seconds)
     if options.servers in "ours":
         longer = later(single_images, ours(model), single, options.seconds)
         print(
@@ -145,7 +148,7 @@ def plans(
     model: Path, images: list[bytes], single: list[bytes]
 ) -> Iterator[tuple[str, list[str], list[bytes], int, int]]:
     """Yield (name, command, requests, images a request, connections)."""
-    python, own = sys.executable, ours(model)
+    own = ours(model)
     arrow = [load.request("/embed", d, {"Content-Type": "image/png", "Accept": ARROW}) for d in images]
     groups = [[images[(i + j) % len(images)] for j in range(32)] for i in range(0, len(images), 8)]
     bulk = [
@@ -177,6 +180,14 @@ def plans(
     if importlib.util.find_spec("openvino"):
         faster = [*lowered[:-1], "--engine", "openvino", "--port"]
         yield "ours, openvino int8, 1 image, raw body, JSON", faster, single, 1, 16
+    yield from peers(model, images, single)
+
+
+def peers(
+    model: Path, images: list[bytes], single: list[bytes]
+) -> Iterator[tuple[str, list[str], list[bytes], int, int]]:
+    """Yield the plans of other servers, as `plans` does."""
+    python = sys.executable
     peer = [python, "-m", "benchmarks.serving.peers"]
     yield "bare Starlette, 1 image", [*peer, "starlette", str(model)], single, 1, 16
     yield "plain BentoML, 1 image", [*peer, "bentoml", str(model)], multipart(images), 1, 16
@@ -230,6 +241,30 @@ def over_http(
     p50, p99 = (1000 * outcome.quantile(q) for q in (0.5, 0.99))
     ratio = statistics.median(ratios)
     return Row(task, name, 1000 * spent / max(1, images), ratio, images / wall, p50, p99, errors, batches)
+
+
+def beside_ours(
+    command: list[str],
+    requests: list[bytes],
+    others: list[tuple[str, list[str], list[bytes], int, int]],
+    seconds: float,
+) -> None:
+    """Print what an image costs other servers over what it costs ours, all of them running and asked in turns."""
+    cost: dict[str, list[float]] = {"ours": [], **{name: [] for name, *_ in others}}
+    with contextlib.ExitStack() as stack:
+        running = [("ours", requests, 16, *stack.enter_context(server(command)))]
+        for name, other, asked, _, connections in others:
+            running.append((name, asked, connections, *stack.enter_context(server(other))))
+        for turn in range(2 * TURNS + 1):  # the first is to warm up
+            for name, asked, connections, port, process in running if turn % 2 else reversed(running):
+                before = cpu_seconds(process)
+                seen = load.run(port, asked, connections=connections, seconds=seconds / TURNS)
+                cost[name].append((cpu_seconds(process) - before) / max(1, seen.statuses[200]))
+    print(f"\nCPU time an image over ours, 1 image a request, JSON (median and range of {2 * TURNS} turns):")
+    for name in cost:
+        over = [theirs / mine for theirs, mine in zip(cost[name][1:], cost["ours"][1:], strict=True)]
+        if name != "ours":
+            print(f"  {name}: {statistics.median(over):.2f} ({min(over):.2f} to {max(over):.2f})")
 
 
 def later(work: OneAtATime, command: Sequence[str], requests: list[bytes], seconds: float) -> float:
