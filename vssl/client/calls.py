@@ -1,0 +1,122 @@
+"""Images, Gaussians and wishes -> requests that either client can send."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vssl.errors import ImageError, InputError
+from vssl.gaussian import GaussianEmbedding
+from vssl.sources import open_source
+
+ImageLike = str | Path | bytes | NDArray[np.uint8] | Image.Image
+ARROW = "application/vnd.apache.arrow.stream"
+CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Call:
+    """One HTTP request, ready to be sent by either client."""
+
+    method: str
+    path: str
+    options: dict[str, Any]
+
+
+def image_bytes(image: ImageLike) -> bytes:
+    """Return an image as the bytes of a file; arrays and pictures become PNG, without loss.
+
+    Raises InputError for a file that cannot be read or an array of another form.
+    """
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, str | Path):
+        try:
+            return Path(image).expanduser().read_bytes()
+        except OSError as error:
+            raise InputError(f"no image at {str(image)!r}: {error.strerror}") from error
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+            raise InputError(
+                f"image: found {image.dtype} of shape {image.shape}, expected uint8 of (H, W) or (H, W, 3)"
+            )
+        image = Image.fromarray(image)
+    sink = io.BytesIO()
+    image.save(sink, "PNG", compress_level=1)
+    return sink.getvalue()
+
+
+def key_header(api_key: str | None) -> dict[str, str]:
+    """Return the header that carries an API key, none for None."""
+    return {} if api_key is None else {"X-API-Key": api_key}
+
+
+def _files(images: Sequence[ImageLike], names: Sequence[str] | None) -> list[tuple[str, tuple[str, bytes]]]:
+    if not len(images):
+        raise InputError("images: found none, expected at least one")
+    known = names or [
+        str(image) if isinstance(image, str | Path) else f"image-{n}" for n, image in enumerate(images)
+    ]
+    return [("images", (name, image_bytes(image))) for name, image in zip(known, images, strict=True)]
+
+
+def embed_call(images: Sequence[ImageLike], names: Sequence[str] | None = None) -> Call:
+    """Return POST /embed with images under these names, or under their paths; raises InputError for none."""
+    return Call("POST", "/embed", {"files": _files(images, names), "headers": {"Accept": ARROW}})
+
+
+def search_call(
+    queries: Sequence[ImageLike] | GaussianEmbedding,
+    k: int,
+    distance: str | None,
+    max_uncertainty: float | None,
+    where: Mapping[str, Any] | None,
+    model_id: str | None,
+) -> Call:
+    """Return POST /search with images or with Gaussians."""
+    options: dict[str, Any] = {"k": k}
+    options |= {} if distance is None else {"distance": distance}
+    options |= {} if max_uncertainty is None else {"max_uncertainty": max_uncertainty}
+    if isinstance(queries, GaussianEmbedding):
+        body = {"mean": queries.mean.tolist(), "variance": queries.variance.tolist(), **options}
+        body |= {} if where is None else {"filter": dict(where)}
+        body |= {} if model_id is None else {"model_id": model_id}
+        return Call("POST", "/search", {"json": body})
+
+    options |= {} if where is None else {"filter": json.dumps(dict(where))}
+    return Call("POST", "/search", {"files": _files(queries, None), "params": options})
+
+
+def put_call(id: str, image: ImageLike, label: str | None) -> Call:
+    """Return PUT /gallery/ID with an image."""
+    params = {} if label is None else {"label": label}
+    headers = {"Content-Type": "application/octet-stream"}
+    return Call("PUT", item_path(id), {"content": image_bytes(image), "params": params, "headers": headers})
+
+
+def item_path(id: str) -> str:
+    """Return the path of a gallery item."""
+    return f"/gallery/{quote(id, safe='/')}"
+
+
+def chunks(source: str | Path, size: int) -> Iterator[tuple[list[str], list[bytes]]]:
+    """Yield names and bytes of a source's images, `size` at a time; an unreadable one is empty."""
+    opened = open_source(source)
+    for start in range(0, len(opened.items), size):
+        names, data = [], []
+        for row in range(start, min(start + size, len(opened.items))):
+            names.append(opened.items[row].id)
+            try:
+                data.append(opened.read(row))
+            except ImageError:
+                data.append(b"")  # the server answers for it as for any other bad image
+        yield names, data
