@@ -58,7 +58,7 @@ def check(settings: Settings) -> Checked:
     root = str(Path(__file__).resolve().parent.parent)
     if root not in sys.path:  # BentoML takes a Bento's folder off again once this module is imported
         sys.path.append(root)
-    engines = open_engines(settings)
+    engines = open_engines(settings, abreast=False)
     for engine in engines:
         engine.close()  # the workers have connections of their own
     gallery = open_gallery(settings, [engine.model_id for engine in engines], read_only=True)

@@ -260,26 +260,29 @@ def shared_folder() -> Path | None:
     return Path(name) if name and Path(name).is_dir() else None
 
 
-def open_engines(settings: Settings) -> list[Engine]:
-    """Load every model; raises InputError when two of them would answer to one name and version."""
-    engines = [open_engine(settings, wanted.source) for wanted in settings.models]
+def open_engines(settings: Settings, *, abreast: bool = True) -> list[Engine]:
+    """Load every model; raises InputError when two of them would answer to one name and version.
+
+    abreast: whether runs at the same time are to share the cores (`open_engine`).
+    """
+    engines = [open_engine(settings, wanted.source, abreast=abreast) for wanted in settings.models]
     check_distinct(
         [(w.name or e.card.name, w.version) for w, e in zip(settings.models, engines, strict=True)]
     )
     return engines
 
 
-def open_engine(settings: Settings, source: str) -> Engine:
+def open_engine(settings: Settings, source: str, *, abreast: bool = True) -> Engine:
     """Load a model and run its golden pair.
 
     Unless told otherwise, a model that is run in the event loop gets one thread: sharing out
     less than a millisecond costs more than it saves. Any other one shares its cores among batches
-    that run at the same time.
+    that run at the same time, if they are to run `abreast`.
     """
     opened = functools.partial(
         Engine.open, source, device=settings.device, engine=settings.engine, precision=settings.precision
     )
-    engine = opened(threads=settings.threads, abreast=True)
+    engine = opened(threads=settings.threads, abreast=abreast)
     if settings.threads is None and engine.threads > 1 and seconds_per_image(engine) < FAST_MODEL_S:
         return opened(threads=1)
     return engine
