@@ -10,18 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serve.http.doorkeeper import Doorkeeper, Header, Refuse
+if TYPE_CHECKING:
+    from serve.http.doorkeeper import Header, Refuse
+
+log = logging.getLogger("vssl.serve")
 
 DRAIN_S = 0.5
 """From the signal on: every answer says `Connection: close`; who was connecting still comes in."""
@@ -71,12 +74,25 @@ class Door:
     def serve_with(
         self, config: uvicorn.Config, keep_alive_s: float, head_s: float, refuse: Refuse | None
     ) -> None:
-        """Have uvicorn's connections, from the next one on, served in the door's way; see `open`."""
+        """Have uvicorn's connections, from the next one on, served in the door's way; see `open`.
+
+        Without httptools, or with a uvicorn whose connections are built otherwise, they are served as they are.
+        """
         config.timeout_keep_alive = keep_alive_s  # type: ignore[assignment]
         self._refuse = refuse
-        if config.http_protocol_class is HttpToolsProtocol:
+        if config.http_protocol_class.__name__ != "HttpToolsProtocol":
+            return
+        from serve.http.doorkeeper import Doorkeeper, is_known
+
+        if is_known(config):
             made = functools.partial(Doorkeeper, self._turn_away, head_s)
             config.http_protocol_class = made  # type: ignore[assignment]
+        else:
+            log.warning(
+                "uvicorn %s builds its connections in another way: refusals cost more, and a request's head may "
+                "take any time",
+                uvicorn.__version__,
+            )
 
     def forget(self) -> None:
         """Hear no signals any more and let nobody in."""

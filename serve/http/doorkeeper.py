@@ -11,12 +11,22 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from serve.http.failures import RequestError, whole_answer
 
 Header = tuple[bytes, bytes]
 Refuse = Callable[[bytes, bytes, list[Header], Iterable[Header]], bytes | None]
+
+
+BUILT_ON = (
+    "cycle", "flow", "headers", "expect_100_continue", "parser", "server_state", "timeout_keep_alive",
+    "timeout_keep_alive_handler", "timeout_keep_alive_task", "transport", "loop", "on_response_complete",
+    "on_message_begin", "on_headers_complete",
+)  # fmt: skip
+"""What a `Doorkeeper` needs of uvicorn's connection, which promises none of it."""
 
 
 class _Refused:
@@ -31,17 +41,23 @@ class _Refused:
 REFUSED = cast(RequestResponseCycle, _Refused())
 
 
+def is_known(config: uvicorn.Config) -> bool:
+    """Whether this uvicorn's connections have what a `Doorkeeper` builds on. Call it in an event loop."""
+    probe = HttpToolsProtocol(config=config, server_state=ServerState(), app_state={})
+    return all(hasattr(probe, name) for name in BUILT_ON)
+
+
 class Doorkeeper(HttpToolsProtocol):
     """One connection of a worker."""
 
-    def __init__(self, refuse: Refuse, head_s: float, **uvicorn: Any) -> None:
+    def __init__(self, refuse: Refuse, head_s: float, **others: Any) -> None:
         """Serve a connection.
 
         refuse: gets method, target and headers of a request and those of every answer; returns what to
         send to a client that is turned away, None for one that is not. head_s: seconds from the first byte of
-        a request's head to its last.
+        a request's head to its last. others: what uvicorn gives.
         """
-        super().__init__(**uvicorn)
+        super().__init__(**others)
         self._refuse, self._head_s = refuse, head_s
         self._head_begun: float | None = None  # in the midst of a head
 

@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -225,3 +226,24 @@ def test_an_answer_may_take_longer_than_a_connection_may_idle(house: House, clie
     time.sleep(HEAD_S + KEEP_ALIVE_S)
     house.go_on.set()
     assert answers(client, 1) == [(200, b"one")]
+
+
+def test_connections_built_otherwise_are_served_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("serve.http.doorkeeper.BUILT_ON", ("something_new",))
+
+    async def main() -> bool:
+        config = uvicorn.Config(lambda: None, http="httptools", log_config=None)
+        config.load()
+        usual = config.http_protocol_class
+        Door().serve_with(config, KEEP_ALIVE_S, HEAD_S, None)
+        return config.http_protocol_class is usual
+
+    assert asyncio.run(main())
+    assert "refusals cost more" in caplog.text
+
+
+def test_the_server_runs_without_httptools() -> None:
+    code = "import sys; sys.modules['httptools'] = None; import serve.http.application"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
