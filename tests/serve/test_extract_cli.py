@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from tests.serve.photo_folder import assert_same, photo_folder
+from vssl.cli.embedding import _stoppable
 from vssl.store import read_embeddings
 
 
@@ -104,6 +106,33 @@ def test_a_terminal_gets_a_bar(photos: Path, model: Path, tmp_path: Path) -> Non
     assert process.wait() == 0
     assert b"33/33" in shown
     assert b"3 failed" in shown
+
+
+def interrupted(number: signal.Signals) -> None:
+    """Do what a condition does that a signal interrupts while it takes its lock."""
+    try:
+        signal.raise_signal(number)
+    finally:
+        threading.Lock().release()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_midst_of_a_lock_is_a_stop_too(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), _stoppable():
+            interrupted(number)
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    assert capsys.readouterr().err == "vssl: stopped; the finished parts stay, go on with --resume\n"
+
+
+def test_an_error_without_a_signal_stays_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError, match="unlocked"), _stoppable():
+        threading.Lock().release()
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -217,19 +217,31 @@ def _quiet_decoders() -> Iterator[None]:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does: finished parts stay, nothing half is left."""
+    """Let SIGTERM end the run as Ctrl-C does: finished parts stay, nothing half is left.
+
+    A signal that comes just when a lock is taken back leaves as that lock's error; it is a stop all the same.
+    """
+    stopped = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopped
+        stopped = True
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    kinds = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        kinds.append(signal.SIGINT)
+    before = {kind: signal.signal(kind, stop) for kind in kinds}
     try:
         yield
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not stopped:
+            raise
         note("vssl: stopped; the finished parts stay, go on with --resume")
-        raise
+        raise KeyboardInterrupt from error
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
