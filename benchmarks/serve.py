@@ -5,7 +5,8 @@
 Prints a Markdown table. CPU-ms is user + system time of the whole server process tree over images
 answered, from /proc. Each server is measured in turns with the same work in-process, and `x in-process` is
 the median of those turns' ratios: what else the machine does meets both. So is what a lone request takes longer
-than its image does in-process. The client runs on the same machine, over loopback, in this process.
+than its image does in-process; and in the last lines all servers run at once and are asked in turns. The client
+runs on the same machine, over loopback, in this process.
 """
 
 from __future__ import annotations

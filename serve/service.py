@@ -74,6 +74,19 @@ def check(settings: Settings) -> Checked:
     return Checked(tuple(models), items, None if rule is None else rule.best.coverage)
 
 
+@functools.cache
+def surrounded(settings: Settings) -> ASGIApp:
+    """Return the application, with what stands around it: tracing and CORS, where they are asked for."""
+    requests: ASGIApp = application
+    if BentoMLContainer.tracing.exporter_type.get():
+        from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+
+        requests = OpenTelemetryMiddleware(requests, tracer_provider=BentoMLContainer.tracer_provider.get())
+    if settings.cors_origins is not None:
+        requests = open_to(parse_origins(settings.cors_origins), requests)
+    return requests
+
+
 class MannerlyService(bentoml.Service[Any]):  # type: ignore[misc]
     """A BentoML service whose HTTP requests all go to one ASGI application of our own.
 
@@ -85,17 +98,7 @@ class MannerlyService(bentoml.Service[Any]):  # type: ignore[misc]
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Return the application that BentoML's worker runs."""
         lifecycle = super().to_asgi(is_main)
-        requests: ASGIApp = application
-        if BentoMLContainer.tracing.exporter_type.get():
-            from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
-
-            requests = OpenTelemetryMiddleware(
-                application, tracer_provider=BentoMLContainer.tracer_provider.get()
-            )
-
-        origins = Settings.from_environment(os.environ).cors_origins
-        if origins is not None:
-            requests = open_to(parse_origins(origins), requests)
+        requests = surrounded(Settings.from_environment(os.environ))
 
         async def face(scope: Scope, receive: Receive, send: Send) -> None:
             await (lifecycle if scope["type"] == "lifespan" else requests)(scope, receive, send)
@@ -124,8 +127,7 @@ class Vssl:
     async def open(self) -> None:
         """Load model and gallery in a worker."""
         settings = Settings.from_environment(os.environ)
-        wrapped = settings.cors_origins is not None or bool(BentoMLContainer.tracing.exporter_type.get())
-        await application.start(settings, wrapped=wrapped)
+        await application.start(settings, wrapped=surrounded(settings) is not application)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def close(self) -> None:

@@ -69,7 +69,7 @@ class Batcher:
         self._model_free = threading.Semaphore(engine.graph.lanes)
         self.engine = engine
         self._fast = not engine.remote and seconds_per_image(engine) < FAST_MODEL_S
-        self.room = Room(settings, in_threads=not self._fast)
+        self.room = Room(settings, rests=not (self._fast or engine.on_gpu or engine.remote))
         # Threads that wait for a Triton server leave the cores to others, which decode meanwhile.
         count = (settings.threads or available_cores()) + (engine.graph.lanes if engine.remote else 0)
         self._threads = [

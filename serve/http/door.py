@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from serve.http.failures import Header
+
 if TYPE_CHECKING:
-    from serve.http.doorkeeper import Header, Refuse
+    from serve.http.doorkeeper import Refuse
 
 log = logging.getLogger("vssl.serve")
 

@@ -15,9 +15,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from serve.http.failures import RequestError, whole_answer
+from serve.http.failures import Header, RequestError, whole_answer
 
-Header = tuple[bytes, bytes]
 Refuse = Callable[[bytes, bytes, list[Header], Iterable[Header]], bytes | None]
 
 

@@ -18,6 +18,7 @@ TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
+Header = tuple[bytes, bytes]
 CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_many_bytes"}
 
 
@@ -111,7 +112,7 @@ def error_headers(error: VsslError | HTTPException) -> dict[str, str]:
     return headers
 
 
-def whole_answer(error: RequestError, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def whole_answer(error: RequestError, headers: Iterable[Header]) -> bytes:
     """Return the bytes of an error's HTTP/1.1 answer, with further headers."""
     body = orjson.dumps({"error": describe(error)})
     lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]

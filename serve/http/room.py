@@ -9,7 +9,7 @@ from serve.http.failures import BusyError
 from serve.http.settings import Settings
 
 REST_S = 0.01
-"""The event loop's rest after a turn in which it refused somebody, where threads do the work.
+"""The event loop's rest after a turn in which it refused somebody, where the model wants its core.
 
 In a flood every request would wake the loop, and each time it takes a core from a thread that embeds. After a
 rest it refuses in one go all who came meanwhile: for a hundredth of a second that nobody notices beside a full
@@ -20,12 +20,14 @@ queue, the threads keep what the wakings cost (docs/serving.md).
 class Room:
     """The place for waiting images in front of one model. Only the event loop's thread may use it."""
 
-    def __init__(self, settings: Settings, *, in_threads: bool) -> None:
-        """in_threads: whether the images are worked on beside the event loop, not in it."""
+    def __init__(self, settings: Settings, *, rests: bool) -> None:
+        """rests: whether the model runs on this machine's cores beside the event loop. In it, on a GPU or a Triton
+        server, a rest would help nobody.
+        """
         self._settings = settings
-        self._in_threads = in_threads
         self._loop = asyncio.get_running_loop()
         self._resting = False
+        self.rests = rests
         self._seconds_per_image = 0.0
         self._last = 0.0
         self.waiting = 0
@@ -45,7 +47,7 @@ class Room:
             why = f"about {wait:.0f} s of work"
         else:
             return None
-        if self._in_threads and not self._resting:
+        if self.rests and not self._resting:
             self._resting = True
             self._loop.call_soon(self._rest)
         return BusyError(f"{waiting} images are waiting, {why}", wait)

@@ -270,3 +270,25 @@ def test_the_engine_hears_whether_others_wait(world: World) -> None:
 
     crowds, _ = with_batcher(engine, work, Settings(engine.source, threads=1))
     assert crowds[:2] == [False, True]
+
+
+@pytest.mark.parametrize(("away", "rests"), [(None, True), ("on_gpu", False), ("remote", False)])
+def test_the_loop_rests_in_a_flood_only_where_the_model_wants_its_core(
+    world: World, monkeypatch: pytest.MonkeyPatch, away: str | None, rests: bool
+) -> None:
+    if away is not None:
+        monkeypatch.setattr(SlowEngine, away, True)
+
+    async def work(batcher: Batcher) -> bool:
+        return batcher.room.rests
+
+    assert with_batcher(SlowEngine.open(world.model, threads=1), work)[0] is rests
+
+
+def test_what_runs_in_the_loop_lets_it_never_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.http.batcher.seconds_per_image", lambda engine: 0.0)
+
+    async def work(batcher: Batcher) -> bool:
+        return batcher.room.rests
+
+    assert with_batcher(world.engine, work)[0] is False

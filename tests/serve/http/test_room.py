@@ -30,7 +30,7 @@ def refused(found: BusyError | None) -> bool:
 
 def test_there_is_room_up_to_the_bound_and_for_anything_when_nothing_waits() -> None:
     def work() -> list[bool]:
-        room = Room(SETTINGS, in_threads=False)
+        room = Room(SETTINGS, rests=False)
         found = [refused(room.refusal(100))]
         room.take(5)
         found += [refused(room.refusal(3)), refused(room.refusal(4))]
@@ -45,7 +45,7 @@ def test_who_would_wait_half_the_deadline_is_told_when_to_come_again(monkeypatch
     monkeypatch.setattr(room.time, "perf_counter", lambda: clock[0])
 
     def work() -> tuple[BusyError | None, BusyError | None]:
-        room = Room(SETTINGS, in_threads=False)
+        room = Room(SETTINGS, rests=False)
         for _ in range(100):  # half a second each, so that the mean comes to that
             room.take(1)
             clock[0] += 0.5
@@ -62,15 +62,15 @@ def test_who_would_wait_half_the_deadline_is_told_when_to_come_again(monkeypatch
     assert str(late) == "5 images are waiting, about 2 s of work"
 
 
-@pytest.mark.parametrize(("in_threads", "rests"), [(True, [room.REST_S] * 2), (False, [])])
-def test_the_loop_rests_once_after_a_turn_with_refusals_if_threads_do_the_work(
-    monkeypatch: pytest.MonkeyPatch, in_threads: bool, rests: list[float]
+@pytest.mark.parametrize(("rests", "expected"), [(True, [room.REST_S] * 2), (False, [])])
+def test_the_loop_rests_once_after_a_turn_with_refusals_if_it_is_to(
+    monkeypatch: pytest.MonkeyPatch, rests: bool, expected: list[float]
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr(room.time, "sleep", slept.append)
 
     async def main() -> None:
-        room = Room(SETTINGS, in_threads=in_threads)
+        room = Room(SETTINGS, rests=rests)
         room.take(8)
         for _ in range(2):
             for _ in range(50):
@@ -81,4 +81,4 @@ def test_the_loop_rests_once_after_a_turn_with_refusals_if_threads_do_the_work(
         await asyncio.sleep(0)
 
     asyncio.run(main())
-    assert slept == rests
+    assert slept == expected
