@@ -34,8 +34,8 @@ from train.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
 from train.config import NetworkConfig, TrainConfig
 from train.methods import new_method
 from vssl.errors import VsslError
-from vssl.preprocess import Preprocess
-from vssl.sources import open_source
+from vssl.images.preprocess import Preprocess
+from vssl.images.sources import open_source
 
 BACKBONES = ("resnet18", "torchvision/resnet50", "torchvision/convnext_tiny", "timm/vit_small_patch16_224")
 STEMS = {32: "small", 64: "medium", 128: "large", 224: "large"}

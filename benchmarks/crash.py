@@ -29,10 +29,10 @@ from pathlib import Path
 import numpy as np
 
 from index.gallery import Gallery
-from vssl.card import ModelCard
-from vssl.gaussian import GaussianEmbedding
-from vssl.preprocess import Preprocess
-from vssl.store import Rows
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
+from vssl.images.preprocess import Preprocess
+from vssl.model.card import ModelCard
 
 DIM = 16
 IDS = 400

@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 from index.curation import duplicates, suspects
 from index.gallery import Gallery
 from index.metrics.uncertainty import auroc
-from vssl.card import ModelCard
-from vssl.gaussian import GaussianEmbedding
-from vssl.preprocess import Preprocess
-from vssl.store import Rows, read_embeddings
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows, read_embeddings
+from vssl.images.preprocess import Preprocess
+from vssl.model.card import ModelCard
 
 CLAIMS = (0.99, 0.9, 0.7, 0.5)
 FIRST = (100, 200, 300)

@@ -27,8 +27,8 @@ from index.distances import NAMES, DistanceParameters, fit_prior, pairwise
 from index.exact import ExactIndex
 from index.metrics.retrieval import occurrences, skewness
 from tests.index.regimes import REGIMES, gaussians, shifted
-from vssl.gaussian import GaussianEmbedding
-from vssl.store import read_embeddings
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import read_embeddings
 
 K = 10
 Data = tuple[GaussianEmbedding, list[str | None], GaussianEmbedding]

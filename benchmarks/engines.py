@@ -25,9 +25,9 @@ import numpy as np  # noqa: E402
 from benchmarks.serving import models  # noqa: E402
 from benchmarks.serving.process import machine  # noqa: E402
 from serve.engine import Engine  # noqa: E402
-from vssl.golden import golden_images  # noqa: E402
-from vssl.preprocess import Pixels, load_image  # noqa: E402
-from vssl.sources import open_source  # noqa: E402
+from vssl.images.preprocess import Pixels, load_image  # noqa: E402
+from vssl.images.sources import open_source  # noqa: E402
+from vssl.model.golden import golden_images  # noqa: E402
 
 
 def main() -> None:

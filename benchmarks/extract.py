@@ -37,7 +37,7 @@ from benchmarks.serving import models
 from serve.ceilings import decode_only, infer_only, run_extract
 from serve.cores import available_cores
 from serve.engine import Engine
-from vssl.sources import open_source
+from vssl.images.sources import open_source
 
 BATCH = 32
 MADE = {"tiny": models.tiny_encoder, "resnet18": models.resnet18}

@@ -29,8 +29,8 @@ import numpy as np
 
 from serve.extract import extract
 from serve.writing import Progress
-from vssl.sources import open_source
-from vssl.store import Embeddings, read_embeddings
+from vssl.embeddings.store import Embeddings, read_embeddings
+from vssl.images.sources import open_source
 
 RUN = """
 import sys

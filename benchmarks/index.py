@@ -41,10 +41,10 @@ from index.distances.predictive import predicted
 from index.exact import ExactIndex
 from index.gallery import Gallery
 from tests.index.regimes import gaussians
-from vssl.card import ModelCard
-from vssl.gaussian import GaussianEmbedding
-from vssl.preprocess import Preprocess
-from vssl.store import Rows
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
+from vssl.images.preprocess import Preprocess
+from vssl.model.card import ModelCard
 
 K = 10
 Float32s = NDArray[np.float32]

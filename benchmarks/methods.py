@@ -45,9 +45,9 @@ from train.monitor import embed
 from train.neighbours import knn_predict
 from train.probe import linear_predict, wilson
 from train.views import Views
-from vssl.gaussian import GaussianEmbedding
-from vssl.preprocess import Preprocess
-from vssl.sources import open_source
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.images.preprocess import Preprocess
+from vssl.images.sources import open_source
 
 FIRST = ("vssl", "byol", "simclr", "vssl-gaussian", "vje")
 """Methods that are run with two seeds."""

@@ -36,9 +36,9 @@ from train.encoder import build_encoder
 from train.monitor import embed
 from train.start import train_images
 from train.views import Views
-from vssl.gaussian import GaussianEmbedding
-from vssl.preprocess import Preprocess
-from vssl.sources import open_source
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.images.preprocess import Preprocess
+from vssl.images.sources import open_source
 
 METHODS = ("simclr", "byol", "vssl", "vje", "untrained")
 SCORES = ("features", "served", "likelihood")

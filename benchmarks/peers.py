@@ -21,7 +21,7 @@ import numpy as np
 
 from index.candidates import CandidateIndex, Recipe
 from index.exact import ExactIndex
-from vssl.gaussian import GaussianEmbedding
+from vssl.embeddings.gaussian import GaussianEmbedding
 
 K = 10
 EFFORTS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)

@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from vssl.card import Calibration, ModelCard
-from vssl.gaussian import GaussianEmbedding
-from vssl.preprocess import Preprocess
-from vssl.store import Rows, part_name, to_table, write_failures, write_manifest, write_table
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows, part_name, to_table, write_failures, write_manifest, write_table
+from vssl.images.preprocess import Preprocess
+from vssl.model.card import Calibration, ModelCard
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

@@ -42,9 +42,9 @@ from index.matching import fit_match
 from index.metrics.retrieval import average_precision_at_r
 from index.metrics.uncertainty import risk_at
 from serve.engine import Engine
-from vssl.gaussian import GaussianEmbedding
-from vssl.preprocess import load_image
-from vssl.sources import open_source
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.images.preprocess import load_image
+from vssl.images.sources import open_source
 
 KINDS = ("blur", "noise", "jpeg", "darkness", "occlusion")
 COVERAGE = 0.8

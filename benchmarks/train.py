@@ -38,7 +38,7 @@ from train.networks import Backbone
 from train.recipe import merge, plan
 from train.start import choose_device
 from train.step import Learner, Length
-from vssl.sources import open_source
+from vssl.images.sources import open_source
 
 
 def pictures(count: int, side: int = 32) -> np.ndarray:

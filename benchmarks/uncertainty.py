@@ -47,8 +47,8 @@ from train.encoder import Encoder, EncoderOutput, build_encoder
 from train.informativeness import nearest_is_wrong
 from train.monitor import embed
 from train.views import Views
-from vssl.gaussian import GaussianEmbedding
-from vssl.sources import open_source
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.images.sources import open_source
 
 Doubles = NDArray[np.float64]
 HELD = 10_000

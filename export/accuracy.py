@@ -13,7 +13,7 @@ import torch
 
 from train.informativeness import r_auroc
 from train.neighbours import nearest_others, vote
-from vssl.gaussian import GaussianEmbedding
+from vssl.embeddings.gaussian import GaussianEmbedding
 
 MIN_LABELLED = 50
 NEIGHBOURS = 20

@@ -29,7 +29,7 @@ from export.served import ServedMean, ServedVariance, VarianceHead, head_inputs
 from export.whitening import MIN_IMAGES, shrink
 from train.encoder import Encoder
 from train.views import Views
-from vssl.card import Calibration
+from vssl.model.card import Calibration
 
 FLOOR, RELATIVE_FLOOR = 1e-12, 1e-3
 MOST_STEPS = 100  # of an epoch: more images make larger batches, not a longer fit

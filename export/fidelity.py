@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from export.accuracy import accuracy
 from export.calibration import spearman
 from train.neighbours import nearest_others
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import FormatError
-from vssl.gaussian import GaussianEmbedding
 
 MOST_KNN_LOST = 0.01
 MOST_R_AUROC_LOST = 0.02

@@ -30,12 +30,12 @@ from train.checkpoint import Checkpoint, load_checkpoint
 from train.encoder import build_encoder
 from train.views import Views
 from vssl import __version__
-from vssl.card import CARD_KEY, GOLDEN_KEY, Calibration, ModelCard
 from vssl.errors import InputError
-from vssl.golden import Golden, golden_images
-from vssl.identity import sha256_bytes
-from vssl.seal import check_seal, sealed
-from vssl.sources import ImageSource, open_source
+from vssl.images.sources import ImageSource, open_source
+from vssl.model.card import CARD_KEY, GOLDEN_KEY, Calibration, ModelCard
+from vssl.model.golden import Golden, golden_images
+from vssl.model.identity import sha256_bytes
+from vssl.model.seal import check_seal, sealed
 
 Report = Callable[[str], None]
 CHECKED, CALIBRATING, COMPARED = 29, 256, 1000

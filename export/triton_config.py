@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from vssl.buckets import batch_sizes
-from vssl.card import ModelCard
-from vssl.triton_parameters import MODEL_ID_KEY, to_parameters
+from vssl.model.batch_sizes import batch_sizes
+from vssl.model.card import ModelCard
+from vssl.model.triton_parameters import MODEL_ID_KEY, to_parameters
 
 BACKENDS = {"onnxruntime": "KIND_AUTO", "python": "KIND_CPU"}
 """Backend -> where its instances run: the first takes a GPU where Triton sees one."""

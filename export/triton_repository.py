@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.triton_config import BACKENDS, config_text, differences, model_ids, with_version
-from vssl.card import CARD_KEY, GOLDEN_KEY, ModelCard
 from vssl.errors import ExistsError, FormatError, InputError
-from vssl.golden import Golden
-from vssl.identity import sha256_bytes
-from vssl.seal import check_seal, read_metadata
+from vssl.model.card import CARD_KEY, GOLDEN_KEY, ModelCard
+from vssl.model.golden import Golden
+from vssl.model.identity import sha256_bytes
+from vssl.model.seal import check_seal, read_metadata
 
 CONFIG = "config.pbtxt"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from index.certified import slack
 from index.distances.parameters import Float64s
+from vssl.embeddings.gaussian import Floats
 from vssl.errors import InputError
-from vssl.gaussian import Floats
 
 DEVICES = ("auto", "cpu", "cuda")
 LONGEST = 2048

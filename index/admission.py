@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from index.filters import COLUMNS, FIELD, Scalar
+from vssl.embeddings.store import Rows
 from vssl.errors import InputError
-from vssl.store import Rows
 
 Metadata = Mapping[str, Scalar]
 RESERVED = (*COLUMNS, "and", "or", "not")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from index.distances import DistanceParameters, gathered
 from index.exact import ExactIndex
 from index.neighbours import without
-from vssl.gaussian import GaussianEmbedding
+from vssl.embeddings.gaussian import GaussianEmbedding
 
 Rows = NDArray[np.int64]
 Doubles = NDArray[np.float64]

@@ -32,11 +32,11 @@ from index.shelf import Shelf
 from index.vectors import Vectors
 from index.view import View
 from index.whitening import whitened
-from vssl.card import ModelCard
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
 from vssl.errors import InputError, MismatchError
-from vssl.gaussian import GaussianEmbedding
-from vssl.identity import short_id
-from vssl.store import Rows
+from vssl.model.card import ModelCard
+from vssl.model.identity import short_id
 
 
 class Answers:

@@ -22,8 +22,8 @@ from index.candidates import CandidateIndex, Recipe
 from index.distances import DistanceParameters
 from index.exact import ExactIndex
 from index.vectors import Vectors
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError
-from vssl.gaussian import GaussianEmbedding
 
 K = 10
 QUERIES = 200

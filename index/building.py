@@ -18,8 +18,8 @@ from index.fitting import BEST, Fitting
 from index.gallery import Gallery
 from index.records import STORE
 from index.sidecar import metadata_of, read_metadata
+from vssl.embeddings.store import iter_parts
 from vssl.errors import ExistsError, InputError
-from vssl.store import iter_parts
 
 
 @dataclass(frozen=True, eq=False)

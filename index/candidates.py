@@ -23,8 +23,8 @@ from index.distances.parameters import DistanceParameters, Float64s
 from index.distances.prior import completed
 from index.rerank import rerank, scan
 from index.vectors import Vectors
+from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.errors import FormatError, InputError
-from vssl.gaussian import Floats, GaussianEmbedding
 
 KINDS = ("hnsw", "ivf", "ivfpq")
 INDEX, CONSTANTS = "candidates.faiss", "candidates.json"

@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 
 from index.exact import ExactIndex
-from vssl.gaussian import GaussianEmbedding
+from vssl.embeddings.gaussian import GaussianEmbedding
 
 BATCHES = (1, 256)
 ALWAYS, NEVER = 1, 1 << 30  # from so many numbers in a batch on FAISS multiplies matrices

@@ -24,7 +24,7 @@ from index.distances.table import NAMES, named
 from index.heldout import Split, split, unjudged
 from index.metrics.bootstrap import interval
 from index.metrics.retrieval import average_precision_at_r, occurrences, skewness
-from vssl.gaussian import GaussianEmbedding
+from vssl.embeddings.gaussian import GaussianEmbedding
 
 Rows = NDArray[np.int64]
 COARSE, FINE = (-6, -4, -2, 2, 4, 6), (-1, 1)  # powers of two that alpha is tried at

@@ -17,11 +17,11 @@ from index.gallery import Gallery
 from index.matching import MatchModel
 from index.records import STORE, Records
 from index.view import read_view
-from vssl.card import ModelCard
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import read_embeddings
 from vssl.errors import InputError, MismatchError
-from vssl.gaussian import GaussianEmbedding
-from vssl.identity import short_id
-from vssl.store import read_embeddings
+from vssl.model.card import ModelCard
+from vssl.model.identity import short_id
 
 
 @dataclass(frozen=True, eq=False)

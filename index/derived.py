@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vssl.embeddings.store import write_json
 from vssl.errors import VsslError
-from vssl.identity import sha256_file
-from vssl.store import write_json
+from vssl.model.identity import sha256_file
 
 DERIVED_FORMAT = 1
 FOLDER = "derived"

@@ -26,8 +26,8 @@ from index.distances.table import named
 from index.proposals import Proposals
 from index.rerank import CACHED, stored
 from index.vectors import Vectors
+from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.errors import InputError
-from vssl.gaussian import Floats, GaussianEmbedding
 
 LANES = 16  # FAISS falls to scalar code for dimensions that are no multiple of its vector width
 QUERIES = 256  # searched at once

@@ -18,8 +18,8 @@ from index.distances.parameters import DistanceParameters
 from index.distances.prior import completed
 from index.distances.table import NAMES, named
 from index.heldout import ANSWERING, JUDGES, answers, class_codes, split
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import FormatError, InputError
-from vssl.gaussian import GaussianEmbedding
 
 BEST = "best"  # asks for the distance that ranks held-out images best
 LEAST = 30  # judging queries below which no distance can win

@@ -31,9 +31,9 @@ from index.fitting import BEST, Fitting, fit
 from index.locks import WriterLock
 from index.records import STORE, Records
 from index.results import GalleryItem, Neighbour, SearchResult
-from vssl.card import ModelCard
+from vssl.embeddings.store import Rows
 from vssl.errors import ExistsError, InputError
-from vssl.store import Rows
+from vssl.model.card import ModelCard
 
 __all__ = ["Gallery", "GalleryItem", "Neighbour", "SearchResult"]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from index.vectors import Vectors
 from index.view import SearchIndex, View
-from vssl.gaussian import Floats
+from vssl.embeddings.gaussian import Floats
 
 Doubles = NDArray[np.float64]
 TINY = 1e-12

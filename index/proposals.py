@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from index.accelerator import LONGEST, WORTH, Copy, gpus
 from index.certified import Rows
 from index.distances.parameters import Float64s
-from vssl.gaussian import Floats
+from vssl.embeddings.gaussian import Floats
 
 
 class Proposals:

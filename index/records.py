@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from index.admission import Metadata, admitted
 from index.database import FACTS, Database, speaking
 from index.filters import Filter, Scalar, to_sql
+from vssl.embeddings.gaussian import Floats, GaussianEmbedding
+from vssl.embeddings.store import Rows
 from vssl.errors import ExistsError, FormatError, InputError
-from vssl.gaussian import Floats, GaussianEmbedding
-from vssl.store import Rows
 
 STORE = "store.db"
 REBUILD = "build the gallery again: vssl index EMBEDDINGS GALLERY"

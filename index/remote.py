@@ -36,11 +36,11 @@ from index.scores import left_out, results
 from index.stored_encoding import Encoding
 from index.vectors import Vectors
 from index.view import View
-from vssl.card import ModelCard
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
 from vssl.errors import ExistsError, InputError, MismatchError
-from vssl.gaussian import GaussianEmbedding
-from vssl.identity import short_id
-from vssl.store import Rows
+from vssl.model.card import ModelCard
+from vssl.model.identity import short_id
 
 BATCH = 500  # queries a request
 SHORTLIST = 48  # candidates beyond k asked for first

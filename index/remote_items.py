@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from index.admission import Metadata
 from index.distances.parameters import Float64s
 from index.remote_schema import TEXT, create_items, pack, speaking
+from vssl.embeddings.store import Rows
 from vssl.errors import InputError
-from vssl.store import Rows
 
 BATCH = 500  # entities a request
 FIELDS = ["id", "row", "label", "path", "uncertainty", "raw"]

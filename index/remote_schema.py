@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from index.database import StorageError
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import MissingExtraError
-from vssl.gaussian import GaussianEmbedding
 
 TEXT = 4096  # bytes of an id, a path or a label
 

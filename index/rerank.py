@@ -13,7 +13,7 @@ from index.distances.encoding import Distance
 from index.distances.parameters import Densities, DistanceParameters, Float64s
 from index.distances.table import named
 from index.vectors import Vectors
-from vssl.gaussian import GaussianEmbedding
+from vssl.embeddings.gaussian import GaussianEmbedding
 
 BLOCK = 1 << 21  # numbers per temporary array of a scan
 CACHED = 1 << 15  # numbers per temporary array of a shortlist: they stay in the second cache

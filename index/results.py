@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from index.filters import Scalar
-from vssl.gaussian import Floats
+from vssl.embeddings.gaussian import Floats
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,8 @@ from index.records import Records
 from index.results import Neighbour, SearchResult
 from index.vectors import Vectors
 from index.view import SearchIndex, View
+from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.errors import InputError
-from vssl.gaussian import Floats, GaussianEmbedding
 
 Doubles = NDArray[np.float64]
 FIT_QUERIES = 1000  # items that search their own gallery when a match probability is fitted

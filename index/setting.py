@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from index.corpus import Corpus, check_together
 from index.exact import ExactIndex
 from index.neighbours import TEMPERATURE, without
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError
-from vssl.gaussian import GaussianEmbedding
 
 Rows = NDArray[np.int64]
 Doubles = NDArray[np.float64]

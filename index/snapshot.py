@@ -21,10 +21,10 @@ from index.distances.encoding import Anchor
 from index.distances.parameters import DistanceParameters, Float64s
 from index.distances.table import named
 from index.vectors import Vectors
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import write_json
 from vssl.errors import FormatError, VsslError
-from vssl.gaussian import GaussianEmbedding
-from vssl.identity import sha256_file
-from vssl.store import write_json
+from vssl.model.identity import sha256_file
 
 FORMAT = 1
 FEATURES, CONSTANTS = "exact.faiss", "exact.json"

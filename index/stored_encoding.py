@@ -18,8 +18,8 @@ from index.distances.encoding import Anchor, Distance
 from index.distances.parameters import Densities, DistanceParameters, Float64s
 from index.distances.prior import completed
 from index.distances.table import named
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError
-from vssl.gaussian import GaussianEmbedding
 
 
 @dataclass(frozen=True, eq=False)

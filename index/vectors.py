@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.errors import FormatError
-from vssl.gaussian import Floats, GaussianEmbedding
 
 MEAN, VARIANCE = "mean.npy", "variance.npy"
 Which = slice | NDArray[np.int64] | NDArray[np.bool_]

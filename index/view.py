@@ -19,7 +19,7 @@ from index.exact import ExactIndex
 from index.filters import Filter
 from index.records import Batch, Records
 from index.vectors import Vectors
-from vssl.gaussian import Floats
+from vssl.embeddings.gaussian import Floats
 
 SearchIndex = ExactIndex | CandidateIndex
 MASKS = 32  # filters whose choice is remembered

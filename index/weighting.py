@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from index.distances import DistanceParameters, gathered
 from index.neighbours import votes
-from vssl.gaussian import GaussianEmbedding
+from vssl.embeddings.gaussian import GaussianEmbedding
 
 Doubles = NDArray[np.float64]
 Rows = NDArray[np.int64]

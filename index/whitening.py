@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.vectors import Vectors
-from vssl.gaussian import GaussianEmbedding
+from vssl.embeddings.gaussian import GaussianEmbedding
 
 LEAST = 10  # items a dimension: of fewer the covariance is not known well enough to divide by
 SMALLEST = 1e-6  # of the largest variance: a direction that varies less is left as small as it is

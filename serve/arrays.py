@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from vssl import store
+from vssl.embeddings import store
 
 
 def write_arrays(out: Path, dtype: str = "float32") -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from vssl.gaussian import Floats
-from vssl.preprocess import Pixels
+from vssl.embeddings.gaussian import Floats
+from vssl.images.preprocess import Pixels
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from serve.cores import available_cores
 from serve.engine import Engine
 from serve.extract import extract
 from vssl.errors import ImageError, InputError
-from vssl.preprocess import load_image
+from vssl.images.preprocess import load_image
 
 CHUNK = 32
 

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from vssl import store
-from vssl.contact_sheet import Tile
-from vssl.contact_sheet import contact_sheet as draw_sheet
-from vssl.decode import decode
+from vssl.embeddings import store
+from vssl.embeddings.gaussian import Floats
 from vssl.errors import ImageError, InputError
-from vssl.gaussian import Floats
-from vssl.sources import open_source
+from vssl.images.contact_sheet import Tile
+from vssl.images.contact_sheet import contact_sheet as draw_sheet
+from vssl.images.decode import decode
+from vssl.images.sources import open_source
 
 BINS, WIDTH = 12, 40
 COLUMNS = 8

@@ -17,7 +17,7 @@ from serve.cores import available_cores
 from serve.engine import Engine
 from serve.mapping import BlockResult, MapOptions, Task, embed_block
 from vssl.errors import MissingExtraError
-from vssl.sources import ImageSource
+from vssl.images.sources import ImageSource
 
 TASKS_A_BATCH = 4
 

@@ -18,10 +18,10 @@ import numpy as np
 from serve.cores import available_cores
 from serve.graph import OUTPUTS, Tensor, file_stamp, into_buckets
 from serve.session import EXPORT_AGAIN
-from vssl.buckets import batch_sizes
+from vssl.embeddings.gaussian import Floats
 from vssl.errors import FormatError, InputError, MissingExtraError
-from vssl.gaussian import Floats
-from vssl.preprocess import Pixels
+from vssl.images.preprocess import Pixels
+from vssl.model.batch_sizes import batch_sizes
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 """What may be asked for, and OpenVINO's word for it."""

@@ -23,15 +23,15 @@ from serve.fleet import connect, is_fleet
 from serve.graph import Graph, LocalGraph
 from serve.providers import CUDA, providers_for, tensorrt_providers
 from serve.session import EXPORT_AGAIN, check_shapes, load_session, read_metadata, tensors
-from vssl.card import ModelCard
-from vssl.decode import DEFAULT_LIMITS, DecodeLimits
+from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.errors import FormatError, ImageError, InputError
-from vssl.gaussian import Floats, GaussianEmbedding
-from vssl.golden import TOLERANCE, Golden
-from vssl.identity import sha256_bytes
-from vssl.preprocess import Pixels, load_image
-from vssl.seal import check_seal
-from vssl.seal import read_metadata as read_entries
+from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
+from vssl.images.preprocess import Pixels, load_image
+from vssl.model.card import ModelCard
+from vssl.model.golden import TOLERANCE, Golden
+from vssl.model.identity import sha256_bytes
+from vssl.model.seal import check_seal
+from vssl.model.seal import read_metadata as read_entries
 
 ENGINES = ("onnxruntime", "openvino", "tensorrt")
 

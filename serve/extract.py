@@ -1,7 +1,7 @@
 """Images + model.onnx -> an embeddings folder: parallel, bounded in memory, resumable.
 
 Each image of the source ends in exactly one of the parts and `failures.parquet`. See
-`serve.folder` for what is on the disk at which moment and `vssl.store` for the format.
+`serve.folder` for what is on the disk at which moment and `vssl.embeddings.store` for the format.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from serve.pipeline import ordered
 from serve.plan import Plan, hash_listing, list_source
 from serve.reuse import EarlierRows
 from serve.writing import PartWriter, Progress
-from vssl import store
-from vssl.decode import DEFAULT_LIMITS, DecodeLimits
+from vssl.embeddings import store
 from vssl.errors import InputError
-from vssl.sources import ImageSource, open_source
+from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
+from vssl.images.sources import ImageSource, open_source
 
 PART_ROWS = 4096
 GPU_LANES = 2  # one batch computes while the next is copied
@@ -89,7 +89,7 @@ def extract(
 ) -> Summary:
     """Embed every image of a source into the folder `out`.
 
-    images: a source or its spec (`vssl.sources`); model: the file, triton://HOST:PORT/MODEL, or an
+    images: a source or its spec (`vssl.images.sources`); model: the file, triton://HOST:PORT/MODEL, or an
         engine opened before.
     resume goes on with a stopped run; overwrite replaces what is there; update embeds only the
         images that are new or changed and drops those that vanished.
@@ -97,7 +97,7 @@ def extract(
         done completes the folder.
     batch_size: images a thread takes through the model at once, the engine's largest bucket when
         None; workers: threads, the usable cores when None.
-    features, digests: further columns; dtype: `float32` or `float16` (`vssl.store.to_table` checks
+    features, digests: further columns; dtype: `float32` or `float16` (`vssl.embeddings.store.to_table` checks
         the range); arrays: write clip-retrieval's layout too (`serve.arrays`).
     engine: `local`, `openvino` or `tensorrt` (the same, computed by these in the `precision` they are
         asked for, see `serve.engine.Engine.open`), or `ray` for Ray Data on this machine or the cluster

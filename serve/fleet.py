@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from serve.graph import OUTPUTS
+from vssl.embeddings.gaussian import Floats
 from vssl.errors import FormatError, InputError, MissingExtraError, VsslError
-from vssl.gaussian import Floats
-from vssl.preprocess import Pixels
-from vssl.triton_parameters import VersionFacts, from_parameters
+from vssl.images.preprocess import Pixels
+from vssl.model.triton_parameters import VersionFacts, from_parameters
 
 SCHEME = "triton://"
 GRPC_PORT = 8001

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from serve.plan import Plan, differences
-from vssl import store
+from vssl.embeddings import store
 from vssl.errors import ExistsError, FormatError, InputError, MismatchError
 
 PROGRESS, INPUTS, STAGED, PLACING = ".progress", ".inputs.parquet", "staged", "placing"

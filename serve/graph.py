@@ -17,10 +17,10 @@ import onnxruntime as ort
 
 from serve.binding import BoundRuns
 from serve.providers import CUDA
-from vssl.buckets import batch_sizes
-from vssl.card import ModelCard
-from vssl.gaussian import Floats
-from vssl.preprocess import Pixels
+from vssl.embeddings.gaussian import Floats
+from vssl.images.preprocess import Pixels
+from vssl.model.batch_sizes import batch_sizes
+from vssl.model.card import ModelCard
 
 OUTPUTS = ("mean", "variance", "features")
 

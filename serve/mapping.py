@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from serve.engine import EmbeddedImage, Engine
-from vssl.decode import DEFAULT_LIMITS, DecodeLimits
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Failure, Rows
 from vssl.errors import ImageError
-from vssl.gaussian import GaussianEmbedding
-from vssl.identity import sha256_bytes
-from vssl.preprocess import Pixels, load_image
-from vssl.sources import ImageItem, ImageSource
-from vssl.store import Failure, Rows
+from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
+from vssl.images.preprocess import Pixels, load_image
+from vssl.images.sources import ImageItem, ImageSource
+from vssl.model.identity import sha256_bytes
 
 
 @dataclass(frozen=True)

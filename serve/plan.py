@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vssl.errors import FormatError
-from vssl.identity import short_id
-from vssl.sources import ImageSource, StampedSource
+from vssl.images.sources import ImageSource, StampedSource
+from vssl.model.identity import short_id
 
 LISTING_SCHEMA = pa.schema([("id", pa.string()), ("label", pa.string()), ("stamp", pa.string())])
 NAMED = 3  # files named in a message

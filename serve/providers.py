@@ -14,8 +14,8 @@ from typing import Any
 
 import onnxruntime as ort
 
-from vssl.buckets import batch_sizes
 from vssl.errors import InputError
+from vssl.model.batch_sizes import batch_sizes
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 DEVICES = ("auto", "cpu", "cuda")

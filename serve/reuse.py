@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from serve.folder import INPUTS
 from serve.mapping import BlockResult
 from serve.plan import stamps
-from vssl import store
-from vssl.sources import ImageItem
-from vssl.store import Rows
+from vssl.embeddings import store
+from vssl.embeddings.store import Rows
+from vssl.images.sources import ImageItem
 
 
 class EarlierRows:

@@ -26,7 +26,7 @@ from serve.http.origins import open_to, parse_origins
 from serve.http.runtime import open_engines, open_gallery
 from serve.http.settings import Settings
 from serve.supervisor import shut_the_door_on_signals
-from vssl.card import ModelCard
+from vssl.model.card import ModelCard
 
 application = Application()
 

@@ -14,9 +14,9 @@ import onnxruntime as ort
 
 from serve.graph import OUTPUTS, Tensor
 from serve.providers import CUDA, TENSORRT
-from vssl.card import CARD_KEY, GOLDEN_KEY, ModelCard
 from vssl.errors import FormatError, InputError
-from vssl.golden import Golden
+from vssl.model.card import CARD_KEY, GOLDEN_KEY, ModelCard
+from vssl.model.golden import Golden
 
 INSTEAD = {
     CUDA: "its CUDA or cuDNN libraries did not load, or there is no GPU; install them with: "

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.engine import Engine
-from vssl.card import CARD_KEY, ModelCard
 from vssl.errors import FormatError, InputError, VsslError
-from vssl.golden import golden_images
-from vssl.seal import check_seal, read_metadata
+from vssl.model.card import CARD_KEY, ModelCard
+from vssl.model.golden import golden_images
+from vssl.model.seal import check_seal, read_metadata
 
 BATCHES = (1, 2, 7, 32)
 INVARIANCE = {"fp32": 1e-5, "fp16": 5e-3, "int8": 5e-2, "bf16": 2e-2}

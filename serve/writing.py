@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from serve.folder import OutputFolder
 from serve.mapping import BlockResult, Task, join
 from serve.reuse import EarlierRows
-from vssl import store
-from vssl.card import ModelCard
+from vssl.embeddings import store
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError
-from vssl.gaussian import GaussianEmbedding
-from vssl.sources import ImageItem
+from vssl.images.sources import ImageItem
+from vssl.model.card import ModelCard
 
 
 @dataclass(frozen=True)

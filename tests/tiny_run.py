@@ -11,7 +11,7 @@ from tests.tiny_model import picture
 from train.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
 from train.config import NetworkConfig, TrainConfig
 from train.methods import new_method
-from vssl.preprocess import Preprocess
+from vssl.images.preprocess import Preprocess
 
 
 def image_folder(folder: Path, count: int = 80) -> Path:

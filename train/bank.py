@@ -18,9 +18,9 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from vssl.errors import ImageError, InputError
-from vssl.identity import sha256_bytes
-from vssl.preprocess import Pixels, Preprocess, load_image
-from vssl.sources import ImageSource
+from vssl.images.preprocess import Pixels, Preprocess, load_image
+from vssl.images.sources import ImageSource
+from vssl.model.identity import sha256_bytes
 
 MIN_IMAGES = 8
 """Fewer cannot be trained on: batch norm needs others to compare with."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from train.config import TrainConfig
 from vssl.errors import FormatError, InputError, VsslError
-from vssl.preprocess import Preprocess
+from vssl.images.preprocess import Preprocess
 
 CHECKPOINT_FORMAT = 1
 CHECKPOINT_NAME = "checkpoint.pt"

@@ -33,7 +33,7 @@ from train.split import Split
 from train.step import Learner, Length, epoch_order
 from train.weights import WEIGHTS_NAME, initialise, save_weights
 from vssl.errors import VsslError
-from vssl.preprocess import Preprocess
+from vssl.images.preprocess import Preprocess
 
 SAVE_SECONDS = 10.0
 """Between two checkpoints, so that short epochs do not spend their time on the disk."""

@@ -23,7 +23,7 @@ from train.monitor import embed
 from train.neighbours import knn_predict
 from train.randomness import held_out
 from vssl.errors import InputError
-from vssl.sources import ImageSource, open_source
+from vssl.images.sources import ImageSource, open_source
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07
 HELD_OUT = 0.2

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from train.losses.gaussian import bounded_log_variance
 from train.methods.vje import VARIANCE_FLOOR
-from vssl.gaussian import GaussianEmbedding
+from vssl.embeddings.gaussian import GaussianEmbedding
 
 LEAST = 1e-12
 

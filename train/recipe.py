@@ -17,9 +17,9 @@ import numpy as np
 
 from train.bank import MIN_IMAGES
 from train.config import TrainConfig
-from vssl.decode import decode
 from vssl.errors import ImageError, InputError
-from vssl.sources import ImageSource
+from vssl.images.decode import decode
+from vssl.images.sources import ImageSource
 
 PROBED = 48
 """Images whose sizes are looked at to derive the input's."""

@@ -33,8 +33,8 @@ from train.split import Split, split_bank
 from train.step import Learner
 from train.weights import WEIGHTS_NAME, initialise, read_weights
 from vssl.errors import ExistsError, InputError, MismatchError
-from vssl.preprocess import Preprocess
-from vssl.sources import ImageSource, open_source
+from vssl.images.preprocess import Preprocess
+from vssl.images.sources import ImageSource, open_source
 
 OWN_FILES = (
     CHECKPOINT_NAME, "best.pt", WEIGHTS_NAME, METRICS_NAME, CURVES_NAME, "config.json", "failures.json"
@@ -69,7 +69,7 @@ def train_images(
     overwrite: bool = False,
     display: Display | None = None,
 ) -> Outcome:
-    """Train on the images of a source spec (vssl.sources) and leave the run in folder `out`.
+    """Train on the images of a source spec (vssl.images.sources) and leave the run in folder `out`.
 
     recipe, settings, options: see `train.recipe.plan`. device: auto, cpu or cuda. threads: of
     the CPU, 0 for all. minutes: shorten the run to about so long, measured on its first steps.

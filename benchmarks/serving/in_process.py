@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks.serving import peers
 from serve.engine import Engine
-from vssl.preprocess import load_image
+from vssl.images.preprocess import load_image
 
 BATCH = 32
 

@@ -11,10 +11,10 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from export.precision import to_int8
-from vssl.card import CARD_KEY, GOLDEN_KEY, Calibration, ModelCard
-from vssl.golden import Golden, golden_images
-from vssl.preprocess import Pixels, Preprocess
-from vssl.seal import sealed
+from vssl.images.preprocess import Pixels, Preprocess
+from vssl.model.card import CARD_KEY, GOLDEN_KEY, Calibration, ModelCard
+from vssl.model.golden import Golden, golden_images
+from vssl.model.seal import sealed
 
 DIM = 128
 

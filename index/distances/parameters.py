@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import FormatError, InputError
-from vssl.gaussian import GaussianEmbedding
 
 Float64s = NDArray[np.float64]
 FLOOR = 1e-6

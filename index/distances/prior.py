@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from index.distances.parameters import DistanceParameters, Float64s
-from vssl.gaussian import GaussianEmbedding
+from vssl.embeddings.gaussian import GaussianEmbedding
 
 SMALLEST = 1e-3  # share of the total variance below which neither part is believed
 # Without fitted constants: measured on embeddings of digits and of photographs, whose encoder

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from index.distances.parameters import Densities, DistanceParameters, Float64s
 from index.distances.prior import completed
 from index.distances.table import named
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError
-from vssl.gaussian import GaussianEmbedding
 
 BLOCK = 1 << 20  # numbers per temporary array: 8 MB
 

@@ -20,8 +20,8 @@ from serve.engine import EmbeddedImage
 from serve.http.arrow_answers import arrow_stream
 from serve.http.failures import invalid, item_error
 from serve.http.waiting import Answer
-from vssl.card import ModelCard
-from vssl.gaussian import Floats
+from vssl.embeddings.gaussian import Floats
+from vssl.model.card import ModelCard
 
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"

@@ -19,9 +19,9 @@ import pyarrow as pa
 from serve.engine import EmbeddedImage
 from serve.http.failures import item_error
 from serve.http.waiting import Answer
-from vssl.card import CARD_KEY, ModelCard
-from vssl.gaussian import Floats
-from vssl.store import MODEL_ID_KEY
+from vssl.embeddings.gaussian import Floats
+from vssl.embeddings.store import MODEL_ID_KEY
+from vssl.model.card import CARD_KEY, ModelCard
 
 TEMPLATES = 64  # numbers of rows whose streams are kept,
 KEPT = 16 * 1024 * 1024  # and their bytes: 256 rows of 2,048 dimensions are four million

@@ -34,9 +34,9 @@ from serve.http.metrics import Metrics
 from serve.http.room import Room
 from serve.http.settings import Settings
 from serve.http.waiting import Answer, Embedded, Item, Run, Ticket
-from vssl.decode import DecodeLimits
 from vssl.errors import ImageError, VsslError
-from vssl.preprocess import Pixels, load_image
+from vssl.images.decode import DecodeLimits
+from vssl.images.preprocess import Pixels, load_image
 
 SMALL = DecodeLimits(max_bytes=32 * 1024, max_pixels=128 * 128)
 """What may be decoded in the event loop: well under a millisecond each."""

@@ -18,10 +18,10 @@ from serve.http.answers import base64_floats, encoding_of, json_response
 from serve.http.embedding import embed_images, options_of, read_images
 from serve.http.failures import RequestError, invalid
 from serve.http.runtime import Runtime
-from vssl.decode import decode
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
 from vssl.errors import ImageError, InputError
-from vssl.gaussian import GaussianEmbedding
-from vssl.store import Rows
+from vssl.images.decode import decode
 
 if TYPE_CHECKING:
     from index.gallery import Gallery, GalleryItem

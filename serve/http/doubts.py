@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError
-from vssl.gaussian import GaussianEmbedding
 
 if TYPE_CHECKING:
     from index.abstention import Rule

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from serve.http.answers import json_response
 from serve.http.runtime import Runtime
-from vssl.decode import formats
+from vssl.images.decode import formats
 
 
 async def livez(runtime: Runtime, request: Request) -> Response:

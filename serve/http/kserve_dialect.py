@@ -21,8 +21,8 @@ from serve.http.embedding import count, note_stage
 from serve.http.failures import RequestError, invalid
 from serve.http.runtime import Runtime, Served
 from vssl import __version__
-from vssl.gaussian import Floats
-from vssl.preprocess import Pixels
+from vssl.embeddings.gaussian import Floats
+from vssl.images.preprocess import Pixels
 
 HEADER_LENGTH = "inference-header-content-length"
 OUTPUTS = ("mean", "variance", "features")

@@ -7,7 +7,7 @@ from serve.http.openapi_native import native_paths
 from serve.http.openapi_parts import Json
 from serve.http.openapi_schemas import native_schemas
 from vssl import __version__
-from vssl.card import ModelCard
+from vssl.model.card import ModelCard
 
 
 def specification(card: ModelCard, name: str, names: list[str], max_items: int) -> Json:

@@ -6,7 +6,7 @@ Shape letters: N images, D embedding dimension, S side of the model's input.
 from __future__ import annotations
 
 from serve.http.openapi_parts import Json, operation, parameter, ref
-from vssl.card import ModelCard
+from vssl.model.card import ModelCard
 
 TEXT: Json = {"type": "string", "minLength": 1}
 OBJECT: Json = {"application/json": {"type": "object"}}

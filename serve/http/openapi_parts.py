@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vssl.decode import MEDIA_TYPES
+from vssl.images.decode import MEDIA_TYPES
 
 Json = dict[str, Any]
 

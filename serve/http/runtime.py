@@ -25,7 +25,7 @@ from serve.http.metrics import Metrics
 from serve.http.naming import NamedModel, check_distinct
 from serve.http.settings import Settings
 from vssl.errors import MismatchError, VsslError
-from vssl.identity import short_id
+from vssl.model.identity import short_id
 
 if TYPE_CHECKING:
     from index.gallery import Gallery

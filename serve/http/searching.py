@@ -19,8 +19,8 @@ from serve.http.embedding import chosen, embed_images, note_stage, options_of, r
 from serve.http.failures import RequestError, invalid, item_error
 from serve.http.runtime import Runtime, Served
 from serve.http.waiting import Answer
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError
-from vssl.gaussian import GaussianEmbedding
 
 if TYPE_CHECKING:
     from index.gallery import SearchResult

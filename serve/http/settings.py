@@ -13,9 +13,9 @@ from pathlib import Path
 from serve.http.addresses import AllowList
 from serve.http.naming import NamedModel, parse_models
 from serve.http.origins import parse_origins
-from vssl.decode import PILLOW_PIXEL_CAP, DecodeLimits
 from vssl.errors import InputError
-from vssl.shipped import shipped_model
+from vssl.images.decode import PILLOW_PIXEL_CAP, DecodeLimits
+from vssl.model.shipped import shipped_model
 
 PREFIX = "VSSL_"
 MIB = 1024 * 1024

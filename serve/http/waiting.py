@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from serve.engine import EmbeddedImage
 from vssl.errors import VsslError
-from vssl.preprocess import Pixels
+from vssl.images.preprocess import Pixels
 
 Answer = EmbeddedImage | VsslError
 

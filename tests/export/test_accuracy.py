@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from export.accuracy import accuracy
-from vssl.gaussian import GaussianEmbedding
+from vssl.embeddings.gaussian import GaussianEmbedding
 
 
 def groups(count: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:

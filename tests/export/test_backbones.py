@@ -17,7 +17,7 @@ from tests.tiny_run import image_folder
 from train.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
 from train.config import NetworkConfig, TrainConfig
 from train.methods import new_method
-from vssl.preprocess import Preprocess
+from vssl.images.preprocess import Preprocess
 
 pytest.importorskip("timm", reason="timm is not installed (the extra backbones)")
 SIDE = 32

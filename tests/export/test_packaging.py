@@ -23,13 +23,13 @@ from tests.tiny_model import picture
 from tests.tiny_run import image_folder, tiny_run
 from train.checkpoint import load_checkpoint
 from train.encoder import build_encoder
-from vssl.card import CARD_KEY, GOLDEN_KEY, ModelCard
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import FormatError, InputError
-from vssl.gaussian import GaussianEmbedding
-from vssl.golden import Golden
-from vssl.identity import sha256_file
-from vssl.preprocess import load_image, resize_picture
-from vssl.sources import open_source
+from vssl.images.preprocess import load_image, resize_picture
+from vssl.images.sources import open_source
+from vssl.model.card import CARD_KEY, GOLDEN_KEY, ModelCard
+from vssl.model.golden import Golden
+from vssl.model.identity import sha256_file
 
 QUICK = CalibrationConfig(images=80, views=4, report_views=8, epochs=5)
 

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from vssl.card import ModelCard
+from vssl.golden import Golden
 
 from export import triton_repository
 from export.triton_config import config_text, model_ids, quoted, with_version
@@ -21,13 +23,11 @@ from export.triton_repository import write_repository
 from tests.tiny_model import tiny_model
 from tests.tiny_run import image_folder, tiny_run
 from tests.triton_server import clients
-from vssl.card import ModelCard
 from vssl.errors import ExistsError, FormatError, InputError
-from vssl.golden import Golden
-from vssl.identity import sha256_file
-from vssl.preprocess import Preprocess
-from vssl.seal import read_metadata, sealed
-from vssl.triton_parameters import from_parameters
+from vssl.images.preprocess import Preprocess
+from vssl.model.identity import sha256_file
+from vssl.model.seal import read_metadata, sealed
+from vssl.model.triton_parameters import from_parameters
 
 CARD = ModelCard("pets", "vssl", "resnet18", "projector", 64, 512, Preprocess(size=224, resize=256))
 

@@ -8,8 +8,8 @@ from index.distances import pairwise
 from index.exact import ExactIndex
 from index.gallery import Gallery
 from tests.index.samples import MODEL, card
-from vssl.gaussian import GaussianEmbedding
-from vssl.store import Rows
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
 
 
 def new(folder: Path, rows: Rows | None = None, dim: int = 8, **options) -> Gallery:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vssl.gaussian import GaussianEmbedding
+from vssl.embeddings.gaussian import GaussianEmbedding
 
 REGIMES = ("mild", "wide", "clamp")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from vssl.card import ModelCard
-from vssl.gaussian import GaussianEmbedding
-from vssl.preprocess import Preprocess
-from vssl.store import Rows
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
+from vssl.images.preprocess import Preprocess
+from vssl.model.card import ModelCard
 
 MODEL = "a" * 64
 

@@ -9,9 +9,9 @@ from index.distances import pairwise
 from index.gallery import Gallery
 from tests.index.brute import brute, ids, new
 from tests.index.samples import MODEL, card, gaussians, part, sample
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
 from vssl.errors import InputError
-from vssl.gaussian import GaussianEmbedding
-from vssl.store import Rows
 
 
 @pytest.mark.parametrize("distance", ["cosine", "expected", "wasserstein", "mls"])

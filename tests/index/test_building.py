@@ -9,8 +9,8 @@ from index.building import build_gallery
 from index.gallery import Gallery
 from index.locks import LockedError
 from tests.index.samples import MODEL, card, part, sample
+from vssl.embeddings.store import part_name, to_table, write_manifest, write_table
 from vssl.errors import ExistsError, InputError, MismatchError
-from vssl.store import part_name, to_table, write_manifest, write_table
 
 
 def embeddings(folder: Path, *, model: str = MODEL, count: int = 30) -> Path:

@@ -9,7 +9,7 @@ from index.choice import Quality, Trial, compare, fit_parameters, ranking, winne
 from index.distances import NAMES, DistanceParameters, fit_prior, pairwise
 from index.heldout import split
 from index.metrics.retrieval import average_precision_at_r
-from vssl.gaussian import GaussianEmbedding
+from vssl.embeddings.gaussian import GaussianEmbedding
 
 
 def classes(

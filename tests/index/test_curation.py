@@ -10,9 +10,9 @@ import pytest
 from index.curation import doubtful, duplicates, outliers, same_probability, suspects
 from index.gallery import Gallery
 from tests.index.samples import MODEL, card, gaussians
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
 from vssl.errors import InputError
-from vssl.gaussian import GaussianEmbedding
-from vssl.store import Rows
 
 COUNT, GROUPS = 600, 6
 

@@ -21,8 +21,8 @@ from index.gallery import Gallery
 from index.matching import fit_match
 from index.metrics.calibration import ece
 from tests.index.samples import MODEL, card
-from vssl.gaussian import GaussianEmbedding
-from vssl.store import Rows
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
 
 DIM, AXES = 6, 300
 

@@ -10,8 +10,8 @@ from index.distances import NAMES, DistanceParameters, fit_prior, gathered, pair
 from index.distances.encoding import Anchor
 from index.distances.table import DISTANCES
 from tests.index.regimes import REGIMES, gaussians, shifted
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import FormatError, InputError
-from vssl.gaussian import GaussianEmbedding
 
 ITEMS, QUERIES = gaussians(6, 5, regime="wide"), gaussians(4, 5, regime="wide", seed=1)
 PLAIN = DistanceParameters()

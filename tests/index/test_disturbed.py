@@ -13,8 +13,8 @@ from index.corpus import Corpus
 from index.disturbed import measure_disturbed, measure_human
 from index.measure import Measures
 from tests.index.samples import MODEL, card, sample
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError, MismatchError
-from vssl.gaussian import GaussianEmbedding
 
 ROWS = sample(60)
 QUERIES = Corpus(Path("queries"), ROWS.ids, list(ROWS.labels), ROWS.gaussians, card(), MODEL)

@@ -15,9 +15,9 @@ from index.distances import NAMES
 from index.evaluation import Settings, evaluate
 from index.gallery import Gallery
 from tests.index.samples import MODEL, card, sample
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows, part_name, to_table, write_manifest, write_table
 from vssl.errors import InputError, MismatchError
-from vssl.gaussian import GaussianEmbedding
-from vssl.store import Rows, part_name, to_table, write_manifest, write_table
 
 QUICK = Settings(resamples=20)
 

@@ -11,8 +11,8 @@ from index.distances import NAMES, DistanceParameters, fit_prior, pairwise
 from index.distances.table import DISTANCES
 from index.exact import ExactIndex
 from tests.index.regimes import REGIMES, gaussians, shifted
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError
-from vssl.gaussian import GaussianEmbedding
 
 
 def brute_force(

@@ -16,9 +16,9 @@ from index.gallery import Gallery
 from index.records import STORE, Records
 from tests.index.samples import MODEL, card, gaussians, part, sample
 from tests.index.test_choice import classes
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
 from vssl.errors import FormatError, InputError
-from vssl.gaussian import GaussianEmbedding
-from vssl.store import Rows
 
 ITEMS, LABELS = classes(400, 8)
 NAMES = [f"i{row}" for row in range(400)]

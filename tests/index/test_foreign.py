@@ -13,9 +13,9 @@ from index.corpus import Corpus
 from index.evaluation import Beside, Settings, evaluate
 from index.foreign import rank_foreign
 from tests.index.samples import MODEL, card, sample
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
 from vssl.errors import MismatchError
-from vssl.gaussian import GaussianEmbedding
-from vssl.store import Rows
 
 QUICK = Settings(k=5, resamples=20)
 

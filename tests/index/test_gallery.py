@@ -17,9 +17,9 @@ from index.gallery import Gallery
 from index.locks import LockedError
 from tests.index.brute import brute, ids, new
 from tests.index.samples import MODEL, card, gaussians, part, sample
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
 from vssl.errors import ExistsError, InputError, MismatchError
-from vssl.gaussian import GaussianEmbedding
-from vssl.store import Rows
 
 
 def test_another_model_is_refused_with_what_to_run(tmp_path: Path) -> None:

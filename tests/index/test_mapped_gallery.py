@@ -13,7 +13,7 @@ from index.candidates import Recipe
 from index.gallery import Gallery
 from index.records import Records
 from tests.index.samples import MODEL, card, gaussians, part, sample
-from vssl.store import Rows
+from vssl.embeddings.store import Rows
 
 ROWS, QUERIES = sample(300), gaussians(6, seed=11)
 KINDS = [None, Recipe("hnsw", 200, 100), Recipe("ivf", 40, 100)]

@@ -13,9 +13,9 @@ from index.gallery import Gallery
 from index.places import move_gallery, open_gallery
 from tests.index.samples import MODEL, card, gaussians, sample
 from tests.index.test_choice import classes
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
 from vssl.errors import ExistsError, InputError, MismatchError
-from vssl.gaussian import GaussianEmbedding
-from vssl.store import Rows
 
 pytest.importorskip("pymilvus", reason="the extra milvus is not installed")
 pytest.importorskip("milvus_lite", reason="Milvus Lite is not installed")

@@ -9,8 +9,8 @@ import pytest
 
 from index.vectors import MEAN, VARIANCE, Vectors
 from tests.index.samples import gaussians
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import FormatError
-from vssl.gaussian import GaussianEmbedding
 
 PARTS = [gaussians(n, seed=n) for n in (3, 1, 7, 40)]
 WHOLE = GaussianEmbedding.concatenate(PARTS)

@@ -10,8 +10,8 @@ from index.setting import arrange
 from index.voting import Vote, best_vote, fit_votes
 from tests.index.samples import sample
 from tests.index.test_evaluation import corpus
-from vssl.gaussian import GaussianEmbedding
-from vssl.store import Rows
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
 
 SETTINGS = Settings(resamples=20)
 KINDS = ("cosine", "inverse_variance", "attenuated", "likelihood", "posterior")

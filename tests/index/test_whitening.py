@@ -11,8 +11,8 @@ from index.gallery import Gallery
 from index.vectors import Vectors
 from index.whitening import whitened
 from tests.index.samples import MODEL, card
-from vssl.gaussian import GaussianEmbedding
-from vssl.store import Rows
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
 
 
 def stretched(count: int, dim: int = 6, seed: int = 0) -> GaussianEmbedding:

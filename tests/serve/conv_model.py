@@ -9,10 +9,10 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from vssl.card import CARD_KEY, GOLDEN_KEY, Calibration, ModelCard
-from vssl.golden import Golden, golden_images
-from vssl.preprocess import Preprocess
-from vssl.seal import sealed
+from vssl.images.preprocess import Preprocess
+from vssl.model.card import CARD_KEY, GOLDEN_KEY, Calibration, ModelCard
+from vssl.model.golden import Golden, golden_images
+from vssl.model.seal import sealed
 
 
 def conv_model(path: Path, *, size: int = 32, width: int = 32, dim: int = 16, blocks: int = 3) -> Path:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tests.tiny_model import picture
-from vssl.store import Embeddings
+from vssl.embeddings.store import Embeddings
 
 BAD = {"cats/broken.jpg": "undecodable", "notes.txt": "unsupported_type", "dogs/empty.png": "empty"}
 

@@ -13,7 +13,7 @@ from serve.binding import BoundRuns
 from serve.graph import OUTPUTS, LocalGraph
 from serve.session import load_session
 from tests.serve.conv_model import conv_model
-from vssl.card import CARD_KEY, ModelCard
+from vssl.model.card import CARD_KEY, ModelCard
 
 
 @pytest.fixture(scope="module")

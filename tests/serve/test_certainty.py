@@ -13,8 +13,8 @@ from serve.certainty import contact_sheet, histogram
 from serve.extract import extract
 from tests.serve.photo_folder import photo_folder
 from tests.tiny_model import tiny_model
+from vssl.embeddings.store import read_embeddings
 from vssl.errors import InputError
-from vssl.store import read_embeddings
 
 
 @pytest.fixture(scope="module")

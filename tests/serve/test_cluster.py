@@ -12,7 +12,7 @@ import pytest
 from serve.extract import extract
 from tests.serve.photo_folder import assert_same, photo_folder
 from tests.tiny_model import tiny_model
-from vssl.store import read_embeddings
+from vssl.embeddings.store import read_embeddings
 
 COMMAND = """
 import sys

@@ -26,9 +26,9 @@ from tests.serve.http.conftest import encoded
 from tests.serve.running import VSSL, free_port, running
 from tests.serve.test_engine import rewrite
 from tests.tiny_model import tiny_model
-from vssl.card import CARD_KEY
+from vssl.embeddings.store import read_embeddings
 from vssl.errors import FormatError, ImageError, InputError, MismatchError
-from vssl.store import read_embeddings
+from vssl.model.card import CARD_KEY
 
 if importlib.util.find_spec("openvino") is None:
     pytest.skip("openvino is not installed", allow_module_level=True)

@@ -22,9 +22,9 @@ from serve.engine import Engine
 from serve.graph import into_buckets
 from tests.serve.conv_model import conv_model
 from tests.tiny_model import picture, tiny_model
-from vssl.card import CARD_KEY, GOLDEN_KEY, ModelCard
 from vssl.errors import FormatError, ImageError, InputError
-from vssl.preprocess import load_image
+from vssl.images.preprocess import load_image
+from vssl.model.card import CARD_KEY, GOLDEN_KEY, ModelCard
 
 
 @pytest.fixture(scope="module")

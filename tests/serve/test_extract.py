@@ -12,10 +12,10 @@ from serve.engine import Engine
 from serve.extract import Progress, extract
 from tests.serve.conv_model import conv_model
 from tests.serve.photo_folder import BAD, assert_same, photo_folder
-from vssl.decode import DecodeLimits
+from vssl.embeddings.store import iter_parts, read_embeddings
 from vssl.errors import ExistsError, InputError
-from vssl.preprocess import load_image
-from vssl.store import iter_parts, read_embeddings
+from vssl.images.decode import DecodeLimits
+from vssl.images.preprocess import load_image
 
 
 def test_every_file_is_in_exactly_one_of_output_and_failures(

@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.serve.photo_folder import assert_same, photo_folder
 from vssl.cli.embedding import _stoppable
-from vssl.store import read_embeddings
+from vssl.embeddings.store import read_embeddings
 
 
 def vssl(*arguments: object) -> subprocess.CompletedProcess[str]:

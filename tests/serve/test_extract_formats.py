@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from serve.extract import extract
+from vssl.embeddings.store import Embeddings, read_embeddings
 from vssl.errors import InputError
-from vssl.store import Embeddings, read_embeddings
 
 
 @pytest.fixture(scope="module", params=["float32", "float16"])

@@ -11,8 +11,8 @@ import pytest
 from serve.extract import Summary, extract
 from tests.serve.photo_folder import assert_same
 from tests.tiny_model import tiny_model
+from vssl.embeddings.store import read_embeddings
 from vssl.errors import InputError, MismatchError
-from vssl.store import read_embeddings
 
 
 def run(photos: Path, out: Path, model: Path, **options: object) -> Summary:

@@ -13,9 +13,9 @@ from serve.extract import Summary, extract
 from serve.writing import Progress
 from tests.serve.photo_folder import assert_same, photo_folder
 from tests.tiny_model import picture, tiny_model
-from vssl import sources
+from vssl.embeddings.store import read_embeddings
 from vssl.errors import ExistsError, MismatchError
-from vssl.store import read_embeddings
+from vssl.images import sources
 
 
 @pytest.fixture

@@ -27,11 +27,11 @@ from tests.serve.http.conftest import encoded
 from tests.serve.running import VSSL, free_port, running, wait_ready
 from tests.tiny_model import tiny_model
 from tests.triton_server import Triton, need_triton, triton_server
-from vssl.card import ModelCard
+from vssl.embeddings.store import read_embeddings
 from vssl.errors import FormatError, ImageError, InputError
-from vssl.golden import Golden
-from vssl.seal import read_metadata
-from vssl.store import read_embeddings
+from vssl.model.card import ModelCard
+from vssl.model.golden import Golden
+from vssl.model.seal import read_metadata
 
 IDENTITY = """
 import triton_python_backend_utils as pb_utils

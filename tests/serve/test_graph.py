@@ -15,7 +15,7 @@ from serve.engine import Engine
 from serve.graph import LocalGraph
 from serve.session import load_session
 from tests.serve.conv_model import conv_model
-from vssl.card import CARD_KEY, ModelCard
+from vssl.model.card import CARD_KEY, ModelCard
 
 
 class Watched:

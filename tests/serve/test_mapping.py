@@ -12,8 +12,8 @@ from serve.engine import Engine
 from serve.mapping import MapOptions, embed_block, join
 from tests.serve.photo_folder import photo_folder
 from tests.tiny_model import tiny_model
-from vssl.decode import DecodeLimits
-from vssl.sources import ImageSource, open_source
+from vssl.images.decode import DecodeLimits
+from vssl.images.sources import ImageSource, open_source
 
 
 @pytest.fixture(scope="module")

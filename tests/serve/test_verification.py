@@ -13,10 +13,10 @@ import pytest
 
 from serve.verification import verify_file
 from tests.tiny_model import tiny_model
-from vssl.card import CARD_KEY, GOLDEN_KEY
 from vssl.errors import InputError
-from vssl.golden import Golden
-from vssl.seal import sealed
+from vssl.model.card import CARD_KEY, GOLDEN_KEY
+from vssl.model.golden import Golden
+from vssl.model.seal import sealed
 
 
 @pytest.fixture

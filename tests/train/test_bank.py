@@ -12,8 +12,8 @@ import train.bank
 from tests.tiny_model import picture
 from train.bank import load_bank
 from vssl.errors import InputError
-from vssl.preprocess import Preprocess, load_image
-from vssl.sources import open_source
+from vssl.images.preprocess import Preprocess, load_image
+from vssl.images.sources import open_source
 
 PREPROCESS = Preprocess(size=24, resize=24)
 

@@ -10,7 +10,7 @@ import torch
 from train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from train.config import TrainConfig
 from vssl.errors import FormatError, InputError
-from vssl.preprocess import Preprocess
+from vssl.images.preprocess import Preprocess
 
 
 def example(step: int = 3) -> Checkpoint:

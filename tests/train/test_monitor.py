@@ -16,7 +16,7 @@ from train.methods import new_method
 from train.methods.method import Method
 from train.monitor import EvaluationSet, embed, watch
 from train.views import Views
-from vssl.gaussian import GaussianEmbedding
+from vssl.embeddings.gaussian import GaussianEmbedding
 
 CPU = torch.device("cpu")
 HEAD = {"spread_variance", "norm_variance", "variance_mean", "variance_least", "variance_spread",

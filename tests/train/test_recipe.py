@@ -11,7 +11,7 @@ from PIL import Image
 
 from train.recipe import load_recipe, merge, plan, read_settings
 from vssl.errors import InputError
-from vssl.sources import ImageSource, open_source
+from vssl.images.sources import ImageSource, open_source
 
 
 def folder(root: Path, side: int, count: int = 64) -> ImageSource:

@@ -13,7 +13,7 @@ from train.config import TrainConfig
 from train.methods import METHODS, new_method
 from train.optimisers import build_optimiser
 from train.recipe import plan, recipe_names
-from vssl.sources import ImageSource, open_source
+from vssl.images.sources import ImageSource, open_source
 
 PUBLISHED = ("cifar10", "cifar100", "imagenet100", "stl10")
 

@@ -17,7 +17,7 @@ from tests.train.picture_folder import TINY, write_pictures
 from tests.vssl.test_cli_retrieval import vssl
 from train.ceilings import measure as measure_step
 from train.recipe import plan
-from vssl.sources import open_source
+from vssl.images.sources import open_source
 
 
 def test_extraction_and_search_of_one_s_own_images_and_model(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.index.test_choice import classes
 from tests.tiny_model import picture, tiny_model
 from tests.vssl import test_cli
 from vssl.cli import main
-from vssl.store import Rows, part_name, to_table, write_manifest, write_table
+from vssl.embeddings.store import Rows, part_name, to_table, write_manifest, write_table
 
 
 @dataclass(frozen=True)

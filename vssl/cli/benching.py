@@ -86,8 +86,8 @@ def _pictures(folder: Path) -> Path:
 
 def _extract(folder: Path, model: Path | None, scratch: Path) -> dict[str, Any]:
     from serve.ceilings import measure
-    from vssl.shipped import shipped_model
-    from vssl.sources import FileSource, open_source
+    from vssl.images.sources import FileSource, open_source
+    from vssl.model.shipped import shipped_model
 
     source = open_source(folder)
     if not isinstance(source, FileSource):
@@ -110,7 +110,7 @@ def _train(folder: Path, recipe: str) -> dict[str, Any]:
     from train.ceilings import measure
     from train.recipe import plan
     from train.start import choose_device
-    from vssl.sources import open_source
+    from vssl.images.sources import open_source
 
     rate = measure(plan(open_source(folder), recipe, None, {}), choose_device("auto"))
     return {"recipe": recipe, **dataclasses.asdict(rate), "reached": rate.step / rate.networks}

@@ -13,7 +13,7 @@ from vssl.cli.console import extras, note, say_json
 from vssl.cli.tables import Column, show_table
 
 if TYPE_CHECKING:
-    from vssl.contact_sheet import Tile
+    from vssl.images.contact_sheet import Tile
 
 GALLERY = Annotated[Path, typer.Argument(help="Gallery folder.")]
 LIMIT = Annotated[int, typer.Option("-n", min=1, help="How many at most.")]
@@ -141,14 +141,14 @@ def _cell(value: object) -> str:
 def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
     import pyarrow as pa
 
-    from vssl.store import write_table
+    from vssl.embeddings.store import write_table
 
     write_table(pa.Table.from_pylist(rows), path)
     note(f"wrote {path}")
 
 
 def _write_sheet(title: str, rows: list[dict[str, Any]], pictures: tuple[str, ...], path: Path) -> None:
-    from vssl.contact_sheet import contact_sheet
+    from vssl.images.contact_sheet import contact_sheet
 
     columns = 1 if len(pictures) > 1 else 6
     tiles = [[_tile(row, name) for name in pictures] for row in rows[: SHEET_ROWS * columns]]
@@ -162,9 +162,9 @@ def _write_sheet(title: str, rows: list[dict[str, Any]], pictures: tuple[str, ..
 def _tile(row: dict[str, Any], name: str) -> Tile:
     from PIL import Image
 
-    from vssl.contact_sheet import Tile
-    from vssl.decode import decode
     from vssl.errors import ImageError
+    from vssl.images.contact_sheet import Tile
+    from vssl.images.decode import decode
 
     lines = (str(row[name]), "  ".join(f"{k} {v:.3g}" for k, v in row.items() if _number(v)))
     try:

@@ -86,7 +86,7 @@ def _vssl(*words: str | Path | float, quiet: bool = False) -> None:
 
 def _prepare(images: Path | None, out: Path) -> None:
     from vssl.cli import demo_images
-    from vssl.sources import open_source
+    from vssl.images.sources import open_source
 
     if images is None:
         folder = out / "images"
@@ -143,13 +143,13 @@ def _raw_pixels(out: Path) -> None:
     """Write the pictures' pixels as embeddings of a model that only resizes."""
     import numpy as np
 
-    from vssl import store
-    from vssl.card import ModelCard
+    from vssl.embeddings import store
+    from vssl.embeddings.gaussian import GaussianEmbedding
     from vssl.errors import ImageError
-    from vssl.gaussian import GaussianEmbedding
-    from vssl.identity import sha256_bytes
-    from vssl.preprocess import load_image
-    from vssl.sources import open_source
+    from vssl.images.preprocess import load_image
+    from vssl.images.sources import open_source
+    from vssl.model.card import ModelCard
+    from vssl.model.identity import sha256_bytes
 
     _, model_card, _ = next(store.iter_parts(out / "embeddings" / "vssl" / "gallery"))
     preprocess = model_card.preprocess
@@ -243,7 +243,7 @@ def _report(out: Path, metrics: dict[str, dict[str, dict[str, Any]]], digits: bo
 
 
 def _say_failures(out: Path) -> None:
-    from vssl import store
+    from vssl.embeddings import store
 
     failures = [
         failure

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vssl.decode import decode
 from vssl.errors import ImageError
-from vssl.sources import ImageItem, ImageSource
+from vssl.images.decode import decode
+from vssl.images.sources import ImageItem, ImageSource
 
 HELD_OUT = 5
 """One image in five is a query."""

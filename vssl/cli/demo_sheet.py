@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vssl.contact_sheet import Tile, contact_sheet
-from vssl.decode import decode
+from vssl.embeddings.store import Rows, read_embeddings
 from vssl.errors import ImageError
-from vssl.store import Rows, read_embeddings
+from vssl.images.contact_sheet import Tile, contact_sheet
+from vssl.images.decode import decode
 
 ROWS, NEIGHBOURS = 5, 6
 

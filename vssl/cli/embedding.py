@@ -86,8 +86,8 @@ def extract(
     """Embed every image: Gaussians to Parquet, unreadable files to failures.parquet."""
     with extras():
         from serve.extract import extract as run
-    from vssl.decode import DEFAULT_LIMITS, DecodeLimits
-    from vssl.shipped import shipped_model
+    from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
+    from vssl.model.shipped import shipped_model
 
     limits = DEFAULT_LIMITS
     if max_pixels is not None:

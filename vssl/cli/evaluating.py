@@ -120,7 +120,7 @@ def evaluate(
         "vssl_version": __version__,
     }
     if report is not None:
-        from vssl.store import write_json
+        from vssl.embeddings.store import write_json
 
         write_json(values, report)
         note(f"vssl: wrote {report}")

@@ -54,7 +54,7 @@ def verify(
 
 def _facts(path: Path) -> dict[str, Any]:
     if path.is_dir() and (path / "manifest.json").exists() and not (path / "gallery.json").exists():
-        from vssl import store
+        from vssl.embeddings import store
 
         manifest = store.read_manifest(path)
         cards = [card for _, card, _ in store.iter_parts(path)]

@@ -56,7 +56,7 @@ def add(
     with extras():
         from index.places import open_gallery
         from index.sidecar import metadata_of, read_metadata
-    from vssl.store import iter_parts
+    from vssl.embeddings.store import iter_parts
 
     added = 0
     known = read_metadata(metadata) if metadata is not None else {}

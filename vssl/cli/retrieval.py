@@ -135,9 +135,9 @@ def search(
         from index.places import open_gallery
         from index.remote import MilvusGallery
         from serve.engine import Engine
+    from vssl.embeddings.gaussian import GaussianEmbedding
     from vssl.errors import ImageError, InputError
-    from vssl.gaussian import GaussianEmbedding
-    from vssl.shipped import shipped_model
+    from vssl.model.shipped import shipped_model
 
     condition = parse_where(where) if where is not None else None
     failed = 0
@@ -186,8 +186,8 @@ def _embedded(
 ) -> Iterator[tuple[list[str], list[EmbeddedImage | ImageError]]]:
     """Yield (paths, embedded images or why not), a batch at a time, in the order asked."""
     from vssl.errors import ImageError
-    from vssl.preprocess import load_image
-    from vssl.sources import open_source
+    from vssl.images.preprocess import load_image
+    from vssl.images.sources import open_source
 
     sources = [open_source(spec) for spec in specs]
     entries = [(source, row) for source in sources for row in range(len(source.items))]

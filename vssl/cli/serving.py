@@ -15,7 +15,7 @@ import typer
 
 from vssl.cli.console import extras, note, say
 from vssl.errors import InputError
-from vssl.shipped import shipped_model
+from vssl.model.shipped import shipped_model
 
 if TYPE_CHECKING:
     from serve.http.settings import Settings

@@ -44,7 +44,7 @@ from vssl.client.calls import (
     put_call,
     search_call,
 )
-from vssl.gaussian import GaussianEmbedding
+from vssl.embeddings.gaussian import GaussianEmbedding
 
 __all__ = [
     "AsyncClient",

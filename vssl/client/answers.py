@@ -15,8 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vssl.client.calls import Call
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import VsslError
-from vssl.gaussian import GaussianEmbedding
 
 LONGEST_WAIT_S = 30.0
 LONE_IMAGE = (400, 415, 422)

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import ImageError, InputError
-from vssl.gaussian import GaussianEmbedding
-from vssl.sources import open_source
+from vssl.images.sources import open_source
 
 ImageLike = str | Path | bytes | NDArray[np.uint8] | Image.Image
 ARROW = "application/vnd.apache.arrow.stream"

@@ -15,8 +15,8 @@ from index.gallery import Gallery
 from serve.engine import Engine
 from tests.serve.running import Running, running
 from tests.tiny_model import picture, tiny_model
-from vssl.preprocess import load_image
-from vssl.store import Rows
+from vssl.embeddings.store import Rows
+from vssl.images.preprocess import load_image
 
 DIM = 8
 
@@ -65,7 +65,7 @@ def make_gallery(folder: Path, engine: Engine) -> None:
     embedded = engine.embed([file.read_bytes() for file in files])
     import numpy as np
 
-    from vssl.gaussian import GaussianEmbedding
+    from vssl.embeddings.gaussian import GaussianEmbedding
 
     gaussians = GaussianEmbedding(
         np.stack([e.mean for e in embedded]),  # type: ignore[union-attr]

@@ -12,10 +12,10 @@ from serve.engine import EmbeddedImage
 from serve.http import arrow_answers
 from serve.http.arrow_answers import TEMPLATES, arrow_stream, written
 from serve.http.waiting import Answer
-from vssl.card import CARD_KEY, Calibration, ModelCard
+from vssl.embeddings.store import MODEL_ID_KEY
 from vssl.errors import ImageError
-from vssl.preprocess import Preprocess
-from vssl.store import MODEL_ID_KEY
+from vssl.images.preprocess import Preprocess
+from vssl.model.card import CARD_KEY, Calibration, ModelCard
 
 CARD = ModelCard(
     name="c",

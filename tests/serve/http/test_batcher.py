@@ -20,9 +20,9 @@ from serve.http.failures import BusyError, DeadlineError
 from serve.http.metrics import Metrics
 from serve.http.settings import Settings
 from tests.serve.http.conftest import World, encoded
+from vssl.embeddings.gaussian import Floats
 from vssl.errors import ImageError
-from vssl.gaussian import Floats
-from vssl.preprocess import Pixels
+from vssl.images.preprocess import Pixels
 
 T = TypeVar("T")
 

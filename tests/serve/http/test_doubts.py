@@ -19,8 +19,8 @@ from tests.serve.http.conftest import World
 from tests.serve.running import VSSL, free_port, running
 from tests.tiny_model import tiny_model
 from vssl.client import Client
-from vssl.gaussian import GaussianEmbedding
-from vssl.store import Rows
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
 
 RISK = 0.1
 COUNT = 900

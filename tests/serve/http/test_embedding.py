@@ -17,8 +17,8 @@ import pytest
 
 from tests.serve.http.conftest import DIM, World, encoded
 from tests.serve.running import Running
-from vssl.card import CARD_KEY, ModelCard
-from vssl.store import MODEL_ID_KEY
+from vssl.embeddings.store import MODEL_ID_KEY
+from vssl.model.card import CARD_KEY, ModelCard
 
 GOOD = encoded(1)
 CORRUPT = encoded(1)[:200] + b"\x00" * 400

@@ -12,7 +12,7 @@ import pytest
 
 from tests.serve.http.conftest import DIM, World, encoded
 from tests.serve.running import Running
-from vssl.preprocess import load_image
+from vssl.images.preprocess import load_image
 
 SIDE = 16
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.serve.http.conftest import World, encoded
-from vssl.decode import formats
+from vssl.images.decode import formats
 
 ARCHIVE = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "odd_images.tar"
 CLAIMED = {name.lower() for name in formats()} | {"mpo"}

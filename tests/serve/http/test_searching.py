@@ -11,8 +11,8 @@ import pytest
 
 from index.gallery import Gallery
 from tests.serve.http.conftest import DIM, World, encoded
-from vssl.gaussian import GaussianEmbedding
-from vssl.preprocess import load_image
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.images.preprocess import load_image
 
 QUERY = encoded(3)
 FIELDS = {"id", "label", "distance", "variance_score", "match_probability", "uncertainty"}

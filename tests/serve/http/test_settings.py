@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from serve.http.settings import Settings
 from vssl.errors import InputError
-from vssl.shipped import shipped_model
+from vssl.model.shipped import shipped_model
 
 
 @given(

@@ -12,7 +12,7 @@ from train.config import NetworkConfig, TrainConfig
 from train.encoder import build_encoder
 from train.methods import METHODS, new_method
 from vssl.errors import InputError
-from vssl.preprocess import Preprocess
+from vssl.images.preprocess import Preprocess
 
 SMALL: dict[str, dict[str, Any]] = {
     "deepcluster-v2": {"prototypes": 5, "rounds": 3},

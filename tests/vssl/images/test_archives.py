@@ -1,0 +1,128 @@
+"""Tar shards are sources: members by offset, labels by folder or by sidecar."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from vssl.errors import ImageError, InputError
+from vssl.images.archives import expand
+from vssl.images.sources import ImageSource, open_source
+
+PHOTOS = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "photos_clothing_cc0.tar"
+
+
+def pack(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def ids(source: ImageSource) -> list[str]:
+    return [item.id for item in source.items]
+
+
+def test_members_are_read_in_place(tmp_path: Path) -> None:
+    members = {"cats/a.jpg": b"a" * 700, "b.png": b"b", "cats/.hidden": b"h", "notes": b"n"}
+    found = open_source(pack(tmp_path / "x.tar", members))
+    assert ids(found) == ["cats/a.jpg", "b.png", "notes"]
+    assert [item.label for item in found.items] == ["cats", None, None]
+    assert [found.read(row) for row in range(3)] == [b"a" * 700, b"b", b"n"]
+    assert found.items[0].path == f"{tmp_path}/x.tar/cats/a.jpg"
+
+
+def test_a_webdataset_sample_is_one_image_with_its_label(tmp_path: Path) -> None:
+    members = {}
+    for n in range(3):
+        members |= {
+            f"s{n}.jpg": b"i%d" % n,
+            f"s{n}.cls": b"%d\n" % (n + 4),
+            f"s{n}.json": b"{}",
+            f"s{n}.txt": b"t",
+        }
+    found = open_source(pack(tmp_path / "x.tar", members))
+    assert ids(found) == ["s0.jpg", "s1.jpg", "s2.jpg"]
+    assert [item.label for item in found.items] == ["4", "5", "6"]
+    assert found.read(1) == b"i1"
+
+
+def test_many_shards_are_one_source(tmp_path: Path) -> None:
+    for n in (8, 9, 10, 11):
+        pack(tmp_path / f"shard-{n:02d}.tar", {"a.jpg": b"%d" % n})
+    found = open_source(f"{tmp_path}/shard-{{08..10}}.tar")
+    assert ids(found) == ["shard-08.tar/a.jpg", "shard-09.tar/a.jpg", "shard-10.tar/a.jpg"]
+    assert [found.read(row) for row in range(3)] == [b"8", b"9", b"10"]
+    assert len(open_source(f"{tmp_path}/shard-*.tar").items) == 4
+
+
+def test_ranges_expand_with_their_zeros() -> None:
+    assert expand("a") == ["a"]
+    assert expand("a{9..11}b") == ["a9b", "a10b", "a11b"]
+    assert expand("{0..1}-{08..09}.tar") == ["0-08.tar", "0-09.tar", "1-08.tar", "1-09.tar"]
+
+
+def test_of_two_members_of_one_name_the_later_counts(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for data in (b"old", b"newer"):
+            info = tarfile.TarInfo("a.jpg")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    found = open_source(tmp_path / "x.tar")
+    assert (ids(found), found.read(0)) == (["a.jpg"], b"newer")
+
+
+def test_a_stamp_changes_with_the_shard(tmp_path: Path) -> None:
+    before = open_source(pack(tmp_path / "x.tar", {"a.jpg": b"1", "b.jpg": b"2"}))
+    after = open_source(pack(tmp_path / "x.tar", {"a.jpg": b"1", "b.jpg": b"3"}))
+    assert before.stamp(0) != before.stamp(1)  # type: ignore[attr-defined]
+    assert before.stamp(0) != after.stamp(0)  # type: ignore[attr-defined]
+
+
+class TestRefusals:
+    def test_a_compressed_archive(self) -> None:
+        with pytest.raises(InputError, match=r"compressed.*tar cf"):
+            open_source("photos.tar.gz")
+
+    @pytest.mark.parametrize("spec", ["absent.tar", "absent-*.tar", "absent-{0..3}.tar"])
+    def test_an_absent_one(self, tmp_path: Path, spec: str) -> None:
+        with pytest.raises(InputError, match="no tar file at"):
+            open_source(f"{tmp_path}/{spec}")
+
+    @pytest.mark.parametrize("keep", [700, 1400, 1536, 1700, 2100, 3072])
+    def test_one_that_is_cut_short(self, tmp_path: Path, keep: int) -> None:
+        path = pack(tmp_path / "x.tar", {"a.jpg": b"a" * 600, "b.jpg": b"b" * 600})
+        path.write_bytes(path.read_bytes()[:keep])
+        with pytest.raises(InputError, match="fetch it again"):
+            open_source(path)
+
+    def test_what_is_no_tar(self, tmp_path: Path) -> None:
+        (tmp_path / "x.tar").write_bytes(b"hello" * 300)
+        with pytest.raises(InputError, match="no readable tar"):
+            open_source(tmp_path / "x.tar")
+
+    def test_one_without_files(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="found no files"):
+            open_source(pack(tmp_path / "x.tar", {}))
+
+    def test_a_shard_that_vanished_meanwhile(self, tmp_path: Path) -> None:
+        found = open_source(pack(tmp_path / "x.tar", {"a.jpg": b"1"}))
+        (tmp_path / "x.tar").unlink()
+        with pytest.raises(ImageError, match="cannot be read"):
+            found.read(0)
+
+
+@pytest.mark.skipif(not PHOTOS.exists(), reason="needs photos_clothing_cc0.tar beside the checkout")
+def test_real_photos_read_as_tarfile_reads_them() -> None:
+    found = open_source(PHOTOS)
+    with tarfile.open(PHOTOS) as tar:
+        for row in range(0, len(found.items), 97):
+            file = tar.extractfile(found.items[row].id)
+            assert file is not None
+            assert found.read(row) == file.read()
+    assert {"t-shirt", "dress", "hat"} <= {str(item.label) for item in found.items}

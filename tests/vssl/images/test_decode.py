@@ -1,0 +1,276 @@
+"""Decoding: every claimed format upright and RGB; everything else an ImageError, nothing a crash."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import struct
+import subprocess
+import sys
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.tiny_model import picture
+from vssl.errors import ImageError
+from vssl.images.decode import CLAIMED_FORMATS, DecodeLimits, decode, formats
+
+ODD_IMAGES = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "odd_images.tar"
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def code_of(data: bytes, limits: DecodeLimits | None = None) -> str:
+    with pytest.raises(ImageError) as caught:
+        decode(data, limits or DecodeLimits())
+    return caught.value.code
+
+
+@pytest.mark.parametrize("kind", CLAIMED_FORMATS)
+def test_every_claimed_format_decodes_here(kind: str) -> None:
+    assert kind in formats()
+    image = Image.fromarray(picture(0)).resize((160, 120), Image.Resampling.BICUBIC)
+    found = decode(encoded(image, kind))
+    assert (found.mode, found.size) == ("RGB", image.size)
+    difference = np.abs(np.asarray(found, float) - np.asarray(image, float)).mean()
+    assert difference < {"PNG": 1e-9, "BMP": 1e-9, "TIFF": 1e-9, "GIF": 12}.get(kind, 6)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_pictures_are_turned_upright_once(kind: str, orientation: int) -> None:
+    upright = Image.fromarray(np.kron(picture(3, (8, 6)), np.ones((8, 8, 1), np.uint8)))
+    turned = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+    turned |= {2: Image.Transpose.FLIP_LEFT_RIGHT, 4: Image.Transpose.FLIP_TOP_BOTTOM}
+    turned |= {5: Image.Transpose.TRANSPOSE, 7: Image.Transpose.TRANSVERSE}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = (
+        {"lossless": True} if kind == "WEBP" else {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
+    )
+    data = encoded(upright.transpose(turned[orientation]), kind, exif=exif, **options)
+    found = decode(data)
+    assert found.size == upright.size
+    tolerance = 2 if kind == "JPEG" else 0
+    assert np.abs(np.asarray(found, int) - np.asarray(upright, int)).max() <= tolerance
+
+
+class TestColour:
+    def test_transparency_lies_over_the_background(self) -> None:
+        image = Image.new("RGBA", (4, 4), (200, 0, 0, 0))
+        image.putpixel((1, 1), (0, 0, 255, 255))
+        image.putpixel((2, 2), (0, 0, 0, 128))
+        found = np.asarray(decode(encoded(image, "PNG"), background=(255, 255, 255)))
+        assert found[0, 0].tolist() == [255, 255, 255]
+        assert found[1, 1].tolist() == [0, 0, 255]
+        assert found[2, 2].tolist() == [127, 127, 127]
+        assert np.asarray(decode(encoded(image, "PNG"), background=(1, 2, 3)))[0, 0].tolist() == [1, 2, 3]
+
+    def test_a_transparent_palette_colour_is_background_too(self) -> None:
+        image = Image.new("P", (2, 1))
+        image.putpalette([10, 20, 30, 40, 50, 60])
+        image.putpixel((1, 0), 1)
+        found = np.asarray(decode(encoded(image, "PNG", transparency=1)))
+        assert found.tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+    def test_sixteen_bit_grey_keeps_its_high_byte(self) -> None:
+        values = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
+        found = np.asarray(decode(encoded(Image.fromarray(values), "PNG")))[0, :, 0]
+        assert found.tolist() == [0, 0, 1, 128, 255]
+
+    @pytest.mark.parametrize(("scale", "expected"), [(1.0, [0, 128, 255]), (255.0, [0, 128, 255])])
+    def test_float_grey_is_read_as_0_to_1_or_0_to_255(self, scale: float, expected: list[int]) -> None:
+        values = np.array([[0, 0.5, 1]], np.float32) * scale
+        found = np.asarray(decode(encoded(Image.fromarray(values), "TIFF")))[0, :, 0]
+        assert found.tolist() == expected
+
+    @pytest.mark.parametrize(
+        "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "F"]
+    )
+    def test_every_mode_becomes_rgb(self, mode: str) -> None:
+        grey = Image.new("RGB", (6, 5), (128, 128, 128))
+        image = Image.fromarray(np.full((5, 6), 0.5, np.float32)) if mode == "F" else None
+        image = Image.fromarray(np.full((5, 6), 0x8080, np.uint16)) if mode == "I;16" else image
+        image = (
+            Image.merge("LAB", [Image.new("L", (6, 5), v) for v in (137, 128, 128)])
+            if mode == "LAB"
+            else image
+        )
+        found = np.asarray(decode(encoded(image or grey.convert(mode), "TIFF")), int)
+        assert found.shape == (5, 6, 3)
+        if mode not in ("1", "P"):  # dithered, and of the nearest web colours
+            assert np.abs(found - 128).max() <= 3
+
+
+class TestReducedJpeg:
+    @pytest.mark.parametrize(
+        ("min_side", "height"), [(0, 400), (400, 400), (101, 200), (100, 100), (50, 50), (1, 50)]
+    )
+    def test_the_shorter_side_stays_at_least_min_side(self, min_side: int, height: int) -> None:
+        data = encoded(Image.fromarray(picture(1, (800, 400))), "JPEG")
+        assert decode(data, min_side=min_side).size == (2 * height, height)
+
+    def test_it_shows_the_same_picture(self) -> None:
+        smooth = Image.fromarray(picture(5, (20, 15))).resize((640, 480), Image.Resampling.BICUBIC)
+        data = encoded(smooth, "JPEG", quality=95)
+        full, reduced = decode(data), decode(data, min_side=120)
+        assert reduced.size == (160, 120)
+        difference = np.abs(
+            np.asarray(full.resize((160, 120), Image.Resampling.BOX), int) - np.asarray(reduced, int)
+        )
+        assert difference.mean() < 2
+
+    def test_other_formats_decode_whole(self) -> None:
+        assert decode(encoded(Image.new("RGB", (64, 64)), "PNG"), min_side=8).size == (64, 64)
+
+
+class TestLimits:
+    def test_pixels_are_counted_from_the_header(self) -> None:
+        header = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
+        assert code_of(header + chunk(b"IDAT", zlib.compress(b"\0"))) == "too_many_pixels"
+
+    def test_exactly_as_many_as_allowed(self) -> None:
+        data = encoded(Image.new("RGB", (10, 10)), "PNG")
+        assert decode(data, DecodeLimits(max_pixels=100)).size == (10, 10)
+        assert code_of(data, DecodeLimits(max_pixels=99)) == "too_many_pixels"
+
+    def test_bytes_come_first(self) -> None:
+        assert code_of(b"x" * 100, DecodeLimits(max_bytes=99)) == "too_many_bytes"
+        assert code_of(b"", DecodeLimits()) == "empty"
+
+    @pytest.mark.parametrize("limits", [{"max_pixels": 0}, {"max_pixels": 10**9}, {"max_bytes": 0}])
+    def test_limits_that_mean_nothing_are_refused(self, limits: dict[str, int]) -> None:
+        with pytest.raises(ValueError, match="expected"):
+            DecodeLimits(**limits)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0", b"RIFF\4\0\0\0WEBP"]
+)
+def test_the_mere_beginning_of_a_claimed_type_is_damaged_not_unsupported(data: bytes) -> None:
+    assert code_of(data + b"\0") == "undecodable"
+
+
+@pytest.mark.parametrize("data", [b"hello", b"<svg/>", b"%PDF-1.4", b"\0" * 64, b"P6 1 1 255 abc"])
+def test_what_is_no_claimed_type_says_which_are(data: bytes) -> None:
+    with pytest.raises(ImageError, match=r"supported types are JPEG, PNG, WEBP") as caught:
+        decode(data)
+    assert (caught.value.code, caught.value.status) == ("unsupported_type", 415)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_damaged_bytes_give_a_picture_or_an_image_error(kind: str, data: st.DataObject) -> None:
+    whole = bytearray(encoded(Image.fromarray(picture(2)), kind))
+    for _ in range(data.draw(st.integers(0, 4))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    end = data.draw(st.integers(0, len(whole)))
+    try:
+        found = decode(bytes(whole[:end])).mode
+    except ImageError as error:
+        found = error.code
+    assert found in ("RGB", *ImageError.STATUS)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF", "AVIF"])
+def test_half_a_picture_is_none(kind: str) -> None:
+    data = encoded(Image.fromarray(picture(2, (200, 160))), kind)
+    assert code_of(data[: len(data) // 2]) == "undecodable"
+
+
+DECODE_ALL = """
+import json, resource, sys, tarfile, warnings
+warnings.simplefilter("ignore")
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+resource.setrlimit(resource.RLIMIT_CPU, (120, 120))
+import numpy as np
+from vssl.images.decode import decode
+from vssl.errors import ImageError
+from vssl.model.identity import sha256_bytes
+answers = {}
+with tarfile.open(sys.argv[1]) as tar:
+    for member in tar:
+        if member.isfile():
+            try:
+                image = decode(tar.extractfile(member).read())
+                assert image.mode == "RGB"
+                answers[member.name] = [*image.size, sha256_bytes(image.tobytes())]
+            except ImageError as error:
+                answers[member.name] = error.code
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, object]:
+    command = [sys.executable, "-c", DECODE_ALL, str(ODD_IMAGES)]
+    found = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=240
+    )
+    answers: dict[str, object] = json.loads(found.stdout)
+    return answers
+
+
+@pytest.fixture(scope="module")
+def manifest() -> list[dict[str, str]]:
+    with tarfile.open(ODD_IMAGES) as tar:
+        file = tar.extractfile("odd/manifest.csv")
+        assert file is not None
+        return list(csv.DictReader(io.TextIOWrapper(file, "utf-8")))
+
+
+@pytest.mark.skipif(not ODD_IMAGES.exists(), reason="needs odd_images.tar beside the checkout")
+class TestOddImages:
+    """725 odd, broken and hostile files, in a process of its own with bounded memory and time."""
+
+    def test_every_file_gets_an_answer(
+        self, answers: dict[str, object], manifest: list[dict[str, str]]
+    ) -> None:
+        assert {f"odd/{row['path']}" for row in manifest} <= set(answers)
+        assert len(manifest) > 700
+
+    def test_valid_files_of_claimed_types_decode_to_their_size(
+        self, answers: dict[str, object], manifest: list[dict[str, str]]
+    ) -> None:
+        valid = [r for r in manifest if r["expect"] == "accept" and r["content"].upper() in CLAIMED_FORMATS]
+        assert len(valid) > 400
+        for row in valid:
+            found = answers[f"odd/{row['path']}"]
+            assert isinstance(found, list), (row["path"], found)
+            size = [int(row["width"]), int(row["height"])]
+            turned = row["exif_orientation"] in ("5", "6", "7", "8") and row["content"] != "tiff"
+            assert found[:2] == (size[::-1] if turned else size), row["path"]
+
+    def test_what_has_no_picture_is_an_error(
+        self, answers: dict[str, object], manifest: list[dict[str, str]]
+    ) -> None:
+        for row in manifest:
+            if row["expect"] in ("reject", "limit"):
+                assert isinstance(answers[f"odd/{row['path']}"], str), row["path"]
+        bombs = [row for row in manifest if row["expect"] == "limit" and row["content"] in ("png", "gif")]
+        assert bombs
+        assert {str(answers[f"odd/{row['path']}"]) for row in bombs} == {"too_many_pixels"}
+
+    @pytest.mark.parametrize("group", ["orientation-png", "orientation-webp", "orientation-tif"])
+    def test_eight_orientations_are_one_picture(
+        self, answers: dict[str, object], manifest: list[dict[str, str]], group: str
+    ) -> None:
+        pictures = [answers[f"odd/{row['path']}"] for row in manifest if row["group"] == group]
+        assert len(pictures) == 8
+        assert all(found == pictures[0] for found in pictures)

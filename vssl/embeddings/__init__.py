@@ -1,0 +1,1 @@
+"""Gaussian embeddings: in memory, and in Parquet files."""

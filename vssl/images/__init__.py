@@ -1,0 +1,1 @@
+"""A folder, archive, data set or URL -> images with ids and labels -> checked uint8 pictures."""

@@ -1,0 +1,185 @@
+"""Tar shards -> an ImageSource that reads members in place, without unpacking.
+
+A spec names one shard or many: `photos.tar`, `shards/*.tar`, `shard-{000..012}.tar`. Ids are the
+members' names, with the shard's name before them when there are several shards. In a WebDataset
+shard the files of one sample share a key (the name up to its first dot): `0001.cls` beside
+`0001.jpg` is its label, and whatever else belongs to an image is passed over. Elsewhere the label
+is the folder's name, as for files on disk.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from vssl.errors import ImageError, InputError
+from vssl.images.sources import MAX_FILE_BYTES, ImageItem, printable
+
+IMAGE_SUFFIXES = frozenset(["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif"])
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+LABEL_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar file: its name for ids, path to show, size and stamp; how to open it and to read a range."""
+
+    name: str
+    path: str
+    size: int
+    stamp: str
+    open: Callable[[], IO[bytes]]
+    fetch: Callable[[int, int], bytes]
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    start: int
+    size: int
+
+
+class TarSource:
+    """Members of tar shards, read by offset."""
+
+    def __init__(self, items: list[ImageItem], places: list[tuple[Shard, int, int]]) -> None:
+        self.items = items
+        self._places = places
+
+    def read(self, row: int) -> bytes:
+        """Return the member's bytes; ImageError when it is too large or the shard cannot be read."""
+        shard, start, size = self._places[row]
+        if size > MAX_FILE_BYTES:
+            raise ImageError("too_many_bytes", f"found {size} bytes, expected at most {MAX_FILE_BYTES}")
+        try:
+            return shard.fetch(start, start + size)
+        except Exception as error:  # file systems of fsspec have errors of their own
+            raise ImageError("unreadable", f"cannot be read: {error} ({type(error).__name__})") from error
+
+    def stamp(self, row: int) -> str:
+        """Return what changes when the member changes: its shard's stamp, its place and size."""
+        shard, start, size = self._places[row]
+        return f"{shard.stamp}:{start}:{size}"
+
+
+def is_tar(spec: str) -> bool:
+    """Return whether a spec names tar shards; refuses compressed ones, which cannot be read in place."""
+    if spec.endswith(COMPRESSED):
+        raise InputError(
+            f"{spec!r} is a compressed archive, which has no random access; expected a plain .tar "
+            "(images hardly compress): unpack it, or pack it again with: tar cf"
+        )
+    return spec.endswith(".tar")
+
+
+def expand(spec: str) -> list[str]:
+    """Return the paths that a spec with ranges in braces names: `a-{08..10}.tar` gives three."""
+    found = re.search(r"\{(\d+)\.\.(\d+)\}", spec)
+    if not found:
+        return [spec]
+    first, last = found.groups()
+    numbers = range(int(first), int(last) + 1)
+    return [
+        name
+        for n in numbers
+        for name in expand(f"{spec[: found.start()]}{n:0{len(first)}d}{spec[found.end() :]}")
+    ]
+
+
+def local_shards(spec: str) -> list[Shard]:
+    """Return the shards on this machine that a spec names, in order; InputError when there are none."""
+    paths = []
+    for pattern in expand(str(Path(spec).expanduser())):
+        paths += [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern))  # noqa: PTH207
+    if not paths:
+        raise InputError(
+            f"no tar file at {spec!r}; expected a file, a pattern (*.tar) or a range ({{000..012}})"
+        )
+    shards = []
+    for path in map(Path, paths):
+        found = path.stat()
+        stamp = f"{found.st_size}:{found.st_mtime_ns}"
+        shown = printable(str(path))
+        shards.append(
+            Shard(path.name, shown, found.st_size, stamp, partial(_open, path), partial(_fetch, path))
+        )
+    return shards
+
+
+def open_shards(shards: Sequence[Shard]) -> TarSource:
+    """List the images of shards. Raises InputError for a shard that is damaged or cut short."""
+    items: dict[str, ImageItem] = {}
+    places: dict[str, tuple[Shard, int, int]] = {}
+    for shard in shards:
+        members, labels = _scan(shard)
+        keyed = {_key(m.name) for m in members if _suffix(m.name) in IMAGE_SUFFIXES}
+        for member in members:
+            key, shown = _key(member.name), printable(member.name)
+            if _suffix(member.name) not in IMAGE_SUFFIXES and key in keyed:
+                continue  # belongs to an image
+            label = labels.get(key) or printable(PurePosixPath(member.name).parent.name) or None
+            name = shown if len(shards) == 1 else f"{shard.name}/{shown}"
+            items[name] = ImageItem(name, label, f"{shard.path}/{shown}")  # of two of a name the later counts
+            places[name] = (shard, member.start, member.size)
+    if not items:
+        raise InputError(f"{', '.join(s.path for s in shards[:3])}: found no files in the archive")
+    return TarSource(list(items.values()), list(places.values()))
+
+
+def _scan(shard: Shard) -> tuple[list[_Member], dict[str, str]]:
+    """Read a shard's headers -> its files and the labels of its .cls members by key."""
+    members, labels = [], {}
+    try:
+        with shard.open() as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            for info in _infos(tar):
+                if not info.isreg() or PurePosixPath(info.name).name.startswith("."):
+                    continue
+                if info.offset_data + info.size > shard.size:
+                    raise InputError(f"{shard.path} is cut short within {info.name!r}; fetch it again")
+                if _suffix(info.name) == "cls" and info.size <= LABEL_BYTES:
+                    text = tar.extractfile(info)
+                    labels[_key(info.name)] = text.read().decode("utf-8", "replace").strip() if text else ""
+                members.append(_Member(info.name, info.offset_data, info.size))
+            # tarfile takes a damaged header for the end; the true end is a block of zeros.
+            file.seek(tar.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise InputError(
+                    f"{shard.path} is cut short or damaged after {len(members)} members; fetch it again"
+                )
+    except (tarfile.TarError, OSError) as error:
+        raise InputError(
+            f"{shard.path} is no readable tar file after {len(members)} members: {error}; fetch it again"
+        ) from error
+    return members, labels
+
+
+def _infos(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    while (info := tar.next()) is not None:
+        yield info
+        tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header it has seen
+
+
+def _open(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def _fetch(path: Path, start: int, stop: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(stop - start)
+
+
+def _key(name: str) -> str:
+    """Return a WebDataset key: the path with the name up to its first dot."""
+    path = PurePosixPath(name)
+    return str(path.parent / path.name.partition(".")[0])
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).name.rpartition(".")[2].lower()

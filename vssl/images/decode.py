@@ -1,0 +1,198 @@
+"""Encoded bytes -> an upright RGB picture, or an ImageError that says why not.
+
+Decoding is where untrusted bytes meet C code, so the order is: count bytes, recognise the
+type among the claimed ones, read the size from the header, refuse too many pixels, and only
+then decode. Everything a decoder may throw becomes an ImageError.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError, features
+
+from vssl.errors import ImageError
+from vssl.images.plain_png import read_plain_png
+
+PILLOW_PIXEL_CAP = 178_956_970  # Pillow itself refuses above twice its MAX_IMAGE_PIXELS
+
+CLAIMED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+"""What is decoded, each by Pillow's own decoder; anything else is `unsupported_type`."""
+
+MEDIA_TYPES = {
+    "image/jpeg": "JPEG",
+    "image/jpg": "JPEG",
+    "image/png": "PNG",
+    "image/webp": "WEBP",
+    "image/gif": "GIF",
+    "image/bmp": "BMP",
+    "image/x-ms-bmp": "BMP",
+    "image/tiff": "TIFF",
+    "image/avif": "AVIF",
+}
+"""Media types of the claimed formats; the bytes decide, the declared type is advice."""
+
+SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
+"""First bytes: what begins so and cannot be opened is damaged, not of another type."""
+
+ORIENTATION = 0x0112  # the EXIF tag
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture of each EXIF orientation upright."""
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """Bounds checked before any pixel is decoded.
+
+    max_bytes: encoded size; max_pixels: width times height from the header.
+    """
+
+    max_bytes: int = 64 * 1024 * 1024
+    max_pixels: int = 64_000_000
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_pixels <= PILLOW_PIXEL_CAP:
+            raise ValueError(f"max_pixels: found {self.max_pixels}, expected 1 to {PILLOW_PIXEL_CAP}")
+        if self.max_bytes < 1:
+            raise ValueError(f"max_bytes: found {self.max_bytes}, expected at least 1")
+
+
+DEFAULT_LIMITS = DecodeLimits()
+
+
+@functools.cache
+def formats() -> list[str]:
+    """Return the claimed formats that this installation's Pillow can decode."""
+    absent = {name for name, feature in (("WEBP", "webp"), ("AVIF", "avif")) if not features.check(feature)}
+    return [name for name in CLAIMED_FORMATS if name not in absent]
+
+
+def decode(
+    data: bytes,
+    limits: DecodeLimits = DEFAULT_LIMITS,
+    *,
+    min_side: int = 0,
+    background: tuple[int, int, int] = (255, 255, 255),
+) -> Image.Image:
+    """Decode the first frame to mode RGB, turned upright by its EXIF orientation.
+
+    min_side: when above 0, JPEG files may be decoded at a reduced scale as long as the shorter
+        side stays at least this many pixels.
+    background: the colour under transparent pixels.
+
+    Raises ImageError with code `empty`, `too_many_bytes`, `unsupported_type`,
+    `too_many_pixels` or `undecodable`.
+    """
+    if not data:
+        raise ImageError("empty", "the image is empty (0 bytes)")
+    if len(data) > limits.max_bytes:
+        raise ImageError("too_many_bytes", f"found {len(data)} bytes, expected at most {limits.max_bytes}")
+    plain = read_plain_png(data, limits.max_pixels)
+    if plain is not None:
+        return plain
+    picture = _open(data)
+    width, height = picture.size
+    if width * height > limits.max_pixels:
+        raise ImageError(
+            "too_many_pixels",
+            f"found {width} x {height} = {width * height} pixels, expected at most {limits.max_pixels}",
+        )
+    try:
+        if min_side and picture.format in ("JPEG", "MPO"):
+            picture.draft(None, (min_side, min_side))
+        picture.load()
+        return _flatten(_upright(picture), background)
+    except Exception as error:
+        raise ImageError("undecodable", f"damaged {picture.format} image: {_reason(error)}") from error
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=formats())
+    except Image.DecompressionBombError as error:
+        raise ImageError("too_many_pixels", _reason(error)) from error
+    except UnidentifiedImageError as error:
+        claimed = _signature(data)
+        if claimed:
+            raise ImageError("undecodable", f"damaged {claimed} image: its header is not readable") from error
+        known = ", ".join(formats())
+        raise ImageError(
+            "unsupported_type", f"not an image of a supported type; supported types are {known}"
+        ) from error
+    except Exception as error:
+        raise ImageError("undecodable", f"damaged image header: {_reason(error)}") from error
+
+
+def _signature(data: bytes) -> str | None:
+    """Return the claimed format whose first bytes these are."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        return "AVIF"
+    return next((name for start, name in SIGNATURES.items() if data.startswith(start)), None)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    if picture.format == "TIFF":
+        return picture  # Pillow has turned it while loading
+    try:
+        orientation = picture.getexif().get(ORIENTATION)
+    except Exception:  # damaged EXIF of a good picture: there is no turn to apply
+        return picture
+    # ImageOps.exif_transpose would copy upright pictures too, and write all of the EXIF anew.
+    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _flatten(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Any mode -> RGB, transparency over the background."""
+    if picture.mode.startswith(("I", "F")):
+        picture = _eight_bits(picture)
+    if picture.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        picture = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB") or picture
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        canvas = Image.new("RGBA", picture.size, (*background, 255))
+        return Image.alpha_composite(canvas, picture).convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """16-bit, 32-bit and float greyscale -> L.
+
+    Integers are read as 16-bit (the high byte is kept); floats as 0..1 when none exceeds 1,
+    else as 0..255, which is what the programs that write them mean.
+    """
+    values = np.asarray(picture)
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values)
+        scale = 255.0 if values.size and values.max() <= 1.0 else 1.0
+        grey = np.clip(np.rint(values * scale), 0, 255)
+    else:
+        grey = np.clip(values.astype(np.int64), 0, 65535) >> 8
+    return Image.fromarray(grey.astype(np.uint8))
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{text[:200]} ({type(error).__name__})" if text else type(error).__name__
