@@ -34,9 +34,9 @@ import onnxruntime as ort
 from PIL import Image
 
 from benchmarks.serving import models
-from serve.ceilings import decode_only, infer_only, run_extract
 from serve.cores import available_cores
 from serve.engine import Engine
+from vssl.cli.ceilings.extraction import decode_only, infer_only, run_extract
 from vssl.images.sources import open_source
 
 BATCH = 32

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from tests.serve.photo_folder import assert_same, photo_folder
-from vssl.cli.embedding import _stoppable
+from vssl.cli.extract import _stoppable
 from vssl.embeddings.store import read_embeddings
 
 

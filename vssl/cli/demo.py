@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vssl.cli.console import extras, note, refuse_existing, say
+from vssl.cli.output import extras, note, refuse_existing, say
 from vssl.errors import InputError, VsslError
 
 SYSTEMS = ("vssl", "untrained", "raw pixels")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vssl.cli.console import say
+from vssl.cli.output import say
 from vssl.cli.tables import Column, show_table
 
 COLUMNS: tuple[Column, ...] = (

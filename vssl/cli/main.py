@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from vssl import __version__
-from vssl.cli import benching, demo, embedding, evaluating, examining, exporting, learning, retrieval, serving
-from vssl.cli.console import note
+from vssl.cli import bench, demo, evaluate, export, extract, inspect, search, serve, train
+from vssl.cli.output import note
 from vssl.errors import VsslError
 
 app = typer.Typer(
@@ -40,7 +40,7 @@ def _root(
     pass
 
 
-for module in (learning, exporting, examining, embedding, retrieval, evaluating, serving, benching, demo):
+for module in (train, export, inspect, extract, search, evaluate, serve, bench, demo):
     module.register(app)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vssl.cli.console import extras, say, say_json
+from vssl.cli.output import extras, say, say_json
 from vssl.errors import FormatError, InputError
 
 

@@ -171,7 +171,7 @@ def test_stopped_by_sigterm_it_saves_and_says_how_to_go_on(
         [sys.executable, "-m", "vssl", *map(str, more)],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
     )
     try:
         deadline = time.monotonic() + 120

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vssl.cli.console import extras, note, say_json
+from vssl.cli.output import extras, note, say_json
 from vssl.cli.tables import Column, show_table
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vssl import __version__
-from vssl.cli.console import extras, note, refuse_existing, say_json
+from vssl.cli.output import extras, note, refuse_existing, say_json
 from vssl.cli.tables import print_table
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vssl.cli.console import extras, note, say, say_json
+from vssl.cli.output import extras, note, say, say_json
 from vssl.errors import InputError
 
 PARTS = ("extract", "search", "train")
@@ -85,7 +85,7 @@ def _pictures(folder: Path) -> Path:
 
 
 def _extract(folder: Path, model: Path | None, scratch: Path) -> dict[str, Any]:
-    from serve.ceilings import measure
+    from vssl.cli.ceilings.extraction import measure
     from vssl.images.sources import FileSource, open_source
     from vssl.model.shipped import shipped_model
 
@@ -100,16 +100,16 @@ def _extract(folder: Path, model: Path | None, scratch: Path) -> dict[str, Any]:
 
 
 def _search(items: int, dim: int, distances: tuple[str, ...]) -> list[dict[str, Any]]:
-    from index.ceilings import measure
+    from vssl.cli.ceilings.searching import measure
 
     costs = measure(items, dim, distances)
     return [{**dataclasses.asdict(cost), "times_flat": cost.milliseconds / cost.flat} for cost in costs]
 
 
 def _train(folder: Path, recipe: str) -> dict[str, Any]:
-    from train.ceilings import measure
     from train.recipe import plan
     from train.start import choose_device
+    from vssl.cli.ceilings.training import measure
     from vssl.images.sources import open_source
 
     rate = measure(plan(open_source(folder), recipe, None, {}), choose_device("auto"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vssl.cli.console import extras, note, progress, say, say_json
+from vssl.cli.output import extras, note, progress, say, say_json
 
 if TYPE_CHECKING:
     from train.bank import Failure

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vssl.cli import galleries
-from vssl.cli.console import extras, note, say, say_json
+from vssl.cli import gallery
 from vssl.cli.fitted import show_fitting
+from vssl.cli.output import extras, note, say, say_json
 from vssl.cli.tables import Column, show_table
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
     """Add these verbs to the application."""
     app.command("index")(build)
     app.command()(search)
-    app.add_typer(galleries.app, name="gallery")
+    app.add_typer(gallery.app, name="gallery")
 
 
 def build(

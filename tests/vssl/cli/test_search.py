@@ -16,7 +16,7 @@ from PIL import Image
 from tests.index.samples import MODEL, card
 from tests.index.test_choice import classes
 from tests.tiny_model import picture, tiny_model
-from tests.vssl import test_cli
+from tests.vssl.cli import test_main
 from vssl.cli import main
 from vssl.embeddings.store import Rows, part_name, to_table, write_manifest, write_table
 
@@ -51,9 +51,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i in range(8):
             Image.fromarray(picture(ord(label) * 100 + i)).save(home / "images" / label / f"{i}.png")
     (home / "images" / "a" / "broken.png").write_bytes(b"no image")
-    done = test_cli.vssl("extract", home / "images", home / "embeddings", "--model", home / "model.onnx")
+    done = test_main.vssl("extract", home / "images", home / "embeddings", "--model", home / "model.onnx")
     assert done.returncode == 0, done.stderr
-    done = test_cli.vssl("index", home / "embeddings", home / "gallery")
+    done = test_main.vssl("index", home / "embeddings", home / "gallery")
     assert done.returncode == 0, done.stderr
     assert "24 images, distance cosine" in done.stdout
     return home

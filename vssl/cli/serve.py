@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vssl.cli.console import extras, note, say
+from vssl.cli.output import extras, note, say
 from vssl.errors import InputError
 from vssl.model.shipped import shipped_model
 

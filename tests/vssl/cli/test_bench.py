@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from index.ceilings import measure as measure_search
 from tests.serve.photo_folder import photo_folder
 from tests.tiny_model import tiny_model
 from tests.train.picture_folder import TINY, write_pictures
-from tests.vssl.test_cli_retrieval import vssl
-from train.ceilings import measure as measure_step
+from tests.vssl.cli.test_search import vssl
 from train.recipe import plan
+from vssl.cli.ceilings.searching import measure as measure_search
+from vssl.cli.ceilings.training import measure as measure_step
 from vssl.images.sources import open_source
 
 

@@ -11,7 +11,7 @@ import pytest
 from export.calibration import CalibrationConfig
 from export.packaging import ExportOptions, export_run
 from tests.tiny_run import image_folder, tiny_run
-from tests.vssl.test_cli_retrieval import vssl
+from tests.vssl.cli.test_search import vssl
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from vssl.cli import curating
-from vssl.cli.console import extras, note, say, say_json
+from vssl.cli import curate
 from vssl.cli.fitted import show_fitting
+from vssl.cli.output import extras, note, say, say_json
 
 app = typer.Typer(help="Look at a gallery and change it.", no_args_is_help=True)
-curating.register(app)
+curate.register(app)
 GALLERY = Annotated[str, typer.Argument(help="Gallery folder, or milvus:URI#NAME.")]
 FOLDER = Annotated[Path, typer.Argument(help="Gallery folder.")]
 
