@@ -29,10 +29,10 @@ import torch
 from export.calibration import CalibrationConfig
 from export.packaging import ExportOptions, export_run
 from export.precision import lower_precision
-from train.bank import load_bank
-from train.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
-from train.config import NetworkConfig, TrainConfig
+from train.data.image_cache import load_bank
 from train.methods import new_method
+from train.settings.config import NetworkConfig, TrainConfig
+from train.state.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
 from vssl.errors import VsslError
 from vssl.images.preprocess import Preprocess
 from vssl.images.sources import open_source

@@ -35,16 +35,16 @@ from export.served import head_inputs
 from export.whitening import fit_mean
 from index.metrics.bootstrap import interval
 from index.metrics.uncertainty import r_auroc
-from train.bank import load_bank
-from train.checkpoint import load_checkpoint
-from train.collapse import effective_rank
-from train.encoder import build_encoder
-from train.informativeness import nearest_is_wrong
+from train.augment.views import Views
+from train.data.image_cache import load_bank
+from train.evaluation.collapse import effective_rank
+from train.evaluation.knn import knn_predict
+from train.evaluation.monitor import embed
+from train.evaluation.probe import linear_predict, wilson
+from train.evaluation.uncertainty import nearest_is_wrong
 from train.methods import METHODS
-from train.monitor import embed
-from train.neighbours import knn_predict
-from train.probe import linear_predict, wilson
-from train.views import Views
+from train.models.encoder import build_encoder
+from train.state.checkpoint import load_checkpoint
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.images.preprocess import Preprocess
 from vssl.images.sources import open_source

@@ -30,12 +30,12 @@ from export.whitening import fit_mean
 from index.anomaly import score
 from index.exact import ExactIndex
 from index.metrics.uncertainty import auroc
-from train.bank import ImageBank, load_bank
-from train.checkpoint import load_checkpoint
-from train.encoder import build_encoder
-from train.monitor import embed
-from train.start import train_images
-from train.views import Views
+from train.augment.views import Views
+from train.data.image_cache import ImageBank, load_bank
+from train.evaluation.monitor import embed
+from train.loop.run import train_images
+from train.models.encoder import build_encoder
+from train.state.checkpoint import load_checkpoint
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.images.preprocess import Preprocess
 from vssl.images.sources import open_source

@@ -30,14 +30,14 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from train.config import TrainConfig
-from train.heads import Head
+from train.loop.malloc import keep_freed_memory
+from train.loop.run import choose_device
+from train.loop.step import Learner, Length
 from train.losses.agreement import regression
-from train.memory import keep_freed_memory
-from train.networks import Backbone
-from train.recipe import merge, plan
-from train.start import choose_device
-from train.step import Learner, Length
+from train.models.backbones import Backbone
+from train.models.heads import Head
+from train.settings.config import TrainConfig
+from train.settings.recipe import merge, plan
 from vssl.images.sources import open_source
 
 

@@ -41,12 +41,12 @@ from export.served import ServedMean, ServedVariance, head_inputs
 from export.whitening import fit_mean
 from index.metrics.bootstrap import interval
 from index.metrics.uncertainty import r_auroc
-from train.bank import load_bank
-from train.checkpoint import load_checkpoint
-from train.encoder import Encoder, EncoderOutput, build_encoder
-from train.informativeness import nearest_is_wrong
-from train.monitor import embed
-from train.views import Views
+from train.augment.views import Views
+from train.data.image_cache import load_bank
+from train.evaluation.monitor import embed
+from train.evaluation.uncertainty import nearest_is_wrong
+from train.models.encoder import Encoder, EncoderOutput, build_encoder
+from train.state.checkpoint import load_checkpoint
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.images.sources import open_source
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from train.informativeness import r_auroc
-from train.neighbours import nearest_others, vote
+from train.evaluation.knn import nearest_others, vote
+from train.evaluation.uncertainty import r_auroc
 from vssl.embeddings.gaussian import GaussianEmbedding
 
 MIN_LABELLED = 50

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.clusters import spherical_kmeans
+from train.models.clusters import spherical_kmeans
 
 MOST, IMAGES_EACH, FEWEST = 128, 16, 16
 """Directions at most; calibration images for each; and the fewest that are worth an entropy."""

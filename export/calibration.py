@@ -27,8 +27,8 @@ from export.ambiguity import fit_ambiguity
 from export.degrading import degrade
 from export.served import ServedMean, ServedVariance, VarianceHead, head_inputs
 from export.whitening import MIN_IMAGES, shrink
-from train.encoder import Encoder
-from train.views import Views
+from train.augment.views import Views
+from train.models.encoder import Encoder
 from vssl.model.card import Calibration
 
 FLOOR, RELATIVE_FLOOR = 1e-12, 1e-3

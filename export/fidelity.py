@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from export.accuracy import accuracy
 from export.calibration import spearman
-from train.neighbours import nearest_others
+from train.evaluation.knn import nearest_others
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import FormatError
 

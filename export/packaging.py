@@ -25,10 +25,10 @@ from export.precision import PRECISIONS, lower_precision
 from export.served import ServedEncoder
 from export.verification import Agreement, run_model, verify
 from export.whitening import fit_mean, shrink
-from train.bank import ImageBank, load_bank
-from train.checkpoint import Checkpoint, load_checkpoint
-from train.encoder import build_encoder
-from train.views import Views
+from train.augment.views import Views
+from train.data.image_cache import ImageBank, load_bank
+from train.models.encoder import build_encoder
+from train.state.checkpoint import Checkpoint, load_checkpoint
 from vssl import __version__
 from vssl.errors import InputError
 from vssl.images.sources import ImageSource, open_source

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from export.ambiguity import Ambiguity
 from export.quality import quality
-from train.encoder import Encoder, EncoderOutput
+from train.models.encoder import Encoder, EncoderOutput
 from vssl.errors import InputError
 
 LOG_RANGE = 12.0

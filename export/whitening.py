@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from export.served import ServedMean
-from train.encoder import Encoder
+from train.models.encoder import Encoder
 
 MIN_IMAGES = 64
 SMALLEST = 1e-4

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from tests.tiny_model import picture
-from train.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
-from train.config import NetworkConfig, TrainConfig
 from train.methods import new_method
+from train.settings.config import NetworkConfig, TrainConfig
+from train.state.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
 from vssl.images.preprocess import Preprocess
 
 

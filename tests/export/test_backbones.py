@@ -14,9 +14,9 @@ from export.precision import inner_products, lower_precision
 from export.verification import run_model
 from tests.tiny_model import picture
 from tests.tiny_run import image_folder
-from train.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
-from train.config import NetworkConfig, TrainConfig
 from train.methods import new_method
+from train.settings.config import NetworkConfig, TrainConfig
+from train.state.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
 from vssl.images.preprocess import Preprocess
 
 pytest.importorskip("timm", reason="timm is not installed (the extra backbones)")

@@ -21,7 +21,7 @@ from export.calibration import (
 from export.degrading import degrade
 from export.quality import COUNT
 from export.served import ServedMean, ServedVariance, VarianceHead, head_inputs
-from train.encoder import EncoderOutput
+from train.models.encoder import EncoderOutput
 
 FEATURES = ServedMean("features")
 QUICK = CalibrationConfig(images=600, views=8, epochs=40, report_views=64)

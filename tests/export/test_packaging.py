@@ -21,8 +21,8 @@ from export.served import ServedEncoder, ServedMean, ServedVariance, VarianceHea
 from export.verification import run_model, verify
 from tests.tiny_model import picture
 from tests.tiny_run import image_folder, tiny_run
-from train.checkpoint import load_checkpoint
-from train.encoder import build_encoder
+from train.models.encoder import build_encoder
+from train.state.checkpoint import load_checkpoint
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import FormatError, InputError
 from vssl.images.preprocess import load_image, resize_picture

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from export.ambiguity import IMAGES_EACH, MOST, SPREAD, Ambiguity, fit_ambiguity
 from export.served import ServedMean
 from export.whitening import fit_mean, partial_whitening, shrink
-from train.encoder import EncoderOutput
+from train.models.encoder import EncoderOutput
 
 
 class Corners(nn.Module):

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from train.config import TrainConfig
+from train.loop.optimisers import build_optimiser
 from train.methods import METHODS, new_method
-from train.optimisers import build_optimiser
-from train.recipe import plan, recipe_names
+from train.settings.config import TrainConfig
+from train.settings.recipe import plan, recipe_names
 from vssl.images.sources import ImageSource, open_source
 
 PUBLISHED = ("cifar10", "cifar100", "imagenet100", "stl10")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.losses.cosine import cosine
+from train.losses.vssl import cosine
 
 
 def regression(predicted: Tensor, target: Tensor) -> Tensor:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from train.config import TrainConfig
-from train.encoder import Encoder
 from train.methods.method import Method
-from train.networks import Backbone
+from train.models.backbones import Backbone
+from train.models.encoder import Encoder
+from train.settings.config import TrainConfig
 from vssl.errors import InputError
 
 METHODS = {
-    "vssl": "train.methods.vssl_cosine",
+    "vssl": "train.methods.vssl",
     "vssl-gaussian": "train.methods.vssl_gaussian",
     "vje": "train.methods.vje",
     "barlow-twins": "train.methods.barlow_twins",

@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.heads import Head
 from train.losses.agreement import regression
 from train.methods.method import Method, StepOutput
+from train.models.heads import Head
+from train.settings.config import TrainConfig
 
 
 class Byol(Method):

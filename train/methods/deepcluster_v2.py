@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.clusters import spherical_kmeans
-from train.config import TrainConfig
-from train.heads import mlp
 from train.methods.method import Method, StepOutput, parse_options
-from train.randomness import seed_of
+from train.models.clusters import spherical_kmeans
+from train.models.heads import mlp
+from train.settings.config import TrainConfig
+from train.state.randomness import seed_of
 
 
 @dataclass(frozen=True)

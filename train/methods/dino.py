@@ -13,10 +13,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from train.config import TrainConfig
 from train.losses.assignment import self_distillation
 from train.methods.method import Method, StepOutput, parse_options
-from train.prototypes import Prototypes
+from train.models.prototypes import Prototypes
+from train.settings.config import TrainConfig
 
 
 @dataclass(frozen=True)

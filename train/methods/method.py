@@ -14,8 +14,8 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, get_type_hints
 import torch
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.encoder import Encoder, EncoderOutput
+from train.models.encoder import Encoder, EncoderOutput
+from train.settings.config import TrainConfig
 from vssl.errors import InputError
 
 OptionsT = TypeVar("OptionsT")

@@ -13,11 +13,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.heads import mlp
 from train.losses.contrast import in_batch
 from train.methods.method import Method, StepOutput, parse_options
-from train.queue import Queue
+from train.models.heads import mlp
+from train.models.queue import Queue
+from train.settings.config import TrainConfig
 
 
 @dataclass(frozen=True)

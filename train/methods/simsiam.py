@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.heads import Head, mlp
 from train.losses.agreement import negative_cosine
 from train.methods.method import Method, StepOutput
+from train.models.heads import Head, mlp
+from train.settings.config import TrainConfig
 
 
 class SimSiam(Method):

@@ -13,12 +13,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.heads import mlp
 from train.losses.assignment import sinkhorn, swapped_prediction
 from train.methods.method import Method, StepOutput, parse_options
-from train.prototypes import Prototypes
-from train.queue import Queue
+from train.models.heads import mlp
+from train.models.prototypes import Prototypes
+from train.models.queue import Queue
+from train.settings.config import TrainConfig
 
 
 @dataclass(frozen=True)

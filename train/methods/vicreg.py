@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.heads import mlp
 from train.losses.agreement import vicreg
 from train.methods.method import Method, StepOutput, parse_options
+from train.models.heads import mlp
+from train.settings.config import TrainConfig
 
 
 @dataclass(frozen=True)

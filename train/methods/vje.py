@@ -15,8 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.config import TrainConfig
-from train.heads import GaussianHead
 from train.losses.vje import (
     direction_distance,
     direction_log_density,
@@ -24,6 +22,8 @@ from train.losses.vje import (
     standard_normal_kl,
 )
 from train.methods.method import Method, StepOutput, parse_options
+from train.models.heads import GaussianHead
+from train.settings.config import TrainConfig
 from vssl.errors import InputError
 
 VARIANCE_FLOOR = 1e-4

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.losses.cosine import cosine
-from train.losses.gaussian import (
+from train.losses.vssl import cosine
+from train.losses.vssl_gaussian import (
     bounded_log_variance,
     expected_negative_log_likelihood,
     gaussian_kl,
     gaussian_sample,
 )
 from train.methods.method import Method, StepOutput, parse_options
-from train.methods.vssl_cosine import Vssl
+from train.methods.vssl import Vssl
+from train.settings.config import TrainConfig
 from vssl.errors import InputError
 
 

@@ -107,8 +107,8 @@ def _search(items: int, dim: int, distances: tuple[str, ...]) -> list[dict[str, 
 
 
 def _train(folder: Path, recipe: str) -> dict[str, Any]:
-    from train.recipe import plan
-    from train.start import choose_device
+    from train.loop.run import choose_device
+    from train.settings.recipe import plan
     from vssl.cli.ceilings.training import measure
     from vssl.images.sources import open_source
 

@@ -160,7 +160,7 @@ def calibrate(
     with extras():
         from export.calibration import CalibrationConfig
         from export.packaging import ExportOptions, fit_served
-        from train.checkpoint import load_checkpoint
+        from train.state.checkpoint import load_checkpoint
 
         checkpoint = load_checkpoint(run)
         for name in spaces:

@@ -60,7 +60,7 @@ def _facts(path: Path) -> dict[str, Any]:
         cards = [card for _, card, _ in store.iter_parts(path)]
         return {"artefact": "embeddings", **manifest, "card": cards[0].to_dict() if cards else None}
     if (path.is_dir() and (path / "checkpoint.pt").exists()) or path.suffix in (".pt", ".pth"):
-        from train.checkpoint import load_checkpoint
+        from train.state.checkpoint import load_checkpoint
 
         checkpoint = load_checkpoint(path)
         return {

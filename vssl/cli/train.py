@@ -12,10 +12,10 @@ import typer
 from vssl.cli.output import extras, note, progress, say, say_json
 
 if TYPE_CHECKING:
-    from train.bank import Failure
-    from train.config import TrainConfig
-    from train.loop import Outcome, Progress
-    from train.split import Split
+    from train.data.image_cache import Failure
+    from train.data.split import Split
+    from train.loop.trainer import Outcome, Progress
+    from train.settings.config import TrainConfig
 
 LISTED_FAILURES = 5  # named on the screen; all of them are in failures.json
 
@@ -67,10 +67,10 @@ def train(
     with extras():
         if plot:
             import matplotlib  # noqa: F401  # told before a long run, not after it
-        from train.curves import plot_curves
-        from train.peers import join
-        from train.recipe import read_settings
-        from train.start import Display, train_images
+        from train.evaluation.curves import plot_curves
+        from train.loop.run import Display, train_images
+        from train.settings.recipe import read_settings
+        from train.state.distributed import join
     with progress() as bars:
         screen = _Screen(bars)
         outcome = train_images(
@@ -104,8 +104,8 @@ def probe(
 ) -> None:
     """Measure a run's frozen features on labelled images: k-NN and linear accuracy."""
     with extras():
-        from train.probe import probe as measure
-        from train.start import choose_device
+        from train.evaluation.probe import probe as measure
+        from train.loop.run import choose_device
     with progress() as bars:
         task = bars.add_task("reading", total=None, status="images")
         result = measure(

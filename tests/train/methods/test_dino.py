@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from train.config import NetworkConfig, TrainConfig
 from train.losses.assignment import self_distillation
 from train.methods import new_method
 from train.methods.dino import DinoOptions
+from train.settings.config import NetworkConfig, TrainConfig
 
 
 @pytest.mark.parametrize(("step", "expected"), [(1, 0.04), (6, 0.055), (11, 0.07), (500, 0.07)])

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from train.checkpoint import Checkpoint
-from train.config import NetworkConfig, TrainConfig
-from train.encoder import build_encoder
 from train.methods import METHODS, new_method
+from train.models.encoder import build_encoder
+from train.settings.config import NetworkConfig, TrainConfig
+from train.state.checkpoint import Checkpoint
 from vssl.errors import InputError
 from vssl.images.preprocess import Preprocess
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.train.picture_folder import write_pictures
-from train.checkpoint import load_checkpoint
-from train.journal import read_metrics
+from train.state.checkpoint import load_checkpoint
+from train.state.metrics_log import read_metrics
 from vssl.cli import main
 
 SETTINGS = """

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import torch
 
-from train.config import TrainConfig
-from train.memory import keep_freed_memory
-from train.randomness import generator_for
-from train.step import Learner, Length
+from train.loop.malloc import keep_freed_memory
+from train.loop.step import Learner, Length
+from train.settings.config import TrainConfig
+from train.state.randomness import generator_for
 
 
 @dataclass(frozen=True)

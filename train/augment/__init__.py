@@ -1,0 +1,1 @@
+"""Stored images -> random views, a whole batch at once on any device."""

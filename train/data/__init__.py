@@ -1,0 +1,1 @@
+"""An image source -> decoded images in memory or mapped, split, and served in batches."""

@@ -1,0 +1,1 @@
+"""How good a run's features are, while it trains and afterwards."""

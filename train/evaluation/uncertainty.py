@@ -1,0 +1,59 @@
+"""Codes, labels and one uncertainty per image -> whether the uncertain ones are the ones that go wrong.
+
+Shape letters: N images, D dimension.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from train.evaluation.knn import nearest_others
+
+
+@torch.no_grad()
+def nearest_is_wrong(codes: Tensor, labels: Tensor) -> Tensor:
+    """Return for each image whether the nearest other one, by cosine, has another label.
+
+    codes (N, D), labels (N,) -> (N,) bool. Needs two images.
+    """
+    return labels[nearest_others(codes, 1)[1][:, 0]] != labels
+
+
+@torch.no_grad()
+def auroc(score: Tensor, positive: Tensor) -> float:
+    """Return the chance that a positive scores above a negative, ties counting half.
+
+    score (N,), positive (N,) bool; nan without both kinds. The Mann-Whitney form of the area
+    under the ROC curve.
+    """
+    count = int(positive.sum())
+    others = len(positive) - count
+    if not count or not others:
+        return math.nan
+    _, place, size = torch.unique(score.double(), return_inverse=True, return_counts=True)
+    rank = (size.cumsum(0).double() - (size - 1) / 2.0)[place]  # tied scores share their middle rank
+    return (float(rank[positive].sum()) - count * (count + 1) / 2.0) / (count * others)
+
+
+@torch.no_grad()
+def r_auroc(uncertainty: Tensor, codes: Tensor, labels: Tensor) -> float:
+    """Return the AUROC of the uncertainty for "the nearest other image has another label".
+
+    uncertainty (N,), codes (N, D), labels (N,), below 0 where unknown: those images are left
+    out. 0.5 is chance, above is informative, nan where nothing or everything goes wrong
+    (Kirchhof et al., URL benchmark, NeurIPS 2023, within one set of images).
+    """
+    known = labels >= 0
+    if int(known.sum()) < 2:
+        return math.nan
+    return auroc(uncertainty[known], nearest_is_wrong(codes[known], labels[known]))
+
+
+@torch.no_grad()
+def variation(values: Tensor) -> float:
+    """Return the coefficient of variation of positive values, (N,): deviation over mean."""
+    values = values.double()
+    return float(values.std(correction=0) / values.mean().clamp(min=1e-300))

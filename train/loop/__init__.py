@@ -1,0 +1,1 @@
+"""A run from its first step to its last: what is updated, at which rate, and how it resumes."""

@@ -1,0 +1,106 @@
+"""Parameters and a config -> an optimiser, and the learning rate of each step.
+
+LARS follows You et al. (2017) in the form that small-image self-supervision uses: layer-wise
+rates clipped at 1, tensors of one dimension left out of both the scaling and the decay.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from train.settings.config import OptimiserConfig
+
+
+class Lars(torch.optim.Optimizer):
+    """SGD with momentum whose step for each weight matrix is scaled by |w| / |gradient|.
+
+    For tensors of two or more dimensions: local = trust * |w| / (|g| + decay * |w| + 1e-8),
+    capped so that lr * local never exceeds lr; the update is (g + decay * w) * local, then
+    heavy-ball momentum. Biases and norm parameters get plain momentum SGD without decay.
+    """
+
+    def __init__(
+        self, params: Iterable[Any], lr: float, momentum: float, weight_decay: float, trust: float = 0.02
+    ) -> None:
+        super().__init__(
+            params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient. A closure is not used."""
+        for group in self.param_groups:
+            lr, decay = group["lr"], group["weight_decay"]
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                update = weight.grad
+                if weight.ndim > 1:
+                    size, slope = weight.norm(), update.norm()
+                    local = group["trust"] * size / (slope + decay * size + 1e-8)
+                    if lr > 0:
+                        local = (local / lr).clamp(max=1.0)
+                    # A zero weight or gradient has no ratio; it takes the plain step.
+                    scaled = (update + decay * weight) * local
+                    update = torch.where((size > 0) & (slope > 0), scaled, update)
+                state = self.state[weight]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = update.clone()
+                else:
+                    state["momentum_buffer"].mul_(group["momentum"]).add_(update)
+                weight.add_(state["momentum_buffer"], alpha=-lr)
+
+
+def build_optimiser(
+    modules: Iterable[nn.Module], config: OptimiserConfig, constant: nn.Module | None = None
+) -> torch.optim.Optimizer:
+    """Build the optimiser over the trainable parameters of the modules.
+
+    As for LARS, tensors of one dimension are not decayed by SGD and AdamW either. The groups of
+    the module `constant`, one of them or a part of one, are marked `constant`.
+    """
+    steady = set() if constant is None else set(constant.parameters())
+    weights = [p for module in modules for p in module.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = []
+    for chosen, mark in (
+        ([p for p in weights if p not in steady], {}),
+        ([p for p in weights if p in steady], {"constant": True}),
+    ):
+        if config.name == "lars" and chosen:
+            groups.append({"params": chosen, **mark})
+        elif chosen:
+            decayed, plain = ([p for p in chosen if (p.ndim > 1) == wide] for wide in (True, False))
+            groups.append({"params": decayed, "weight_decay": config.weight_decay, **mark})
+            groups.append({"params": plain, "weight_decay": 0.0, **mark})
+    if config.name == "lars":
+        return Lars(groups, config.lr, config.momentum, config.weight_decay)
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+    return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float, peak: float) -> None:
+    """Give every group the rate of the step, and those marked `constant` the peak."""
+    for group in optimiser.param_groups:
+        group["lr"] = peak if group.get("constant") else rate
+
+
+def learning_rate(config: OptimiserConfig, batch: int, step: int, steps_per_epoch: int, total: int) -> float:
+    """Return the rate of a step (0 <= step < total): linear warm-up, then half a cosine.
+
+    The configured rates are those of a batch of 256 and grow linearly with `batch`. The
+    warm-up takes at most a fifth of a short run.
+    """
+    scale = batch / 256.0
+    peak, final = config.lr * scale, config.final_lr * scale
+    warmup = min(round(config.warmup_epochs * steps_per_epoch), total // 5)
+    if step < warmup:
+        start = min(config.warmup_lr, peak)
+        return start + (peak - start) * step / max(warmup - 1, 1)
+    progress = (step - warmup) / max(total - warmup, 1)
+    return final + (peak - final) * 0.5 * (1.0 + math.cos(math.pi * progress))

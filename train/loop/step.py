@@ -1,0 +1,200 @@
+"""A batch of stored images -> one update of student, teacher and online classifier.
+
+Shape letters: B batch, C0 side of the stored image, S side of a view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from train.augment.views import Views
+from train.loop.optimisers import build_optimiser, learning_rate, set_rate
+from train.loop.synced_batchnorm import share_batches
+from train.methods import new_method
+from train.methods.method import Method, cosine_momentum
+from train.settings.config import TrainConfig
+from train.state.distributed import ALONE, Peers
+from train.state.randomness import generator_for, seed_of
+from vssl.errors import InputError
+
+TRANSLATOR = "inductor"  # torch.compile's backend
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is native there: recent GPUs, and CPUs with matrix tiles."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return device.type == "cpu" and _has_tiles()
+
+
+def _has_tiles() -> bool:
+    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(probe is not None and probe())
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a run is: optimiser steps per epoch, in total, and images per step."""
+
+    steps_per_epoch: int
+    total: int
+    images_per_step: int
+
+
+class Learner:
+    """The modules and optimisers of a run, and the step that changes them.
+
+    All randomness comes from (seed, step), so a learner restored to step k goes on exactly as
+    one that never stopped. With peers each process is given its share of a batch's images and
+    makes the step that one process would make of them all.
+    """
+
+    def __init__(
+        self, config: TrainConfig, length: Length, classes: int, device: torch.device, peers: Peers = ALONE
+    ) -> None:
+        torch.manual_seed(seed_of(config.seed, "weights"))
+        self.config, self.length, self.device, self.peers = config, length, device, peers
+        self.method: Method = new_method(config).to(device).to(memory_format=torch.channels_last)
+        self.views = (Views(config.augment, config.size), Views(config.augment_second, config.size))
+        self.optimiser = build_optimiser([self.method], config.optimiser, self._steady())
+        self.classifier: nn.Linear | None = None
+        self.classifier_optimiser: torch.optim.Optimizer | None = None
+        if classes:
+            self.classifier = nn.Linear(self.method.student.feature_dim, classes).to(device)
+            self.classifier_optimiser = torch.optim.SGD(
+                self.classifier.parameters(), lr=config.evaluation.classifier_lr, momentum=0.9
+            )
+        wanted = config.precision
+        self.half = wanted == "bf16" or (wanted == "auto" and computes_bf16(device))
+        self.sharing = share_batches(self.method, peers) if peers.count > 1 else None
+        if config.cuda_graphs and not (config.compile and device.type == "cuda"):
+            found = f"compile = {str(config.compile).lower()} on {device.type}"
+            raise InputError(
+                f"cuda_graphs: found {found}, expected compile = true on a GPU; leave cuda_graphs out"
+            )
+        if config.compile:
+            self._compile()
+
+    def _steady(self) -> nn.Module | None:
+        """Return the predictor where it learns at a constant rate."""
+        if not self.config.optimiser.constant_predictor:
+            return None
+        heads = self.method.heads
+        if "predictor" not in heads:
+            raise InputError(
+                f"optimiser.constant_predictor: the method {self.config.method!r} has no predictor; leave it false"
+            )
+        return heads["predictor"]
+
+    def _compile(self) -> None:
+        """Translate the encoders, where nearly all of a step's work is done."""
+        if self.peers.count > 1:
+            raise InputError(
+                f"compile: found {self.peers.count} processes, expected one: batch norm over several processes is "
+                "not translated. Set compile = false"
+            )
+        mode = "reduce-overhead" if self.config.cuda_graphs else None
+        for encoder in (self.method.student, self.method.teacher):
+            if encoder is not None:
+                encoder.compile(backend=TRANSLATOR, mode=mode)
+
+    def begin_epoch(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
+        """Let the method prepare for an epoch.
+
+        batches: called for a pass over all training images, in batches of their places (B,) and
+        the stored images (B, C0, C0, 3) uint8, this process's share of them.
+        """
+
+        def viewed() -> Iterable[tuple[Tensor, Tensor]]:
+            for number, (rows, images) in enumerate(batches()):
+                drawn = generator_for(self.device, self.config.seed, "pass", number)
+                yield rows, self._view(self.views[0], images, drawn, len(rows))
+
+        self.method.begin_epoch(viewed)
+
+    def step(
+        self,
+        number: int,
+        images: list[Tensor],
+        labels: list[Tensor] | None,
+        rows: list[Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Make optimiser step `number` (from 0) on micro-batches (B, C0, C0, 3) uint8.
+
+        images: with peers, this process's share of each. labels: (B,) class numbers of each,
+        below 0 where unknown, for the online classifier. rows: (B,) places of each among the
+        training images, for methods that remember images; with peers, needed to tell B.
+        Returns detached scalars: `loss`, the method's parts and `classifier_loss`.
+        """
+        scale, config = self.length.images_per_step, self.config
+        rate = learning_rate(config.optimiser, scale, number, self.length.steps_per_epoch, self.length.total)
+        set_rate(self.optimiser, rate, config.optimiser.lr * scale / 256.0)
+        self.optimiser.zero_grad(set_to_none=True)
+        logged: dict[str, Tensor] = {}
+        for part, batch in enumerate(images):
+            at = number * len(images) + part
+            drawn = generator_for(self.device, config.seed, "views", at)
+            total = len(batch) if rows is None else len(rows[part])
+            with torch.no_grad():
+                first, second = (self._view(view, batch, drawn, total) for view in self.views)
+            self.method.rows = None if rows is None else rows[part]
+            if config.cuda_graphs:
+                # Nothing that the batch before left in the graphs' memory is read any more.
+                torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
+                output = self.method(first, second, drawn)
+            (output.loss / len(images)).backward()
+            values = {"loss": output.loss.detach(), **output.parts}
+            if self.classifier is not None and labels is not None:
+                values["classifier_loss"] = self._classify(output.features.float(), labels[part], rate)
+            for name, value in values.items():
+                logged[name] = logged.get(name, 0.0) + value.double() / len(images)
+        # The encoders saw a share each, so their gradients add up; the heads saw the whole batch.
+        self.peers.add_gradients(self.method.student.parameters())
+        self.peers.add_gradients(self.method.heads.parameters(), 1.0 / self.peers.count)
+        if config.optimiser.clip_norm:
+            nn.utils.clip_grad_norm_(self.method.parameters(), config.optimiser.clip_norm)
+        self.optimiser.step()
+        self.method.update_teacher(
+            cosine_momentum(*config.teacher_momentum, number, max(self.length.total - 1, 1))
+        )
+        return logged
+
+    def _view(self, view: Views, images: Tensor, drawn: torch.Generator, total: int) -> Tensor:
+        """Draw one view of each image of a share, and tell the encoders how large the whole batch is."""
+        if self.sharing is None:
+            return view(images, drawn)
+        if total < self.peers.count:
+            raise InputError(
+                f"a batch of {total} images cannot be divided over {self.peers.count} processes; "
+                "start fewer of them, or give more images"
+            )
+        self.sharing.total = total
+        return view(images, drawn, self.peers.share(total), total)
+
+    def _classify(self, features: Tensor, labels: Tensor, rate: float) -> Tensor:
+        """Train the online classifier on detached features (2, B, F); its rate follows the student's."""
+        if self.classifier is None or self.classifier_optimiser is None:
+            raise RuntimeError("no classifier without labels")
+        share = rate / max(self.config.optimiser.lr, 1e-12)
+        for group in self.classifier_optimiser.param_groups:
+            group["lr"] = self.config.evaluation.classifier_lr * share
+        self.classifier_optimiser.zero_grad(set_to_none=True)
+        logits = self.classifier(features.flatten(0, 1))
+        loss = functional.cross_entropy(logits, labels.repeat(len(features)), ignore_index=-1)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.classifier_optimiser.step()
+        return loss.detach()
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return a permutation of 0..count-1, the same for the same seed and epoch."""
+    order = torch.randperm(count, generator=generator_for(torch.device("cpu"), seed, "order", epoch))
+    return order.numpy()

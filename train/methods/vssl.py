@@ -1,0 +1,111 @@
+"""VSSL: the student's predicted code meets the teacher's code of the other view, in cosine form.
+
+Yavuz and Yanikoglu, arXiv 2504.04318. Student and teacher turn each view into mean and raw
+variance; the student's pass through the predictor. Per pair of views the loss is K, the cosine
+KL between predicted and teacher code, plus N, the cosine likelihood of the teacher's code under
+a denoised sample of the predicted one. Where the paper contradicts itself the options name the
+readings; docs/training.md says which was taken and why.
+Shape letters: B batch, S side of a view, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from train.losses.vssl import cosine, cosine_kl, cosine_likelihood, one_sided_sample
+from train.methods.method import Method, StepOutput, parse_options
+from train.models.heads import GaussianHead, Head
+from train.settings.config import TrainConfig
+from vssl.errors import InputError
+
+
+@dataclass(frozen=True)
+class VsslOptions:
+    """The readings of the paper.
+
+    pairs: `cross` compares each view with the other only, `all` also with itself.
+    likelihood_sign: 1 adds N, which is a cost as printed; -1 subtracts it, as equation 8 does.
+    target: what N is measured against: the `teacher`, or the `student`'s own code of the other
+        view with its gradient stopped.
+    signed_noise: draw with eps instead of |eps|.
+    """
+
+    pairs: str = "cross"
+    likelihood_sign: int = 1
+    target: str = "teacher"
+    signed_noise: bool = False
+
+    def __post_init__(self) -> None:
+        allowed = {"pairs": ("cross", "all"), "likelihood_sign": (1, -1), "target": ("teacher", "student")}
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise InputError(f"options.{name}: found {getattr(self, name)!r}, expected one of {values}")
+
+
+class Vssl(Method):
+    """Variational self-supervised learning, cosine form."""
+
+    keeps_teacher = True
+
+    def __init__(self, config: TrainConfig, encoder: nn.Module) -> None:
+        super().__init__(config, encoder)  # type: ignore[arg-type]
+        self.options = parse_options(VsslOptions, config.options)
+
+    @staticmethod
+    def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
+        """One trunk for mean and raw variance."""
+        return GaussianHead(feature_dim, config.network.projector_hidden, config.network.dim)
+
+    def build_heads(self) -> nn.ModuleDict:
+        """One predictor on both halves of the code, two denoisers with weights of their own."""
+        network = self.config.network
+        return nn.ModuleDict(
+            {
+                "predictor": GaussianHead(2 * network.dim, network.predictor_hidden, network.dim),
+                "mean_denoiser": Head(network.dim, network.denoiser_hidden, network.dim),
+                "variance_denoiser": Head(network.dim, network.denoiser_hidden, network.dim),
+            }
+        )
+
+    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+        """Views (B, S, S, 3) -> the mean over samples of the sum over pairs of K + N."""
+        if self.teacher is None:
+            raise RuntimeError("VSSL needs its teacher")
+        views = (first, second)
+        own = [self.student(view) for view in views]
+        with torch.no_grad():
+            kept = [self.teacher(view) for view in views]
+        predicted = [self.heads["predictor"](torch.cat([o.mean, o.raw_variance], dim=1)) for o in own]
+        denoised = []
+        for mean, variance in predicted:
+            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+            sample = one_sided_sample(mean, variance, noise, signed=self.options.signed_noise)
+            denoised.append((self.heads["mean_denoiser"](sample), self.heads["variance_denoiser"](sample)))
+        pairs = [(0, 1), (1, 0)] if self.options.pairs == "cross" else [(0, 0), (0, 1), (1, 0), (1, 1)]
+        kl = likelihood = torch.zeros((), device=first.device)
+        for i, j in pairs:
+            target = kept[j] if self.options.target == "teacher" else own[j]
+            kl = kl + cosine_kl(predicted[i][0], predicted[i][1], kept[j].mean, kept[j].raw_variance).mean()
+            likelihood = (
+                likelihood
+                + cosine_likelihood(*denoised[i], target.mean.detach(), target.raw_variance.detach()).mean()
+            )
+        with torch.no_grad():
+            mean_cosine = cosine(predicted[0][0], kept[1].mean).mean()
+            variance_cosine = cosine(predicted[0][1], kept[1].raw_variance).mean()
+        return StepOutput(
+            kl + self.options.likelihood_sign * likelihood,
+            {
+                "kl": kl.detach(),
+                "likelihood": likelihood.detach(),
+                "mean_cosine": mean_cosine,
+                "variance_cosine": variance_cosine,
+            },
+            torch.stack([o.features.detach() for o in own]),
+        )
+
+
+METHOD = Vssl

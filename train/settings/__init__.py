@@ -1,0 +1,1 @@
+"""Recipes and options -> the one frozen value that decides a run."""

@@ -1,0 +1,1 @@
+"""What a run keeps and shares: checkpoints, its log, its randomness, its processes."""
