@@ -26,8 +26,8 @@ import onnx
 import onnxruntime as ort
 import torch
 
-from export.calibration import CalibrationConfig
-from export.packaging import ExportOptions, export_run
+from export.calibration.head import CalibrationConfig
+from export.package import ExportOptions, export_run
 from export.precision import lower_precision
 from train.data.image_cache import load_bank
 from train.methods import new_method

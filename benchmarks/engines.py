@@ -24,7 +24,7 @@ import numpy as np  # noqa: E402
 
 from benchmarks.serving import models  # noqa: E402
 from benchmarks.serving.process import machine  # noqa: E402
-from serve.engine import Engine  # noqa: E402
+from serve.inference.engine import Engine  # noqa: E402
 from vssl.images.preprocess import Pixels, load_image  # noqa: E402
 from vssl.images.sources import open_source  # noqa: E402
 from vssl.model.golden import golden_images  # noqa: E402

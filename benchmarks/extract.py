@@ -9,7 +9,7 @@ weights of `benchmarks/serve.py`, at 32 and 224 px. Every contender embeds the s
     inference ceiling   the model on every core over pixels in memory, the better of one thread a
                         call and all threads a call
     shared bound        what remains when both stages share the same cores: 1 / (1/decode + 1/inference)
-    extract             `serve.extract.extract`, all of it: listing, plan, Parquet, flush to the disk
+    extract             `serve.extraction.extract.extract`, all of it: listing, plan, Parquet, flush to the disk
     plain loop          Pillow, numpy and onnxruntime with its defaults, batches of 32
     DataLoader loop     torch DataLoader with a worker a core, torchvision transforms, onnxruntime
 
@@ -34,8 +34,8 @@ import onnxruntime as ort
 from PIL import Image
 
 from benchmarks.serving import models
-from serve.cores import available_cores
-from serve.engine import Engine
+from serve.inference.cores import available_cores
+from serve.inference.engine import Engine
 from vssl.cli.ceilings.extraction import decode_only, infer_only, run_extract
 from vssl.images.sources import open_source
 

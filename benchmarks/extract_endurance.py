@@ -27,15 +27,15 @@ from pathlib import Path
 
 import numpy as np
 
-from serve.extract import extract
-from serve.writing import Progress
+from serve.extraction.extract import extract
+from serve.extraction.writer import Progress
 from vssl.embeddings.store import Embeddings, read_embeddings
 from vssl.images.sources import open_source
 
 RUN = """
 import sys
 from pathlib import Path
-from serve.extract import extract
+from serve.extraction.extract import extract
 extract(sys.argv[1], Path(sys.argv[2]), model=Path(sys.argv[3]), part_rows=16, resume=True,
         report=lambda state: print(state.done, flush=True))
 """

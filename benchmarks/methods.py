@@ -30,9 +30,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.calibration import calibrate
-from export.served import head_inputs
-from export.whitening import fit_mean
+from export.calibration.head import calibrate
+from export.calibration.whitening import fit_mean
+from export.served_encoder import head_inputs
 from index.metrics.bootstrap import interval
 from index.metrics.uncertainty import r_auroc
 from train.augment.views import Views

@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from export.calibration import CalibrationConfig, calibrate
-from export.served import head_inputs
-from export.whitening import fit_mean
+from export.calibration.head import CalibrationConfig, calibrate
+from export.calibration.whitening import fit_mean
+from export.served_encoder import head_inputs
 from index.anomaly import score
 from index.exact import ExactIndex
 from index.metrics.uncertainty import auroc

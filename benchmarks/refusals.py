@@ -28,7 +28,7 @@ from uvicorn.server import ServerState  # noqa: E402
 
 from benchmarks.serving import load, models  # noqa: E402
 from benchmarks.serving.process import machine  # noqa: E402
-from serve.http.application import Application  # noqa: E402
+from serve.http.app import Application  # noqa: E402
 from serve.http.doorkeeper import Doorkeeper  # noqa: E402
 from serve.http.refusals import Refusals  # noqa: E402
 from serve.http.settings import Settings  # noqa: E402

@@ -41,7 +41,7 @@ from index.heldout import class_codes
 from index.matching import fit_match
 from index.metrics.retrieval import average_precision_at_r
 from index.metrics.uncertainty import risk_at
-from serve.engine import Engine
+from serve.inference.engine import Engine
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.images.preprocess import load_image
 from vssl.images.sources import open_source

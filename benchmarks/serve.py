@@ -34,7 +34,7 @@ from benchmarks.serving import load, models  # noqa: E402
 from benchmarks.serving.in_process import InProcess, OneAtATime  # noqa: E402
 from benchmarks.serving.pictures import photos, small_pngs  # noqa: E402
 from benchmarks.serving.process import batch_sizes, cpu_seconds, described, machine, server  # noqa: E402
-from serve.engine import Engine  # noqa: E402
+from serve.inference.engine import Engine  # noqa: E402
 from vssl.images.preprocess import load_image  # noqa: E402
 
 TURNS = 4

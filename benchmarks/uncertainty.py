@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.corruptions import CORRUPTIONS, UNSEEN, corrupted
-from export.calibration import (
+from export.calibration.head import (
     CalibrationConfig,
     ViewStatistics,
     add_ambiguity,
@@ -37,8 +37,8 @@ from export.calibration import (
     spearman,
     view_statistics,
 )
-from export.served import ServedMean, ServedVariance, head_inputs
-from export.whitening import fit_mean
+from export.calibration.whitening import fit_mean
+from export.served_encoder import ServedMean, ServedVariance, head_inputs
 from index.metrics.bootstrap import interval
 from index.metrics.uncertainty import r_auroc
 from train.augment.views import Views

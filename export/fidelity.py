@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from export.accuracy import accuracy
-from export.calibration import spearman
+from export.calibration.head import spearman
 from train.evaluation.knn import nearest_others
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import FormatError

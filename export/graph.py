@@ -10,7 +10,7 @@ import warnings
 import onnx
 import torch
 
-from export.served import ServedEncoder
+from export.served_encoder import ServedEncoder
 
 OUTPUTS = ("mean", "variance", "features")
 OPSET = 18

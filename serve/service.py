@@ -19,12 +19,12 @@ import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.http.application import Application
-from serve.http.doubts import check_risk
-from serve.http.keys import Keys
-from serve.http.origins import open_to, parse_origins
-from serve.http.runtime import open_engines, open_gallery
+from serve.http.app import Application
+from serve.http.middleware.auth import Keys
+from serve.http.middleware.cors import open_to, parse_origins
+from serve.http.routes.abstention import check_risk
 from serve.http.settings import Settings
+from serve.http.state import open_engines, open_gallery
 from serve.supervisor import shut_the_door_on_signals
 from vssl.model.card import ModelCard
 

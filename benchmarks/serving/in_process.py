@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.serving import peers
-from serve.engine import Engine
+from serve.inference.engine import Engine
 from vssl.images.preprocess import load_image
 
 BATCH = 32

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from serve.http.failures import Header
+from serve.http.errors import Header
 
 if TYPE_CHECKING:
     from serve.http.doorkeeper import Refuse

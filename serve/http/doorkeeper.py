@@ -15,7 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from serve.http.failures import Header, RequestError, whole_answer
+from serve.http.errors import Header, RequestError, whole_answer
 
 Refuse = Callable[[bytes, bytes, list[Header], Iterable[Header]], bytes | None]
 

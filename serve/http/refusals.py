@@ -10,10 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from serve.http.failures import Header, whole_answer
-from serve.http.keys import presented_key
-from serve.http.request_ids import request_id
-from serve.http.runtime import Runtime
+from serve.http.errors import Header, whole_answer
+from serve.http.middleware.auth import presented_key
+from serve.http.middleware.request_ids import request_id
+from serve.http.state import Runtime
 
 ROUTES = {b"/embed": "/embed", b"/search": "/search", b"/v1/embeddings": "/v1/embeddings"}
 

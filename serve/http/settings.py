@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from serve.http.addresses import AllowList
-from serve.http.naming import NamedModel, parse_models
-from serve.http.origins import parse_origins
+from serve.http.io.addresses import AllowList
+from serve.http.middleware.cors import parse_origins
+from serve.inference.model_sources import NamedModel, parse_models
 from vssl.errors import InputError
 from vssl.images.decode import PILLOW_PIXEL_CAP, DecodeLimits
 from vssl.model.shipped import shipped_model
@@ -26,8 +26,8 @@ class Settings:
     """What one server process serves and within which bounds.
 
     model: the ONNX file, or triton://HOST:PORT/MODEL; several as NAME=SOURCE, one a line
-        (`serve.http.naming`). gallery: a gallery folder to search, or None.
-    device, engine, precision, threads: see `serve.engine.Engine.open`; threads None means all usable
+        (`serve.inference.model_sources`). gallery: a gallery folder to search, or None.
+    device, engine, precision, threads: see `serve.inference.engine.Engine.open`; threads None means all usable
         cores, precision None what the engine and the file make of it.
     workers: server processes. host, port: only for the line that says where to try it.
     api_key_file: one key a line; None leaves the server open to whoever can reach it.
@@ -42,7 +42,7 @@ class Settings:
     keep_alive_s: seconds that a connection may idle between two requests.
     log: `text`, `json` or `off`, the form of the access log on stderr.
     cors_origins: ORIGIN,... whose web pages may read the answers, `*` for all; None lets none.
-    fetch_hosts: HOST,... that images given as https URLs are fetched from (`serve.http.addresses`);
+    fetch_hosts: HOST,... that images given as https URLs are fetched from (`serve.http.io.addresses`);
         None fetches nothing. fetch_max_bytes: of one such image. fetch_timeout_s: seconds that it may
         take, the wait for its turn included.
     """

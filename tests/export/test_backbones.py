@@ -7,11 +7,11 @@ import onnx
 import pytest
 import torch
 
-from export.calibration import CalibrationConfig
+from export.calibration.head import CalibrationConfig
 from export.fidelity import compare
-from export.packaging import Exported, ExportOptions, export_run
+from export.package import Exported, ExportOptions, export_run
 from export.precision import inner_products, lower_precision
-from export.verification import run_model
+from export.verify import run_model
 from tests.tiny_model import picture
 from tests.tiny_run import image_folder
 from train.methods import new_method

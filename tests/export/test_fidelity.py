@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.calibration import CalibrationConfig
+from export.calibration.head import CalibrationConfig
 from export.fidelity import Fidelity, compare
-from export.packaging import ExportOptions, export_run
+from export.package import ExportOptions, export_run
 from tests.tiny_model import picture, tiny_model
 from tests.tiny_run import image_folder, tiny_run
 from vssl.errors import FormatError, InputError

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve.engine import Engine
+from serve.inference.engine import Engine
 from tests.serve.http.conftest import encoded, make_gallery
 from tests.serve.running import running
 from tests.tiny_model import tiny_model

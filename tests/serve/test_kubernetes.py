@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serve.http.application import OPEN_PATHS, ROUTES
+from serve.http.app import OPEN_PATHS, ROUTES
 from serve.http.metrics import HELP
 from serve.http.settings import Settings
 

@@ -103,7 +103,7 @@ def test_a_missing_or_broken_model_refuses_with_what_to_type(tmp_path: Path) -> 
 
 
 def test_a_gallery_of_another_model_is_refused(tmp_path: Path) -> None:
-    from serve.engine import Engine
+    from serve.inference.engine import Engine
 
     one, other = tiny_model(tmp_path / "one.onnx"), tiny_model(tmp_path / "other.onnx", seed=1)
     make_gallery(tmp_path, Engine.open(one, threads=1))

@@ -12,7 +12,7 @@ import typer
 from vssl.cli.output import extras, note, refuse_existing, say, say_json
 
 if TYPE_CHECKING:
-    from export.triton_repository import RepositoryEntry
+    from export.triton.repository import RepositoryEntry
 
 
 def register(app: typer.Typer) -> None:
@@ -82,8 +82,8 @@ def export(
     if branch not in ("student", "teacher"):
         raise typer.BadParameter(f"found {branch!r}, expected student or teacher", param_hint="--branch")
     with extras():
-        from export.calibration import CalibrationConfig
-        from export.packaging import ExportOptions, export_run
+        from export.calibration.head import CalibrationConfig
+        from export.package import ExportOptions, export_run
 
         options = ExportOptions(
             space=space,
@@ -158,8 +158,8 @@ def calibrate(
             raise typer.BadParameter(f"found {name!r}, expected features or projector", param_hint="--space")
     fits = {}
     with extras():
-        from export.calibration import CalibrationConfig
-        from export.packaging import ExportOptions, fit_served
+        from export.calibration.head import CalibrationConfig
+        from export.package import ExportOptions, fit_served
         from train.state.checkpoint import load_checkpoint
 
         checkpoint = load_checkpoint(run)
@@ -191,7 +191,7 @@ def calibrate(
 def _put(
     model: Path, repository: Path, name: str | None, backend: str, *, overwrite: bool
 ) -> RepositoryEntry:
-    from export.triton_repository import write_repository
+    from export.triton.repository import write_repository
 
     return write_repository(model, repository, name=name, backend=backend, overwrite=overwrite)
 

@@ -20,8 +20,8 @@ from vssl.cli.output import extras, note, progress, say, say_json
 if TYPE_CHECKING:
     from types import FrameType
 
-    from serve.extract import Summary
-    from serve.writing import Progress
+    from serve.extraction.extract import Summary
+    from serve.extraction.writer import Progress
 
 PLAIN_SECONDS = 5.0  # between progress lines when stderr is no terminal
 
@@ -85,7 +85,7 @@ def extract(
 ) -> None:
     """Embed every image: Gaussians to Parquet, unreadable files to failures.parquet."""
     with extras():
-        from serve.extract import extract as run
+        from serve.extraction.extract import extract as run
     from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
     from vssl.model.shipped import shipped_model
 
@@ -126,12 +126,12 @@ def extract(
     else:
         _print_summary(summary)
     if summary.complete and (histogram or contact_sheet):
-        from serve import certainty
+        from serve.extraction import report
 
         if histogram:
-            say(certainty.histogram(out))
+            say(report.histogram(out))
         if contact_sheet:
-            certainty.contact_sheet(out, images, contact_sheet)
+            report.contact_sheet(out, images, contact_sheet)
             note(f"wrote {contact_sheet}")
 
 

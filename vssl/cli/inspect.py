@@ -40,7 +40,7 @@ def verify(
 ) -> None:
     """Repeat a model's checks on this machine: seal, card, graph, golden pair, batch sizes, variance."""
     with extras():
-        from serve.verification import verify_file
+        from serve.inference.verify import verify_file
 
         checks = verify_file(model, device=device)
     if as_json:
@@ -71,7 +71,7 @@ def _facts(path: Path) -> dict[str, Any]:
             **checkpoint.summary,
         }
     if path.is_file() and path.suffix == ".onnx":
-        from serve.engine import Engine
+        from serve.inference.engine import Engine
 
         engine = Engine.open(path, device="cpu", check=False)
         return {

@@ -17,7 +17,7 @@ from vssl.cli.tables import Column, show_table
 if TYPE_CHECKING:
     from index.abstention import Rule
     from index.gallery import SearchResult
-    from serve.engine import EmbeddedImage, Engine
+    from serve.inference.engine import EmbeddedImage, Engine
     from vssl.errors import ImageError
 
 DISTANCE = (
@@ -134,7 +134,7 @@ def search(
         from index.filters import parse_where
         from index.places import open_gallery
         from index.remote import MilvusGallery
-        from serve.engine import Engine
+        from serve.inference.engine import Engine
     from vssl.embeddings.gaussian import GaussianEmbedding
     from vssl.errors import ImageError, InputError
     from vssl.model.shipped import shipped_model

@@ -131,8 +131,8 @@ def serve(
 
 def _whole(model: str) -> str:
     """Return a model as asked for, its file as it is found from any folder."""
-    from serve.fleet import is_fleet
-    from serve.http.naming import parse_models
+    from serve.inference.backends.triton import is_fleet
+    from serve.inference.model_sources import parse_models
 
     (wanted,) = parse_models(model)
     if is_fleet(wanted.source):

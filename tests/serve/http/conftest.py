@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from index.gallery import Gallery
-from serve.engine import Engine
+from serve.inference.engine import Engine
 from tests.serve.running import Running, running
 from tests.tiny_model import picture, tiny_model
 from vssl.embeddings.store import Rows

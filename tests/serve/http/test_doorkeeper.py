@@ -245,5 +245,5 @@ def test_connections_built_otherwise_are_served_as_they_are(
 
 
 def test_the_server_runs_without_httptools() -> None:
-    code = "import sys; sys.modules['httptools'] = None; import serve.http.application"
+    code = "import sys; sys.modules['httptools'] = None; import serve.http.app"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

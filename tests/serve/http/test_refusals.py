@@ -13,10 +13,10 @@ from typing import TypeVar
 import httpx
 import pytest
 
-from serve.http.failures import error_response
+from serve.http.errors import error_response
 from serve.http.refusals import Refusals
-from serve.http.runtime import Runtime
 from serve.http.settings import Settings
+from serve.http.state import Runtime
 from tests.serve.http.conftest import World, encoded
 from tests.serve.running import Running, running
 

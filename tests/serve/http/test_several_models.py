@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from serve.engine import Engine
+from serve.inference.engine import Engine
 from tests.serve.http.conftest import encoded, make_gallery
 from tests.serve.running import VSSL, Running, free_port, running
 from tests.serve.test_service import wait_for

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from export.calibration import CalibrationConfig
-from export.packaging import ExportOptions, export_run
+from export.calibration.head import CalibrationConfig
+from export.package import ExportOptions, export_run
 from tests.tiny_run import image_folder, tiny_run
 from tests.vssl.cli.test_search import vssl
 

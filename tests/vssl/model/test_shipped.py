@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from serve.engine import Engine
-from serve.verification import verify_file
+from serve.inference.engine import Engine
+from serve.inference.verify import verify_file
 from tests.tiny_model import picture
 from vssl.embeddings.store import read_embeddings
 from vssl.model.shipped import shipped_model

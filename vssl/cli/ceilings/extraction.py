@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from serve.cores import available_cores
-from serve.engine import Engine
-from serve.extract import extract
+from serve.extraction.extract import extract
+from serve.inference.cores import available_cores
+from serve.inference.engine import Engine
 from vssl.errors import ImageError, InputError
 from vssl.images.preprocess import load_image
 

@@ -1,0 +1,1 @@
+"""model.onnx -> a version of a model in a Triton repository."""

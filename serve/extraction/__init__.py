@@ -1,0 +1,1 @@
+"""Image folders + model.onnx -> an embeddings folder, resumable."""

@@ -1,0 +1,131 @@
+"""A block of source rows -> embedded rows and failures: read, decode, embed.
+
+The same function runs in the local pipeline's threads and in every other engine's workers, so
+their outputs are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+
+from serve.inference.engine import EmbeddedImage, Engine
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Failure, Rows
+from vssl.errors import ImageError
+from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
+from vssl.images.preprocess import Pixels, load_image
+from vssl.images.sources import ImageItem, ImageSource
+from vssl.model.identity import sha256_bytes
+
+
+@dataclass(frozen=True)
+class Task:
+    """Source rows of one part that go through the model together."""
+
+    part: int
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """What a mapper does beside embedding: bounds to decode within, columns to add."""
+
+    limits: DecodeLimits = DEFAULT_LIMITS
+    features: bool = False
+    digests: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class BlockResult:
+    """What became of some source rows, each in exactly one of `rows` (None when all failed) and `failures`.
+
+    numbers, failed: the source rows of either, in their order.
+    """
+
+    rows: Rows | None
+    numbers: list[int]
+    failures: list[Failure]
+    failed: list[int]
+
+    def __len__(self) -> int:
+        return len(self.numbers) + len(self.failed)
+
+
+def embed_block(
+    engine: Engine,
+    source: ImageSource,
+    numbers: Sequence[int],
+    options: MapOptions,
+    lane: AbstractContextManager[object] | None = None,
+) -> BlockResult:
+    """Embed the given rows of a source.
+
+    lane: held while the model runs, for a device that should see few callers at a time.
+    """
+    pixels: list[Pixels | ImageError] = []
+    digests: list[str] = []
+    for number in numbers:
+        try:
+            data = source.read(number)
+            digests.append(sha256_bytes(data) if options.digests else "")
+            pixels.append(load_image(data, engine.card.preprocess, options.limits))
+        except ImageError as error:
+            digests[len(pixels) :] = [""]
+            pixels.append(error)
+    with lane or nullcontext():
+        answers = engine.embed_pixels(pixels)
+    return _gather(source.items, numbers, answers, digests, options)
+
+
+def _gather(
+    items: Sequence[ImageItem],
+    numbers: Sequence[int],
+    answers: Sequence[EmbeddedImage | ImageError],
+    digests: Sequence[str],
+    options: MapOptions,
+) -> BlockResult:
+    """Sort per-image answers into rows and failures."""
+    answered = list(zip(numbers, answers, digests, strict=True))
+    bad = [(n, a) for n, a, _ in answered if isinstance(a, ImageError)]
+    good = [(items[n], a, d) for n, a, d in answered if not isinstance(a, ImageError)]
+    rows = (
+        Rows(
+            [item.id for item, _, _ in good],
+            [item.path for item, _, _ in good],
+            [item.label for item, _, _ in good],
+            GaussianEmbedding(
+                np.stack([a.mean for _, a, _ in good]), np.stack([a.variance for _, a, _ in good])
+            ),
+            np.stack([a.features for _, a, _ in good]) if options.features else None,
+            [d for _, _, d in good] if options.digests else None,
+        )
+        if good
+        else None
+    )
+    failures = [Failure(items[n].path, str(error), error.code) for n, error in bad]
+    failed = [n for n, _ in bad]
+    return BlockResult(rows, [n for n in numbers if n not in set(failed)], failures, failed)
+
+
+def join(blocks: Sequence[BlockResult]) -> BlockResult:
+    """Put blocks together, in the order of the source."""
+    parts = [b.rows for b in blocks if b.rows is not None]
+    numbers = [n for b in blocks for n in b.numbers]
+    order = sorted(range(len(numbers)), key=numbers.__getitem__)
+    failures = sorted(
+        ((n, f) for b in blocks for n, f in zip(b.failed, b.failures, strict=True)), key=_number
+    )
+    return BlockResult(
+        Rows.concatenate(parts).take(order) if parts else None,
+        [numbers[i] for i in order],
+        [f for _, f in failures],
+        [n for n, _ in failures],
+    )
+
+
+def _number(pair: tuple[int, Failure]) -> int:
+    return pair[0]

@@ -1,0 +1,220 @@
+"""The ASGI application: routes, and around them request ids, keys, error bodies and counting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import compile_path
+from starlette.types import Receive, Scope, Send
+
+from serve.http.door import Door
+from serve.http.errors import NotReadyError, RequestError, error_response, internal_error
+from serve.http.io.fetch import Fetcher
+from serve.http.lingering import drop_the_rest, must_linger
+from serve.http.middleware.access_log import Log, access_log
+from serve.http.middleware.auth import presented_key
+from serve.http.middleware.request_ids import request_id
+from serve.http.refusals import Refusals
+from serve.http.routes import embed, gallery, health, kserve, openai, pages, search
+from serve.http.settings import Settings
+from serve.http.state import Runtime
+from serve.orphans import Parent
+from vssl.errors import VsslError
+
+Handler = Callable[[Runtime, Request], Awaitable[Response]]
+
+ROUTES: list[tuple[str, str, Handler]] = [
+    ("POST", "/embed", embed.embed),
+    ("POST", "/search", search.search),
+    ("GET", "/gallery", gallery.describe_gallery),
+    ("GET", "/gallery/{id:path}", gallery.read_item),
+    ("PUT", "/gallery/{id:path}", gallery.put_item),
+    ("DELETE", "/gallery/{id:path}", gallery.delete_item),
+    ("GET", "/thumbnails/{id:path}", gallery.thumbnail),
+    ("POST", "/v1/embeddings", openai.embeddings),
+    ("GET", "/v1/models", openai.models),
+    ("GET", "/v1/models/{model}", openai.one_model),
+    ("GET", "/v2", kserve.server_metadata),
+    ("GET", "/v2/health/live", kserve.live),
+    ("GET", "/v2/health/ready", kserve.ready),
+    ("GET", "/v2/models/{model}", kserve.model_metadata),
+    ("GET", "/v2/models/{model}/ready", kserve.model_ready),
+    ("POST", "/v2/models/{model}/infer", kserve.infer),
+    ("GET", "/v2/models/{model}/versions/{version}", kserve.model_metadata),
+    ("GET", "/v2/models/{model}/versions/{version}/ready", kserve.model_ready),
+    ("POST", "/v2/models/{model}/versions/{version}/infer", kserve.infer),
+    ("GET", "/model", health.model),
+    ("GET", "/livez", health.livez),
+    ("GET", "/readyz", health.readyz),
+    ("GET", "/metrics", health.metrics),
+    ("GET", "/openapi.json", pages.openapi_json),
+    ("GET", "/docs", pages.docs),
+    ("GET", "/ui", pages.ui),
+    ("GET", "/", pages.ui),
+]
+EXACT = {(method, path): handler for method, path, handler in ROUTES if "{" not in path}
+PATTERNS = [
+    (method, path, handler, *compile_path(path)[::2]) for method, path, handler in ROUTES if "{" in path
+]
+ALIVE_PATHS = ("/livez", "/v2/health/live")
+OPEN_PATHS = frozenset({"/", "/ui", "/docs", "/openapi.json", "/readyz", "/v2/health/ready", *ALIVE_PATHS})
+UPKEEP_S = 1.0
+GARBAGE = 20_000  # objects made and not let go of, before the collector looks at them
+log = logging.getLogger("vssl.serve")
+
+
+class Application:
+    """The whole HTTP face of one process; empty-handed (503) until `start`."""
+
+    def __init__(self) -> None:
+        self._runtime: Runtime | None = None
+        self._log: Log | None = None
+        self._upkeep: asyncio.Task[None] | None = None
+        self._door = Door()
+
+    async def start(
+        self, settings: Settings, fetcher: Fetcher | None = None, *, wrapped: bool = False
+    ) -> None:
+        """Load model and gallery inside the event loop; see `Runtime.start`.
+
+        wrapped: whether something stands around this application that is to see every request.
+        """
+        runtime = self._runtime = Runtime.start(settings, fetcher)
+        self._log = access_log(settings.log)
+        self._upkeep = asyncio.create_task(self._keep_up(runtime))
+        # Ours is the access log; uvicorn would format every request for a level nobody reads.
+        logging.getLogger("uvicorn.access").propagate = False
+        all_ours = not wrapped and self._log is None and len(runtime.lineup) == 1
+        refuse = Refusals(runtime) if all_ours else None
+        self._door.open(settings.keep_alive_s, settings.body_timeout_s, refuse)
+        # What is loaded by now stays, and requests leave no cycles that hold much: the collector need not
+        # walk either for every few requests.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GARBAGE)
+
+    async def stop(self) -> None:
+        """Answer what is queued and let go of everything."""
+        runtime, self._runtime = self._runtime, None
+        self._door.forget()
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._upkeep
+        if runtime is not None:
+            await asyncio.to_thread(runtime.stop)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request; nothing but our own error body leaves here on failure."""
+        if scope["type"] != "http":
+            return
+        begun = time.perf_counter()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        timings: dict[str, float] = {}
+        name = request_id(headers)
+        scope["vssl.headers"], scope["vssl.timings"] = headers, timings
+        scope["vssl.request_id"], scope["vssl.route"] = name, "none"
+        try:
+            response = await self._answer(scope, receive, headers)
+        except (VsslError, HTTPException) as error:
+            response = error_response(error, plain=scope["path"].startswith("/v2"))
+            error.with_traceback(None)  # its frames hold the images, and one of them this error
+        except ClientDisconnect:
+            response = Response(status_code=499)  # nobody is there to read it
+        except Exception:
+            log.exception("request %s failed", name)
+            response = error_response(internal_error(), plain=scope["path"].startswith("/v2"))
+        seconds = time.perf_counter() - begun
+        spent = [f"{stage};dur={1000 * s:.3f}, " for stage, s in timings.items()]
+        extra = [
+            (b"x-request-id", name.encode()),
+            (b"server-timing", f"{''.join(spent)}total;dur={1000 * seconds:.3f}".encode()),
+        ]
+        closing = self._door.closing
+        if closing:
+            extra.append((b"connection", b"close"))
+        lingering = must_linger(scope, headers, closing=closing)
+        status = response.status_code
+        try:
+            await send(
+                {"type": "http.response.start", "status": status, "headers": response.raw_headers + extra}
+            )
+            await send({"type": "http.response.body", "body": response.body, "more_body": lingering})
+        finally:
+            runtime = self._runtime
+            if runtime is not None:
+                runtime.bodies.release(scope)
+                runtime.metrics.request(scope["vssl.route"], status, time.perf_counter() - begun)
+            if self._log is not None:
+                self._log(scope, status, time.perf_counter() - begun)
+        if lingering:
+            await drop_the_rest(receive)
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _answer(self, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Response:
+        runtime = self._runtime
+        if runtime is None:
+            if scope["path"] in ALIVE_PATHS:
+                return Response(b'{"status":"alive"}', media_type="application/json")
+            raise NotReadyError("the server is starting or stopping")
+        if runtime.keys is not None and scope["path"] not in OPEN_PATHS:
+            _check_key(runtime, headers)
+        return await _find(scope)(runtime, Request(scope, receive))
+
+    async def _keep_up(self, runtime: Runtime) -> None:
+        """Once a second: look for the supervisor, share the counts with other workers, look for replaced models."""
+        parent = Parent()
+        while True:
+            await asyncio.sleep(UPKEEP_S)
+            if parent.gone:
+                log.warning("the process that watches over this worker is gone: ending")
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            runtime.metrics.save()
+            try:
+                await runtime.follow_models()
+            except Exception:
+                log.exception("looking for replaced models failed")
+
+
+def _find(scope: Scope) -> Handler:
+    """Return the handler of a request; raises HTTPException 404 or 405."""
+    path = scope["path"]
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    exact = EXACT.get((method, path))
+    if exact is not None:
+        scope["vssl.route"] = path
+        return exact
+    allowed = [known for known, same in EXACT if same == path]
+    for known, template, handler, pattern, convertors in PATTERNS:
+        match = pattern.match(path)
+        if match is None:
+            continue
+        if known == method:
+            scope["vssl.route"] = template
+            scope["path_params"] = {n: convertors[n].convert(v) for n, v in match.groupdict().items()}
+            return handler
+        allowed.append(known)
+    if allowed:
+        allowed += ["HEAD"] if "GET" in allowed else []
+        raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
+    raise HTTPException(404)
+
+
+def _check_key(runtime: Runtime, headers: dict[bytes, bytes]) -> None:
+    key = presented_key(headers)
+    if key is None or runtime.keys is None or not runtime.keys.accept(key):
+        found = "found no API key" if key is None else "the API key is not one of this server's"
+        raise RequestError(
+            401, "invalid_api_key", f"{found}; expected Authorization: Bearer KEY or X-API-Key: KEY"
+        )

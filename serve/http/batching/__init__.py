@@ -1,0 +1,1 @@
+"""Images of many requests -> batches for the model, and what is refused when too many wait."""

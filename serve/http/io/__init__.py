@@ -1,0 +1,1 @@
+"""Request bodies -> images, and answers -> bodies."""

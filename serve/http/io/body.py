@@ -1,0 +1,287 @@
+"""A request's body -> its images as bytes, in whichever of three forms it came.
+
+A raw image (any content type, or none), multipart/form-data with `images` (repeatable), or
+JSON {"images": [{"base64": ...}]}, where {"url": ...} may stand too. Bytes and items are counted
+while they arrive; what is wrong with one image of several stays with that image.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import orjson
+import pybase64
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Scope
+
+from serve.http.errors import BusyError, RequestError, invalid
+from serve.http.io.addresses import AllowList
+from serve.http.io.fetch import DISABLED, Fetcher, Link, not_allowed
+from serve.http.settings import Settings
+from vssl.errors import ImageError, VsslError
+
+SWEEP_S = 0.5
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of one request: `data` holds bytes, or the error of an item; names to tell them apart.
+
+    single: the request could hold one image only, or held one: its error is the request's.
+    options: what else the body said, by name.
+    """
+
+    data: list[bytes | VsslError]
+    names: list[str | None]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def single(self) -> bool:
+        """Whether there is exactly one image."""
+        return len(self.data) == 1
+
+
+class BodyReader:
+    """Reads bodies within the settings' bounds and keeps count of the bytes held.
+
+    fetcher: what fetches images from URLs; made from the settings when None.
+    """
+
+    def __init__(self, settings: Settings, fetcher: Fetcher | None = None) -> None:
+        self._settings = settings
+        if fetcher is None and settings.fetch_hosts is not None:
+            fetcher = Fetcher(
+                AllowList.parse(settings.fetch_hosts),
+                most_bytes=settings.fetch_max_bytes,
+                timeout_s=settings.fetch_timeout_s,
+            )
+        self._fetcher = fetcher
+        self.held = 0
+        self._reading: dict[asyncio.Task[Any], float | None] = {}  # until when; None: interrupted
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    async def read(self, request: Request) -> bytes:
+        """Read the whole body.
+
+        Raises RequestError 413 for too many bytes, 408 for a client that takes too long, 429
+        when the bodies held would exceed their bound. What is held is let go of by `release`.
+        """
+        limit, most = self._settings.max_body_bytes, self._settings.max_held_bytes
+        headers: dict[bytes, bytes] = request.scope["vssl.headers"]
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise RequestError(
+                415, "unsupported_encoding", "content-encoding: expected none; send the bytes as they are"
+            )
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit():
+            if int(declared) > limit:
+                raise too_large(int(declared), limit)
+            if self.held and self.held + int(declared) > most:
+                raise BusyError("too many bytes of other requests are held in memory", 1)
+        scope, receive = request.scope, request.receive
+        chunks: list[bytes] = []
+        size, more = 0, True
+        task = self._watch()
+        try:
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunk = message.get("body", b"")
+                more = message.get("more_body", False)
+                size += len(chunk)
+                self.held += len(chunk)
+                scope["vssl.held"] = size
+                if size > limit:
+                    raise too_large(size, limit)
+                if self.held > most and self.held > size:
+                    raise BusyError("too many bytes of other requests are held in memory", 1)
+                chunks.append(chunk)
+        except asyncio.CancelledError:
+            if self._reading.get(task, 0.0) is None:
+                task.uncancel()
+                raise RequestError(
+                    408, "slow_body", f"the body did not arrive within {self._settings.body_timeout_s:g} s"
+                ) from None
+            raise
+        finally:
+            self._reading.pop(task, None)
+        scope["vssl.whole"] = True
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _watch(self) -> asyncio.Task[Any]:
+        """Note that the current task reads a body; one sweep for all costs less than a timer for each."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        if task is None:
+            raise RuntimeError("a body is read outside of a task")
+        self._reading[task] = loop.time() + self._settings.body_timeout_s
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(SWEEP_S, self._sweep, loop)
+        return task
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Interrupt the tasks whose client takes too long."""
+        now = loop.time()
+        for task, limit in self._reading.items():
+            if limit is not None and now > limit:
+                self._reading[task] = None
+                task.cancel()
+        self._sweeping = loop.call_later(SWEEP_S, self._sweep, loop) if self._reading else None
+
+    def release(self, scope: Scope) -> None:
+        """Let go of a request's body once the request is answered."""
+        self.held -= scope.get("vssl.held", 0)
+
+    async def images(self, request: Request) -> Images:
+        """Read a request's images; raises RequestError when there are none, or too many."""
+        kind = media_type(request)
+        if kind == "multipart/form-data":
+            images = await self._multipart(request)
+        elif kind == "application/json":
+            images = await self.images_of(request, parse_json(await self.read(request)))
+        else:
+            images = Images([await self.read(request)], [None])
+        return images
+
+    async def images_of(self, request: Request, body: Any) -> Images:
+        """Take the images out of a JSON body; raises RequestError when there are none, or too many."""
+        items, names, options = items_of_json(body, self._settings.max_items)
+        return Images(await self.fetched(request.scope, items), names, options)
+
+    async def fetched(
+        self, scope: Scope, items: Sequence[bytes | VsslError | Link]
+    ) -> list[bytes | VsslError]:
+        """Put the images behind links in their places; their bytes count as the body's do."""
+        links = [item for item in items if isinstance(item, Link)]
+        if not links:
+            return cast("list[bytes | VsslError]", items)
+        if self._fetcher is None:
+            return [not_allowed(DISABLED) if isinstance(item, Link) else item for item in items]
+        limit, most = self._settings.max_body_bytes, self._settings.max_held_bytes
+
+        def account(count: int) -> None:
+            self.held += count
+            scope["vssl.held"] = size = scope["vssl.held"] + count
+            if size > limit:
+                raise too_large(size, limit)
+            if self.held > most and self.held > size:
+                raise BusyError("too many bytes of other requests are held in memory", 1)
+
+        try:
+            found = iter(await self._fetcher.fetch(links, account))
+        except ExceptionGroup as group:  # of one: the first to raise ends the others
+            raise group.exceptions[0] from None
+        return [next(found) if isinstance(item, Link) else item for item in items]
+
+    async def json(self, request: Request) -> Any:
+        """Read a JSON body."""
+        return parse_json(await self.read(request))
+
+    async def _multipart(self, request: Request) -> Images:
+        body = await self.read(request)  # counted and bounded before anything is parsed
+
+        async def once() -> Any:
+            yield body
+
+        most = self._settings.max_items
+        try:
+            form = await MultiPartParser(request.headers, once(), max_files=most, max_fields=64).parse()
+        except (MultiPartException, KeyError) as error:
+            message = getattr(error, "message", str(error))
+            if "Too many files" in message:
+                raise too_many(most) from None
+            raise invalid(f"multipart body: {message}") from None
+        data: list[bytes | VsslError] = []
+        names: list[str | None] = []
+        options: dict[str, Any] = {}
+        try:
+            for name, value in form.multi_items():
+                if isinstance(value, UploadFile):
+                    data.append(await value.read())
+                    names.append(value.filename or None)
+                else:
+                    options[name] = value
+        finally:
+            await form.close()
+        if not data:
+            raise invalid("multipart body: found no files, expected one or more parts named images", "images")
+        return Images(data, names, options)
+
+
+def media_type(request: Request) -> str:
+    """Return the content type without parameters, lower case."""
+    header: bytes = request.scope["vssl.headers"].get(b"content-type", b"")
+    return header.partition(b";")[0].strip().lower().decode("latin-1")
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse a JSON body; raises RequestError 400 for anything else (too deep nesting included)."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise invalid(f"the body is not JSON: {error}") from None
+
+
+def items_of_json(
+    body: Any, max_items: int
+) -> tuple[list[bytes | VsslError | Link], list[str | None], dict[str, Any]]:
+    """Take items and names out of {"images": [{"base64": ...}, ...]}; the rest is options."""
+    if not isinstance(body, dict) or not isinstance(body.get("images"), list):
+        raise invalid('the JSON body: expected {"images": [{"base64": "..."}]}', "images")
+    items = body["images"]
+    if not items:
+        raise invalid("images: found an empty list, expected at least one image", "images")
+    if len(items) > max_items:
+        raise too_many(max_items, len(items))
+    data: list[bytes | VsslError | Link] = []
+    names: list[str | None] = []
+    for position, item in enumerate(items):
+        text = item.get("base64") if isinstance(item, dict) else item
+        name = item.get("name") if isinstance(item, dict) else None
+        url = item.get("url") if text is None and isinstance(item, dict) else None
+        known = text if url is None else url
+        if not isinstance(known, str) or not isinstance(name, str | None):
+            raise invalid(
+                f'images[{position}]: expected {{"base64": "..."}} or {{"url": "..."}}, and perhaps a "name"',
+                "images",
+            )
+        data.append(decode_base64(known) if url is None else located(known))
+        names.append(name)
+    return data, names, {key: value for key, value in body.items() if key != "images"}
+
+
+def located(url: str) -> bytes | ImageError | Link:
+    """Decode a data URI; anything else is a link."""
+    return decode_base64(url) if url[:5].lower() == "data:" else Link(url)
+
+
+def decode_base64(text: str) -> bytes | ImageError:
+    """Decode base64 or a data URI; returns the item's error when it is neither."""
+    if text[:5].lower() == "data:":
+        head, comma, text = text.partition(",")
+        if not comma or not head.lower().endswith(";base64"):
+            return ImageError("unreadable", "data URI: expected data:image/...;base64,...")
+    try:
+        return pybase64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        return ImageError("unreadable", f"base64: {error}")
+
+
+def too_large(found: int, limit: int) -> RequestError:
+    """Return the 413 of a body beyond the limit."""
+    return RequestError(413, "too_many_bytes", f"found {found} bytes, expected a body of at most {limit}")
+
+
+def too_many(limit: int, found: int | None = None) -> RequestError:
+    """Return the 400 of a request with too many images."""
+    text = f"found {found} images" if found is not None else "found more"
+    return RequestError(
+        400, "too_many_items", f"{text}, expected at most {limit} in one request", param="images"
+    )

@@ -1,0 +1,1 @@
+"""What stands around every route: keys, CORS, request ids, the access log."""

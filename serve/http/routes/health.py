@@ -1,0 +1,57 @@
+"""/livez, /readyz, /model, /metrics: what a supervisor, an operator and Prometheus ask."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve.http.io.answers import json_response
+from serve.http.state import Runtime
+from vssl.images.decode import formats
+
+
+async def livez(runtime: Runtime, request: Request) -> Response:
+    """Answer GET /livez: the event loop turns; nothing else is asked."""
+    return json_response({"status": "alive"})
+
+
+async def readyz(runtime: Runtime, request: Request) -> Response:
+    """Answer GET /readyz: the model answers its golden pair; 503 when it does not."""
+    await runtime.check_ready()
+    return json_response({"status": "ready", "model_id": runtime.served.engine.model_id})
+
+
+async def model(runtime: Runtime, request: Request) -> Response:
+    """Answer GET /model: the card, the model id, where it runs, what else is served, what is accepted."""
+    settings = runtime.settings
+    served = runtime.find(request.query_params.get("model"))
+    engine = served.engine
+    body = {
+        "name": served.name,
+        "version": served.version,
+        "model_id": engine.model_id,
+        "card": engine.card.to_dict(),
+        "engine": engine.graph.engine,
+        "precision": engine.precision,
+        "providers": engine.providers,
+        "threads": engine.threads,
+        "models": [
+            {"name": s.name, "version": s.version, "model_id": s.engine.model_id} for s in runtime.lineup
+        ],
+        "formats": formats(),
+        "gallery": runtime.has_gallery,
+        "distances": runtime.distances,
+        "show_images": settings.show_images,
+        "limits": {
+            "max_body_bytes": settings.max_body_bytes,
+            "max_items": settings.max_items,
+            "max_pixels": settings.max_pixels,
+            "deadline_seconds": settings.deadline_s,
+        },
+    }
+    return json_response(body)
+
+
+async def metrics(runtime: Runtime, request: Request) -> Response:
+    """Answer GET /metrics in Prometheus' text form."""
+    return Response(runtime.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,1 @@
+"""A model and uint8 images -> Gaussians: the one place that runs models."""

@@ -1,0 +1,1 @@
+"""What runs a graph: onnxruntime, OpenVINO, or a Triton server."""

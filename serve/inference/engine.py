@@ -1,0 +1,296 @@
+"""A model and uint8 images (N, S, S, 3) -> N Gaussians and their features.
+
+The one place that runs models: extraction, the HTTP service and search all come here, so the
+same image gives the same numbers in each, whether onnxruntime or OpenVINO runs the file here or a
+Triton server runs it elsewhere (`serve.inference.backends`). Loading checks
+everything that can be checked (card, shapes, providers, precision, golden pair) and refuses with
+what to do about it.
+Shape letters: N images, S side, D embedding dimension, F feature dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.inference.backends.onnxruntime import Graph, LocalGraph
+from serve.inference.backends.openvino import CompiledGraph, compile_model
+from serve.inference.backends.providers import CUDA, providers_for, tensorrt_providers
+from serve.inference.backends.session import EXPORT_AGAIN, check_shapes, load_session, read_metadata, tensors
+from serve.inference.backends.triton import connect, is_fleet
+from serve.inference.cores import available_cores
+from vssl.embeddings.gaussian import Floats, GaussianEmbedding
+from vssl.errors import FormatError, ImageError, InputError
+from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
+from vssl.images.preprocess import Pixels, load_image
+from vssl.model.card import ModelCard
+from vssl.model.golden import TOLERANCE, Golden
+from vssl.model.identity import sha256_bytes
+from vssl.model.seal import check_seal
+from vssl.model.seal import read_metadata as read_entries
+
+ENGINES = ("onnxruntime", "openvino", "tensorrt")
+
+
+@dataclass(frozen=True, eq=False)
+class EngineOutput:
+    """What the model says about N images: Gaussians (N, D) and features (N, F) float32."""
+
+    gaussians: GaussianEmbedding
+    features: Floats
+
+    def __len__(self) -> int:
+        return len(self.gaussians)
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedImage:
+    """One image's Gaussian: mean (D,), variance (D,), uncertainty, features (F,)."""
+
+    mean: Floats
+    variance: Floats
+    uncertainty: float
+    features: Floats
+
+
+class Engine:
+    """A loaded model. Build it with `Engine.open`; every method may be called from any thread.
+
+    Memory stays flat because a graph here only ever sees a few batch sizes (`buckets`); callers
+    that run at the same time each hold the working memory of one batch.
+    """
+
+    def __init__(self, source: str, graph: Graph, card: ModelCard, model_id: str, golden: Golden) -> None:
+        self.source = source
+        self.graph = graph
+        self.card = card
+        self.model_id = model_id
+        self.golden = golden
+        self.threads = graph.threads
+        self.providers = graph.providers
+        self.buckets = graph.buckets
+        size = card.preprocess.size
+        self._shape = (size, size, 3)
+
+    @classmethod
+    def open(
+        cls,
+        model: Path | str,
+        *,
+        device: str = "auto",
+        engine: str = "onnxruntime",
+        precision: str | None = None,
+        threads: int | None = None,
+        abreast: bool = False,
+        check: bool = True,
+    ) -> Engine:
+        """Load and verify a model: a file, or triton://HOST:PORT/MODEL on a Triton server.
+
+        device: `cpu`, `cuda` (refused when the CUDA provider does not load) or `auto` (CUDA when
+            this onnxruntime has it, else CPU); a Triton server has its own devices.
+        engine: `onnxruntime`, `openvino` on CPUs (the extra of that name), or `tensorrt`: onnxruntime with
+            TensorRT on a GPU, refused when its libraries do not load.
+        precision: what OpenVINO computes in, `fp32` (also when None) or `bf16`, refused when the CPU
+            cannot; what TensorRT does, `fp32` (also when None), `fp16` or `bf16`. onnxruntime alone
+            computes in the file's own, hence None.
+        threads: cores one call of `infer` uses here; all usable cores when None.
+        abreast: load onnxruntime on CPUs twice, so that runs at the same time share those cores
+            (`serve.inference.backends.onnxruntime.LocalGraph`); the weights are then in memory twice.
+        check: run the golden pair and compare, and see that a file's bytes fit their seal.
+
+        Raises InputError (absent file, wrong device), FormatError (not a model of ours, or one
+        that does not answer its golden pair) or FleetError (no answer from a Triton server).
+        """
+        if threads is not None and threads < 1:
+            raise InputError(f"threads: found {threads}, expected at least 1")
+        _check_engine(model, engine=engine, precision=precision, device=device)
+        if is_fleet(model):
+            return cls._open_fleet(model, check=check)
+        path = Path(model)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"no model at {str(path)!r}: {error.strerror}; write one with: vssl export RUN {path.name}"
+            ) from error
+        threads = threads or available_cores()
+        model_id = sha256_bytes(data)
+        graph: Graph
+        if engine == "openvino":
+            precision = precision or "fp32"
+            compiled, inputs, outputs = compile_model(data, path, threads, precision)
+            card, golden = read_metadata(read_entries(data), path)
+            check_shapes(inputs, outputs, card, path)
+            graph = CompiledGraph(path, compiled, card.preprocess.size, threads, precision)
+        else:
+            if engine == "tensorrt":
+                precision = precision or "fp32"
+                side = read_metadata(read_entries(data), path)[0].preprocess.size
+                providers = tensorrt_providers(side, precision, model_id)
+            else:
+                providers = providers_for(device)
+            session = load_session(data, path, providers, threads)
+            card, golden = read_metadata(session.get_modelmeta().custom_metadata_map, path)
+            check_shapes(tensors(session.get_inputs()), tensors(session.get_outputs()), card, path)
+            share = abreast and threads > 1 and CUDA not in session.get_providers()
+            narrow = load_session(data, path, providers, 1) if share else None
+            graph = LocalGraph(
+                path, session, card, threads, narrow=narrow, engine=engine, precision=precision
+            )
+        opened = cls(str(path), graph, card, model_id, golden)
+        if check:
+            opened.check_golden()  # first: it says what is wrong, the seal only that something is
+            try:
+                check_seal(data)
+            except FormatError as error:
+                raise FormatError(f"{path}: {error}") from error
+        return opened
+
+    @classmethod
+    def _open_fleet(cls, model: Path | str, *, check: bool) -> Engine:
+        graph, facts = connect(model)
+        engine = cls(str(graph.address), graph, facts.card, facts.model_id, facts.golden)
+        try:
+            if check:
+                engine.check_golden()
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the graph runs on CUDA here."""
+        return CUDA in self.providers
+
+    @property
+    def lowered(self) -> str | None:
+        """The precision that the graph computes in where that is less than the file's own, else None."""
+        asked = self.graph.precision
+        return asked if asked and TOLERANCE[asked] > TOLERANCE["fp32"] else None
+
+    @property
+    def precision(self) -> str:
+        """What the graph computes in: the file's own precision, or the one asked for."""
+        return self.graph.precision or self.card.precision
+
+    @property
+    def remote(self) -> bool:
+        """Whether each run waits on a network instead of on this machine's cores."""
+        return self.graph.remote
+
+    def close(self) -> None:
+        """Let go of connections; the engine is not used again."""
+        self.graph.close()
+
+    def run(self, images: Pixels, *, crowd: bool = False) -> tuple[Floats, Floats, Floats]:
+        """Run the graph on uint8 (N, S, S, 3) -> raw mean (N, D), variance (N, D), features (N, F).
+
+        Nothing is checked about the numbers; see `infer`. crowd: whether the caller has more to run.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self._shape:
+            raise InputError(
+                f"images: found {images.dtype} of shape {images.shape}, "
+                f"expected uint8 of shape (N, {', '.join(map(str, self._shape))})"
+            )
+        card, total = self.card, len(images)
+        widths = (card.dim, card.dim, card.feature_dim)
+        mean, variance, features = (np.empty((total, width), np.float32) for width in widths)
+        for start, stop, bucket in self.graph.cut(total):
+            batch = images[start:stop]
+            if len(batch) < bucket:
+                batch = np.concatenate([batch, np.zeros((bucket - len(batch), *self._shape), np.uint8)])
+            found = self.graph.run(batch, crowd=crowd)
+            for out, values in zip((mean, variance, features), found, strict=True):
+                if values.shape != (bucket, out.shape[1]):
+                    raise FormatError(
+                        f"{self.source}: an output has shape {values.shape}, "
+                        f"its card says {(bucket, out.shape[1])}; {EXPORT_AGAIN}"
+                    )
+                out[start:stop] = values[: stop - start]
+        return mean, variance, features
+
+    def infer(self, images: Pixels) -> EngineOutput:
+        """Embed uint8 (N, S, S, 3) images.
+
+        An image's answer does not depend on the others in the call nor on N.
+        Raises InputError for another dtype or shape, or when the model answers with NaN, infinity
+        or a variance that is not positive.
+        """
+        mean, variance, features = self.run(images)
+        return EngineOutput(GaussianEmbedding(mean, variance), features)
+
+    def check_golden(self) -> float:
+        """Run the golden pair; return the largest relative difference, raise FormatError beyond the tolerance."""
+        try:
+            loosest = max((self.precision, self.card.precision), key=TOLERANCE.__getitem__)
+            return self.golden.check(*self.run(self.golden.images), loosest)
+        except (FormatError, InputError) as error:
+            raise FormatError(f"{self.source}: {error}") from error
+
+    def embed(
+        self, images: Sequence[bytes], limits: DecodeLimits = DEFAULT_LIMITS
+    ) -> list[EmbeddedImage | ImageError]:
+        """Decode and embed encoded images; an item that fails gets its own ImageError in its place."""
+        pixels: list[Pixels | ImageError] = []
+        for data in images:
+            try:
+                pixels.append(load_image(data, self.card.preprocess, limits))
+            except ImageError as error:
+                pixels.append(error)
+        return self.embed_pixels(pixels)
+
+    def embed_pixels(
+        self, pixels: Sequence[Pixels | ImageError], *, crowd: bool = False
+    ) -> list[EmbeddedImage | ImageError]:
+        """Embed decoded images (S, S, 3), passing errors through in their places; crowd: see `run`."""
+        good = [p for p in pixels if not isinstance(p, ImageError)]
+        if not good:
+            return [p for p in pixels if isinstance(p, ImageError)]
+        mean, variance, features = self.run(np.stack(good), crowd=crowd)
+        sound = sound_rows(mean, variance, features)
+        whole = bool(sound.all())
+        if whole:
+            spread = GaussianEmbedding(mean, variance).uncertainty
+        else:
+            spread = np.zeros(len(mean), np.float32)
+            spread[sound] = GaussianEmbedding(mean[sound], variance[sound]).uncertainty
+        made = map(EmbeddedImage, mean, variance, spread.tolist(), features)
+        if whole and len(good) == len(pixels):
+            return list(made)
+        answers = (one if fine else no_embedding() for one, fine in zip(made, sound, strict=True))
+        return [p if isinstance(p, ImageError) else next(answers) for p in pixels]
+
+
+def _check_engine(model: Path | str, *, engine: str, precision: str | None, device: str) -> None:
+    """Raise InputError where engine, precision, device and the model's source do not fit together."""
+    if engine not in ENGINES:
+        raise InputError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
+    if is_fleet(model) and (engine != "onnxruntime" or device != "auto"):
+        found = f"device: found {device!r}" if device != "auto" else f"engine: found {engine!r}"
+        raise InputError(f"{found}, but a Triton server chooses its own; leave it out")
+    if engine == "openvino" and device not in ("auto", "cpu"):
+        raise InputError(f"device: found {device!r}, but the engine openvino is for CPUs; leave it out")
+    if engine == "tensorrt" and device not in ("auto", "cuda"):
+        raise InputError(f"device: found {device!r}, but the engine tensorrt is for GPUs; leave it out")
+    if engine == "onnxruntime" and precision is not None:
+        raise InputError(
+            f"precision: found {precision!r}, but {engine} computes in the file's own; choose it at export "
+            "(vssl export --precision), or use --engine openvino, or tensorrt on a GPU"
+        )
+
+
+def sound_rows(mean: Floats, variance: Floats, features: Floats) -> NDArray[np.bool_]:
+    """Return (N,) bool: rows that are finite with positive variance."""
+    finite = [np.isfinite(values).all(axis=1) for values in (mean, variance, features)]
+    rows: NDArray[np.bool_] = np.logical_and.reduce([*finite, (variance > 0).all(axis=1)])
+    return rows
+
+
+def no_embedding() -> ImageError:
+    """Return the error of an image whose Gaussian is not finite."""
+    return ImageError("no_embedding", "the model answers this image with numbers that are not finite")

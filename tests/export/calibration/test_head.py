@@ -1,0 +1,214 @@
+"""The fitted head recovers a variance that is known in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export.calibration.degrade import degrade
+from export.calibration.head import (
+    CalibrationConfig,
+    ViewStatistics,
+    add_ambiguity,
+    calibrate,
+    fit_head,
+    judge,
+    likelihood,
+    spearman,
+    view_statistics,
+)
+from export.calibration.quality import COUNT
+from export.served_encoder import ServedMean, ServedVariance, VarianceHead, head_inputs
+from train.models.encoder import EncoderOutput
+
+FEATURES = ServedMean("features")
+QUICK = CalibrationConfig(images=600, views=8, epochs=40, report_views=64)
+
+
+class BlockMeans(nn.Module):
+    """An encoder whose features are the nine 4 x 4 block means of a 12 x 12 picture, scaled to 0..1."""
+
+    def forward(self, images: Tensor) -> EncoderOutput:
+        pooled = (
+            nn.functional.avg_pool2d(images.float().permute(0, 3, 1, 2).mean(1, keepdim=True), 4).flatten(1)
+            / 255
+        )
+        return EncoderOutput(pooled, pooled, None)
+
+
+class NoiseByBrightness:
+    """Views that add one offset a block, of standard deviation 25 grey levels x the block's own mean in 0..1.
+
+    The variance of a block mean under these views is (25/255 x mean)^2, exactly.
+    """
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        grey = images.permute(0, 3, 1, 2).mean(1, keepdim=True)
+        level = nn.functional.avg_pool2d(grey, 4) / 255
+        offset = 25 * level * torch.randn(level.shape, generator=generator)
+        return images + nn.functional.interpolate(offset, scale_factor=4, mode="nearest").permute(0, 2, 3, 1)
+
+
+def pictures(count: int) -> np.ndarray:
+    """Pictures whose blocks differ in brightness."""
+    random = np.random.default_rng(3)
+    blocks = random.uniform(30, 220, (count, 3, 3, 1))
+    return np.repeat(np.repeat(blocks, 4, 1), 4, 2).repeat(3, 3).astype(np.uint8)
+
+
+def shown(count: int) -> tuple[Tensor, Tensor]:
+    """Features of pictures, and what a head is given of them."""
+    images = torch.from_numpy(pictures(count))
+    features = BlockMeans()(images).features
+    return features, head_inputs(features, images)
+
+
+def test_the_sample_variance_of_views_estimates_the_true_one() -> None:
+    images = pictures(40)
+    found, none = view_statistics(
+        BlockMeans(), NoiseByBrightness(), images, FEATURES, count=400, seed=0, size=12
+    )
+    assert len(none) == 0
+    truth = (25 / 255 * found.inputs[:, :9]) ** 2
+    assert torch.allclose(found.variance / truth, torch.ones(40, 9), atol=0.35)
+    assert float((found.variance / truth).mean()) == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_worse_form_s_variance_is_its_squared_distance_from_the_views_of_its_image() -> None:
+    images = pictures(60)
+    good, bad = view_statistics(
+        BlockMeans(), NoiseByBrightness(), images, FEATURES, count=400, worse=4, seed=0, size=12
+    )
+    assert len(bad) == 4 * 60
+    plain = BlockMeans()(torch.from_numpy(images)).features
+    own = plain[bad.image]
+    truth = (25 / 255 * own) ** 2 + (bad.inputs[:, :9] - own) ** 2
+    assert float((bad.variance / truth).mean()) == pytest.approx(1.0, abs=0.05)
+    assert float((bad.variance > good.variance[bad.image]).float().mean()) > 0.8
+
+
+def test_a_damaged_picture_is_less_sure_than_itself_undamaged() -> None:
+    images = pictures(600)
+    variance, _ = calibrate(BlockMeans(), NoiseByBrightness(), images, FEATURES, 12, QUICK)
+    fresh = torch.from_numpy(pictures(700)[600:]).float()
+    worse = degrade(fresh, torch.Generator().manual_seed(9))
+
+    def total(shown: Tensor) -> Tensor:
+        with torch.inference_mode():
+            features = BlockMeans()(shown).features
+            return variance(head_inputs(features, shown), features).sum(1)
+
+    assert float((total(worse) > total(fresh)).float().mean()) > 0.75
+
+
+def test_the_fitted_head_predicts_the_variance_of_images_it_never_saw() -> None:
+    variance, calibration = calibrate(BlockMeans(), NoiseByBrightness(), pictures(600), FEATURES, 12, QUICK)
+    assert calibration.kind == "fitted-head"
+    assert calibration.ratio == pytest.approx(1.0, abs=0.1)
+    assert calibration.rank_correlation is not None
+    assert calibration.rank_correlation > 0.8
+    fresh, inputs = shown(50)
+    truth = (25 / 255 * fresh) ** 2
+    with torch.inference_mode():
+        error = (variance.head(inputs).log() - truth.log()).abs().median()
+    assert float(error) < 0.25
+
+
+def test_blank_pictures_whose_views_are_all_alike_do_not_make_the_variance_vanish() -> None:
+    images = pictures(300)
+    blank = np.zeros_like(images[:60])  # black: this noise is none where there is no light
+    everything = np.concatenate([images, blank])
+    variance, calibration = calibrate(BlockMeans(), NoiseByBrightness(), everything, FEATURES, 12, QUICK)
+    assert calibration.ratio == pytest.approx(1.0, abs=0.2)
+    fresh, inputs = shown(50)
+    with torch.inference_mode():
+        error = (variance(inputs, fresh).log() - (25 / 255 * fresh).square().log()).abs().median()
+    assert float(error) < 0.4
+
+
+def test_too_few_images_get_one_constant_variance_a_dimension() -> None:
+    variance, calibration = calibrate(BlockMeans(), NoiseByBrightness(), pictures(20), FEATURES, 12, QUICK)
+    assert (calibration.kind, calibration.ratio, calibration.rank_correlation) == ("scale", None, None)
+    with torch.inference_mode():
+        zeros, ones = (variance(x.expand(1, 9 + COUNT), x.expand(1, 9)) for x in torch.eye(2)[:, :1, None])
+    assert torch.equal(zeros, ones)
+
+
+def test_the_likelihood_is_least_at_the_true_variance() -> None:
+    sample = torch.tensor([[0.5, 2.0]]).square()
+    best = likelihood(sample, sample)
+    for factor in (0.5, 0.9, 1.1, 2.0):
+        assert likelihood(sample * factor, sample) > best
+
+
+def test_fitting_twice_gives_the_same_head() -> None:
+    means = torch.zeros(200, 3)
+    statistics = ViewStatistics(torch.rand(100, 4), means[:100], torch.rand(100, 3) + 0.1, torch.arange(100))
+    worse = ViewStatistics(torch.rand(200, 4), means, torch.rand(200, 3) + 0.5, torch.arange(200) % 100)
+    first, second = (fit_head(statistics, worse, QUICK) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def between_and_within(count: int = 640) -> ViewStatistics:
+    """Pictures at twenty corners, every fourth in the middle between two, with variances that do not know it."""
+    generator = torch.Generator().manual_seed(4)
+    row = torch.arange(count)
+    corner, other = torch.eye(20)[row % 20], torch.eye(20)[(row + 7) % 20]
+    mean = torch.where((row // 20 % 4 == 3)[:, None], corner + other, corner)
+    mean = mean + 0.1 * torch.randn(count, 20, generator=generator)
+    variance = torch.rand(count, 1, generator=generator).exp().expand(count, 3)
+    return ViewStatistics(torch.log(variance), mean, variance, row)
+
+
+class Known(VarianceHead):
+    """A head that is told the logarithm of the variance."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.exp(inputs + self.base)
+
+
+def test_a_picture_between_others_is_less_sure_and_the_rest_as_much_surer() -> None:
+    statistics = between_and_within()
+    variance = add_ambiguity(Known(), statistics, seed=0)
+    assert variance.ambiguity is not None
+    with torch.inference_mode():
+        found = variance(statistics.inputs, statistics.mean)
+    factor = (found / statistics.variance)[:, 0]
+    between = torch.arange(len(factor)) // 20 % 4 == 3
+    assert factor[between].median() > 1.05
+    assert factor[~between].median() < 1.0
+    ratio, correlation = judge(variance, statistics)
+    assert ratio == pytest.approx(1.0, abs=1e-5)
+    assert 0.9 <= correlation < 0.99  # it goes as far as it may, and no further
+
+
+def test_ambiguity_has_no_say_where_pictures_are_few() -> None:
+    few = between_and_within(200)
+    assert add_ambiguity(Known(), few, seed=0).ambiguity is None
+    one = ServedVariance(Known())
+    assert torch.equal(one(few.inputs, few.mean), Known()(few.inputs))
+
+
+def test_judge_gives_ratio_one_and_full_correlation_to_a_perfect_head() -> None:
+    statistics = ViewStatistics(
+        torch.rand(80, 4), torch.zeros(80, 3), torch.rand(80, 3) + 0.1, torch.arange(80)
+    )
+
+    class Perfect(nn.Module):
+        def forward(self, _: Tensor, __: Tensor) -> Tensor:
+            return statistics.variance
+
+    assert judge(Perfect(), statistics) == pytest.approx((1.0, 1.0))  # type: ignore[arg-type]
+
+
+def test_spearman_agrees_with_scipy() -> None:
+    scipy = pytest.importorskip("scipy.stats")
+    random = np.random.default_rng(0)
+    a, b = random.normal(size=(2, 50))
+    assert spearman(a, a + b) == pytest.approx(scipy.spearmanr(a, a + b).statistic)
+    assert spearman(a, np.zeros(50)) == 0.0

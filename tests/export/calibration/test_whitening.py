@@ -1,0 +1,101 @@
+"""The served map does to the spread of embeddings what it says, and nothing for a handful of pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export.calibration.ambiguity import IMAGES_EACH, MOST, SPREAD, Ambiguity, fit_ambiguity
+from export.calibration.whitening import fit_mean, partial_whitening, shrink
+from export.served_encoder import ServedMean
+from train.models.encoder import EncoderOutput
+
+
+class Corners(nn.Module):
+    """An encoder whose features are three pixels, scaled to 0..1, and whose means are twice those."""
+
+    def forward(self, images: Tensor) -> EncoderOutput:
+        features = images[:, 0, :3, 0].float() / 255
+        return EncoderOutput(features, 2 * features, None)
+
+
+def pictures(count: int) -> np.ndarray:
+    random = np.random.default_rng(0)
+    values = np.clip(random.normal([100, 120, 140], [5, 20, 40], (count, 3)), 0, 255)
+    images = np.zeros((count, 6, 6, 3), np.uint8)
+    images[:, 0, :3] = values[:, :, None]
+    return images
+
+
+@pytest.mark.parametrize("space", ["features", "projector"])
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_variances_along_directions_are_taken_to_a_power_and_their_sum_stays(
+    space: str, power: float
+) -> None:
+    images = pictures(3000)
+    plain = ServedMean(space)(Corners()(torch.from_numpy(images)))
+    served = fit_mean(Corners(), images, space, 6, power)
+    found = served(Corners()(torch.from_numpy(images)))
+    assert torch.allclose(found.mean(0), torch.zeros(3), atol=1e-5)
+    before, after = plain.var(0), found.var(0)
+    assert float(after.sum() / before.sum()) == pytest.approx(1.0, abs=0.01)
+    expected = (before / before[0]) ** (1 - power)
+    assert torch.allclose(after / after[0], expected, rtol=0.05)
+
+
+def test_a_handful_of_pictures_is_served_as_it_is_and_some_hundreds_are_believed_in_part() -> None:
+    served = fit_mean(Corners(), pictures(63), "features", 6)
+    assert served.centre is None
+    assert served.matrix is None
+    spread = torch.diag(torch.tensor([1.0, 4.0, 16.0], dtype=torch.float64))
+    ratios = []
+    for count in (1, 6, 10_000):
+        matrix = partial_whitening(spread, count, 1.0)
+        ratios.append(float(matrix[0, 0] / matrix[2, 2]))
+    assert ratios[0] == pytest.approx(1.0)
+    assert 1.5 < ratios[1] < 3.9
+    assert ratios[2] == pytest.approx(4.0, rel=1e-3)
+
+
+def test_embeddings_without_spread_are_left_alone() -> None:
+    zero = torch.zeros(4, 4, dtype=torch.float64)
+    assert torch.equal(partial_whitening(zero, 500, 0.5), torch.eye(4, dtype=torch.float64))
+
+
+def test_a_direction_that_no_picture_takes_is_not_blown_up() -> None:
+    spread = torch.diag(torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64))
+    matrix = partial_whitening(spread, 10_000, 1.0)
+    assert float(matrix[2, 2] / matrix[0, 0]) == pytest.approx(100.0, rel=1e-2)  # 1e-4 is the least believed
+
+
+def test_entropy_by_a_slow_loop() -> None:
+    generator = torch.Generator().manual_seed(1)
+    directions = nn.functional.normalize(torch.randn(5, 4, generator=generator), dim=1)
+    means = torch.randn(6, 4, generator=generator)
+    found = Ambiguity(directions, 3.0).entropy(means)
+    for row in range(6):
+        unit = (means[row] / means[row].norm()).double().numpy()
+        weights = np.exp(3.0 * (directions.double().numpy() @ unit))
+        shares = weights / weights.sum()
+        assert found[row].item() == pytest.approx(-(shares * np.log(shares)).sum(), rel=1e-5)
+
+
+def test_the_average_picture_is_spread_over_the_stated_share_of_directions() -> None:
+    means = torch.randn(1600, 8, generator=torch.Generator().manual_seed(2))
+    found = fit_ambiguity(means)
+    assert found is not None
+    assert len(found.directions) == 1600 // IMAGES_EACH
+    share = found.entropy(means).exp().mean() / len(found.directions)
+    assert float(share) == pytest.approx(SPREAD, rel=0.01)
+    assert not found(means).any()  # without effect until it is given a strength
+    many = fit_ambiguity(torch.randn(IMAGES_EACH * MOST * 2, 3))
+    assert many is not None
+    assert len(many.directions) == MOST
+
+
+def test_shrink_keeps_a_picture_that_has_the_size_and_averages_a_flat_one_to_itself() -> None:
+    flat = torch.full((2, 24, 24, 3), 77.0)
+    assert torch.equal(shrink(flat, 24), flat)
+    assert torch.allclose(shrink(flat, 12), torch.full((2, 12, 12, 3), 77.0), atol=1e-3)

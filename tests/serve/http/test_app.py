@@ -1,0 +1,88 @@
+"""The application without a server in front: what it holds of a request, and when it reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import io
+import tracemalloc
+
+import numpy as np
+from PIL import Image
+from starlette.types import Message, Scope
+
+from serve.http.app import Application
+from serve.http.settings import Settings
+from tests.serve.http.conftest import World, encoded
+
+
+class Posted:
+    """One POST /embed: whether its body was read, and what was answered."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body, self.read = body, False
+        self.sent: list[Message] = []
+
+    async def to(self, application: Application) -> int:
+        """Send it; return the status."""
+        length = b"%d" % len(self.body)
+        scope: Scope = {
+            "type": "http", "method": "POST", "path": "/embed", "query_string": b"", "http_version": "1.1",
+            "headers": [(b"content-length", length)],
+        }  # fmt: skip
+        await application(scope, self._receive, self._send)
+        return int(self.sent[0]["status"])
+
+    async def _receive(self) -> Message:
+        self.read = True
+        own = bytes(bytearray(self.body))  # bytes that nobody but the application holds
+        return {"type": "http.request", "body": own, "more_body": False}
+
+    async def _send(self, message: Message) -> None:
+        self.sent.append(message)
+
+
+def test_a_refused_image_is_let_go_of_with_its_answer(world: World) -> None:
+    """The collector runs rarely, so no bytes may hang on the cycle of an error and its own frames."""
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8)
+    Image.fromarray(noise).save(sink := io.BytesIO(), "PNG")
+    body = sink.getvalue()[:1_000_000]  # the rest is missing
+
+    async def main() -> tuple[set[int], int]:
+        application = Application()
+        await application.start(Settings(str(world.model), threads=1))
+        await Posted(body).to(application)
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            statuses = {await Posted(body).to(application) for _ in range(20)}
+            return statuses, tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+            await application.stop()
+
+    statuses, held = asyncio.run(main())
+    assert statuses == {422}
+    assert held < 2 * len(body)
+
+
+def test_a_full_server_refuses_before_it_reads_the_body(world: World) -> None:
+    body = encoded(1, size=(640, 480))  # too large for the event loop: a thread takes it
+    first, second = Posted(body), Posted(body)
+
+    async def main() -> tuple[int, int]:
+        application = Application()
+        await application.start(Settings(str(world.model), threads=1, max_queue=1))
+        taken = asyncio.create_task(first.to(application))
+        while not first.read:
+            await asyncio.sleep(0)
+        refused = await second.to(application)
+        statuses = await taken, refused
+        await application.stop()
+        return statuses
+
+    assert asyncio.run(main()) == (200, 429)
+    assert b"retry-after" in dict(second.sent[0]["headers"])
+    assert (first.read, second.read) == (True, False)
