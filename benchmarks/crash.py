@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from index.gallery import Gallery
+from index.gallery.gallery import Gallery
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows
 from vssl.images.preprocess import Preprocess

@@ -27,8 +27,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index.curation import duplicates, suspects
-from index.gallery import Gallery
+from index.curation.curation import duplicates, suspects
+from index.gallery.gallery import Gallery
 from index.metrics.uncertainty import auroc
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows, read_embeddings

@@ -24,8 +24,8 @@ import faiss
 import numpy as np
 
 from index.distances import NAMES, DistanceParameters, fit_prior, pairwise
-from index.exact import ExactIndex
 from index.metrics.retrieval import occurrences, skewness
+from index.search.exact import ExactIndex
 from tests.index.regimes import REGIMES, gaussians, shifted
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import read_embeddings

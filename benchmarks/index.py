@@ -38,8 +38,8 @@ from numpy.typing import NDArray
 from benchmarks import peers
 from index.distances import NAMES, DistanceParameters, fit_prior, pairwise
 from index.distances.predictive import predicted
-from index.exact import ExactIndex
-from index.gallery import Gallery
+from index.gallery.gallery import Gallery
+from index.search.exact import ExactIndex
 from tests.index.regimes import gaussians
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows

@@ -19,8 +19,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from index.candidates import CandidateIndex, Recipe
-from index.exact import ExactIndex
+from index.search.approximate import CandidateIndex, Recipe
+from index.search.exact import ExactIndex
 from vssl.embeddings.gaussian import GaussianEmbedding
 
 K = 10

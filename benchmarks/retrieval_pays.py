@@ -33,14 +33,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.corruptions import corrupted
-from index.choice import ranking
+from index.calibration.fit import Fitting, fit
+from index.calibration.holdout import class_codes
+from index.calibration.match import fit_match
+from index.calibration.selection import ranking
 from index.distances import NAMES, SIGNED, DistanceParameters
-from index.exact import ExactIndex
-from index.fitting import Fitting, fit
-from index.heldout import class_codes
-from index.matching import fit_match
 from index.metrics.retrieval import average_precision_at_r
 from index.metrics.uncertainty import risk_at
+from index.search.exact import ExactIndex
 from serve.inference.engine import Engine
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.images.preprocess import load_image

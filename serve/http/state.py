@@ -28,7 +28,7 @@ from vssl.errors import MismatchError, VsslError
 from vssl.model.identity import short_id
 
 if TYPE_CHECKING:
-    from index.gallery import Gallery
+    from index.gallery.gallery import Gallery
 
 T = TypeVar("T")
 READY_FOR_S = 1.0
@@ -292,7 +292,7 @@ def open_gallery(settings: Settings, model_ids: Sequence[str], *, read_only: boo
     """Open the gallery, if one is given; raises MismatchError for one that no model here belongs to."""
     if settings.gallery is None:
         return None
-    from index.gallery import Gallery
+    from index.gallery.gallery import Gallery
 
     gallery = Gallery.open(settings.gallery, read_only=read_only)
     if gallery.model_id in model_ids:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from index.distances import pairwise
-from index.exact import ExactIndex
-from index.gallery import Gallery
+from index.gallery.gallery import Gallery
+from index.search.exact import ExactIndex
 from tests.index.samples import MODEL, card
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows

@@ -13,12 +13,12 @@ import pytest
 from scipy import stats
 from sklearn.datasets import load_digits
 
-from index.corpus import Corpus
+from index.calibration.match import fit_match
+from index.calibration.neighbour_disagreement import NEIGHBOURS, Evidence
 from index.distances import SIGNED, pairwise
-from index.evaluation import Settings, evaluate
-from index.evidence import NEIGHBOURS, Evidence
-from index.gallery import Gallery
-from index.matching import fit_match
+from index.evaluation.dataset import Corpus
+from index.evaluation.evaluate import Settings, evaluate
+from index.gallery.gallery import Gallery
 from index.metrics.calibration import ece
 from tests.index.samples import MODEL, card
 from vssl.embeddings.gaussian import GaussianEmbedding

@@ -41,8 +41,8 @@ def duplicates(
 ) -> None:
     """Pairs that may show the same, closest first."""
     with extras():
-        from index.curation import duplicates as find
-        from index.gallery import Gallery
+        from index.curation.curation import duplicates as find
+        from index.gallery.gallery import Gallery
 
     with Gallery.open(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit, least=least)
@@ -59,8 +59,8 @@ def uncertain(
 ) -> None:
     """The images that the model is least sure of."""
     with extras():
-        from index.curation import doubtful
-        from index.gallery import Gallery
+        from index.curation.curation import doubtful
+        from index.gallery.gallery import Gallery
 
     with Gallery.open(gallery, read_only=True) as opened:
         found = doubtful(opened, limit=limit, surest=surest)
@@ -77,8 +77,8 @@ def outliers(
 ) -> None:
     """The images farthest from all others."""
     with extras():
-        from index.curation import outliers as find
-        from index.gallery import Gallery
+        from index.curation.curation import outliers as find
+        from index.gallery.gallery import Gallery
 
     with Gallery.open(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit)
@@ -95,8 +95,8 @@ def suspects(
 ) -> None:
     """The images whose label their neighbours doubt most."""
     with extras():
-        from index.curation import suspects as find
-        from index.gallery import Gallery
+        from index.curation.curation import suspects as find
+        from index.gallery.gallery import Gallery
 
     with Gallery.open(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit)

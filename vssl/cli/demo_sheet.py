@@ -39,7 +39,7 @@ def disturbed_is_less_sure(out: Path) -> tuple[float, float, float, int]:
 
 def write_sheet(out: Path, *, digits: bool) -> Path:
     """Draw clean and disturbed queries, from the surest to the least sure, with their neighbours."""
-    from index.gallery import Gallery
+    from index.gallery.gallery import Gallery
 
     gallery = Gallery.open(out / "gallery", read_only=True)
     sheet_rows = []

@@ -98,10 +98,10 @@ def evaluate(
         if output is not None:
             refuse_existing(output, overwrite=overwrite)
     with extras():
-        from index.corpus import read_corpus
-        from index.evaluation import Beside, Settings
-        from index.evaluation import evaluate as measure
-        from index.plotting import plot
+        from index.evaluation.dataset import read_corpus
+        from index.evaluation.evaluate import Beside, Settings
+        from index.evaluation.evaluate import evaluate as measure
+        from index.evaluation.plots import plot
 
         settings = Settings(k, temperature, distance, resamples, seed, max_risk, compare, one_class)
         beside = Beside(
@@ -147,8 +147,8 @@ def anomaly(
     A percentile says how many normal images, each against the others, score lower.
     """
     with extras():
-        from index.corpus import read_corpus
-        from index.foreign import rank_foreign
+        from index.evaluation.dataset import read_corpus
+        from index.evaluation.ood import rank_foreign
 
         rows = rank_foreign(read_corpus(gallery), read_corpus(queries), k=k)
     if as_json:

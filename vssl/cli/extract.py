@@ -126,12 +126,13 @@ def extract(
     else:
         _print_summary(summary)
     if summary.complete and (histogram or contact_sheet):
-        from serve.extraction import report
+        from serve.extraction.report import contact_sheet as sheet_of_extremes
+        from serve.extraction.report import histogram
 
         if histogram:
-            say(report.histogram(out))
+            say(histogram(out))
         if contact_sheet:
-            report.contact_sheet(out, images, contact_sheet)
+            sheet_of_extremes(out, images, contact_sheet)
             note(f"wrote {contact_sheet}")
 
 

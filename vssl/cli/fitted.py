@@ -20,7 +20,7 @@ COLUMNS: tuple[Column, ...] = (
 
 
 def show_fitting(distance: str, fitting: dict[str, Any]) -> None:
-    """Print the facts of `index.fitting.Fitting.facts`, the gallery's own distance marked."""
+    """Print the facts of `index.calibration.fit.Fitting.facts`, the gallery's own distance marked."""
     rows = []
     for name, figures in fitting["trials"].items():
         quality = ("", "", "", "")

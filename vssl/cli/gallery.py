@@ -24,7 +24,7 @@ def info(
 ) -> None:
     """Say what a gallery holds."""
     with extras():
-        from index.places import open_gallery
+        from index.gallery.open import open_gallery
 
     with open_gallery(gallery, read_only=True) as opened:
         facts = opened.info()
@@ -54,8 +54,8 @@ def add(
 ) -> None:
     """Add the images of an embeddings folder, all or none of each part."""
     with extras():
-        from index.places import open_gallery
-        from index.sidecar import metadata_of, read_metadata
+        from index.answers.metadata import metadata_of, read_metadata
+        from index.gallery.open import open_gallery
     from vssl.embeddings.store import iter_parts
 
     added = 0
@@ -83,8 +83,8 @@ def remove(
     if (ids is None or not ids) == (where is None):
         raise typer.BadParameter("give ids or --where, one of the two")
     with extras():
-        from index.filters import parse_where
-        from index.places import open_gallery
+        from index.answers.filters import parse_where
+        from index.gallery.open import open_gallery
 
     with open_gallery(gallery) as opened:
         gone = opened.remove_where(parse_where(where)) if where is not None else opened.remove(ids or [])
@@ -96,7 +96,7 @@ def remove(
 def compact(gallery: FOLDER) -> None:
     """Give back the space of removed images and build the index anew; refit what has become stale."""
     with extras():
-        from index.gallery import Gallery
+        from index.gallery.gallery import Gallery
 
     with Gallery.open(gallery) as opened:
         before = opened.info()["bytes"]
@@ -122,7 +122,7 @@ def refit(
 ) -> None:
     """Fit the constants of all distances to what the gallery holds now, and choose its distance."""
     with extras():
-        from index.gallery import Gallery
+        from index.gallery.gallery import Gallery
 
     with Gallery.open(gallery) as opened:
         fitting = opened.fit(distance)
@@ -140,7 +140,7 @@ def snapshot(
 ) -> None:
     """Copy a gallery as it is now, while others use and change it."""
     with extras():
-        from index.gallery import Gallery
+        from index.gallery.gallery import Gallery
 
     with Gallery.open(gallery, read_only=True) as opened:
         opened.snapshot(out)
@@ -159,7 +159,7 @@ def move(
 ) -> None:
     """Copy a gallery to Milvus or back, without loss; the source stays."""
     with extras():
-        from index.places import move_gallery
+        from index.gallery.open import move_gallery
 
     count = move_gallery(gallery, target, distance=distance, overwrite=overwrite)
     say(f"{target}: {count} images")

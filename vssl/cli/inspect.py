@@ -81,7 +81,7 @@ def _facts(path: Path) -> dict[str, Any]:
             **engine.card.to_dict(),
         }
     if path.is_dir():
-        from index.gallery import Gallery
+        from index.gallery.gallery import Gallery
 
         return {"artefact": "gallery", **Gallery.open(path, read_only=True).info()}
     raise InputError(

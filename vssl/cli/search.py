@@ -15,8 +15,8 @@ from vssl.cli.output import extras, note, say, say_json
 from vssl.cli.tables import Column, show_table
 
 if TYPE_CHECKING:
-    from index.abstention import Rule
-    from index.gallery import SearchResult
+    from index.calibration.abstention import Rule
+    from index.gallery.gallery import SearchResult
     from serve.inference.engine import EmbeddedImage, Engine
     from vssl.errors import ImageError
 
@@ -73,8 +73,8 @@ def build(
     With labels the distances are compared on held-out images, cosine always among them.
     """
     with extras():
-        from index.budget import Budget, describe
-        from index.building import build_gallery
+        from index.gallery.build import build_gallery
+        from index.search.autotune import Budget, describe
 
     built = build_gallery(
         embeddings,
@@ -130,10 +130,10 @@ def search(
     with extras():
         import numpy as np
 
-        from index.evidence import NEIGHBOURS
-        from index.filters import parse_where
-        from index.places import open_gallery
-        from index.remote import MilvusGallery
+        from index.answers.filters import parse_where
+        from index.calibration.neighbour_disagreement import NEIGHBOURS
+        from index.gallery.milvus.gallery import MilvusGallery
+        from index.gallery.open import open_gallery
         from serve.inference.engine import Engine
     from vssl.embeddings.gaussian import GaussianEmbedding
     from vssl.errors import ImageError, InputError

@@ -11,9 +11,9 @@ from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError
 
 if TYPE_CHECKING:
-    from index.abstention import Rule
-    from index.gallery import Gallery
-    from index.results import SearchResult
+    from index.answers.results import SearchResult
+    from index.calibration.abstention import Rule
+    from index.gallery.gallery import Gallery
 
 
 class Doubts:
@@ -37,7 +37,7 @@ class Doubts:
         rule = self.rule(gallery, options.get("distance"))
         if rule is None:
             return [(result, None) for result in gallery.search(queries, k, **options)]
-        from index.evidence import NEIGHBOURS
+        from index.calibration.neighbour_disagreement import NEIGHBOURS
 
         results = gallery.search(queries, max(k, NEIGHBOURS), **options)
         shown = (replace(result, neighbours=result.neighbours[:k]) for result in results)

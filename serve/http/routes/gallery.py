@@ -24,7 +24,7 @@ from vssl.errors import ImageError, InputError
 from vssl.images.decode import decode
 
 if TYPE_CHECKING:
-    from index.gallery import Gallery, GalleryItem
+    from index.gallery.gallery import Gallery, GalleryItem
 
 THUMBNAIL_SIDE = 192
 MAX_ID = 1024

@@ -23,7 +23,7 @@ from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError
 
 if TYPE_CHECKING:
-    from index.gallery import SearchResult
+    from index.gallery.gallery import SearchResult
 
 MAX_K = 1000
 

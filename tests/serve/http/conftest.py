@@ -11,7 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from index.gallery import Gallery
+from index.gallery.gallery import Gallery
 from serve.inference.engine import Engine
 from tests.serve.running import Running, running
 from tests.tiny_model import picture, tiny_model

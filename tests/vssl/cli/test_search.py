@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.index.calibration.test_selection import classes
 from tests.index.samples import MODEL, card
-from tests.index.test_choice import classes
 from tests.tiny_model import picture, tiny_model
 from tests.vssl.cli import test_main
 from vssl.cli import main

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
-from index.exact import ExactIndex
+from index.search.exact import ExactIndex
 from vssl.embeddings.gaussian import GaussianEmbedding
 
 BATCHES = (1, 256)

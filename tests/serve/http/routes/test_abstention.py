@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from index.gallery import Gallery
+from index.gallery.gallery import Gallery
 from serve.http.routes.abstention import Doubts
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import World

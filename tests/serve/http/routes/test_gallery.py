@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from index.gallery import Gallery
+from index.gallery.gallery import Gallery
 from tests.serve.http.conftest import World, encoded
 
 

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from index.gallery import Gallery
+from index.gallery.gallery import Gallery
 from tests.serve.http.conftest import DIM, World, encoded
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.images.preprocess import load_image

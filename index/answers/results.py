@@ -1,0 +1,54 @@
+"""The values that a gallery answers with: an item, a neighbour, a search result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from index.answers.filters import Scalar
+from vssl.embeddings.gaussian import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class GalleryItem:
+    """One stored image: mean and variance (D,) as they were added, before any normalisation."""
+
+    id: str
+    label: str | None
+    path: str
+    mean: Floats
+    variance: Floats
+    uncertainty: float
+    metadata: dict[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """One result, nearest first.
+
+    distance: smaller is nearer, in the unit of the distance asked for.
+    variance_score: the share of the expected squared distance that is variance, in 0..1; higher =
+        less sure.
+    match_probability: calibrated P(same label), None where the gallery cannot calibrate it.
+    uncertainty: of the stored image.
+    """
+
+    id: str
+    label: str | None
+    path: str
+    distance: float
+    variance_score: float
+    match_probability: float | None
+    uncertainty: float
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The answer to one query.
+
+    uncertainty: of the query; uncertainty_percentile: the share of the gallery, 0..100, that is
+    surer than the query, None for an empty gallery; neighbours: ascending in distance.
+    """
+
+    uncertainty: float
+    uncertainty_percentile: float | None
+    neighbours: list[Neighbour]

@@ -1,0 +1,1 @@
+"""Labelled or paired embeddings -> fitted constants, match probabilities, and when to abstain."""

@@ -1,0 +1,183 @@
+"""A gallery's embeddings (and labels) -> the constants of every distance, and which distance to use.
+
+What was fitted, on what, and how each distance did travels as one text with the records of the
+gallery. Shape letters: N items.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from index.calibration.holdout import ANSWERING, JUDGES, answers, class_codes, split
+from index.calibration.selection import Quality, Trial, compare, fit_parameters, hubs, ranking, winner
+from index.distances.parameters import DistanceParameters
+from index.distances.prior import completed
+from index.distances.table import NAMES, named
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.errors import FormatError, InputError
+
+BEST = "best"  # asks for the distance that ranks held-out images best
+LEAST = 30  # judging queries below which no distance can win
+SHIFT = 0.2  # share of the gallery that may change before what was fitted on it is stale
+PRIOR_ITEMS = 20_000  # that an unlabelled prior is estimated from
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What a gallery uses and why.
+
+    distance: the gallery's own; given: a person named it, otherwise it was the best. basis: what
+    was fitted on, in words. trials: every distance, cosine first, its constants among them; asked,
+    answered: images that judged. generation, rows, last_row: the gallery's state when it was fitted.
+    """
+
+    distance: str
+    given: bool
+    basis: str
+    trials: tuple[Trial, ...]
+    asked: int
+    answered: int
+    generation: int = 0
+    rows: int = 0
+    last_row: int = 0
+
+    @property
+    def constants(self) -> dict[str, DistanceParameters]:
+        """The constants of each distance."""
+        return {trial.name: trial.parameters for trial in self.trials}
+
+    def stale(self, rows: int, last_row: int) -> str | None:
+        """Say why it no longer fits a gallery of that many rows, or None while it does."""
+        change = max(last_row - self.last_row, abs(rows - self.rows))
+        if change <= SHIFT * self.rows:
+            return None
+        return f"fitted on {self.rows} images, of now {rows} many are others; run: vssl gallery refit GALLERY"
+
+    def renamed(self, distance: str) -> Fitting:
+        """Return the same constants with another distance of a person's choice."""
+        named(distance)
+        return replace(self, distance=distance, given=True)
+
+    def moved(self, generation: int, last_row: int) -> Fitting:
+        """Return it for a copy of the gallery, whose rows are numbered anew; as stale as it was."""
+        return replace(self, generation=generation, last_row=last_row)
+
+    def to_json(self) -> str:
+        """Return it as JSON; `from_json` reads it back exactly."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Fitting:
+        """Parse `to_json`'s form. Raises FormatError for anything else."""
+        try:
+            values: dict[str, Any] = json.loads(text)
+            trials = tuple(
+                Trial(
+                    **{
+                        **trial,
+                        "parameters": DistanceParameters.from_dict(trial["parameters"]),
+                        "quality": Quality(**trial["quality"]) if trial["quality"] else None,
+                    }
+                )
+                for trial in values["trials"]
+            )
+            return cls(**{**values, "trials": trials})
+        except (ValueError, TypeError, KeyError) as error:
+            raise FormatError(
+                f"the gallery's fitted constants are not readable ({error}); run: vssl gallery refit GALLERY"
+            ) from error
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a person or a program asks about it, as plain values: the table and the constants."""
+        return {
+            "chosen": self._chosen(),
+            "basis": self.basis,
+            "asked": self.asked,
+            "answered": self.answered,
+            "generation": self.generation,
+            "images": self.rows,
+            "trials": {trial.name: _figures(trial) for trial in self.trials},
+            "parameters": {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in self.constants[self.distance].to_dict().items()
+            },
+        }
+
+    def _chosen(self) -> str:
+        if self.given:
+            return "given"
+        judged = any(trial.quality is not None for trial in self.trials)
+        return "best on held-out images" if judged else "the default, nothing could be compared"
+
+
+def _figures(trial: Trial) -> dict[str, float]:
+    quality = asdict(trial.quality) if trial.quality is not None else {}
+    return {
+        "alpha": trial.parameters.alpha,
+        **quality,
+        "hub_max": trial.hub_max,
+        "hub_skew": trial.hub_skew,
+    }
+
+
+def fit(
+    items: GaussianEmbedding, labels: Sequence[str | None], *, distance: str | None = None, seed: int = 0
+) -> Fitting:
+    """Fit the constants of every distance to items (N, D) as they are compared, and choose one.
+
+    distance: None or "best" for the one that ranks held-out labelled images best; with too few
+    labels that is cosine. The cost does not grow with N. Raises InputError for an unknown distance.
+    """
+    given = distance not in (None, BEST)
+    if given:
+        named(str(distance))
+    trials, basis, asked, answered = _labelled(items, labels, seed) or _unlabelled(items, seed)
+    chosen = str(distance) if given else winner(trials).name if trials else "cosine"
+    return Fitting(chosen, given, basis, tuple(trials), asked, answered)
+
+
+Trials = tuple[list[Trial], str, int, int]
+
+
+def _labelled(items: GaussianEmbedding, labels: Sequence[str | None], seed: int) -> Trials | None:
+    """Fit and judge on labelled rows; None where too few could judge."""
+    try:
+        judges = split(labels, seed=seed, dim=items.dim)
+        split(labels, seed=seed, fit=True, dim=items.dim)
+    except InputError:
+        return None
+    if len(judges.asking) < LEAST:
+        return None
+    constants: Mapping[str, DistanceParameters] = {
+        name: fit_parameters(items, labels, name=name, seed=seed) for name in NAMES
+    }
+    asked, answered = len(judges.asking), len(judges.answering)
+    basis = (
+        f"labels: {asked} held-out images asked {answered} others, of {int((class_codes(labels) >= 0).sum())} "
+        "labelled ones; constants fitted on images that did not judge"
+    )
+    return compare(items, labels, constants, seed=seed), basis, asked, answered
+
+
+def _unlabelled(items: GaussianEmbedding, seed: int) -> Trials:
+    """Take constants from the embeddings themselves, and count hubs among images drawn at random."""
+    drawn = np.random.default_rng(seed).permutation(len(items))
+    asking = drawn[: min(JUDGES, len(items) // 2)]
+    answering = drawn[len(asking) : len(asking) + answers(ANSWERING, items.dim)]
+    trials = []
+    for name in NAMES:
+        constants = completed(name, None, items[drawn[:PRIOR_ITEMS]])
+        most, skew = 0, 0.0
+        if len(asking):
+            most, skew = hubs(ranking(name, items[asking], items[answering], constants), len(answering))
+        trials.append(Trial(name, constants, None, most, skew))
+    basis = (
+        f"too few labels to judge by: the prior of posterior comes from means and variances of "
+        f"{min(len(items), PRIOR_ITEMS)} images, hubs from {len(asking)} images that asked {len(answering)}"
+    )
+    return trials, basis, len(asking), len(answering)

@@ -1,0 +1,1 @@
+"""A gallery -> what a person should look at."""

@@ -1,0 +1,1 @@
+"""A gallery and queries -> metrics with intervals."""

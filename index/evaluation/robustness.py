@@ -1,0 +1,104 @@
+"""Other forms of the queries, or people's votes on them -> whether the uncertainty follows.
+
+Compared image by image, never across images. Shape letters: Q queries, S severities.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.evaluation.dataset import Corpus
+from index.evaluation.report import Measures
+from index.metrics.uncertainty import spearman
+from vssl.errors import InputError, MismatchError
+
+Doubles = NDArray[np.float64]
+LEVEL = re.compile(r"^(.+?)[-_ ]?(\d+)$")
+
+
+def measure_disturbed(queries: Corpus, others: Sequence[Corpus], measures: Measures) -> int:
+    """Measure how often a disturbed form is less sure than its original; return the pairs.
+
+    Images are paired by id. `raised:NAME` is the share with higher uncertainty, NAME the folder's
+    name. Folders that end in a number, as blur-1 to blur-5, are severities of one disturbance:
+    `monotone:blur` is the mean rank correlation of severity and uncertainty within an image, the
+    original being severity 0.
+    """
+    original = dict(zip(queries.ids, queries.gaussians.uncertainty.astype(np.float64).tolist(), strict=True))
+    levels: dict[str, dict[int, dict[str, float]]] = {}
+    pairs = 0
+    for other in others:
+        if other.model_id != queries.model_id:
+            raise MismatchError(
+                f"{other.path} is of another model than {queries.path}; extract both with one model: "
+                "vssl extract IMAGES EMBEDDINGS --model model.onnx"
+            )
+        unsure = dict(zip(other.ids, other.gaussians.uncertainty.astype(np.float64).tolist(), strict=True))
+        shared = [id_ for id_ in queries.ids if id_ in unsure]
+        if not shared:
+            raise InputError(
+                f"{other.path} shares no id with {queries.path}; disturb the same images under the same names"
+            )
+        raised = np.array([float(unsure[id_] > original[id_]) for id_ in shared])
+        measures.mean(f"raised:{other.path.name}", raised)
+        pairs += len(shared)
+        if match := LEVEL.match(other.path.name):
+            levels.setdefault(match[1], {})[int(match[2])] = unsure
+    for kind, severities in levels.items():
+        _monotone(kind, severities, original, measures)
+    return pairs
+
+
+def _monotone(
+    kind: str, severities: dict[int, dict[str, float]], original: dict[str, float], measures: Measures
+) -> None:
+    shared = [id_ for id_ in original if all(id_ in unsure for unsure in severities.values())]
+    if len(severities) < 2 or not shared:
+        return
+    order = sorted(severities)
+    values = np.array([[original[id_], *(severities[level][id_] for level in order)] for id_ in shared])
+    steps = np.arange(values.shape[1], dtype=np.float64)
+    within = np.array([spearman(steps, row) for row in values])
+    measures.mean(f"monotone:{kind}", np.nan_to_num(within))
+
+
+def measure_human(queries: Corpus, votes: Path, measures: Measures) -> int:
+    """Measure the rank correlation of uncertainty and the entropy of people's votes; return the images.
+
+    votes: a `.npy` of counts (n, C), as of CIFAR-10H; the row of an image is the last number in its
+    id. Raises InputError for another form.
+    """
+    counts = _read_counts(votes)
+    numbers = [re.findall(r"\d+", id_) for id_ in queries.ids]
+    rows = np.array([int(found[-1]) if found else -1 for found in numbers], np.int64)
+    there = np.flatnonzero((rows >= 0) & (rows < len(counts)))
+    if not len(there) or len(np.unique(rows[there])) < len(there):
+        raise InputError(
+            f"{votes}: found {len(counts)} rows, and ids that name no row each, such as {queries.ids[0]!r}; "
+            "expected ids that end in the number of their row"
+        )
+    share = counts[rows[there]] / counts[rows[there]].sum(axis=1, keepdims=True)
+    entropy = -(share * np.log(np.where(share > 0, share, 1.0))).sum(axis=1)
+    unsure = queries.gaussians.uncertainty.astype(np.float64)[there]
+    measures.add("human_spearman", lambda r: spearman(unsure[r], entropy[r]), len(there))
+    return len(there)
+
+
+def _read_counts(path: Path) -> Doubles:
+    try:
+        counts = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: not readable as .npy ({error}); expected counts of shape (n, C)"
+        ) from error
+    if counts.ndim != 2 or not np.issubdtype(counts.dtype, np.number) or (counts.sum(axis=1) <= 0).any():
+        raise InputError(
+            f"{path}: found shape {counts.shape} of {counts.dtype}, expected counts (n, C), none all 0"
+        )
+    votes: Doubles = counts.astype(np.float64)
+    return votes

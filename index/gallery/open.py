@@ -1,0 +1,77 @@
+"""Where a gallery is -> the gallery: a folder, or `milvus:URI#NAME`.
+
+URI is a server's address (`http://host:19530`) or the path of a Milvus Lite file. A move copies
+every item with its metadata, raw Gaussian, fitted constants and match calibration.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from index.gallery.gallery import Gallery
+from index.gallery.milvus.gallery import MilvusGallery
+from vssl.errors import ExistsError, InputError
+
+AnyGallery = Gallery | MilvusGallery
+SCHEME = "milvus:"
+
+
+def open_gallery(place: str, *, read_only: bool = False) -> AnyGallery:
+    """Open a gallery wherever it is. Raises InputError when it is not there."""
+    if place.startswith(SCHEME):
+        return MilvusGallery.open(*_address(place), read_only=read_only)
+    return Gallery.open(Path(place), read_only=read_only)
+
+
+def move_gallery(source: str, target: str, *, distance: str | None = None, overwrite: bool = False) -> int:
+    """Copy a gallery from one place to another; returns the number of items.
+
+    distance: the copy's own distance, the source's by default. The source stays. Raises
+    ExistsError when something is at `target` (a folder is never overwritten).
+    """
+    with open_gallery(source, read_only=True) as old:
+        rows, metadata = old.contents()
+        own = distance or old.distance
+        fitting = old.fitting
+        if fitting is not None and own != fitting.distance:
+            fitting = fitting.renamed(own)
+        if target.startswith(SCHEME):
+            uri, name = _address(target)
+            with MilvusGallery.create(
+                uri,
+                name,
+                card=old.card,
+                model_id=old.model_id,
+                distance=own,
+                normalise=old.normalise,
+                overwrite=overwrite,
+                fitting=fitting,
+            ) as remote:
+                remote.add(rows, metadata=metadata)
+                match = old.match_model(own)
+                if match is not None:
+                    remote.set_match(own, match)
+                return len(remote)
+        if Path(target).exists():
+            raise ExistsError(f"{target} exists already; choose another folder")
+        with Gallery.create(
+            Path(target),
+            card=old.card,
+            model_id=old.model_id,
+            distance=own,
+            normalise=old.normalise,
+        ) as local:
+            local.add(rows, metadata=metadata)
+            if fitting is not None:
+                local.adopt(fitting.moved(local.generation, len(local)))
+            return len(local)
+
+
+def _address(place: str) -> tuple[str, str]:
+    uri, found, name = place.removeprefix(SCHEME).rpartition("#")
+    if not found or not uri or not name.replace("_", "a").isalnum() or name[0].isdigit():
+        raise InputError(
+            f"found {place!r}, expected milvus:URI#NAME with a name of letters, digits and '_', such as "
+            "milvus:http://localhost:19530#photos or milvus:./photos.db#photos"
+        )
+    return uri, name

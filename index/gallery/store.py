@@ -1,0 +1,264 @@
+"""Rows <-> `store.db`, the store of record: one SQLite file in WAL mode.
+
+Each write is one durable transaction and raises the generation by one (index.gallery.database). A row
+number is never used twice: replacing an item gives it a new row, so a row's vectors never change,
+and an index derived from the store can only lag behind it, not contradict it. Rows that went are
+listed until compaction. Each row carries a checksum.
+Shape letters: N rows, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.answers.filters import Filter, Scalar, to_sql
+from index.answers.validation import Metadata, admitted
+from index.gallery.database import FACTS, Database, speaking
+from vssl.embeddings.gaussian import Floats, GaussianEmbedding
+from vssl.embeddings.store import Rows
+from vssl.errors import ExistsError, FormatError, InputError
+
+STORE = "store.db"
+REBUILD = "build the gallery again: vssl index EMBEDDINGS GALLERY"
+READ = (
+    "SELECT row, id, label, path, uncertainty, crc, mean, variance FROM items LEFT JOIN vectors USING (row)"
+)
+# Checksums without the vectors they lie behind: a gallery of mapped vectors reads these alone.
+CHECKSUMS = "CREATE INDEX IF NOT EXISTS checksums ON vectors (row, crc)"
+ITEMS = f"""
+CREATE TABLE items (
+    row INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    label TEXT,
+    path TEXT NOT NULL,
+    uncertainty REAL NOT NULL,
+    metadata TEXT NOT NULL
+);
+CREATE TABLE vectors (row INTEGER PRIMARY KEY, mean BLOB NOT NULL, variance BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE removed (row INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
+{CHECKSUMS};
+"""
+
+
+CHUNK = 4096  # rows read at once
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What N stored rows say beside their vectors, in row order: columns of length N."""
+
+    rows: NDArray[np.int64]
+    ids: list[str]
+    labels: list[str | None]
+    paths: list[str]
+    uncertainty: Floats
+    crc: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch(Columns):
+    """N stored rows with their vectors (N, D) as they were added."""
+
+    gaussians: GaussianEmbedding
+
+
+class Records(Database):
+    """The items of a gallery beside its facts."""
+
+    SCHEMA = FACTS + ITEMS
+
+    # --- reading -----------------------------------------------------------------------
+
+    def count(self) -> int:
+        """Return the number of items."""
+        with self._turn:
+            return int(self._db.execute("SELECT count(*) FROM items").fetchone()[0])
+
+    def read(self, *, after: int = 0) -> Batch:
+        """Return the rows numbered above `after`. Raises FormatError for a damaged row."""
+        with self._turn:
+            return _joined(list(self.stream(after=after)), self.dim)
+
+    def stream(self, *, after: int = 0) -> Iterator[Batch]:
+        """Yield the rows numbered above `after`, some thousands at once; hold a `snapshot` meanwhile."""
+        with self._turn, speaking(self.path):
+            cursor = self._db.execute(f"{READ} WHERE row > ? ORDER BY row", (after,))
+            shared: dict[object, object] = {}
+            while chunk := cursor.fetchmany(CHUNK):
+                yield self._batch(chunk, shared)
+
+    def columns(self) -> Columns:
+        """Return all rows without their vectors, which are not read. Raises FormatError where one has none."""
+        with self._turn, speaking(self.path):
+            rows, ids, labels, paths, uncertainty = [], [], [], [], []
+            shared: dict[str | None, str | None] = {}
+            cursor = self._db.execute("SELECT row, id, label, path, uncertainty FROM items ORDER BY row")
+            for row, id_, label, path, value in cursor:
+                rows.append(row)
+                ids.append(id_)
+                labels.append(shared.setdefault(label, label))
+                paths.append(path)
+                uncertainty.append(value)
+            sums = self._db.execute("SELECT row, crc FROM vectors ORDER BY row").fetchall()
+        table = np.array(sums, np.int64).reshape(-1, 2)
+        if not np.array_equal(table[:, 0], rows):
+            raise FormatError(f"{self.path} is damaged: {len(rows)} items, {len(table)} vectors; {REBUILD}")
+        return Columns(
+            np.array(rows, np.int64), ids, labels, paths, np.array(uncertainty, np.float32), table[:, 1]
+        )
+
+    def _batch(self, chunk: Sequence[tuple[Any, ...]], shared: dict[object, object]) -> Batch:
+        """Check and stack rows; equal labels become one object."""
+        means, variances = bytearray(), bytearray()
+        for row, id_, _, _, _, crc, mean, variance in chunk:
+            if mean is None or checksum(row, mean, variance) != crc:
+                raise FormatError(
+                    f"{self.path} is damaged: the vectors of {id_!r} do not match their checksum; remove it "
+                    f"from the last snapshot's copy, or {REBUILD}"
+                )
+            means += mean
+            variances += variance
+        rows, ids, labels, paths, uncertainty, crcs, _, _ = zip(*chunk, strict=True)
+        shape = (len(rows), self.dim)
+        return Batch(
+            np.array(rows, np.int64),
+            list(ids),
+            [shared.setdefault(label, label) for label in labels],  # type: ignore[misc]
+            list(paths),
+            np.array(uncertainty, np.float32),
+            np.array(crcs, np.int64),
+            GaussianEmbedding(
+                np.frombuffer(means, np.float32).reshape(shape),
+                np.frombuffer(variances, np.float32).reshape(shape),
+            ),
+        )
+
+    def metadata(self) -> list[dict[str, Scalar]]:
+        """Return the metadata of all items in row order."""
+        with self._turn, speaking(self.path):
+            cursor = self._db.execute("SELECT metadata FROM items ORDER BY row")
+            return [json.loads(text) for (text,) in cursor]
+
+    def removed(self, *, since: int) -> NDArray[np.int64]:
+        """Return the rows that went after generation `since` (and after the last compaction)."""
+        with self._turn, speaking(self.path):
+            cursor = self._db.execute("SELECT row FROM removed WHERE generation > ?", (since,))
+            return np.array([row for (row,) in cursor], np.int64)
+
+    def select(self, tree: Filter) -> NDArray[np.int64]:
+        """Return the rows that a filter keeps, ascending."""
+        condition, parameters = to_sql(tree)
+        with self._turn, speaking(self.path):
+            cursor = self._db.execute(f"SELECT row FROM items WHERE {condition} ORDER BY row", parameters)
+            return np.array([row for (row,) in cursor], np.int64)
+
+    def get(self, id_: str) -> tuple[Batch, dict[str, Scalar]]:
+        """Return one item and its metadata. Raises InputError when there is none of that id."""
+        with self.snapshot():
+            found = self._db.execute(f"{READ} WHERE id = ?", (id_,)).fetchall()
+            if not found:
+                raise InputError(f"the gallery holds no item {id_!r}")
+            batch = self._batch(found, {})
+            (metadata,) = self._db.execute("SELECT metadata FROM items WHERE id = ?", (id_,)).fetchone()
+        return batch, json.loads(metadata)
+
+    # --- writing -----------------------------------------------------------------------
+
+    def add(self, rows: Rows, metadata: Sequence[Metadata] | None = None, *, replace: bool = False) -> int:
+        """Add N rows, all or none; returns the new generation.
+
+        Raises InputError for an id named twice or metadata that is not flat, ExistsError for an id
+        that the store holds when `replace` is false.
+        """
+        notes = [json.dumps(entry) for entry in admitted(rows, metadata)]
+        means, variances = rows.gaussians.mean, rows.gaussians.variance
+        uncertainty = rows.gaussians.uncertainty.tolist()
+        with self._write() as generation:
+            first = int(self.fact("next_row") or 1)
+            self._set("next_row", str(first + len(rows)))
+            if replace:
+                self._forget([(id_,) for id_ in rows.ids], generation)
+            try:
+                self._db.executemany(
+                    "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)",
+                    zip(
+                        range(first, first + len(rows)),
+                        rows.ids,
+                        rows.labels,
+                        rows.paths,
+                        uncertainty,
+                        notes,
+                        strict=True,
+                    ),
+                )
+            except sqlite3.IntegrityError:
+                raise ExistsError(self._taken(rows.ids, first)) from None
+            self._db.executemany("INSERT INTO vectors VALUES (?, ?, ?, ?)", _vectors(first, means, variances))
+        return generation
+
+    def _taken(self, ids: Sequence[str], first: int) -> str:
+        """Say which ids were there before this change, whose own rows start at `first`."""
+        known = "SELECT 1 FROM items WHERE id = ? AND row < ?"
+        have = [i for i in ids if self._db.execute(known, (i, first)).fetchone()]
+        names = ", ".join(repr(i) for i in have[:3]) + (", ..." if len(have) > 3 else "")
+        return (
+            f"{len(have)} of {len(ids)} ids are in the gallery already ({names}); replace them with --replace"
+        )
+
+    def _forget(self, ids: Sequence[tuple[str]], generation: int) -> int:
+        before = self._db.total_changes
+        self._db.executemany(f"INSERT INTO removed SELECT row, {generation:d} FROM items WHERE id = ?", ids)
+        gone = self._db.total_changes - before
+        self._db.executemany("DELETE FROM vectors WHERE row = (SELECT row FROM items WHERE id = ?)", ids)
+        self._db.executemany("DELETE FROM items WHERE id = ?", ids)
+        return gone
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove items by id, all in one transaction; returns how many there were."""
+        with self._write() as generation:
+            return self._forget([(id_,) for id_ in dict.fromkeys(ids)], generation)
+
+    def compact(self) -> int:
+        """Give the space of removed rows back to the disk; returns the new generation."""
+        with self._write() as generation:
+            self._db.execute("DELETE FROM removed")
+            self._db.execute(CHECKSUMS)  # an earlier version had no such list
+            self._set("compacted", str(generation))
+        with self._turn, speaking(self.path):
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return generation
+
+
+def _joined(parts: Sequence[Batch], dim: int) -> Batch:
+    """Return several batches as one."""
+    none = np.empty((0, dim), np.float32)
+    gaussians = [GaussianEmbedding(none, none), *(part.gaussians for part in parts)]
+    return Batch(
+        np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts)]),
+        [id_ for part in parts for id_ in part.ids],
+        [label for part in parts for label in part.labels],
+        [path for part in parts for path in part.paths],
+        np.concatenate([np.empty(0, np.float32), *(part.uncertainty for part in parts)]),
+        np.concatenate([np.empty(0, np.int64), *(part.crc for part in parts)]),
+        gaussians[1] if len(parts) == 1 else GaussianEmbedding.concatenate(gaussians),
+    )
+
+
+def checksum(row: int, mean: bytes, variance: bytes) -> int:
+    """Return the CRC-32 of a row's number and vectors."""
+    return zlib.crc32(variance, zlib.crc32(mean, row & 0xFFFFFFFF))
+
+
+def _vectors(first: int, means: Floats, variances: Floats) -> Iterator[tuple[int, bytes, bytes, int]]:
+    for offset, (mean, variance) in enumerate(zip(means, variances, strict=True)):
+        row, mean_bytes, variance_bytes = first + offset, mean.tobytes(), variance.tobytes()
+        yield row, mean_bytes, variance_bytes, checksum(row, mean_bytes, variance_bytes)

@@ -1,0 +1,100 @@
+"""A flat FAISS index on the CPU -> a copy on a GPU that proposes the same shortlists, when there is one.
+
+The copy only proposes: what it returns is certified and evaluated in float64 as on the CPU, and only the
+CPU's index is ever saved. The certificate's bound holds for float32 sums in any order, so the copy is kept
+in float32, a process that forces TF32 on is refused, and each copy is first asked for scores that float64
+can check: one that errs by more than the bound is not used.
+
+A GPU index knows no filters, no more than 2,048 neighbours and one caller at a time; the CPU's answers the
+rest. Shape letters: Q queries, E encoded dimension, L length of a shortlist.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from index.distances.parameters import Float64s
+from index.search.certificate import slack
+from vssl.embeddings.gaussian import Floats
+from vssl.errors import InputError
+
+DEVICES = ("auto", "cpu", "cuda")
+LONGEST = 2048
+WORTH = 16  # queries at once from which `auto` copies an index to the GPU: starting one takes about a second
+PROBES = 64
+FORCED = "NVIDIA_TF32_OVERRIDE"
+
+
+def gpus() -> int:
+    """Return how many GPUs can be used: 0 for faiss-cpu, where none is visible or where TF32 is forced."""
+    if not hasattr(faiss, "StandardGpuResources") or os.environ.get(FORCED) == "1":
+        return 0
+    return int(faiss.get_num_gpus())
+
+
+def checked_device(device: str) -> str:
+    """Return the name of a device. Raises InputError for an unknown one, and for `cuda` where it cannot be had."""
+    if device not in DEVICES:
+        raise InputError(f"device: found {device!r}, expected one of {', '.join(DEVICES)}")
+    if device == "cuda" and os.environ.get(FORCED) == "1":
+        raise InputError(
+            f"device cuda: {FORCED}=1 rounds products to ten bits; unset it, or use --device cpu"
+        )
+    if device == "cuda" and not gpus():
+        why = (
+            "sees no GPU; check nvidia-smi and CUDA_VISIBLE_DEVICES"
+            if hasattr(faiss, "StandardGpuResources")
+            else "has no GPU support; in an environment without faiss-cpu: pip install 'vssl[gpu]'"
+        )
+        raise InputError(f"device cuda: this faiss {faiss.__version__} {why}, or use --device cpu")
+    return device
+
+
+def copy_to_gpu(index: Any) -> tuple[Any, Any]:
+    """Return a float32 copy of a flat inner-product index on the first GPU, and what must live as long."""
+    engine: Any = faiss  # the CPU wheel's hints know nothing of these
+    config = engine.GpuIndexFlatConfig()
+    config.useFloat16, config.device = False, 0
+    if hasattr(config, "use_cuvs"):
+        config.use_cuvs = False  # cuBLAS in float32 is what the bound is known for
+    resources = engine.StandardGpuResources()
+    return engine.GpuIndexFlatIP(resources, index, config), resources
+
+
+class Copy:
+    """One index's copy on a device; `usable` says whether it kept the bound."""
+
+    def __init__(self, index: Any, widest: Float64s) -> None:
+        self._engine, self._resources = copy_to_gpu(index)
+        self._turn = threading.Lock()
+        self.count = int(index.ntotal)
+        self.usable = self._keeps_the_bound(index, widest)
+
+    def search(self, asked: Floats, length: int) -> tuple[Floats, NDArray[np.int64]]:
+        """Return the `length` largest float32 scores (Q, L) and their rows."""
+        with self._turn:
+            scores, rows = self._engine.search(asked, length)
+        return scores, rows
+
+    def _keeps_the_bound(self, index: Any, widest: Float64s) -> bool:
+        """Compare scores with float64 for some of the items and for random vectors as large as any item."""
+        random = np.random.default_rng(0)
+        picked = np.sort(random.choice(index.ntotal, min(PROBES, index.ntotal), replace=False))
+        items = np.stack([index.reconstruct(int(row)) for row in picked])
+        probes = np.concatenate([items, (widest * random.uniform(-1, 1, items.shape)).astype(np.float32)])
+        length = min(10, int(index.ntotal))
+        scores, rows = self.search(probes, length)
+        truth = np.empty(scores.shape)
+        for probe, found in enumerate(rows):
+            if (found < 0).any():
+                return False
+            stored = np.stack([index.reconstruct(int(row)) for row in found]).astype(np.float64)
+            truth[probe] = stored @ probes[probe].astype(np.float64)
+        allowed = slack(probes.astype(np.float64), np.zeros(len(probes)), widest)
+        return bool((np.abs(scores - truth).max(axis=1) <= allowed).all())

@@ -1,0 +1,81 @@
+"""Candidates -> the nearest of them, by the definition of a distance in float64.
+
+Shape letters: Q queries, L candidates a query, K neighbours, N items, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.distances.encoding import Distance
+from index.distances.parameters import Densities, DistanceParameters, Float64s
+from index.distances.table import named
+from index.search.certificate import Rows, merge
+from index.search.vectors import Vectors
+from vssl.embeddings.gaussian import GaussianEmbedding
+
+BLOCK = 1 << 21  # numbers per temporary array of a scan
+CACHED = 1 << 15  # numbers per temporary array of a shortlist: they stay in the second cache
+UNREAD = np.ones(1)  # stands for the variances of items where the distance reads none
+
+
+def stored(distance: Distance, parameters: DistanceParameters, items: Vectors, rows: Rows) -> Densities:
+    """Return items (..., D) of those rows as the distance sees them, float64."""
+    means = items.means(rows).astype(np.float64)
+    if not distance.spreads:
+        return Densities(means, UNREAD)
+    variances = items.variances(rows).astype(np.float64)
+    if parameters.alpha != 1:
+        variances *= parameters.alpha
+    return distance.prepared(Densities(means, variances), parameters)
+
+
+def rerank(
+    name: str,
+    parameters: DistanceParameters,
+    items: Vectors,
+    queries: GaussianEmbedding,
+    candidates: NDArray[np.int64],
+    k: int,
+) -> tuple[Float64s, NDArray[np.int64]]:
+    """Return distances and rows (Q, K) of the k nearest of each query's candidates (Q, L).
+
+    A candidate of -1 is none. Where fewer than k are there, the rest
+    is row -1 at distance infinity.
+    """
+    distance = named(name)
+    asked = distance.prepared(parameters.scaled(queries), parameters)
+    distances, rows = np.full((len(queries), k), np.inf), np.full((len(queries), k), -1)
+    step = max(1, CACHED // (items.dim * max(1, candidates.shape[1])))
+    for start in range(0, len(queries), step):
+        here = slice(start, start + step)
+        at = np.maximum(candidates[here], 0)
+        one = Densities(asked.mean[here], asked.variance[here]).across()
+        exact = distance.exact(one, stored(distance, parameters, items, at), parameters)
+        if (candidates[here] < 0).any():
+            exact = np.where(candidates[here] >= 0, exact, np.inf)
+        best, found = merge(exact, candidates[here], k)
+        distances[here, : best.shape[1]], rows[here, : best.shape[1]] = best, found
+    return distances, rows
+
+
+def scan(
+    name: str,
+    parameters: DistanceParameters,
+    items: Vectors,
+    queries: GaussianEmbedding,
+    rows: NDArray[np.int64],
+    k: int,
+) -> tuple[Float64s, NDArray[np.int64]]:
+    """Return the k nearest (Q, K) among the given rows (R,), every one evaluated."""
+    best, found = np.empty((len(queries), 0)), np.empty((len(queries), 0), np.int64)
+    step = max(k, BLOCK // items.dim)
+    for start in range(0, max(1, len(rows)), step):
+        part = np.broadcast_to(rows[start : start + step], (len(queries), len(rows[start : start + step])))
+        distances, nearest = rerank(name, parameters, items, queries, part, k)
+        nearest = np.where(nearest < 0, np.iinfo(np.int64).max, nearest)  # what is none sorts last
+        best, found = merge(
+            np.concatenate([best, distances], axis=1), np.concatenate([found, nearest], axis=1), k
+        )
+    return best, np.where(found == np.iinfo(np.int64).max, -1, found)

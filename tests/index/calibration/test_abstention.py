@@ -1,0 +1,84 @@
+"""What is promised is kept: the realised risk stays under the one allowed."""
+
+from __future__ import annotations
+
+import doctest
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from index.calibration import abstention
+from index.calibration.abstention import fit_abstention, tail
+from vssl.errors import InputError
+
+
+def draw(count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Scores that know something of the errors: the chance of one rises with the score."""
+    score = random.random(count)
+    return score, random.random(count) < 0.6 * score**2
+
+
+def test_the_examples_in_the_docstrings_run() -> None:
+    assert doctest.testmod(abstention).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("errors", "count", "risk"), [(0, 1, 0.3), (3, 50, 0.05), (60, 1000, 0.05), (5, 5, 0.5)]
+)
+def test_the_tail_is_that_of_scipy(errors: int, count: int, risk: float) -> None:
+    assert tail(errors, count, risk) == pytest.approx(stats.binom.cdf(errors, count, risk), rel=1e-9)
+
+
+def test_the_risk_is_kept_in_at_least_the_promised_share_of_draws() -> None:
+    """The true risk of accepting below t is E[0.6 s^2 | s <= t] = 0.2 t^2."""
+    random = np.random.default_rng(0)
+    kept, coverage = 0, []
+    for _ in range(300):
+        score, wrong = draw(1000, random)
+        fitted = fit_abstention("score", score, wrong, 0.05, start=0.14, delta=0.1)
+        kept += fitted.threshold == -math.inf or 0.2 * min(fitted.threshold, 1.0) ** 2 <= 0.05
+        coverage.append(fitted.coverage)
+    assert kept >= 0.9 * 300
+    assert np.mean(coverage) > 0.3  # the most that keeps the risk is 0.5
+
+
+def test_a_score_that_knows_nothing_answers_nothing() -> None:
+    random = np.random.default_rng(1)
+    score, wrong = draw(4000, random)
+    noise = random.random(4000)
+    nothing = fit_abstention("noise", noise, wrong, 0.05, start=0.05)
+    assert nothing.coverage == 0.0
+    assert not nothing.accepts(noise).any()
+    fitted = fit_abstention("score", score, wrong, 0.05, start=0.05)
+    accepted = fitted.accepts(score)
+    assert accepted.mean() == fitted.coverage > 0.3
+    assert wrong[accepted].mean() == fitted.risk
+
+
+def test_where_the_sequence_begins_decides_whether_it_gets_anywhere() -> None:
+    """One error among the surest stops a sequence that begins there, and not one that begins later."""
+    score = np.arange(4000) / 4000
+    wrong = np.zeros(4000, bool)
+    wrong[[3, 5, 7]] = True
+    assert fit_abstention("score", score, wrong, 0.05, start=0.01).coverage == 0.0
+    assert fit_abstention("score", score, wrong, 0.05, start=0.2).coverage == 1.0
+
+
+def test_nothing_to_calibrate_on_means_no_answer() -> None:
+    fitted = fit_abstention("score", np.empty(0), np.empty(0, bool), 0.05, start=0.05)
+    assert (fitted.coverage, fitted.threshold) == (0.0, -math.inf)
+
+
+def test_ties_at_the_threshold_are_counted_in_full() -> None:
+    wrong = np.zeros(2000, bool)
+    wrong[:200] = True
+    fitted = fit_abstention("score", np.ones(2000), wrong, 0.05, start=0.05)
+    assert fitted.coverage == 0.0
+
+
+@pytest.mark.parametrize("risk", [0.0, 1.0, -1.0])
+def test_a_risk_that_is_none_is_refused(risk: float) -> None:
+    with pytest.raises(InputError, match="max-risk"):
+        fit_abstention("score", np.empty(0), np.empty(0, bool), risk, start=0.05)

@@ -1,0 +1,222 @@
+"""An evaluation says what a slow loop over the images says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+
+from index.distances import NAMES
+from index.evaluation.dataset import Corpus, read_corpus
+from index.evaluation.evaluate import Settings, evaluate
+from index.gallery.gallery import Gallery
+from tests.index.samples import MODEL, card, sample
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows, part_name, to_table, write_manifest, write_table
+from vssl.errors import InputError, MismatchError
+
+QUICK = Settings(resamples=20)
+
+
+def corpus(rows: Rows, *, labels: bool = True, normalise: bool = True) -> Corpus:
+    names = rows.labels if labels else [None] * len(rows)
+    return Corpus(Path("x"), rows.ids, list(names), rows.gaussians, card(), MODEL, normalise=normalise)
+
+
+def stored(rows: Rows, folder: Path) -> Path:
+    folder.mkdir()
+    write_table(to_table(rows, card(), MODEL), folder / part_name(0))
+    write_manifest(folder, model_id=MODEL, parts=[part_name(0)], rows=len(rows), failures=0)
+    return folder
+
+
+def cosines(queries: Corpus, gallery: Corpus) -> np.ndarray:
+    a, b = (x.gaussians.mean.astype(np.float64) for x in (queries, gallery))
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    similarity: np.ndarray = a @ b.T
+    return similarity
+
+
+def by_hand(queries: Corpus, gallery: Corpus, *, itself: bool) -> dict[str, float]:
+    """Every labelled metric, one query at a time."""
+    similarity = cosines(queries, gallery)
+    values: dict[str, list[float]] = {n: [] for n in ("knn_top1", "recall_at_1", "recall_at_5", "map_at_r")}
+    for q in range(len(queries)):
+        order = [i for i in np.argsort(-similarity[q]) if not (itself and gallery.ids[i] == queries.ids[q])]
+        same = [gallery.labels[i] == queries.labels[q] for i in order]
+        votes: dict[str | None, float] = {}
+        for i in order[:20]:
+            votes[gallery.labels[i]] = votes.get(gallery.labels[i], 0) + np.exp(similarity[q, i] / 0.07)
+        values["knn_top1"].append(max(votes, key=lambda c: votes[c]) == queries.labels[q])
+        values["recall_at_1"].append(same[0])
+        values["recall_at_5"].append(any(same[:5]))
+        total = sum(same)
+        values["map_at_r"].append(sum(np.mean(same[: i + 1]) for i in range(total) if same[i]) / total)
+    first = np.array(values["recall_at_1"], bool)
+    means = {name: float(np.mean(numbers)) for name, numbers in values.items()}
+    return means | {"r_auroc": float(sk.roc_auc_score(first, -queries.gaussians.uncertainty))}
+
+
+def test_held_out_queries() -> None:
+    gallery, queries = corpus(sample(200)), corpus(sample(60, seed=1, prefix="q"))
+    report = evaluate(gallery, queries, QUICK)
+    for name, value in by_hand(queries, gallery, itself=False).items():
+        assert report["metrics"][name] == pytest.approx(value, abs=1e-12), name
+        assert report["metrics"][f"{name}_low"] <= value <= report["metrics"][f"{name}_high"]
+    assert not report["leave_one_out"]
+    assert report["counts"]["queries"] == 60
+    assert "instance_recall_at_1" not in report["metrics"]
+
+
+def test_queries_of_the_gallery_leave_themselves_out_by_id() -> None:
+    gallery = corpus(sample(150))
+    rows = sample(150)
+    chosen = list(range(0, 150, 2))
+    queries = corpus(
+        Rows(
+            [rows.ids[i] for i in chosen],
+            [rows.paths[i] for i in chosen],
+            [rows.labels[i] for i in chosen],
+            rows.gaussians[chosen],
+        )
+    )
+    report = evaluate(gallery, queries, QUICK)
+    assert report["leave_one_out"]
+    assert report["counts"]["queries_in_gallery"] == 75
+    for name, value in by_hand(queries, gallery, itself=True).items():
+        assert report["metrics"][name] == pytest.approx(value, abs=1e-12), name
+    assert "instance_recall_at_1" not in report["metrics"]  # each would find its own numbers
+
+
+def test_disturbed_copies_are_asked_to_find_their_originals() -> None:
+    rows = sample(120)
+    random = np.random.default_rng(5)
+    mean = rows.gaussians.mean + random.normal(0, 0.5, rows.gaussians.mean.shape).astype(np.float32)
+    copies = replace(rows, gaussians=GaussianEmbedding(mean, rows.gaussians.variance))
+    gallery, queries = corpus(rows, labels=False), corpus(copies, labels=False)
+    report = evaluate(gallery, queries, QUICK)
+    order = np.argsort(-cosines(queries, gallery), axis=1)
+    metrics = report["metrics"]
+    assert metrics["instance_recall_at_1"] == pytest.approx((order[:, 0] == np.arange(120)).mean())
+    assert metrics["instance_recall_at_5"] == pytest.approx(
+        (order[:, :5] == np.arange(120)[:, None]).any(axis=1).mean()
+    )
+    assert 0 < metrics["instance_r_auroc"] < 1
+    assert "knn_top1" not in metrics
+    assert any("no labels" in line for line in report["notes"])
+
+
+def test_hubs_are_counted_among_ten_neighbours() -> None:
+    gallery, queries = corpus(sample(80)), corpus(sample(40, seed=1, prefix="q"))
+    order = np.argsort(-cosines(queries, gallery), axis=1)[:, :10]
+    metrics = evaluate(gallery, queries, replace(QUICK, resamples=200))["metrics"]
+    counts = np.bincount(order.ravel(), minlength=80)
+    assert metrics["hub_max"] == counts.max()
+    assert metrics["hub_skew"] == pytest.approx(stats.skew(counts))
+    for name in ("hub_max", "hub_skew"):
+        assert metrics[f"{name}_low"] < metrics[name] < metrics[f"{name}_high"]
+
+
+def test_another_distance_has_cosine_beside_it() -> None:
+    gallery, queries = corpus(sample(100)), corpus(sample(40, seed=1, prefix="q"))
+    control = evaluate(gallery, queries, QUICK)["metrics"]
+    other = evaluate(gallery, queries, replace(QUICK, distance="expected"))["metrics"]
+    assert other["cosine_recall_at_1"] == control["recall_at_1"]
+    assert other["knn_top1"] == control["knn_top1"]
+
+
+def test_unlabelled_items_neither_vote_nor_count() -> None:
+    rows, queries = sample(120), corpus(sample(40, seed=1, prefix="q"))
+    some = [label if i % 3 else None for i, label in enumerate(rows.labels)]
+    gallery = corpus(replace(rows, labels=some))
+    kept = [i for i in range(120) if i % 3]
+    smaller = corpus(
+        Rows(
+            [rows.ids[i] for i in kept],
+            [rows.paths[i] for i in kept],
+            [rows.labels[i] for i in kept],
+            rows.gaussians[kept],
+        )
+    )
+    found, expected = (evaluate(side, queries, QUICK)["metrics"] for side in (gallery, smaller))
+    # Any image may be a hub, and informs an unfitted prior.
+    kept_names = [n for n in found if "hub" not in n and "posterior" not in n]
+    assert {n: found[n] for n in kept_names} == {n: expected[n] for n in kept_names}
+
+
+def test_many_relevant_items_are_sampled_for_mean_average_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.evaluation.labelled.MAP_BUDGET", 300)
+    gallery, queries = corpus(sample(120, groups=6)), corpus(sample(60, seed=1, prefix="q"))
+    report = evaluate(gallery, queries, QUICK)
+    assert report["counts"]["map_queries"] == 15
+    assert any("drawn at random" in line for line in report["notes"])
+
+
+def test_folders_of_either_kind_are_read_and_match_probability_is_checked(tmp_path: Path) -> None:
+    rows = sample(600)
+    embeddings = stored(rows, tmp_path / "embeddings")
+    with Gallery.create(tmp_path / "gallery", card=card(), model_id=MODEL) as gallery:
+        gallery.add(rows)
+    queries = stored(sample(200, seed=1, prefix="q"), tmp_path / "queries")
+    one = evaluate(read_corpus(embeddings), read_corpus(queries), QUICK)
+    two = evaluate(read_corpus(tmp_path / "gallery"), read_corpus(queries), QUICK)
+    assert one["metrics"].items() <= two["metrics"].items()
+    assert 0 < two["metrics"]["ece"] < 0.1
+    assert two["metrics"]["match_brier"] < two["metrics"]["match_prevalence"] * 0.5
+
+
+def test_two_models_or_an_empty_side_are_refused() -> None:
+    gallery, queries = corpus(sample(20)), corpus(sample(5, seed=1, prefix="q"))
+    with pytest.raises(MismatchError, match="extract both with one model"):
+        evaluate(gallery, replace(queries, model_id="b" * 64), QUICK)
+    with pytest.raises(InputError, match="no images"):
+        evaluate(gallery, corpus(sample(0)), QUICK)
+    with pytest.raises(InputError, match="positive"):
+        Settings(k=0)
+    with pytest.raises(InputError, match="holds no"):
+        read_corpus(Path(__file__).parent)
+
+
+def test_more_neighbours_asked_than_there_are() -> None:
+    report = evaluate(corpus(sample(7)), corpus(sample(3, seed=1, prefix="q")), replace(QUICK, k=50))
+    assert 0 <= report["metrics"]["knn_top1"] <= 1
+
+
+def blurred(count: int, *, seed: int, prefix: str) -> Corpus:
+    """Images whose means lie as far from their class as their variance says."""
+    random = np.random.default_rng(seed)
+    rows = sample(count, seed=seed, prefix=prefix)
+    variance = np.exp(random.uniform(-6, 1.5, (count, 1))) * np.ones((1, 8))
+    centres = np.random.default_rng(99).normal(size=(6, 8))[np.arange(count) % 6]
+    mean = centres + random.normal(0, 0.2, (count, 8)) + random.normal(0, np.sqrt(variance))
+    return corpus(
+        replace(rows, gaussians=GaussianEmbedding(mean.astype(np.float32), variance.astype(np.float32)))
+    )
+
+
+SCORES = ("uncertainty", "distance", "dissent", "together")
+
+
+def test_abstention_keeps_the_risk_it_was_given() -> None:
+    gallery, queries = blurred(1500, seed=0, prefix="i"), blurred(1500, seed=1, prefix="q")
+    plain = evaluate(gallery, queries, QUICK)["metrics"]
+    assert 1 - plain["recall_at_1"] > 0.05
+    report = evaluate(gallery, queries, replace(QUICK, max_risk=0.05))
+    metrics = report["metrics"]
+    assert max(metrics[f"coverage_{name}"] for name in SCORES) > 0.3
+    for name in SCORES:
+        assert metrics.get(f"risk_{name}", 0.0) <= 0.05
+    assert any("abstention at risk 0.05" in line for line in report["notes"])
+
+
+def test_every_distance_is_compared_when_asked() -> None:
+    gallery, queries = corpus(sample(200)), corpus(sample(80, seed=1, prefix="q"))
+    metrics = evaluate(gallery, queries, replace(QUICK, compare=True))["metrics"]
+    assert metrics["recall_at_1:cosine"] == metrics["recall_at_1"]
+    assert metrics["hub:cosine_max"] == metrics["hub_max"]
+    for name in NAMES:
+        assert 0 <= metrics[f"recall_at_1:{name}"] <= 1

@@ -1,0 +1,180 @@
+"""Searches answer what brute force answers, and say how sure they are."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index.distances import pairwise
+from index.gallery.gallery import Gallery
+from tests.index.brute import brute, ids, new
+from tests.index.samples import MODEL, card, gaussians, part, sample
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import Rows
+from vssl.errors import InputError
+
+
+@pytest.mark.parametrize("distance", ["cosine", "expected", "wasserstein", "mls"])
+def test_search_is_brute_force(tmp_path: Path, distance: str) -> None:
+    rows, queries = sample(300), gaussians(20, seed=5)
+    with new(tmp_path, rows, distance=distance) as gallery:
+        assert ids(gallery.search(queries, 7)) == brute(rows, queries, 7, distance)
+
+
+def test_another_distance_is_a_word_away(tmp_path: Path) -> None:
+    rows, queries = sample(100), gaussians(5, seed=5)
+    with new(tmp_path, rows) as gallery:
+        assert ids(gallery.search(queries, 5, distance="wasserstein")) == brute(
+            rows, queries, 5, "wasserstein"
+        )
+        with pytest.raises(InputError, match="found 'hamming', expected one of cosine, "):
+            gallery.search(queries, 5, distance="hamming")
+    with pytest.raises(InputError, match="'hamming'"):
+        Gallery.create(tmp_path / "other", card=card(), model_id=MODEL, distance="hamming")
+    assert not (tmp_path / "other").exists()
+
+
+def test_neighbours_say_how_sure_they_are(tmp_path: Path) -> None:
+    rows, queries = sample(300), gaussians(4, seed=5)
+    with new(tmp_path, rows) as gallery:
+        results = gallery.search(queries, 3)
+        item = gallery.get(results[0].neighbours[0].id)
+    q, x = queries.normalised(), GaussianEmbedding(item.mean[None], item.variance[None]).normalised()
+    variance = float(q.variance[0].sum() + x.variance[0].sum())
+    apart = float(((q.mean[0] - x.mean[0]).astype(np.float64) ** 2).sum())
+    nearest = results[0].neighbours[0]
+    assert nearest.variance_score == pytest.approx(variance / (apart + variance), rel=1e-5)
+    assert nearest.uncertainty == pytest.approx(item.uncertainty)
+    assert nearest.path == item.path
+    assert nearest.label == item.label
+    assert results[0].uncertainty == pytest.approx(queries.uncertainty[0])
+    below = (rows.gaussians.uncertainty < queries.uncertainty[0]).mean() * 100
+    assert results[0].uncertainty_percentile == pytest.approx(below)
+    assert [n.distance for n in results[0].neighbours] == sorted(n.distance for n in results[0].neighbours)
+
+
+def test_match_probabilities_hold_on_new_queries(tmp_path: Path) -> None:
+    rows, queries = sample(600), gaussians(300, seed=5)
+    with new(tmp_path, rows) as gallery:
+        results = gallery.search(queries, 5)
+    said = np.array([[n.match_probability for n in r.neighbours] for r in results])
+    true = np.array([[n.label == f"group{i % 6}" for n in r.neighbours] for i, r in enumerate(results)])
+    assert said.mean() == pytest.approx(true.mean(), abs=0.05)
+    sure = said > np.median(said)
+    assert true[sure].mean() > true[~sure].mean() + 0.1
+
+
+def test_match_probability_is_null_without_repeated_labels(tmp_path: Path) -> None:
+    rows = sample(60)
+    rows = Rows(rows.ids, rows.paths, [None] * 60, rows.gaussians)
+    with new(tmp_path, rows) as gallery:
+        assert gallery.search(gaussians(1), 1)[0].neighbours[0].match_probability is None
+        assert gallery.info()["match_calibration"] is None
+
+
+def test_the_match_calibration_sees_each_item_s_neighbours_and_never_itself(tmp_path: Path) -> None:
+    rows = sample(150)
+    with new(tmp_path, rows) as gallery:
+        gallery.save()
+        fitted = gallery.info()["match_calibration"]
+    table = pairwise("cosine", rows.gaussians.normalised(), rows.gaussians.normalised())
+    np.fill_diagonal(table, np.inf)
+    nearest = np.argsort(table, axis=1)[:, :10]
+    labels = np.array(rows.labels)
+    assert fitted["pairs"] == 1500
+    assert fitted["share_same"] == pytest.approx((labels[nearest] == labels[:, None]).mean())
+
+
+def test_the_match_calibration_is_kept_and_renewed(tmp_path: Path) -> None:
+    with new(tmp_path, sample(200)) as gallery:
+        gallery.save()
+        first = gallery.info()["match_calibration"]
+        gallery.add(sample(10, prefix="j"))
+        gallery.search(gaussians(1), 1)
+        assert gallery.info()["match_calibration"] == first
+        gallery.add(sample(100, prefix="k"))
+        gallery.search(gaussians(1), 1)
+        assert gallery.info()["match_calibration"]["generation"] == 3
+    with Gallery.open(tmp_path / "gallery", read_only=True) as reader:
+        assert reader.info()["match_calibration"]["generation"] == 3
+
+
+def test_k_results_when_k_exist_and_never_a_sentinel(tmp_path: Path) -> None:
+    with new(tmp_path, sample(5)) as gallery:
+        assert [len(r.neighbours) for r in gallery.search(gaussians(3), 10)] == [5, 5, 5]
+        assert [len(r.neighbours) for r in gallery.search(gaussians(3), 2)] == [2, 2, 2]
+        assert gallery.search(gaussians(0), 2) == []
+        with pytest.raises(InputError, match="k: found 0"):
+            gallery.search(gaussians(1), 0)
+
+
+def test_an_empty_gallery_answers_nothing(tmp_path: Path) -> None:
+    with new(tmp_path) as gallery:
+        (result,) = gallery.search(gaussians(1), 3)
+        assert result.neighbours == []
+        assert result.uncertainty_percentile is None
+        gallery.add(sample(3))
+        gallery.remove(["i0", "i1", "i2"])
+        assert gallery.search(gaussians(1), 3)[0].neighbours == []
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        assert len(gallery) == 0
+        gallery.add(sample(2))
+        assert len(gallery.search(gaussians(1), 3)[0].neighbours) == 2
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5])
+def test_filters_return_what_brute_force_returns(tmp_path: Path, share: float) -> None:
+    rows, queries = sample(2000), gaussians(10, seed=5)
+    chosen = np.random.default_rng(3).uniform(size=2000) < share
+    chosen[:2] = True
+    with new(tmp_path) as gallery:
+        gallery.add(rows, metadata=[{"chosen": bool(c)} for c in chosen])
+        found = gallery.search(queries, 10, where={"chosen": True})
+        assert ids(found) == brute(rows, queries, 10, keep=chosen)
+        sure = rows.gaussians.uncertainty <= np.quantile(rows.gaussians.uncertainty, share)
+        limit = float(rows.gaussians.uncertainty[sure].max())
+        assert ids(gallery.search(queries, 10, max_uncertainty=limit)) == brute(rows, queries, 10, keep=sure)
+        both = gallery.search(queries, 10, max_uncertainty=limit, where={"not": {"chosen": True}})
+        assert ids(both) == brute(rows, queries, 10, keep=sure & ~chosen)
+
+
+def test_exclude_leaves_a_query_out_of_its_own_answer(tmp_path: Path) -> None:
+    rows = sample(50)
+    with new(tmp_path, rows) as gallery:
+        alone = gallery.search(rows.gaussians[:4], 5, exclude=[*rows.ids[:3], None])
+        for q in range(3):
+            assert rows.ids[q] not in ids(alone)[q]
+            assert len(alone[q].neighbours) == 5
+        assert ids(alone)[3][0] == rows.ids[3]
+        with pytest.raises(InputError, match="exclude: found 1 ids for 4"):
+            gallery.search(rows.gaussians[:4], 5, exclude=["i0"])
+
+
+@pytest.mark.parametrize("limit", [1000, 70])
+def test_range_search_finds_all_within_the_radius(tmp_path: Path, limit: int) -> None:
+    rows, queries = sample(400), gaussians(6, seed=5)
+    table = pairwise("cosine", queries.normalised(), rows.gaussians.normalised())
+    keep = np.arange(400) % 2 == 0
+    with new(tmp_path) as gallery:
+        gallery.add(rows, metadata=[{"even": bool(e)} for e in keep])
+        for radius in (-1.0, float(table.min()) - 1e-9, 0.05, 0.5, 3.0):
+            for chosen, where in ((np.ones(400, bool), None), (keep, {"even": True})):
+                found = gallery.within(queries, radius, limit=limit, where=where)
+                for q in range(6):
+                    inside = np.flatnonzero((table[q] <= radius) & chosen)
+                    expected = [rows.ids[i] for i in inside[np.argsort(table[q][inside])]][:limit]
+                    assert ids(found)[q] == expected
+        with pytest.raises(InputError, match="limit: found 0"):
+            gallery.within(queries, 1.0, limit=0)
+
+
+def test_a_filter_is_asked_again_after_a_change(tmp_path: Path) -> None:
+    rows = sample(60)
+    with new(tmp_path, part(rows, slice(0, 30))) as gallery:
+        (before,) = gallery.search(gaussians(1), 60, where={"label": "group1"})
+        gallery.add(part(rows, slice(30, 60)))
+        (after,) = gallery.search(gaussians(1), 60, where={"label": "group1"})
+        assert (len(before.neighbours), len(after.neighbours)) == (5, 10)
+        for year in range(100):
+            assert gallery.search(gaussians(1), 1, where={"year": year})[0].neighbours == []
+        assert len(gallery._view.chosen) <= 32

@@ -1,0 +1,117 @@
+"""One writer across processes, named to those it keeps out; readers and a writer between threads."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from index.gallery.locks import LockedError, ReadWriteLock, WriterLock
+
+HOLD = """
+import sys
+from pathlib import Path
+from index.gallery.gallery.locks import WriterLock
+lock = WriterLock(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
+    path = tmp_path / "writer.lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(LockedError, match=rf"process {holder.pid} on .+ since 20\d\d-"):
+            WriterLock(path)
+        holder.kill()
+    WriterLock(path).release()  # the system let go with the process
+
+
+def test_the_same_process_is_refused_too(tmp_path: Path) -> None:
+    lock = WriterLock(tmp_path / "writer.lock")
+    assert json.loads((tmp_path / "writer.lock").read_text())["pid"] == os.getpid()
+    with pytest.raises(LockedError, match=f"process {os.getpid()}"):
+        WriterLock(tmp_path / "writer.lock")
+    lock.release()
+    lock.release()
+    WriterLock(tmp_path / "writer.lock").release()
+
+
+def test_a_lock_file_with_nothing_legible_still_locks(tmp_path: Path) -> None:
+    lock = WriterLock(tmp_path / "writer.lock")
+    (tmp_path / "writer.lock").write_text("?")
+    with pytest.raises(LockedError, match="another process"):
+        WriterLock(tmp_path / "writer.lock")
+    lock.release()
+
+
+def test_readers_share_and_a_writer_is_alone() -> None:
+    lock, inside, seen = ReadWriteLock(), set(), []
+    both = threading.Barrier(2)
+
+    def read() -> None:
+        with lock.reading():
+            both.wait(timeout=10)  # passes only if two readers are in at once
+            inside.add(threading.get_ident())
+            time.sleep(0.01)
+            inside.discard(threading.get_ident())
+
+    def write() -> None:
+        with lock.writing():
+            seen.append(len(inside))
+
+    threads = [threading.Thread(target=t) for t in (read, read, write, write)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert seen == [0, 0]
+
+
+def test_a_waiting_writer_goes_before_new_readers() -> None:
+    lock, order = ReadWriteLock(), []
+    entered, leave = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with lock.reading():
+            entered.set()
+            leave.wait(10)
+
+    def write() -> None:
+        with lock.writing():
+            order.append("write")
+
+    def late() -> None:
+        with lock.reading():
+            order.append("read")
+
+    threads = [threading.Thread(target=t) for t in (first, write, late)]
+    threads[0].start()
+    entered.wait(10)
+    threads[1].start()
+    while not lock._waiting:
+        time.sleep(0.001)
+    threads[2].start()
+    time.sleep(0.02)
+    assert order == []
+    leave.set()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert order == ["write", "read"]
+
+
+def test_a_failing_holder_lets_go() -> None:
+    lock = ReadWriteLock()
+    for hold in (lock.reading, lock.writing):
+        with pytest.raises(KeyError), hold():
+            raise KeyError
+    with lock.writing():
+        pass

@@ -1,0 +1,164 @@
+"""A large gallery is opened without reading its vectors, and answers, follows and recovers as any other."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index.gallery import index_cache
+from index.gallery.gallery import Gallery
+from index.gallery.store import Records
+from index.search import approximate, snapshot
+from index.search.approximate import Recipe
+from tests.index.samples import MODEL, card, gaussians, part, sample
+from vssl.embeddings.store import Rows
+
+ROWS, QUERIES = sample(300), gaussians(6, seed=11)
+KINDS = [None, Recipe("hnsw", 200, 100), Recipe("ivf", 40, 100)]
+
+
+@pytest.fixture(autouse=True)
+def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (approximate, index_cache, snapshot):
+        monkeypatch.setattr(module, "MAPPED", 0)
+
+
+def made(path: Path, recipe: Recipe | None, distance: str = "expected") -> Path:
+    with Gallery.create(path, card=card(), model_id=MODEL, distance=distance) as gallery:
+        gallery.add(part(ROWS, slice(0, 200)))
+        if recipe is not None:
+            gallery._shelf.recipe = recipe
+            gallery._records.note("recipe", recipe.to_json())
+    return path
+
+
+def answers(gallery: Gallery, **options: object) -> list[list[tuple[str, str | None, str, float]]]:
+    found = gallery.search(QUERIES, 7, **options)  # type: ignore[arg-type]
+    return [[(n.id, n.label, n.path, n.distance) for n in one.neighbours] for one in found]
+
+
+def anew(path: Path, **options: object) -> list[list[tuple[str, str | None, str, float]]]:
+    """What the store says when no index was saved."""
+    for folder in (path / "derived").iterdir():
+        folder.rename(path / folder.name)
+    try:
+        with Gallery.open(path, read_only=True) as gallery:
+            assert not gallery._view.items.is_mapped
+            return answers(gallery, **options)
+    finally:
+        for folder in path.glob("*-0*"):
+            folder.rename(path / "derived" / folder.name)
+
+
+@pytest.mark.parametrize("recipe", KINDS, ids=lambda r: r.kind if r else "exact")
+def test_vectors_are_mapped_and_not_read_from_the_store(
+    tmp_path: Path, recipe: Recipe | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = made(tmp_path / "gallery", recipe)
+    expected = anew(path)
+    read: list[int] = []
+    honest = Records._batch
+    monkeypatch.setattr(
+        Records, "_batch", lambda self, chunk, shared: read.append(len(chunk)) or honest(self, chunk, shared)
+    )
+    with Gallery.open(path, read_only=True) as gallery:
+        assert gallery.damage is None
+        assert gallery._view.items.is_mapped
+        assert gallery._view.indexes["expected"]._source is not None
+        assert answers(gallery) == expected
+        assert read == []
+        assert gallery.get("i7").label == ROWS.labels[7]
+
+
+@pytest.mark.parametrize("recipe", KINDS, ids=lambda r: r.kind if r else "exact")
+def test_changes_after_opening_are_followed(tmp_path: Path, recipe: Recipe | None) -> None:
+    path = made(tmp_path / "gallery", recipe)
+    with Gallery.open(path) as gallery, Gallery.open(path, read_only=True) as reader:
+        gallery.add(part(ROWS, slice(200, 280)))
+        gallery.remove(ROWS.ids[10:20])
+        replaced = Rows(ROWS.ids[:3], ["new"] * 3, [None] * 3, QUERIES[:3])
+        gallery.add(replaced, replace=True)
+        expected = answers(gallery)
+        assert expected[0][0][:3] == ("i0", None, "new")
+        assert answers(reader) == expected
+        assert reader._view.items.is_mapped
+        assert answers(reader, distance="cosine") == answers(gallery, distance="cosine")
+    assert anew(path) == expected
+    with Gallery.open(path, read_only=True) as again:
+        assert answers(again) == expected
+        assert again._view.items.is_mapped
+
+
+@pytest.mark.parametrize("recipe", KINDS, ids=lambda r: r.kind if r else "exact")
+def test_rows_that_came_after_the_last_save_are_read(tmp_path: Path, recipe: Recipe | None) -> None:
+    path = made(tmp_path / "gallery", recipe)
+    writer = Gallery.open(path)
+    writer.add(part(ROWS, slice(200, 280)))
+    expected = answers(writer)
+    writer._lock.release()  # type: ignore[union-attr]
+    writer._lock = None  # as if it had been killed: nothing was saved
+    writer.close()
+    with Gallery.open(path, read_only=True) as gallery:
+        assert gallery._view.items.is_mapped
+        assert answers(gallery) == expected
+
+
+def test_a_gallery_that_lost_rows_after_the_last_save_is_answered_rightly(tmp_path: Path) -> None:
+    for recipe in KINDS:
+        path = made(tmp_path / f"gallery-{recipe.kind if recipe else 'exact'}", recipe)
+        records = Records(path / "store.db")
+        records.remove(ROWS.ids[:30])
+        records.close()
+        with Gallery.open(path, read_only=True) as gallery:
+            assert gallery._view.items.is_mapped == (recipe is not None)  # a graph may hold rows that went
+            assert answers(gallery) == anew(path)
+            assert len(gallery) == 170
+
+
+@pytest.mark.parametrize("harm", ["flip", "delete", "stranger", "older"])
+def test_saved_vectors_that_are_damaged_or_of_another_store_are_passed_over(
+    tmp_path: Path, harm: str
+) -> None:
+    path = made(tmp_path / "gallery", None)
+    (saved,) = (path / "derived").iterdir()
+    file = saved / "index" / "mean.npy"
+    if harm == "flip":
+        data = bytearray(file.read_bytes())
+        data[-1] ^= 1
+        file.write_bytes(bytes(data))
+    elif harm == "delete":
+        file.unlink()
+    elif harm == "older":  # rows that went
+        records = Records(path / "store.db")
+        records.add(part(ROWS, slice(0, 1)), replace=True)
+        records.close()
+    else:  # the same row numbers hold other vectors
+        with Gallery.create(tmp_path / "other", card=card(), model_id=MODEL, distance="expected") as other:
+            other.add(sample(200, seed=8))
+        shutil.rmtree(path / "derived")
+        shutil.copytree(tmp_path / "other" / "derived", path / "derived")
+    expected = anew(path)
+    with Gallery.open(path, read_only=True) as gallery:
+        assert not gallery._view.items.is_mapped
+        assert (gallery.damage is None) == (harm in ("older", "stranger"))
+        assert answers(gallery) == expected
+
+
+def test_a_store_without_the_list_of_checksums_is_opened_too(tmp_path: Path) -> None:
+    path = made(tmp_path / "gallery", None)
+    expected = anew(path)
+    records = Records(path / "store.db")
+    records._db.execute("DROP INDEX checksums")  # as an earlier version wrote it
+    records.close()
+    with Gallery.open(path, read_only=True) as gallery:
+        assert gallery._view.items.is_mapped
+        assert answers(gallery) == expected
+        np.testing.assert_array_equal(gallery._view.items.mean, ROWS.gaussians[:200].normalised().mean)
+    with Gallery.open(path) as writer:
+        writer.compact()
+        plan = writer._records._db.execute("EXPLAIN QUERY PLAN SELECT row, crc FROM vectors ORDER BY row")
+        assert "COVERING INDEX checksums" in plan.fetchone()[-1], "compaction writes the list"
+        assert answers(writer) == expected
