@@ -130,9 +130,9 @@ def extract(
         from serve.extraction.report import histogram
 
         if histogram:
-            say(histogram(out))
+            say(certainty.histogram(out))
         if contact_sheet:
-            sheet_of_extremes(out, images, contact_sheet)
+            certainty.contact_sheet(out, images, contact_sheet)
             note(f"wrote {contact_sheet}")
 
 
