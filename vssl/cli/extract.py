@@ -127,12 +127,12 @@ def extract(
         _print_summary(summary)
     if summary.complete and (histogram or contact_sheet):
         from serve.extraction.report import contact_sheet as sheet_of_extremes
-        from serve.extraction.report import histogram
+        from serve.extraction.report import histogram as histogram_of_uncertainty
 
         if histogram:
-            say(certainty.histogram(out))
+            say(histogram_of_uncertainty(out))
         if contact_sheet:
-            certainty.contact_sheet(out, images, contact_sheet)
+            sheet_of_extremes(out, images, contact_sheet)
             note(f"wrote {contact_sheet}")
 
 
