@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
@@ -23,7 +23,7 @@ from serve.http.io.fetch import Fetcher
 from serve.http.lingering import drop_the_rest, must_linger
 from serve.http.middleware.access_log import Log, access_log
 from serve.http.middleware.auth import presented_key
-from serve.http.middleware.request_ids import request_id
+from serve.http.middleware.context import RequestContext
 from serve.http.refusals import Refusals
 from serve.http.routes import embed, gallery, health, kserve, openai, pages, search
 from serve.http.settings import Settings
@@ -31,7 +31,7 @@ from serve.http.state import Runtime
 from serve.orphans import Parent
 from vssl.errors import VsslError
 
-Handler = Callable[[Runtime, Request], Awaitable[Response]]
+Handler = Callable[[Runtime, RequestContext], Awaitable[Response]]
 
 ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", "/embed", embed.embed),
@@ -119,31 +119,27 @@ class Application:
         if scope["type"] != "http":
             return
         begun = time.perf_counter()
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        timings: dict[str, float] = {}
-        name = request_id(headers)
-        scope["vssl.headers"], scope["vssl.timings"] = headers, timings
-        scope["vssl.request_id"], scope["vssl.route"] = name, "none"
+        context = RequestContext.of(scope, receive)
         try:
-            response = await self._answer(scope, receive, headers)
+            response = await self._answer(context)
         except (VsslError, HTTPException) as error:
             response = error_response(error, plain=scope["path"].startswith("/v2"))
             error.with_traceback(None)  # its frames hold the images, and one of them this error
         except ClientDisconnect:
             response = Response(status_code=499)  # nobody is there to read it
         except Exception:
-            log.exception("request %s failed", name)
+            log.exception("request %s failed", context.request_id)
             response = error_response(internal_error(), plain=scope["path"].startswith("/v2"))
         seconds = time.perf_counter() - begun
-        spent = [f"{stage};dur={1000 * s:.3f}, " for stage, s in timings.items()]
+        spent = [f"{stage};dur={1000 * s:.3f}, " for stage, s in context.timings.items()]
         extra = [
-            (b"x-request-id", name.encode()),
+            (b"x-request-id", context.request_id.encode()),
             (b"server-timing", f"{''.join(spent)}total;dur={1000 * seconds:.3f}".encode()),
         ]
         closing = self._door.closing
         if closing:
             extra.append((b"connection", b"close"))
-        lingering = must_linger(scope, headers, closing=closing)
+        lingering = must_linger(context, closing=closing)
         status = response.status_code
         try:
             await send(
@@ -153,23 +149,23 @@ class Application:
         finally:
             runtime = self._runtime
             if runtime is not None:
-                runtime.bodies.release(scope)
-                runtime.metrics.request(scope["vssl.route"], status, time.perf_counter() - begun)
+                runtime.bodies.release(context)
+                runtime.metrics.request(context.route, status, time.perf_counter() - begun)
             if self._log is not None:
-                self._log(scope, status, time.perf_counter() - begun)
+                self._log(context, status, time.perf_counter() - begun)
         if lingering:
             await drop_the_rest(receive)
             await send({"type": "http.response.body", "body": b""})
 
-    async def _answer(self, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Response:
-        runtime = self._runtime
+    async def _answer(self, context: RequestContext) -> Response:
+        runtime, path = self._runtime, context.request.scope["path"]
         if runtime is None:
-            if scope["path"] in ALIVE_PATHS:
+            if path in ALIVE_PATHS:
                 return Response(b'{"status":"alive"}', media_type="application/json")
             raise NotReadyError("the server is starting or stopping")
-        if runtime.keys is not None and scope["path"] not in OPEN_PATHS:
-            _check_key(runtime, headers)
-        return await _find(scope)(runtime, Request(scope, receive))
+        if runtime.keys is not None and path not in OPEN_PATHS:
+            _check_key(runtime, context)
+        return await _find(context)(runtime, context)
 
     async def _keep_up(self, runtime: Runtime) -> None:
         """Once a second: look for the supervisor, share the counts with other workers, look for replaced models."""
@@ -187,13 +183,14 @@ class Application:
                 log.exception("looking for replaced models failed")
 
 
-def _find(scope: Scope) -> Handler:
+def _find(context: RequestContext) -> Handler:
     """Return the handler of a request; raises HTTPException 404 or 405."""
+    scope = context.request.scope
     path = scope["path"]
     method = "GET" if scope["method"] == "HEAD" else scope["method"]
     exact = EXACT.get((method, path))
     if exact is not None:
-        scope["vssl.route"] = path
+        context.route = path
         return exact
     allowed = [known for known, same in EXACT if same == path]
     for known, template, handler, pattern, convertors in PATTERNS:
@@ -201,7 +198,7 @@ def _find(scope: Scope) -> Handler:
         if match is None:
             continue
         if known == method:
-            scope["vssl.route"] = template
+            context.route = template
             scope["path_params"] = {n: convertors[n].convert(v) for n, v in match.groupdict().items()}
             return handler
         allowed.append(known)
@@ -211,8 +208,8 @@ def _find(scope: Scope) -> Handler:
     raise HTTPException(404)
 
 
-def _check_key(runtime: Runtime, headers: dict[bytes, bytes]) -> None:
-    key = presented_key(headers)
+def _check_key(runtime: Runtime, context: RequestContext) -> None:
+    key = presented_key(context.headers)
     if key is None or runtime.keys is None or not runtime.keys.accept(key):
         found = "found no API key" if key is None else "the API key is not one of this server's"
         raise RequestError(

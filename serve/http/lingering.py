@@ -11,21 +11,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from starlette.types import Receive, Scope
+from starlette.types import Receive
+
+from serve.http.middleware.context import RequestContext
 
 LINGER_S = 5.0
 
 
-def must_linger(scope: Scope, headers: dict[bytes, bytes], *, closing: bool) -> bool:
+def must_linger(context: RequestContext, *, closing: bool) -> bool:
     """Whether the connection ends with this answer and the body is not read.
 
     closing: whether the answer says `Connection: close` for reasons of the server's own.
     """
-    if scope.get("vssl.whole") or not (
+    headers, version = context.headers, context.request.scope["http_version"]
+    if context.body_read or not (
         b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
     ):
         return False
-    return closing or scope["http_version"] == "1.0" or b"close" in headers.get(b"connection", b"").lower()
+    return closing or version == "1.0" or b"close" in headers.get(b"connection", b"").lower()
 
 
 async def drop_the_rest(receive: Receive) -> None:

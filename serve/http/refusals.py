@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from serve.http.errors import Header, whole_answer
 from serve.http.middleware.auth import presented_key
-from serve.http.middleware.request_ids import request_id
+from serve.http.middleware.context import request_id
 from serve.http.state import Runtime
 
 ROUTES = {b"/embed": "/embed", b"/search": "/search", b"/v1/embeddings": "/v1/embeddings"}

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import orjson
 import pybase64
-from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.http.batching.pending import Answer
 from serve.http.errors import invalid, item_error
 from serve.http.io.arrow import arrow_stream
+from serve.http.middleware.context import RequestContext
 from serve.inference.engine import EmbeddedImage
 from vssl.embeddings.gaussian import Floats
 from vssl.model.card import ModelCard
@@ -39,9 +39,9 @@ def json_response(value: Any, status: int = 200) -> Response:
     return Response(dumps(value), status, media_type=JSON)
 
 
-def accepted(request: Request) -> str:
+def accepted(context: RequestContext) -> str:
     """Return the first of our binary forms that Accept names, else JSON."""
-    wanted = request.scope["vssl.headers"].get(b"accept")
+    wanted = context.headers.get(b"accept")
     if wanted is None or wanted == b"*/*":
         return JSON
     for kind in (part.partition(";")[0].strip().lower() for part in wanted.decode("latin-1").split(",")):

@@ -17,12 +17,12 @@ import orjson
 import pybase64
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
-from starlette.types import Scope
+from starlette.requests import ClientDisconnect
 
 from serve.http.errors import BusyError, RequestError, invalid
 from serve.http.io.addresses import AllowList
 from serve.http.io.fetch import DISABLED, Fetcher, Link, not_allowed
+from serve.http.middleware.context import RequestContext
 from serve.http.settings import Settings
 from vssl.errors import ImageError, VsslError
 
@@ -66,14 +66,14 @@ class BodyReader:
         self._reading: dict[asyncio.Task[Any], float | None] = {}  # until when; None: interrupted
         self._sweeping: asyncio.TimerHandle | None = None
 
-    async def read(self, request: Request) -> bytes:
+    async def read(self, context: RequestContext) -> bytes:
         """Read the whole body.
 
         Raises RequestError 413 for too many bytes, 408 for a client that takes too long, 429
         when the bodies held would exceed their bound. What is held is let go of by `release`.
         """
         limit, most = self._settings.max_body_bytes, self._settings.max_held_bytes
-        headers: dict[bytes, bytes] = request.scope["vssl.headers"]
+        headers = context.headers
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise RequestError(
                 415, "unsupported_encoding", "content-encoding: expected none; send the bytes as they are"
@@ -84,20 +84,19 @@ class BodyReader:
                 raise too_large(int(declared), limit)
             if self.held and self.held + int(declared) > most:
                 raise BusyError("too many bytes of other requests are held in memory", 1)
-        scope, receive = request.scope, request.receive
         chunks: list[bytes] = []
         size, more = 0, True
         task = self._watch()
         try:
             while more:
-                message = await receive()
+                message = await context.request.receive()
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
                 chunk = message.get("body", b"")
                 more = message.get("more_body", False)
                 size += len(chunk)
                 self.held += len(chunk)
-                scope["vssl.held"] = size
+                context.held_bytes = size
                 if size > limit:
                     raise too_large(size, limit)
                 if self.held > most and self.held > size:
@@ -112,7 +111,7 @@ class BodyReader:
             raise
         finally:
             self._reading.pop(task, None)
-        scope["vssl.whole"] = True
+        context.body_read = True
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _watch(self) -> asyncio.Task[Any]:
@@ -135,28 +134,28 @@ class BodyReader:
                 task.cancel()
         self._sweeping = loop.call_later(SWEEP_S, self._sweep, loop) if self._reading else None
 
-    def release(self, scope: Scope) -> None:
+    def release(self, context: RequestContext) -> None:
         """Let go of a request's body once the request is answered."""
-        self.held -= scope.get("vssl.held", 0)
+        self.held -= context.held_bytes
 
-    async def images(self, request: Request) -> Images:
+    async def images(self, context: RequestContext) -> Images:
         """Read a request's images; raises RequestError when there are none, or too many."""
-        kind = media_type(request)
+        kind = media_type(context)
         if kind == "multipart/form-data":
-            images = await self._multipart(request)
+            images = await self._multipart(context)
         elif kind == "application/json":
-            images = await self.images_of(request, parse_json(await self.read(request)))
+            images = await self.images_of(context, parse_json(await self.read(context)))
         else:
-            images = Images([await self.read(request)], [None])
+            images = Images([await self.read(context)], [None])
         return images
 
-    async def images_of(self, request: Request, body: Any) -> Images:
+    async def images_of(self, context: RequestContext, body: Any) -> Images:
         """Take the images out of a JSON body; raises RequestError when there are none, or too many."""
         items, names, options = items_of_json(body, self._settings.max_items)
-        return Images(await self.fetched(request.scope, items), names, options)
+        return Images(await self.fetched(context, items), names, options)
 
     async def fetched(
-        self, scope: Scope, items: Sequence[bytes | VsslError | Link]
+        self, context: RequestContext, items: Sequence[bytes | VsslError | Link]
     ) -> list[bytes | VsslError]:
         """Put the images behind links in their places; their bytes count as the body's do."""
         links = [item for item in items if isinstance(item, Link)]
@@ -168,7 +167,7 @@ class BodyReader:
 
         def account(count: int) -> None:
             self.held += count
-            scope["vssl.held"] = size = scope["vssl.held"] + count
+            context.held_bytes = size = context.held_bytes + count
             if size > limit:
                 raise too_large(size, limit)
             if self.held > most and self.held > size:
@@ -180,19 +179,21 @@ class BodyReader:
             raise group.exceptions[0] from None
         return [next(found) if isinstance(item, Link) else item for item in items]
 
-    async def json(self, request: Request) -> Any:
+    async def json(self, context: RequestContext) -> Any:
         """Read a JSON body."""
-        return parse_json(await self.read(request))
+        return parse_json(await self.read(context))
 
-    async def _multipart(self, request: Request) -> Images:
-        body = await self.read(request)  # counted and bounded before anything is parsed
+    async def _multipart(self, context: RequestContext) -> Images:
+        body = await self.read(context)  # counted and bounded before anything is parsed
 
         async def once() -> Any:
             yield body
 
         most = self._settings.max_items
         try:
-            form = await MultiPartParser(request.headers, once(), max_files=most, max_fields=64).parse()
+            form = await MultiPartParser(
+                context.request.headers, once(), max_files=most, max_fields=64
+            ).parse()
         except (MultiPartException, KeyError) as error:
             message = getattr(error, "message", str(error))
             if "Too many files" in message:
@@ -215,9 +216,9 @@ class BodyReader:
         return Images(data, names, options)
 
 
-def media_type(request: Request) -> str:
+def media_type(context: RequestContext) -> str:
     """Return the content type without parameters, lower case."""
-    header: bytes = request.scope["vssl.headers"].get(b"content-type", b"")
+    header = context.headers.get(b"content-type", b"")
     return header.partition(b";")[0].strip().lower().decode("latin-1")
 
 

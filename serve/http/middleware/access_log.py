@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 
 import orjson
-from starlette.types import Scope
 
-Log = Callable[[Scope, int, float], None]
+from serve.http.middleware.context import RequestContext
+
+Log = Callable[[RequestContext, int, float], None]
 
 
 def access_log(form: str) -> Log | None:
@@ -17,27 +18,29 @@ def access_log(form: str) -> Log | None:
     return {"json": _json, "text": _text}.get(form)
 
 
-def _json(scope: Scope, status: int, seconds: float) -> None:
+def _json(context: RequestContext, status: int, seconds: float) -> None:
+    scope = context.request.scope
     client = scope.get("client") or ("", 0)
     line = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "request_id": scope["vssl.request_id"],
+        "request_id": context.request_id,
         "client": client[0],
         "method": scope["method"],
         "path": scope["path"],
-        "route": scope["vssl.route"],
+        "route": context.route,
         "status": status,
         "seconds": round(seconds, 6),
-        "bytes_in": scope.get("vssl.held", 0),
-        "stages": {stage: round(s, 6) for stage, s in scope["vssl.timings"].items()},
+        "bytes_in": context.held_bytes,
+        "stages": {stage: round(s, 6) for stage, s in context.timings.items()},
     }
     sys.stderr.write(orjson.dumps(line).decode() + "\n")
 
 
-def _text(scope: Scope, status: int, seconds: float) -> None:
+def _text(context: RequestContext, status: int, seconds: float) -> None:
+    scope = context.request.scope
     client = scope.get("client") or ("", 0)
     path = scope["path"].encode("unicode_escape").decode()  # a path may hold line ends
     clock = time.strftime("%H:%M:%S")
     sys.stderr.write(
-        f"{clock} {client[0]} {scope['method']} {path} {status} {1000 * seconds:.1f} ms {scope['vssl.request_id']}\n"
+        f"{clock} {client[0]} {scope['method']} {path} {status} {1000 * seconds:.1f} ms {context.request_id}\n"
     )

@@ -6,49 +6,51 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.http.batching.pending import Answer
 from serve.http.io.answers import accepted, encoding_of, render
 from serve.http.io.body import Images
+from serve.http.middleware.context import RequestContext
 from serve.http.state import Runtime, Served
 from serve.inference.engine import EmbeddedImage
 from vssl.errors import VsslError
 
 
-async def embed(runtime: Runtime, request: Request) -> Response:
+async def embed(runtime: Runtime, context: RequestContext) -> Response:
     """Answer POST /embed."""
-    images = await read_images(runtime, request)
-    served = chosen(runtime, request, images.options) or runtime.served
-    form, encoding = accepted(request), encoding_of(options_of(request, images.options, encoding_of))
-    answers = await embed_images(runtime, served, request, images)
+    images = await read_images(runtime, context)
+    served = chosen(runtime, context, images.options) or runtime.served
+    form, encoding = accepted(context), encoding_of(options_of(context, images.options, encoding_of))
+    answers = await embed_images(runtime, served, context, images)
     raise_lone(images, answers)
     begun = time.perf_counter()
     card, model_id = served.engine.card, served.engine.model_id
     response = render(answers, images.names, card, model_id, form=form, encoding=encoding)
-    note_stage(runtime, request, "serialise", time.perf_counter() - begun)
+    note_stage(runtime, context, "serialise", time.perf_counter() - begun)
     return response
 
 
-async def read_images(runtime: Runtime, request: Request) -> Images:
+async def read_images(runtime: Runtime, context: RequestContext) -> Images:
     """Read the images of a request; one that would find no room is refused before its body is read."""
     if len(runtime.lineup) == 1:
         refusal = runtime.served.batcher.room.refusal(1)
         if refusal is not None:
             raise refusal
     begun = time.perf_counter()
-    images = await runtime.bodies.images(request)
-    note_stage(runtime, request, "read", time.perf_counter() - begun)
+    images = await runtime.bodies.images(context)
+    note_stage(runtime, context, "read", time.perf_counter() - begun)
     return images
 
 
-async def embed_images(runtime: Runtime, served: Served, request: Request, images: Images) -> list[Answer]:
+async def embed_images(
+    runtime: Runtime, served: Served, context: RequestContext, images: Images
+) -> list[Answer]:
     """Embed a request's images in order."""
     good = [data for data in images.data if isinstance(data, bytes)]
     embedded = await served.batcher.embed(good) if good else None
     if embedded is not None:
-        request.scope["vssl.timings"].update(embedded.timings)
+        context.timings.update(embedded.timings)
         if "decode" in embedded.timings:
             runtime.metrics.stage["decode"].observe(embedded.timings["decode"])
     rest = iter(embedded.answers if embedded is not None else ())
@@ -63,11 +65,11 @@ def raise_lone(images: Images, answers: list[Answer]) -> None:
         raise answers[0]
 
 
-def chosen(runtime: Runtime, request: Request, options: dict[str, Any]) -> Served | None:
+def chosen(runtime: Runtime, context: RequestContext, options: dict[str, Any]) -> Served | None:
     """Return the model that the body or the query names, None for none; raises RequestError 404."""
     asked = options.get("model")
-    if asked is None and request.scope["query_string"]:
-        asked = request.query_params.get("model")
+    if asked is None and context.request.scope["query_string"]:
+        asked = context.request.query_params.get("model")
     return None if asked is None else runtime.find(asked)
 
 
@@ -85,17 +87,17 @@ def count(runtime: Runtime, answers: list[Answer]) -> None:
 
 
 def options_of(
-    request: Request, body: dict[str, Any], check: Callable[[dict[str, Any]], object]
+    context: RequestContext, body: dict[str, Any], check: Callable[[dict[str, Any]], object]
 ) -> dict[str, Any]:
     """Return the query's parameters, overruled by what the body says; both must pass the check."""
-    if not request.scope["query_string"]:
+    if not context.request.scope["query_string"]:
         return body
-    asked = dict(request.query_params)
+    asked = dict(context.request.query_params)
     check(asked)
     return {**asked, **body}
 
 
-def note_stage(runtime: Runtime, request: Request, stage: str, seconds: float) -> None:
+def note_stage(runtime: Runtime, context: RequestContext, stage: str, seconds: float) -> None:
     """Record one stage's seconds for the metrics and the Server-Timing header."""
-    request.scope["vssl.timings"][stage] = seconds
+    context.timings[stage] = seconds
     runtime.metrics.stage[stage].observe(seconds)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import base64_floats, encoding_of, json_response
+from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, options_of, read_images
 from serve.http.state import Runtime
 from serve.inference.engine import EmbeddedImage
@@ -30,15 +30,15 @@ THUMBNAIL_SIDE = 192
 MAX_ID = 1024
 
 
-async def describe_gallery(runtime: Runtime, request: Request) -> Response:
+async def describe_gallery(runtime: Runtime, context: RequestContext) -> Response:
     """Answer GET /gallery."""
     return json_response(await runtime.with_gallery(lambda gallery: gallery.info()))
 
 
-async def read_item(runtime: Runtime, request: Request) -> Response:
+async def read_item(runtime: Runtime, context: RequestContext) -> Response:
     """Answer GET /gallery/{id}: label, mean, variance, uncertainty."""
-    wanted = item_id(request)
-    encode = base64_floats if encoding_of(dict(request.query_params)) == "base64" else np.asarray
+    wanted = item_id(context)
+    encode = base64_floats if encoding_of(dict(context.request.query_params)) == "base64" else np.asarray
     item = await runtime.with_gallery(lambda gallery: find(gallery, wanted))
     return json_response(
         {
@@ -53,17 +53,17 @@ async def read_item(runtime: Runtime, request: Request) -> Response:
     )
 
 
-async def put_item(runtime: Runtime, request: Request) -> Response:
+async def put_item(runtime: Runtime, context: RequestContext) -> Response:
     """Answer PUT /gallery/{id}: embed the image of the body and add it, or replace what was there."""
-    wanted = item_id(request)
+    wanted = item_id(context)
     _ = runtime.gallery
-    images = await read_images(runtime, request)
+    images = await read_images(runtime, context)
     if not images.single:
         raise invalid(f"found {len(images.data)} images, expected one", "images")
-    label = label_of(options_of(request, images.options, label_of))
+    label = label_of(options_of(context, images.options, label_of))
     served = runtime.searched
     model_id = served.engine.model_id
-    answer = (await embed_images(runtime, served, request, images))[0]
+    answer = (await embed_images(runtime, served, context, images))[0]
     if not isinstance(answer, EmbeddedImage):
         raise answer
     gaussian = GaussianEmbedding(answer.mean[None], answer.variance[None])
@@ -84,9 +84,9 @@ async def put_item(runtime: Runtime, request: Request) -> Response:
     return json_response(body, 200 if replaced else 201)
 
 
-async def delete_item(runtime: Runtime, request: Request) -> Response:
+async def delete_item(runtime: Runtime, context: RequestContext) -> Response:
     """Answer DELETE /gallery/{id}."""
-    wanted = item_id(request)
+    wanted = item_id(context)
 
     def work(gallery: Gallery) -> None:
         if not gallery.remove([wanted]):
@@ -96,7 +96,7 @@ async def delete_item(runtime: Runtime, request: Request) -> Response:
     return json_response({"id": wanted, "removed": True})
 
 
-async def thumbnail(runtime: Runtime, request: Request) -> Response:
+async def thumbnail(runtime: Runtime, context: RequestContext) -> Response:
     """Answer GET /thumbnails/{id}: a small JPEG of the file recorded for an item.
 
     Only files that the gallery names are read, they are decoded like any upload, and only
@@ -106,7 +106,7 @@ async def thumbnail(runtime: Runtime, request: Request) -> Response:
         raise RequestError(
             403, "images_hidden", "this server shows no images; start it with: vssl serve --show-images"
         )
-    wanted = item_id(request)
+    wanted = item_id(context)
     path = (await runtime.with_gallery(lambda gallery: find(gallery, wanted))).path
     limits = runtime.settings.limits
 
@@ -136,9 +136,9 @@ def label_of(options: dict[str, Any]) -> str | None:
     return label
 
 
-def item_id(request: Request) -> str:
+def item_id(context: RequestContext) -> str:
     """Return the id in the path; raises RequestError 400 for one that is empty or too long."""
-    found: str = request.path_params["id"]
+    found: str = context.request.path_params["id"]
     if not 1 <= len(found) <= MAX_ID or "\x00" in found:
         raise invalid(f"id: expected 1 to {MAX_ID} characters", "id")
     return found

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.http.io.answers import json_response
+from serve.http.middleware.context import RequestContext
 from serve.http.state import Runtime
 from vssl.images.decode import formats
 
 
-async def livez(runtime: Runtime, request: Request) -> Response:
+async def livez(runtime: Runtime, context: RequestContext) -> Response:
     """Answer GET /livez: the event loop turns; nothing else is asked."""
     return json_response({"status": "alive"})
 
 
-async def readyz(runtime: Runtime, request: Request) -> Response:
+async def readyz(runtime: Runtime, context: RequestContext) -> Response:
     """Answer GET /readyz: the model answers its golden pair; 503 when it does not."""
     await runtime.check_ready()
     return json_response({"status": "ready", "model_id": runtime.served.engine.model_id})
 
 
-async def model(runtime: Runtime, request: Request) -> Response:
+async def model(runtime: Runtime, context: RequestContext) -> Response:
     """Answer GET /model: the card, the model id, where it runs, what else is served, what is accepted."""
     settings = runtime.settings
-    served = runtime.find(request.query_params.get("model"))
+    served = runtime.find(context.request.query_params.get("model"))
     engine = served.engine
     body = {
         "name": served.name,
@@ -52,6 +52,6 @@ async def model(runtime: Runtime, request: Request) -> Response:
     return json_response(body)
 
 
-async def metrics(runtime: Runtime, request: Request) -> Response:
+async def metrics(runtime: Runtime, context: RequestContext) -> Response:
     """Answer GET /metrics in Prometheus' text form."""
     return Response(runtime.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -11,12 +11,12 @@ import time
 from typing import Any
 
 import numpy as np
-from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import dumps, json_response
 from serve.http.io.body import parse_json, too_many
+from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import count, note_stage
 from serve.http.state import Runtime, Served
 from serve.inference.engine import EmbeddedImage
@@ -28,32 +28,32 @@ HEADER_LENGTH = "inference-header-content-length"
 OUTPUTS = ("mean", "variance", "features")
 
 
-async def server_metadata(runtime: Runtime, request: Request) -> Response:
+async def server_metadata(runtime: Runtime, context: RequestContext) -> Response:
     """Answer GET /v2."""
     return json_response({"name": "vssl", "version": __version__, "extensions": ["binary_tensor_data"]})
 
 
-async def live(runtime: Runtime, request: Request) -> Response:
+async def live(runtime: Runtime, context: RequestContext) -> Response:
     """Answer GET /v2/health/live."""
     return json_response({"live": True})
 
 
-async def ready(runtime: Runtime, request: Request) -> Response:
+async def ready(runtime: Runtime, context: RequestContext) -> Response:
     """Answer GET /v2/health/ready."""
     await runtime.check_ready()
     return json_response({"ready": True})
 
 
-async def model_ready(runtime: Runtime, request: Request) -> Response:
+async def model_ready(runtime: Runtime, context: RequestContext) -> Response:
     """Answer GET /v2/models/{model}/ready."""
-    served = _named(runtime, request)
+    served = _named(runtime, context)
     await runtime.check_ready(served)
     return json_response({"name": served.name, "ready": True})
 
 
-async def model_metadata(runtime: Runtime, request: Request) -> Response:
+async def model_metadata(runtime: Runtime, context: RequestContext) -> Response:
     """Answer GET /v2/models/{model}."""
-    served = _named(runtime, request)
+    served = _named(runtime, context)
     card = served.engine.card
     size, widths = card.preprocess.size, _widths(served)
     return json_response(
@@ -67,18 +67,18 @@ async def model_metadata(runtime: Runtime, request: Request) -> Response:
     )
 
 
-async def infer(runtime: Runtime, request: Request) -> Response:
+async def infer(runtime: Runtime, context: RequestContext) -> Response:
     """Answer POST /v2/models/{model}/infer."""
-    _named(runtime, request)  # an unknown model costs no body
+    _named(runtime, context)  # an unknown model costs no body
     begun = time.perf_counter()
-    body = await runtime.bodies.read(request)
-    served = _named(runtime, request)  # after the wait: it may have been replaced meanwhile
-    header, binary = _split(body, request.headers.get(HEADER_LENGTH))
+    body = await runtime.bodies.read(context)
+    served = _named(runtime, context)  # after the wait: it may have been replaced meanwhile
+    header, binary = _split(body, context.request.headers.get(HEADER_LENGTH))
     images = _images(runtime, served, header, binary)
     wanted = _wanted(header)
-    note_stage(runtime, request, "read", time.perf_counter() - begun)
+    note_stage(runtime, context, "read", time.perf_counter() - begun)
     embedded = await served.batcher.embed(list(images))
-    request.scope["vssl.timings"].update(embedded.timings)
+    context.timings.update(embedded.timings)
     count(runtime, embedded.answers)
     rows = []
     for index, answer in enumerate(embedded.answers):
@@ -87,13 +87,13 @@ async def infer(runtime: Runtime, request: Request) -> Response:
         rows.append(answer)
     begun = time.perf_counter()
     response = _render(served, header, rows, wanted)
-    note_stage(runtime, request, "serialise", time.perf_counter() - begun)
+    note_stage(runtime, context, "serialise", time.perf_counter() - begun)
     return response
 
 
-def _named(runtime: Runtime, request: Request) -> Served:
+def _named(runtime: Runtime, context: RequestContext) -> Served:
     """Return the model and version of the path; raises RequestError 404."""
-    return runtime.find(request.path_params["model"], request.path_params.get("version"))
+    return runtime.find(context.request.path_params["model"], context.request.path_params.get("version"))
 
 
 def _widths(served: Served) -> dict[str, int]:

@@ -11,32 +11,32 @@ import time
 from datetime import datetime
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import base64_floats, encoding_of, json_response
 from serve.http.io.body import Images, decode_base64, too_many
 from serve.http.io.fetch import Link
+from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, note_stage
 from serve.http.state import Runtime, Served
 from serve.inference.engine import EmbeddedImage
 from vssl.errors import ImageError
 
 
-async def embeddings(runtime: Runtime, request: Request) -> Response:
+async def embeddings(runtime: Runtime, context: RequestContext) -> Response:
     """Answer POST /v1/embeddings."""
     begun = time.perf_counter()
-    body = await runtime.bodies.json(request)
+    body = await runtime.bodies.json(context)
     if not isinstance(body, dict):
         raise invalid('the JSON body: expected {"model": "...", "input": ["data:image/...;base64,..."]}')
     served = runtime.find(body.get("model"))
     encoding, dimensions = encoding_of(body), _dimensions(served, body)
     items = _inputs(body.get("input"), runtime.settings.max_items)
-    data = await runtime.bodies.fetched(request.scope, [_image(item) for item in items])
+    data = await runtime.bodies.fetched(context, [_image(item) for item in items])
     images = Images(data, [None] * len(items))
-    note_stage(runtime, request, "read", time.perf_counter() - begun)
-    answers = await embed_images(runtime, served, request, images)
+    note_stage(runtime, context, "read", time.perf_counter() - begun)
+    answers = await embed_images(runtime, served, context, images)
     begun = time.perf_counter()
     rows = []
     for index, answer in enumerate(answers):
@@ -55,18 +55,18 @@ async def embeddings(runtime: Runtime, request: Request) -> Response:
         )
     usage = {"prompt_tokens": 0, "total_tokens": 0}
     response = json_response({"object": "list", "data": rows, "model": served.name, "usage": usage})
-    note_stage(runtime, request, "serialise", time.perf_counter() - begun)
+    note_stage(runtime, context, "serialise", time.perf_counter() - begun)
     return response
 
 
-async def models(runtime: Runtime, request: Request) -> Response:
+async def models(runtime: Runtime, context: RequestContext) -> Response:
     """Answer GET /v1/models."""
     return json_response({"object": "list", "data": [_model(runtime, s) for s in runtime.lineup]})
 
 
-async def one_model(runtime: Runtime, request: Request) -> Response:
+async def one_model(runtime: Runtime, context: RequestContext) -> Response:
     """Answer GET /v1/models/{model}."""
-    return json_response(_model(runtime, runtime.find(request.path_params["model"])))
+    return json_response(_model(runtime, runtime.find(context.request.path_params["model"])))
 
 
 def _model(runtime: Runtime, served: Served) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 from importlib import resources
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.http.io.answers import dumps
 from serve.http.io.openapi import specification
+from serve.http.middleware.context import RequestContext
 from serve.http.state import Runtime
 
 # No page loads anything from elsewhere, and no other site may frame it.
@@ -29,17 +29,17 @@ def page(name: str) -> bytes:
     return resources.files("serve.http.routes").joinpath("static", name).read_bytes()
 
 
-async def ui(runtime: Runtime, request: Request) -> Response:
+async def ui(runtime: Runtime, context: RequestContext) -> Response:
     """Answer GET /ui: drop an image, see how sure the model is and what is near."""
     return Response(page("search_page.html"), media_type="text/html", headers=HEADERS)
 
 
-async def docs(runtime: Runtime, request: Request) -> Response:
+async def docs(runtime: Runtime, context: RequestContext) -> Response:
     """Answer GET /docs: the OpenAPI document as a page."""
     return Response(page("docs_page.html"), media_type="text/html", headers=HEADERS)
 
 
-async def openapi_json(runtime: Runtime, request: Request) -> Response:
+async def openapi_json(runtime: Runtime, context: RequestContext) -> Response:
     """Answer GET /openapi.json."""
     served = runtime.served
     names = [name for s in runtime.lineup for name in (s.name, f"{s.name}@{s.version}", s.engine.model_id)]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
-from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.http.batching.pending import Answer
 from serve.http.errors import RequestError, invalid, item_error
 from serve.http.io.answers import json_response
 from serve.http.io.body import media_type
+from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import chosen, embed_images, note_stage, options_of, raise_lone, read_images
 from serve.http.state import Runtime, Served
 from serve.inference.engine import EmbeddedImage
@@ -38,32 +38,32 @@ class SearchOptions:
     where: Any
 
 
-async def search(runtime: Runtime, request: Request) -> Response:
+async def search(runtime: Runtime, context: RequestContext) -> Response:
     """Answer POST /search."""
     _ = runtime.gallery  # a server without one says so before it reads anything
-    if media_type(request) == "application/json":
+    if media_type(context) == "application/json":
         begun = time.perf_counter()
-        body = await runtime.bodies.json(request)
-        note_stage(runtime, request, "read", time.perf_counter() - begun)
+        body = await runtime.bodies.json(context)
+        note_stage(runtime, context, "read", time.perf_counter() - begun)
         if isinstance(body, dict) and "images" not in body:
-            served = chosen(runtime, request, body) or runtime.searched
+            served = chosen(runtime, context, body) or runtime.searched
             answers, names, options = gaussians_of_json(runtime, served, body)
         else:
-            images = await runtime.bodies.images_of(request, body)
+            images = await runtime.bodies.images_of(context, body)
             options, names = images.options, images.names
-            parse_options(options_of(request, options, parse_options))
-            served = chosen(runtime, request, options) or runtime.searched
-            answers = await embed_images(runtime, served, request, images)
+            parse_options(options_of(context, options, parse_options))
+            served = chosen(runtime, context, options) or runtime.searched
+            answers = await embed_images(runtime, served, context, images)
             raise_lone(images, answers)
     else:
-        images = await read_images(runtime, request)
+        images = await read_images(runtime, context)
         options, names = images.options, images.names
-        parse_options(options_of(request, options, parse_options))
-        served = chosen(runtime, request, options) or runtime.searched
-        answers = await embed_images(runtime, served, request, images)
+        parse_options(options_of(context, options, parse_options))
+        served = chosen(runtime, context, options) or runtime.searched
+        answers = await embed_images(runtime, served, context, images)
         raise_lone(images, answers)
-    wanted = parse_options(options_of(request, options, parse_options))
-    results = await search_answers(runtime, served, request, answers, wanted)
+    wanted = parse_options(options_of(context, options, parse_options))
+    results = await search_answers(runtime, served, context, answers, wanted)
     rendered = []
     for name, result in zip(names, results, strict=True):
         item: dict[str, Any] = {} if name is None else {"query": name}
@@ -72,7 +72,7 @@ async def search(runtime: Runtime, request: Request) -> Response:
 
 
 async def search_answers(
-    runtime: Runtime, served: Served, request: Request, answers: list[Answer], wanted: SearchOptions
+    runtime: Runtime, served: Served, context: RequestContext, answers: list[Answer], wanted: SearchOptions
 ) -> list[dict[str, Any]]:
     """Search with what was embedded; a failed image keeps its error in its place."""
     good = [a for a in answers if isinstance(a, EmbeddedImage)]
@@ -89,7 +89,7 @@ async def search_answers(
         found = await runtime.with_gallery(
             lambda gallery: runtime.doubts.search(gallery, queries, wanted.k, options)
         )
-        note_stage(runtime, request, "search", time.perf_counter() - begun)
+        note_stage(runtime, context, "search", time.perf_counter() - begun)
     results = iter(found)
     return [
         describe_result(*next(results)) if isinstance(a, EmbeddedImage) else item_error(a) for a in answers

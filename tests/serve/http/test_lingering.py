@@ -7,8 +7,10 @@ import http.client
 from collections.abc import Iterator
 
 import pytest
+from starlette.requests import Request
 
 from serve.http.lingering import must_linger
+from serve.http.middleware.context import RequestContext
 from tests.serve.http.conftest import World
 from tests.serve.running import Running, running
 
@@ -38,19 +40,21 @@ def test_a_client_that_sends_far_too_much_gets_its_answer(
 
 
 @pytest.mark.parametrize(
-    ("scope", "headers", "closing", "expected"),
+    ("version", "body_read", "headers", "closing", "expected"),
     [
-        ({}, {b"content-length": b"9", b"connection": b"close"}, False, True),
-        ({}, {b"content-length": b"9"}, True, True),
-        ({}, {b"transfer-encoding": b"chunked"}, True, True),
-        ({"http_version": "1.0"}, {b"content-length": b"9"}, False, True),
-        ({}, {b"content-length": b"9"}, False, False),
-        ({"vssl.whole": True}, {b"content-length": b"9"}, True, False),
-        ({}, {b"connection": b"close"}, True, False),
-        ({}, {b"content-length": b"0"}, True, False),
+        ("1.1", False, {b"content-length": b"9", b"connection": b"close"}, False, True),
+        ("1.1", False, {b"content-length": b"9"}, True, True),
+        ("1.1", False, {b"transfer-encoding": b"chunked"}, True, True),
+        ("1.0", False, {b"content-length": b"9"}, False, True),
+        ("1.1", False, {b"content-length": b"9"}, False, False),
+        ("1.1", True, {b"content-length": b"9"}, True, False),
+        ("1.1", False, {b"connection": b"close"}, True, False),
+        ("1.1", False, {b"content-length": b"0"}, True, False),
     ],
 )
 def test_it_lingers_where_a_body_is_left_and_the_connection_ends(
-    scope: dict[str, object], headers: dict[bytes, bytes], closing: bool, expected: bool
+    version: str, body_read: bool, headers: dict[bytes, bytes], closing: bool, expected: bool
 ) -> None:
-    assert must_linger({"http_version": "1.1", **scope}, headers, closing=closing) is expected
+    request = Request({"type": "http", "http_version": version, "headers": list(headers.items())})
+    context = RequestContext(request, headers, "an id", body_read=body_read)
+    assert must_linger(context, closing=closing) is expected
