@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError, features
 
 from vssl.errors import ImageError
-from vssl.images.plain_png import read_plain_png
 
 PILLOW_PIXEL_CAP = 178_956_970  # Pillow itself refuses above twice its MAX_IMAGE_PIXELS
 
@@ -106,9 +105,6 @@ def decode(
         raise ImageError("empty", "the image is empty (0 bytes)")
     if len(data) > limits.max_bytes:
         raise ImageError("too_many_bytes", f"found {len(data)} bytes, expected at most {limits.max_bytes}")
-    plain = read_plain_png(data, limits.max_pixels)
-    if plain is not None:
-        return plain
     picture = _open(data)
     width, height = picture.size
     if width * height > limits.max_pixels:

@@ -159,6 +159,14 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
+def test_a_png_files_orientation_may_stand_behind_its_pixels() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(picture(2, (9, 7))), "PNG")
+    end = data.index(b"IEND") - 4
+    assert decode(data[:end] + chunk(b"eXIf", exif.tobytes()[6:]) + data[end:]).size == (7, 9)
+
+
 @pytest.mark.parametrize(
     "data", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0", b"RIFF\4\0\0\0WEBP"]
 )

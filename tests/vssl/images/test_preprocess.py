@@ -63,7 +63,9 @@ def test_stretch_takes_the_whole_picture() -> None:
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos", "box"])
 def test_a_picture_of_the_right_size_passes_bit_for_bit(interpolation: str) -> None:
     pixels = picture(2, (24, 24))
-    assert np.array_equal(load_image(png(pixels), Preprocess(24, 24, interpolation=interpolation)), pixels)
+    found = load_image(png(pixels), Preprocess(24, 24, interpolation=interpolation))
+    assert found.flags.c_contiguous
+    assert np.array_equal(found, pixels)
 
 
 @given(
