@@ -6,7 +6,6 @@ The file is written under a temporary name and renamed once every check has pass
 from __future__ import annotations
 
 import datetime
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -31,6 +30,7 @@ from train.models.encoder import build_encoder
 from train.state.checkpoint import Checkpoint, load_checkpoint
 from vssl import __version__
 from vssl.errors import InputError
+from vssl.files import write_bytes
 from vssl.images.sources import ImageSource, open_source
 from vssl.model.card import CARD_KEY, GOLDEN_KEY, Calibration, ModelCard
 from vssl.model.golden import Golden, golden_images
@@ -145,7 +145,8 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
     data = sealed(proto.SerializeToString())
     found = run_model(data, golden)
     pair.check(found["mean"], found["variance"], found["features"], card.precision)
-    write_bytes(data, out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(out, data)
     check_seal(out.read_bytes())
     return Exported(out, sha256_bytes(data), len(data), card, agreement, fidelity)
 
@@ -229,17 +230,3 @@ def served_pictures(bank: ImageBank, size: int, count: int) -> NDArray[np.uint8]
     ]
     pictures: NDArray[np.uint8] = torch.cat(parts).contiguous().numpy()
     return pictures
-
-
-def write_bytes(data: bytes, out: Path) -> None:
-    """Write under a temporary name in the same folder, flush to the disk, rename."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.tmp")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -10,7 +10,6 @@ new version, once the configuration names its card.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from export.triton.config import BACKENDS, config_text, differences, model_ids, with_version
 from vssl.errors import ExistsError, FormatError, InputError
+from vssl.files import put_in_place, write_bytes
 from vssl.model.card import CARD_KEY, GOLDEN_KEY, ModelCard
 from vssl.model.golden import Golden
 from vssl.model.identity import sha256_bytes
@@ -28,7 +28,7 @@ from vssl.model.seal import check_seal, read_metadata
 
 CONFIG = "config.pbtxt"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-_PYTHON_MODEL = Path(__file__).with_name("triton_backend.py")
+_PYTHON_MODEL = Path(__file__).with_name("backend.py")
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def write_repository(
             with _staged(target) as staging:
                 _fill(staging / str(version), data, backend)
                 # Configuration first: whatever Triton loads next, its card is there.
-                _replace(target / CONFIG, text)
-                (staging / str(version)).rename(target / str(version))
+                write_bytes(target / CONFIG, text.encode())
+                put_in_place(staging / str(version), target / str(version))
             return RepositoryEntry(target, name, version, model_id, backend, added=True)
         if not overwrite:
             raise ExistsError(
@@ -101,11 +101,10 @@ def write_repository(
     text = with_version(text, 1, model_id, card_text, golden_text, keep=())
     with _staged(repository) as staging:
         _fill(staging / name / "1", data, backend)
-        _replace(staging / name / CONFIG, text)
+        write_bytes(staging / name / CONFIG, text.encode())
         if target.exists():
             target.rename(staging / "replaced")
-        (staging / name).rename(target)
-        _sync(repository)
+        put_in_place(staging / name, target)
     return RepositoryEntry(target, name, 1, model_id, backend, added=True)
 
 
@@ -161,24 +160,4 @@ def _fill(folder: Path, data: bytes, backend: str) -> None:
     if backend == "python":
         files["model.py"] = _PYTHON_MODEL.read_bytes()
     for name, content in files.items():
-        _replace(folder / name, content)
-
-
-def _replace(path: Path, content: str | bytes) -> None:
-    """Write under a temporary name in the same folder, flush to the disk, rename."""
-    partial = path.with_name(f".{path.name}.tmp")
-    with partial.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """See a folder's renames to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        write_bytes(folder / name, content)

@@ -14,12 +14,12 @@ from pathlib import Path
 from index.answers.metadata import metadata_of, read_metadata
 from index.calibration.fit import BEST, Fitting
 from index.gallery.answering import check_distance
-from index.gallery.derived import flush
 from index.gallery.gallery import Gallery
 from index.gallery.store import STORE
 from index.search.autotune import Budget, Choice
 from vssl.embeddings.store import iter_parts
 from vssl.errors import ExistsError, InputError
+from vssl.files import put_in_place
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +84,5 @@ def _swap(partial: Path, path: Path) -> None:
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     if path.exists():
         path.rename(old)
-    partial.rename(path)
-    flush(path.parent)
+    put_in_place(partial, path)
     shutil.rmtree(old, ignore_errors=True)

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vssl.embeddings.store import write_json
 from vssl.errors import VsslError
+from vssl.files import flush, put_in_place, write_json
 from vssl.model.identity import sha256_file
 
 DERIVED_FORMAT = 1
@@ -66,13 +66,11 @@ def save_derived(
             "bytes": file.stat().st_size,
         }
     manifest = {"format": DERIVED_FORMAT, "distance": distance, "generation": generation, "files": files}
-    write_json(manifest, partial / MANIFEST)
+    write_json(partial / MANIFEST, manifest)
     flush(partial / "index")
-    flush(partial)
     if final.exists():
         shutil.rmtree(final)
-    partial.rename(final)
-    flush(home)
+    put_in_place(partial, final)
     for other in home.iterdir():
         old = _distance_of(other.name) == distance or other.name.startswith(".")
         if old and other != final:
@@ -109,12 +107,3 @@ def _verified(folder: Path, distance: str) -> Derived:
 
 def _distance_of(name: str) -> str:
     return name.rpartition("-")[0]
-
-
-def flush(path: Path) -> None:
-    """Flush a file or a folder's list of names to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -26,13 +26,14 @@ from index.answers.results import GalleryItem, Neighbour, SearchResult
 from index.answers.validation import Metadata
 from index.calibration.fit import BEST, Fitting, fit
 from index.gallery.answering import Answers, check_distance
-from index.gallery.derived import FOLDER, flush
+from index.gallery.derived import FOLDER
 from index.gallery.locks import WriterLock
 from index.gallery.store import STORE, Records
 from index.search.autotune import Budget, Choice, choose
 from index.search.gpu import checked_device
 from vssl.embeddings.store import Rows
 from vssl.errors import ExistsError, InputError
+from vssl.files import put_in_place
 from vssl.model.card import ModelCard
 
 __all__ = ["Gallery", "GalleryItem", "Neighbour", "SearchResult"]
@@ -244,8 +245,6 @@ class Gallery(Answers):
             # Indexes are copied as they lie: what does not match the copied rows is not used.
             with contextlib.suppress(OSError, shutil.Error):
                 shutil.copytree(self.path / FOLDER, partial / FOLDER)
-            flush(partial)
-            partial.rename(path)
-            flush(path.parent)
+            put_in_place(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

@@ -8,7 +8,6 @@ together and gives a write the gallery alone.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -18,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vssl.errors import VsslError
+from vssl.files import take_lock
 
 
 class LockedError(VsslError):
@@ -32,14 +32,11 @@ class WriterLock:
 
     def __init__(self, path: Path) -> None:
         """Take the lock or raise LockedError that names its holder: pid, host, since."""
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file = take_lock(path)
         except BlockingIOError:
-            holder = os.read(self._file, 4096)
-            os.close(self._file)
             raise LockedError(
-                f"{path.parent} is being written by {_describe(holder)}; stop that process, send it the "
+                f"{path.parent} is being written by {_describe(path.read_bytes())}; stop that process, send it the "
                 "change (a server takes PUT /gallery/ID), or open the gallery for reading"
             ) from None
         words = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}

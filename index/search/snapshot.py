@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ from index.distances.parameters import DistanceParameters, Float64s
 from index.distances.table import named
 from index.search.vectors import Vectors
 from vssl.embeddings.gaussian import GaussianEmbedding
-from vssl.embeddings.store import write_json
 from vssl.errors import FormatError, VsslError
+from vssl.files import put_in_place, write_json
 from vssl.model.identity import sha256_file
 
 FORMAT = 1
@@ -70,9 +69,7 @@ def write(
     path, partial = folder / FEATURES, folder / f".{FEATURES}.tmp"
     if features is not None:
         faiss.write_index(features, str(partial))
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        put_in_place(partial, path)
     values = {
         "format": FORMAT,
         "distance": name,
@@ -83,7 +80,7 @@ def write(
         "items": digest(items),
         "features": None if features is None else sha256_file(path),
     }
-    write_json(values, folder / CONSTANTS)
+    write_json(folder / CONSTANTS, values)
 
 
 def read(folder: Path, items: Vectors, *, verified: bool = False) -> Stored:

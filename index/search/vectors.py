@@ -8,7 +8,6 @@ Shape letters: N rows, M added rows, D embedding dimension.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.errors import FormatError
+from vssl.files import flush
 
 MEAN, VARIANCE = "mean.npy", "variance.npy"
 Which = slice | NDArray[np.int64] | NDArray[np.bool_]
@@ -71,8 +71,7 @@ class Vectors:
                 np.lib.format.write_array_header_1_0(file, header)
                 for part in parts:
                     file.write(np.ascontiguousarray(part).data)
-                file.flush()
-                os.fsync(file.fileno())
+            flush(folder / name)
 
     def _parts(self, which: int) -> list[Floats]:
         grown = (self._mean, self._variance)[which][: self._count - self._first]

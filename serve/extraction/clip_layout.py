@@ -9,13 +9,13 @@ One file of each per part that has rows, zero-padded, so that autofaiss reads th
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from vssl.embeddings import store
+from vssl.files import atomic_write
 
 
 def write_arrays(out: Path, dtype: str = "float32") -> None:
@@ -27,12 +27,8 @@ def write_arrays(out: Path, dtype: str = "float32") -> None:
             continue
         for name, values in (("img_emb", rows.gaussians.mean), ("img_var", rows.gaussians.variance)):
             path = out / name / f"{name}_{number:05d}.npy"
-            partial = path.with_name(f".{path.name}.tmp")
-            with partial.open("wb") as file:
+            with atomic_write(path) as file:
                 np.save(file, values.astype(dtype))
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
         columns = {
             "image_path": rows.paths,
             "id": rows.ids,

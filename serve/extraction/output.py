@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ import pyarrow.parquet as pq
 from serve.extraction.plan import Plan, differences
 from vssl.embeddings import store
 from vssl.errors import ExistsError, FormatError, InputError, MismatchError
+from vssl.files import take_lock, write_json
 
 PROGRESS, INPUTS, STAGED, PLACING = ".progress", ".inputs.parquet", "staged", "placing"
 OURS = (store.FAILURES, store.MANIFEST, INPUTS)
@@ -149,7 +149,7 @@ def prepare(
         raise FormatError(f"{out} holds parts without a plan; start over with --overwrite")
     folder.progress.mkdir(parents=True, exist_ok=True)
     store.write_table(listing, folder.progress / "items.parquet")
-    store.write_json(asdict(plan), folder.progress / "plan.json")
+    write_json(folder.progress / "plan.json", asdict(plan))
     return folder
 
 
@@ -157,21 +157,13 @@ def prepare(
 def locked(path: Path, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
     """Hold a file or folder for this process; the lock goes with the process, however it ends.
 
-    Raises ExistsError when another process holds it and `wait` is not set. On Windows, which has
-    no such locks, nothing is held.
+    Raises ExistsError when another process holds it and `wait` is not set.
     """
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT)
     try:
-        try:
-            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ExistsError(f"{path} is being written by another process; wait for it or stop it") from None
+        handle = take_lock(path, shared=shared, wait=wait)
+    except BlockingIOError:
+        raise ExistsError(f"{path} is being written by another process; wait for it or stop it") from None
+    try:
         yield
     finally:
         os.close(handle)

@@ -11,8 +11,7 @@ from PIL import Image
 from vssl.embeddings import store
 from vssl.embeddings.gaussian import Floats
 from vssl.errors import ImageError, InputError
-from vssl.images.contact_sheet import Tile
-from vssl.images.contact_sheet import contact_sheet as draw_sheet
+from vssl.images.contact_sheet import Tile, contact_sheet
 from vssl.images.decode import decode
 from vssl.images.sources import open_source
 
@@ -21,7 +20,7 @@ COLUMNS = 8
 THUMBNAIL = 112
 
 
-def histogram(out: Path) -> str:
+def uncertainty_histogram(out: Path) -> str:
     """Return the distribution of uncertainty as lines of text, one a bin."""
     _, values = _uncertainties(out)
     if not len(values):
@@ -34,7 +33,7 @@ def histogram(out: Path) -> str:
     return "\n".join(lines)
 
 
-def contact_sheet(out: Path, images: str | Path, path: Path, rows: int = 2) -> None:
+def draw_extremes(out: Path, images: str | Path, path: Path, rows: int = 2) -> None:
     """Write a PNG of the most certain images and, below them, the least certain ones."""
     names, values = _uncertainties(out)
     if not len(values):
@@ -52,7 +51,7 @@ def contact_sheet(out: Path, images: str | Path, path: Path, rows: int = 2) -> N
         ]
         tiles += [row[start : start + COLUMNS] for start in range(0, len(row), COLUMNS)]
     title = f"Surest and least sure of {len(values)} images"
-    sheet = draw_sheet(title, "uncertainty: expected cosine spread, higher = less sure", tiles)
+    sheet = contact_sheet(title, "uncertainty: expected cosine spread, higher = less sure", tiles)
     sheet.save(path, "PNG")
 
 

@@ -9,7 +9,6 @@ come under their libraries' names (`train.models.published_weights`).
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from train.models.encoder import Encoder
 from train.models.published_weights import under_our_names
 from train.state.checkpoint import Checkpoint, load_checkpoint
 from vssl.errors import FormatError, InputError, MismatchError
+from vssl.files import write_bytes
 
 WEIGHTS_NAME = "student.safetensors"
 NESTED = ("student", "state_dict", "model")
@@ -43,12 +43,7 @@ def save_weights(path: Path, checkpoint: Checkpoint) -> None:
         "summary": json.dumps(checkpoint.summary),
     }
     tensors = {name: value.cpu().contiguous() for name, value in checkpoint.student.items()}
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(save(tensors, metadata))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_bytes(path, save(tensors, metadata))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

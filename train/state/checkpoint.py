@@ -6,7 +6,6 @@ opening a stranger's checkpoint runs no code of theirs.
 
 from __future__ import annotations
 
-import os
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from train.settings.config import TrainConfig
 from vssl.errors import FormatError, InputError, VsslError
+from vssl.files import atomic_write
 from vssl.images.preprocess import Preprocess
 
 CHECKPOINT_FORMAT = 1
@@ -51,7 +51,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write to `path` atomically: a temporary file beside it, synced, then renamed over it."""
+    """Write to `path`, whole or not at all."""
     values = {
         "format": CHECKPOINT_FORMAT,
         "config": checkpoint.config.to_dict(),
@@ -63,17 +63,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             )
         },
     }  # fmt: skip
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
+    with atomic_write(path) as file:
         torch.save(values, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself must survive a power cut
-    finally:
-        os.close(folder)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from vssl.files import write_bytes
+
 METRICS_NAME = "metrics.jsonl"
 
 
@@ -22,9 +24,7 @@ class Journal:
         self._path = folder / METRICS_NAME
         kept = [row for row in read_metrics(folder) if row["epoch"] <= resume_epoch]
         text = "".join(json.dumps(row) + "\n" for row in kept)
-        temporary = self._path.with_name(METRICS_NAME + ".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self._path)
+        write_bytes(self._path, text.encode())
         self._file = self._path.open("a", encoding="utf-8")
         self._board: Any = None
         if importlib.util.find_spec("tensorboard") is not None:

@@ -120,9 +120,9 @@ def evaluate(
         "vssl_version": __version__,
     }
     if report is not None:
-        from vssl.embeddings.store import write_json
+        from vssl.files import write_json
 
-        write_json(values, report)
+        write_json(report, values)
         note(f"vssl: wrote {report}")
     if plots is not None:
         plot(values, plots)

@@ -126,13 +126,12 @@ def extract(
     else:
         _print_summary(summary)
     if summary.complete and (histogram or contact_sheet):
-        from serve.extraction.report import contact_sheet as sheet_of_extremes
-        from serve.extraction.report import histogram as histogram_of_uncertainty
+        from serve.extraction.report import draw_extremes, uncertainty_histogram
 
         if histogram:
-            say(histogram_of_uncertainty(out))
+            say(uncertainty_histogram(out))
         if contact_sheet:
-            sheet_of_extremes(out, images, contact_sheet)
+            draw_extremes(out, images, contact_sheet)
             note(f"wrote {contact_sheet}")
 
 

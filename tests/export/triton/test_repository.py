@@ -14,8 +14,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vssl.card import ModelCard
-from vssl.golden import Golden
 
 from export.triton import repository
 from export.triton.config import config_text, model_ids, quoted, with_version
@@ -25,6 +23,8 @@ from tests.tiny_run import image_folder, tiny_run
 from tests.triton_server import clients
 from vssl.errors import ExistsError, FormatError, InputError
 from vssl.images.preprocess import Preprocess
+from vssl.model.card import ModelCard
+from vssl.model.golden import Golden
 from vssl.model.identity import sha256_file
 from vssl.model.seal import read_metadata, sealed
 from vssl.model.triton_parameters import from_parameters
@@ -222,14 +222,14 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Let the writing of files of a name fail as it does on a full disk."""
 
     def fill(name: str) -> None:
-        real = repository._replace
+        real = repository.write_bytes
 
-        def failing(path: Path, content: str | bytes) -> None:
+        def failing(path: Path, content: bytes) -> None:
             if path.name == name:
                 raise OSError(28, "No space left on device")
             real(path, content)
 
-        monkeypatch.setattr(repository, "_replace", failing)
+        monkeypatch.setattr(repository, "write_bytes", failing)
 
     return fill
 

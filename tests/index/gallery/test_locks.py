@@ -15,7 +15,7 @@ from index.gallery.locks import LockedError, ReadWriteLock, WriterLock
 HOLD = """
 import sys
 from pathlib import Path
-from index.gallery.gallery.locks import WriterLock
+from index.gallery.locks import WriterLock
 lock = WriterLock(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
