@@ -229,42 +229,6 @@ class Answers:
                 distances, found = left_out(view, exclude, distances, found, k)
             return results(view, self._matches.of(view, index, distance), queries, asked, distances, found)
 
-    def within(
-        self,
-        queries: GaussianEmbedding,
-        radius: float,
-        *,
-        limit: int = 1000,
-        distance: str | None = None,
-        max_uncertainty: float | None = None,
-        where: Mapping[str, object] | None = None,
-        model_id: str | None = None,
-    ) -> list[SearchResult]:
-        """Return every item at most `radius` from each of Q queries, nearest first, at most `limit`.
-
-        The other arguments are those of `search`. A list of `limit` neighbours may have been cut.
-        """
-        if limit < 1:
-            raise InputError(f"limit: found {limit}, expected at least 1")
-        asked = self._asked(queries, distance, model_id)
-        with self._current() as view:
-            distance = distance or self.distance
-            keep = self._keep(view, max_uncertainty, where)
-            available = int(np.count_nonzero(keep))
-            if available == 0 or not len(queries):
-                return without_neighbours(view, queries)
-            index = self._shelf.index(view, distance)
-            selection = None if available == len(keep) else keep
-            # Ask for more until the farthest found lies outside: exact, and cheap for small radii.
-            wanted = min(64, limit, available)
-            while True:
-                distances, found = index.search(asked, wanted, keep=selection)
-                if wanted == min(limit, available) or (distances[:, -1] > radius).all():
-                    break
-                wanted = min(8 * wanted, limit, available)
-            found = np.where(distances <= radius, found, -1)
-            return results(view, self._matches.of(view, index, distance), queries, asked, distances, found)
-
     def _asked(
         self, queries: GaussianEmbedding, distance: str | None, model_id: str | None
     ) -> GaussianEmbedding:

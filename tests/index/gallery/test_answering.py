@@ -150,24 +150,6 @@ def test_exclude_leaves_a_query_out_of_its_own_answer(tmp_path: Path) -> None:
             gallery.search(rows.gaussians[:4], 5, exclude=["i0"])
 
 
-@pytest.mark.parametrize("limit", [1000, 70])
-def test_range_search_finds_all_within_the_radius(tmp_path: Path, limit: int) -> None:
-    rows, queries = sample(400), gaussians(6, seed=5)
-    table = pairwise("cosine", queries.normalised(), rows.gaussians.normalised())
-    keep = np.arange(400) % 2 == 0
-    with new(tmp_path) as gallery:
-        gallery.add(rows, metadata=[{"even": bool(e)} for e in keep])
-        for radius in (-1.0, float(table.min()) - 1e-9, 0.05, 0.5, 3.0):
-            for chosen, where in ((np.ones(400, bool), None), (keep, {"even": True})):
-                found = gallery.within(queries, radius, limit=limit, where=where)
-                for q in range(6):
-                    inside = np.flatnonzero((table[q] <= radius) & chosen)
-                    expected = [rows.ids[i] for i in inside[np.argsort(table[q][inside])]][:limit]
-                    assert ids(found)[q] == expected
-        with pytest.raises(InputError, match="limit: found 0"):
-            gallery.within(queries, 1.0, limit=0)
-
-
 def test_a_filter_is_asked_again_after_a_change(tmp_path: Path) -> None:
     rows = sample(60)
     with new(tmp_path, part(rows, slice(0, 30))) as gallery:
