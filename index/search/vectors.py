@@ -91,11 +91,6 @@ class Vectors:
         return 2 * 4 * len(self) * self.dim
 
     @property
-    def is_mapped(self) -> bool:
-        """Whether rows lie in files rather than in memory."""
-        return self._mapped is not None
-
-    @property
     def mean(self) -> Floats:
         """(N, D); a copy where rows were added to mapped ones."""
         return self._whole(0)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows
@@ -37,3 +41,13 @@ def sample(count: int, dim: int = 8, *, groups: int = 6, seed: int = 0, prefix: 
 
 def part(rows: Rows, which: slice) -> Rows:
     return Rows(rows.ids[which], rows.paths[which], rows.labels[which], rows.gaussians[which])
+
+
+def mapped_files(folder: Path) -> set[str]:
+    """The names of the files below a folder that this process has mapped into its memory, as Linux says."""
+    gc.collect()
+    maps = Path("/proc/self/maps")
+    if not maps.is_file():
+        pytest.skip("only Linux says which files are mapped")
+    paths = (line.split(maxsplit=5)[5] for line in maps.read_text().splitlines() if len(line.split()) > 5)
+    return {Path(path).name for path in paths if Path(path).is_relative_to(folder)}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from index.search.vectors import MEAN, VARIANCE, Vectors
-from tests.index.samples import gaussians
+from tests.index.samples import gaussians, mapped_files
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import FormatError
 
@@ -22,7 +22,7 @@ def held(tmp_path: Path, mapped: bool) -> Vectors:
     if mapped:
         vectors.save(tmp_path)
         vectors = Vectors.mapped(tmp_path)
-        assert vectors.is_mapped
+        assert mapped_files(tmp_path) == {MEAN, VARIANCE}
     return vectors
 
 
