@@ -44,10 +44,11 @@ def part(rows: Rows, which: slice) -> Rows:
 
 
 def mapped_files(folder: Path) -> set[str]:
-    """The names of the files below a folder that this process has mapped into its memory, as Linux says."""
+    """The names of the files in a folder that this process has mapped into its memory, as Linux says."""
     gc.collect()
     maps = Path("/proc/self/maps")
     if not maps.is_file():
         pytest.skip("only Linux says which files are mapped")
     paths = (line.split(maxsplit=5)[5] for line in maps.read_text().splitlines() if len(line.split()) > 5)
-    return {Path(path).name for path in paths if Path(path).is_relative_to(folder)}
+    there = (Path(path) for path in paths if Path(path).is_relative_to(folder))
+    return {path.name for path in there if path.exists()}

@@ -67,7 +67,7 @@ def test_vectors_are_mapped_and_not_read_from_the_store(
     )
     with Gallery.open(path, read_only=True) as gallery:
         assert gallery.damage is None
-        assert mapped_files(path) == VECTORS | {"candidates.faiss" if recipe else "exact.faiss"}
+        assert mapped_files(path / "derived") == VECTORS | {"candidates.faiss" if recipe else "exact.faiss"}
         assert answers(gallery) == expected
         assert read == []
         assert gallery.get("i7").label == ROWS.labels[7]
@@ -84,12 +84,12 @@ def test_changes_after_opening_are_followed(tmp_path: Path, recipe: Recipe | Non
         expected = answers(gallery)
         assert expected[0][0][:3] == ("i0", None, "new")
         assert answers(reader) == expected
-        assert mapped_files(path) >= VECTORS
+        assert mapped_files(path / "derived") >= VECTORS
         assert answers(reader, distance="cosine") == answers(gallery, distance="cosine")
     assert anew(path) == expected
     with Gallery.open(path, read_only=True) as again:
         assert answers(again) == expected
-        assert mapped_files(path) >= VECTORS
+        assert mapped_files(path / "derived") >= VECTORS
 
 
 @pytest.mark.parametrize("recipe", KINDS, ids=lambda r: r.kind if r else "exact")
@@ -102,7 +102,7 @@ def test_rows_that_came_after_the_last_save_are_read(tmp_path: Path, recipe: Rec
     writer._lock = None  # as if it had been killed: nothing was saved
     writer.close()
     with Gallery.open(path, read_only=True) as gallery:
-        assert mapped_files(path) >= VECTORS
+        assert mapped_files(path / "derived") >= VECTORS
         assert answers(gallery) == expected
 
 
@@ -113,7 +113,9 @@ def test_a_gallery_that_lost_rows_after_the_last_save_is_answered_rightly(tmp_pa
         records.remove(ROWS.ids[:30])
         records.close()
         with Gallery.open(path, read_only=True) as gallery:
-            assert (mapped_files(path) >= VECTORS) == (recipe is not None)  # a graph may hold rows that went
+            assert (mapped_files(path / "derived") >= VECTORS) == (
+                recipe is not None
+            )  # a graph may hold rows that went
             assert answers(gallery) == anew(path)
             assert len(gallery) == 170
 
@@ -142,7 +144,7 @@ def test_saved_vectors_that_are_damaged_or_of_another_store_are_passed_over(
         shutil.copytree(tmp_path / "other" / "derived", path / "derived")
     expected = anew(path)
     with Gallery.open(path, read_only=True) as gallery:
-        assert not mapped_files(path)
+        assert not mapped_files(path / "derived")
         assert (gallery.damage is None) == (harm in ("older", "stranger"))
         assert answers(gallery) == expected
 
@@ -154,7 +156,7 @@ def test_a_store_without_the_list_of_checksums_is_opened_too(tmp_path: Path) -> 
     records._db.execute("DROP INDEX checksums")  # as an earlier version wrote it
     records.close()
     with Gallery.open(path, read_only=True) as gallery:
-        assert mapped_files(path) >= VECTORS
+        assert mapped_files(path / "derived") >= VECTORS
         assert answers(gallery) == expected
         np.testing.assert_array_equal(gallery._view.items.mean, ROWS.gaussians[:200].normalised().mean)
     with Gallery.open(path) as writer:
