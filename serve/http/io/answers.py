@@ -78,7 +78,7 @@ def render(
 ) -> Response:
     """Render answers in the order of the images."""
     if form == ARROW:
-        return Response(bytes(arrow_stream(answers, names, card, model_id)), media_type=ARROW)
+        return Response(arrow_stream(answers, names, card, model_id), media_type=ARROW)
     if form == NPZ:
         return Response(_npz(answers, model_id), media_type=NPZ)
     encode = base64_floats if encoding == "base64" else _as_is
