@@ -27,7 +27,7 @@ EXTRAS = {
     "starlette": "cpu",
     "orjson": "cpu",
     "pybase64": "cpu",
-    "h11": "cpu",
+    "httpx": "cpu",
     "prometheus_client": "cpu",
     "sklearn": "demo",
     "matplotlib": "plots",

@@ -100,7 +100,8 @@ def test_what_is_there_is_fetched_and_each_error_stays_with_its_own(
         f"{base}/to/https://127.0.0.1:{site.port}/image/1": "url_not_allowed",
         f"{base}/to/https://elsewhere.example/image/1": "url_not_allowed",
         f"{base}/to/file:///etc/passwd": "url_not_allowed",
-        f"{base}/to/https://[": "url_broken",
+        f"{base}/to/https://[": "url_not_allowed",
+        f"{base}/to/https://localhost:x/": "url_broken",
         f"http://localhost:{site.port}/image/1": "url_not_allowed",
         "https://localhost/image/1": "url_not_allowed",  # another port
         f"https://user:secret@localhost:{site.port}/image/1": "url_not_allowed",
