@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from train.settings.config import OptimiserConfig
 
@@ -22,6 +22,10 @@ class Lars(torch.optim.Optimizer):
     For tensors of two or more dimensions: local = trust * |w| / (|g| + decay * |w| + 1e-8),
     capped so that lr * local never exceeds lr; the update is (g + decay * w) * local, then
     heavy-ball momentum. Biases and norm parameters get plain momentum SGD without decay.
+
+    All tensors of a group are changed by one operation at a time (`torch._foreach_*`, which torch's own
+    optimisers are made of): in a loop over tensors, launching the operations takes a GPU longer than
+    computing them.
     """
 
     def __init__(
@@ -35,25 +39,41 @@ class Lars(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient. A closure is not used."""
         for group in self.param_groups:
-            lr, decay = group["lr"], group["weight_decay"]
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                update = weight.grad
-                if weight.ndim > 1:
-                    size, slope = weight.norm(), update.norm()
-                    local = group["trust"] * size / (slope + decay * size + 1e-8)
-                    if lr > 0:
-                        local = (local / lr).clamp(max=1.0)
-                    # A zero weight or gradient has no ratio; it takes the plain step.
-                    scaled = (update + decay * weight) * local
-                    update = torch.where((size > 0) & (slope > 0), scaled, update)
-                state = self.state[weight]
-                if "momentum_buffer" not in state:
-                    state["momentum_buffer"] = update.clone()
-                else:
-                    state["momentum_buffer"].mul_(group["momentum"]).add_(update)
-                weight.add_(state["momentum_buffer"], alpha=-lr)
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if not weights:
+                continue
+            matrices = [weight for weight in weights if weight.ndim > 1]
+            vectors = [weight for weight in weights if weight.ndim <= 1]
+            updates = self._scaled(matrices, group) + [weight.grad for weight in vectors]
+            buffers = [self._buffer(weight) for weight in matrices + vectors]
+            torch._foreach_mul_(buffers, group["momentum"])
+            torch._foreach_add_(buffers, updates)
+            torch._foreach_add_(matrices + vectors, buffers, alpha=-group["lr"])
+
+    @staticmethod
+    def _scaled(weights: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        """Return (g + decay * w) * local for each weight matrix."""
+        if not weights:
+            return []
+        lr, decay = group["lr"], group["weight_decay"]
+        slopes = [weight.grad for weight in weights if weight.grad is not None]
+        size, slope = (torch.stack(torch._foreach_norm(tensors)) for tensors in (weights, slopes))
+        local = group["trust"] * size / (slope + decay * size + 1e-8)
+        if lr > 0:
+            local = (local / lr).clamp(max=1.0)
+        # A weight of zeros has no ratio and takes the plain step; a gradient of zeros takes none.
+        local = torch.where(size > 0, local, 1.0) * (slope > 0)
+        updates = torch._foreach_add(slopes, weights, alpha=decay)
+        torch._foreach_mul_(updates, list(local.unbind()))
+        return list(updates)
+
+    def _buffer(self, weight: Tensor) -> Tensor:
+        """Return the momentum buffer of a weight, zeros before its first step."""
+        state = self.state[weight]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+        buffer: Tensor = state["momentum_buffer"]
+        return buffer
 
 
 def build_optimiser(
