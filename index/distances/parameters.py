@@ -28,6 +28,10 @@ class Densities:
     mean: Float64s
     variance: Float64s
 
+    def at(self, rows: NDArray[np.int64]) -> Densities:
+        """Return some rows of (N, D)."""
+        return Densities(self.mean[rows], self.variance[rows])
+
     def across(self) -> Densities:
         """Return (Q, 1, D) arrays, to be met with items of shape (N, D) or (Q, K, D)."""
         return Densities(self.mean[:, None, :], self.variance[:, None, :])

@@ -90,7 +90,7 @@ class Shelf:
         index: SearchIndex | None = None
         if self.recipe is None:
             if begins_with(view, saved.rows, saved.crc):
-                index = ExactIndex.load(saved.folder, view.items, verified=True)
+                index = ExactIndex.load(saved.folder, view.items)
         else:  # a graph takes long to build: keep it while most of its rows are there
             old = (
                 view if begins_with(view, saved.rows, saved.crc) else with_ghosts(view, saved.rows, saved.crc)

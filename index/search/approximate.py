@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 
 from index.distances.parameters import DistanceParameters, Float64s
 from index.distances.prior import completed
+from index.search.gpu import threads_for
 from index.search.rerank import rerank, scan
-from index.search.vectors import Vectors
+from index.search.vectors import Vectors, padded
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.errors import FormatError, InputError
 
 KINDS = ("hnsw", "ivf", "ivfpq")
 INDEX, CONSTANTS = "candidates.faiss", "candidates.json"
 MAPPED = 256 * 1024 * 1024  # larger files are mapped rather than read
-BLOCK = 1 << 16  # items added at once
+NUMBERS = 1 << 23  # of items added at once
 SCANNED = 20_000  # up to this many items that a filter keeps are all evaluated
-LANES = 16
 # Rounds of k-means, and points a list, that IVF is trained with: FAISS's own 25 and 256 take ten times as long and
 # find no better lists.
 TRAINING = (10, 64)
@@ -95,8 +95,7 @@ def coordinates(name: str, gaussians: GaussianEmbedding, *, query: bool) -> Floa
         parts = [mean / np.maximum(norm, np.finfo(np.float32).tiny)]
     else:
         parts = [mean]
-    joined = np.concatenate(parts, axis=1)
-    return np.ascontiguousarray(np.pad(joined, ((0, 0), (0, -joined.shape[1] % LANES))), np.float32)
+    return np.ascontiguousarray(padded(np.concatenate(parts, axis=1)), np.float32)
 
 
 class CandidateIndex:
@@ -159,9 +158,8 @@ class CandidateIndex:
         """Take in what its vectors have grown by."""
         if self._source is not None:  # FAISS ends the process when a mapped index is added to
             self._faiss, self._source = faiss.read_index(str(self._source)), None
-        for start in range(self._count, len(self._items), BLOCK):
-            fresh = self._items[start : start + BLOCK]
-            self._faiss.add(coordinates(self.name, fresh, query=False))
+        for block in self._items.blocks(NUMBERS, start=self._count):
+            self._faiss.add(coordinates(self.name, block, query=False))
         self._count = len(self._items)
 
     def search(
@@ -199,14 +197,9 @@ class CandidateIndex:
             how = engine.SearchParametersHNSW(sel=selector, efSearch=max(effort, length))
         else:
             how = engine.SearchParametersIVF(sel=selector, nprobe=min(effort, self._lists()))
-        threads = faiss.omp_get_max_threads()
-        if len(queries) == 1:  # one query split over threads is slower than on one
-            faiss.omp_set_num_threads(1)
-        try:
-            asked = coordinates(self.name, queries, query=True)
+        asked = coordinates(self.name, queries, query=True)
+        with threads_for(len(queries)):
             candidates: NDArray[np.int64] = self._faiss.search(asked, length, params=how)[1]
-        finally:
-            faiss.omp_set_num_threads(threads)
         return candidates
 
     def _lists(self) -> int:

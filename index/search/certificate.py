@@ -11,7 +11,7 @@ Shape letters: Q queries, K neighbours, L length of the shortlist, E encoded dim
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,14 @@ class Found:
 def nothing(count: int, k: int) -> Found:
     """Return an empty answer: distances infinite, rows -1."""
     return Found(np.full((count, k), np.inf), np.full((count, k), -1), np.zeros(count, np.int64))
+
+
+def joined(parts: Sequence[Found]) -> Found:
+    """Return the answers of several blocks of queries as one."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = ((part.distances, part.rows, part.evaluated) for part in parts)
+    return Found(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
 
 def merge(distances: Float64s, rows: Rows, k: int) -> tuple[Float64s, Rows]:

@@ -2,14 +2,16 @@
 
 FAISS ranks float32 features by one inner product; a shortlist is then evaluated in float64 from
 the definition of the distance, and grows until the certificate of `index.search.certificate` holds. Ties
-go to the lower row. The caller passes items and queries normalised alike, or alike not.
+go to the lower row. The caller passes items and queries normalised alike, or alike not, and
+verifies the files of an index before it is loaded: FAISS reads a flipped bit without complaint.
 
 Shape letters: Q queries, N items, K neighbours, D embedding dimension, E encoded dimension.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +23,21 @@ from index.distances.encoding import Anchor, Distance
 from index.distances.parameters import Densities, DistanceParameters, Float64s
 from index.distances.prior import completed
 from index.distances.table import named
-from index.search import snapshot
-from index.search.certificate import BESIDE, Found, Rows, merge, nothing, refine, slack
-from index.search.proposals import Proposals
-from index.search.rerank import CACHED, stored
-from index.search.vectors import Vectors
-from vssl.embeddings.gaussian import Floats, GaussianEmbedding
-from vssl.errors import InputError
+from index.search.certificate import BESIDE, Found, Rows, joined, nothing, refine, slack
+from index.search.gpu import FlatSearch
+from index.search.rerank import evaluate, scan
+from index.search.vectors import Vectors, padded
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.errors import FormatError, InputError
 
-LANES = 16  # FAISS falls to scalar code for dimensions that are no multiple of its vector width
+FORMAT = 1
+FEATURES, CONSTANTS = "exact.faiss", "exact.json"
+MAPPED = 256 * 1024 * 1024  # larger files are mapped rather than read
 QUERIES = 256  # searched at once
 SHORTLIST = 48  # candidates beyond k that settle nearly every query
 BOUNDED = 240  # and where the encoding is only a bound: a second pass costs as much as ten more queries
 FAILURES = 8  # a tight first shortlist is given up when more than one query in so many was not settled by it
-BLOCK = 1 << 22  # numbers per temporary array when items are encoded or scanned: 32 MB
+NUMBERS = 1 << 19  # of items encoded at once: their features, up to eight times as many, take 32 MB
 
 
 class ExactIndex:
@@ -44,15 +47,14 @@ class ExactIndex:
         self,
         name: str,
         items: Vectors,
-        parameters: DistanceParameters,
-        anchor: Anchor,
+        constants: tuple[DistanceParameters, Anchor],
+        given: DistanceParameters | None,
     ) -> None:
         self.name = name
-        self.parameters = parameters
         self.dim = items.dim
-        self._given: DistanceParameters | None = None
+        self.parameters, self._anchor = constants
+        self._given = given
         self._distance = named(name)
-        self._anchor = anchor
         self._items = items
         self._count = 0
         self._widest = np.zeros(0)
@@ -60,7 +62,8 @@ class ExactIndex:
         self._beyond = BOUNDED if self._distance.bounds else BESIDE
         self._asked = self._unsettled = 0
         self._faiss: Any = None  # an IndexFlatIP as soon as there are items
-        self._proposals = Proposals()
+        self.device = "auto"  # where shortlists are looked for: auto, cpu or cuda (index.search.gpu)
+        self._flat_search = FlatSearch()
         self._source: Path | None = None  # the file it is mapped from: it must not be changed
 
     @classmethod
@@ -75,29 +78,13 @@ class ExactIndex:
 
         Raises InputError for an unknown distance and for numbers that float32 features cannot hold.
         """
-        distance, vectors = named(name), Vectors.of(items)
-        constants = parameters
-        if constants is None or (name == "posterior" and not constants.between):
-            constants = completed(name, parameters, vectors[:])
-        anchor = Anchor.of_blocks(
-            _prepared(distance, vectors[block], constants) for block in _blocks(0, len(vectors), vectors.dim)
-        )
-        index = cls(name, vectors, constants, anchor or Anchor.standard(vectors.dim))
-        index._given = parameters
+        vectors = Vectors.of(items)
+        index = cls(name, vectors, _constants(name, vectors, parameters), parameters)
         index._encode()
         return index
 
     def __len__(self) -> int:
         return self._count
-
-    @property
-    def device(self) -> str:
-        """Where shortlists are looked for: auto, cpu or cuda (index.search.gpu)."""
-        return self._proposals.device
-
-    @device.setter
-    def device(self, device: str) -> None:
-        self._proposals.device = device
 
     @property
     def items(self) -> GaussianEmbedding:
@@ -121,15 +108,13 @@ class ExactIndex:
         The statistics that features are built about stay those of the first items, so features
         of old and new items agree.
         """
-        if not self._count:
-            proposals = self._proposals
-            self.__dict__.update(ExactIndex.build(self.name, self._items, parameters=self._given).__dict__)
-            self._proposals = proposals
-            return
+        if not self._count:  # nothing is encoded yet: these are the first items
+            self.parameters, self._anchor = _constants(self.name, self._items, self._given)
+            self._faiss = None
         before = self._count
         self._encode()
-        for block in _blocks(before, self._count, self.dim):
-            self._anchor = self._anchor.widened(self._prepared(self._items[block]))
+        for block in self._items.blocks(NUMBERS, start=before):
+            self._anchor = self._anchor.widened(self._prepared(block))
 
     def search(
         self, queries: GaussianEmbedding, k: int, *, keep: NDArray[np.bool_] | None = None
@@ -151,36 +136,45 @@ class ExactIndex:
             raise InputError(f"found k = {k}, expected at least 1")
         if keep is not None and keep.shape != (self._count,):
             raise InputError(f"keep: found shape {keep.shape}, expected ({self._count},)")
-        if len(queries) <= QUERIES:
-            return self._search_block(queries, k, keep)
-        parts = [
-            self._search_block(queries[start : start + QUERIES], k, keep)
-            for start in range(0, len(queries), QUERIES)
-        ]
-        return Found(
-            np.concatenate([p.distances for p in parts]),
-            np.concatenate([p.rows for p in parts]),
-            np.concatenate([p.evaluated for p in parts]),
-        )
+        starts = range(0, max(1, len(queries)), QUERIES)
+        return joined([self._search_block(queries[start : start + QUERIES], k, keep) for start in starts])
 
     def save(self, folder: Path) -> None:
         """Write the FAISS index and its constants into an existing folder."""
-        snapshot.write(
-            folder, self._faiss, self.items, self.name, self.parameters, self._anchor, self._widest
-        )
+        if self._faiss is not None:
+            faiss.write_index(self._faiss, str(folder / FEATURES))
+        values = {
+            "format": FORMAT,
+            "distance": self.name,
+            "parameters": self.parameters.to_dict(),
+            "anchor": {key: array.tolist() for key, array in asdict(self._anchor).items()},
+            "widest": self._widest.tolist(),
+            "rows": self._count,
+        }
+        (folder / CONSTANTS).write_text(json.dumps(values), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, items: GaussianEmbedding | Vectors, *, verified: bool = False) -> ExactIndex:
-        """Read what `save` wrote, for the same items, or for vectors that begin with them.
+    def load(cls, folder: Path, items: GaussianEmbedding | Vectors) -> ExactIndex:
+        """Read what `save` wrote, for the items it was built from, in their order, or vectors that begin so.
 
-        verified: the caller has compared the files' checksums and knows the items to be the same.
-        Large files are mapped rather than read. Raises FormatError when they are damaged or not theirs.
+        The caller verifies the files. Large ones are mapped rather than read. Raises FormatError when
+        they cannot be read.
         """
         vectors = Vectors.of(items)
-        saved = snapshot.read(folder, vectors, verified=verified)
-        index = cls(saved.name, vectors, saved.parameters, saved.anchor)
-        index._given, index._faiss, index._source = saved.parameters, saved.faiss, saved.source
-        index._count, index._widest = saved.rows, saved.widest
+        try:
+            values = json.loads((folder / CONSTANTS).read_text(encoding="utf-8"))
+            rows, path = int(values["rows"]), folder / FEATURES
+            if values["format"] != FORMAT or rows > len(vectors):
+                raise ValueError(f"format {values['format']}, {rows} items, expected {len(vectors)}")
+            parameters = DistanceParameters.from_dict(values["parameters"])
+            anchor = Anchor(**{key: np.array(array) for key, array in values["anchor"].items()})
+            index = cls(values["distance"], vectors, (parameters, anchor), parameters)
+            index._widest, index._count = np.array(values["widest"]), rows
+            if rows:
+                index._source = path if path.stat().st_size > MAPPED else None
+                index._faiss = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if index._source else 0)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise FormatError(f"{folder} is not readable ({error}); it is built again") from error
         return index
 
     def _prepared(self, embedding: GaussianEmbedding) -> Densities:
@@ -198,11 +192,10 @@ class ExactIndex:
         if self._source is not None:  # FAISS ends the process when a mapped index is added to
             self._faiss, self._source = faiss.read_index(str(self._source)), None
         widest = self._widest
-        for block in _blocks(self._count, len(self._items), self.dim):
-            prepared = self._prepared(self._items[block])
-            features = self._distance.encode_items(prepared, self._anchor, self.parameters)
+        for block in self._items.blocks(NUMBERS, start=self._count):
+            features = self._distance.encode_items(self._prepared(block), self._anchor, self.parameters)
             with np.errstate(over="ignore"):
-                part = _padded(features).astype(np.float32)
+                part = padded(features).astype(np.float32)
             if not np.isfinite(part).all():
                 if self._faiss is not None:
                     self._faiss.remove_ids(faiss.IDSelectorRange(self._count, self._faiss.ntotal))
@@ -224,7 +217,7 @@ class ExactIndex:
             return result
         prepared = self._prepared(queries)
         phi, offset = self._distance.encode_queries(prepared, self._anchor, self.parameters)
-        phi = _padded(phi)
+        phi = padded(phi)
         doubt = slack(phi, offset, self._widest)
         with np.errstate(over="ignore"):
             asked = phi.astype(np.float32)
@@ -233,11 +226,14 @@ class ExactIndex:
         open_ = np.arange(len(queries)) if representable.all() else np.flatnonzero(representable)
         first = True
         while len(open_) and (length == available or length <= max(available // 2, k + SHORTLIST)):
-            scores, rows = self._shortlist(asked[open_], length, keep)
+            scores, rows = self._flat_search.largest(
+                self._faiss, self._widest, asked[open_], length, keep, device=self.device
+            )
             subset = open_
 
-            def evaluate(which: Rows, candidates: Rows, subset: Rows = subset) -> Float64s:
-                return self._exact(prepared, subset[which], candidates)
+            def exact(which: Rows, candidates: Rows, subset: Rows = subset) -> Float64s:
+                asking = prepared.at(subset[which])
+                return evaluate(self._distance, self.parameters, self._items, asking, candidates)
 
             def nearest_left(which: Rows, score: Float64s, subset: Rows = subset) -> Float64s:
                 value = offset[subset[which]] - score - doubt[subset[which]]
@@ -248,7 +244,7 @@ class ExactIndex:
                 rows,
                 k,
                 everything=length == available,
-                evaluate=evaluate,
+                evaluate=exact,
                 nearest_left=nearest_left,
             )
             result.distances[open_], result.rows[open_] = found.distances, found.rows
@@ -258,9 +254,12 @@ class ExactIndex:
                 self._learn(len(queries), len(open_))
                 first = False
             length = min(available, max(4 * length, k + 4 * SHORTLIST))
-        if len(open_) or not representable.all():
-            for row in np.union1d(open_, np.flatnonzero(~representable)):
-                self._scan(prepared, int(row), k, keep, result)
+        rest = np.union1d(open_, np.flatnonzero(~representable))
+        if len(rest):  # no shortlist settles these: evaluate every item
+            rows = np.arange(self._count) if keep is None else np.flatnonzero(keep)
+            scanned = scan(self.name, self.parameters, self._items, queries[rest], rows, k)
+            result.distances[rest], result.rows[rest] = scanned
+            result.evaluated[rest] += len(rows)
         return result
 
     def _learn(self, asked: int, unsettled: int) -> None:
@@ -269,60 +268,18 @@ class ExactIndex:
         if FAILURES * self._unsettled > self._asked + QUERIES:
             self._beyond = SHORTLIST
 
-    def _shortlist(self, asked: Floats, length: int, keep: NDArray[np.bool_] | None) -> tuple[Floats, Rows]:
-        """Return the `length` largest float32 scores and their rows."""
-        return self._proposals.largest(self._faiss, self._widest, asked, length, keep)
 
-    def _exact(self, prepared: Densities, queries: Rows, rows: Rows) -> Float64s:
-        """Return the distances (n, c) of n queries to c candidates each, from the definition."""
-        result = np.empty(rows.shape)
-        step = max(1, CACHED // (max(1, self.dim) * rows.shape[1]))
-        for start in range(0, len(rows), step):
-            here = slice(start, start + step)
-            query = Densities(prepared.mean[queries[here]], prepared.variance[queries[here]]).across()
-            result[here] = self._distance.exact(query, self._items_at(rows[here]), self.parameters)
-        return result
-
-    def _items_at(self, rows: Rows) -> Densities:
-        return stored(self._distance, self.parameters, self._items, rows)
-
-    def _scan(
-        self, prepared: Densities, row: int, k: int, keep: NDArray[np.bool_] | None, result: Found
-    ) -> None:
-        """Evaluate every kept item for one query that no shortlist settles."""
-        rows = np.arange(self._count) if keep is None else np.flatnonzero(keep)
-        best_distances, best_rows = np.empty((1, 0)), np.empty((1, 0), np.int64)
-        step = max(k, BLOCK // max(1, self.dim))
-        for start in range(0, len(rows), step):
-            part = rows[None, start : start + step]
-            exact = self._exact(prepared, np.array([row]), part)
-            best_distances, best_rows = merge(
-                np.concatenate([best_distances, exact], axis=1),
-                np.concatenate([best_rows, part], axis=1),
-                k,
-            )
-        width = best_rows.shape[1]
-        result.distances[row], result.rows[row] = np.inf, -1
-        result.distances[row, :width], result.rows[row, :width] = best_distances[0], best_rows[0]
-        result.evaluated[row] += len(rows)
-
-
-def _padded(features: Float64s) -> Float64s:
-    """Append zero columns up to a multiple of 16."""
-    count, width = features.shape
-    if width % LANES == 0:
-        return features
-    padded = np.zeros((count, width + -width % LANES))
-    padded[:, :width] = features
-    return padded
+def _constants(
+    name: str, vectors: Vectors, given: DistanceParameters | None
+) -> tuple[DistanceParameters, Anchor]:
+    """Return the constants of a distance, and the statistics that features of these vectors are built about."""
+    parameters = given
+    if parameters is None or (name == "posterior" and not parameters.between):
+        parameters = completed(name, given, vectors[:])
+    distance, constants = named(name), parameters
+    blocks = (_prepared(distance, block, constants) for block in vectors.blocks(NUMBERS))
+    return constants, Anchor.of_blocks(blocks) or Anchor.standard(vectors.dim)
 
 
 def _prepared(distance: Distance, embedding: GaussianEmbedding, constants: DistanceParameters) -> Densities:
     return distance.prepared(constants.scaled(embedding), constants)
-
-
-def _blocks(first: int, last: int, dim: int) -> Iterator[slice]:
-    """Cut rows into blocks whose features are temporary arrays of 32 MB."""
-    step = max(1, BLOCK // (8 * max(1, dim)))
-    for start in range(first, last, step):
-        yield slice(start, min(last, start + step))

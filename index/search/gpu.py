@@ -1,4 +1,4 @@
-"""A flat FAISS index on the CPU -> a copy on a GPU that proposes the same shortlists, when there is one.
+"""Encoded queries -> the items of largest inner product, by FAISS on the CPU or by a copy on a GPU.
 
 The copy only proposes: what it returns is certified and evaluated in float64 as on the CPU, and only the
 CPU's index is ever saved. The certificate's bound holds for float32 sums in any order, so the copy is kept
@@ -6,13 +6,15 @@ in float32, a process that forces TF32 on is refused, and each copy is first ask
 can check: one that errs by more than the bound is not used.
 
 A GPU index knows no filters, no more than 2,048 neighbours and one caller at a time; the CPU's answers the
-rest. Shape letters: Q queries, E encoded dimension, L length of a shortlist.
+rest. Shape letters: Q queries, N items, E encoded dimension, L length of a shortlist.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import faiss
@@ -98,3 +100,63 @@ class Copy:
             truth[probe] = stored @ probes[probe].astype(np.float64)
         allowed = slack(probes.astype(np.float64), np.zeros(len(probes)), widest)
         return bool((np.abs(scores - truth).max(axis=1) <= allowed).all())
+
+
+class FlatSearch:
+    """Searches one flat index, and keeps its copy on a GPU where there is one."""
+
+    def __init__(self) -> None:
+        self._copy: Copy | None = None
+        self._copying = threading.Lock()
+
+    def largest(
+        self,
+        index: Any,
+        widest: Float64s,
+        asked: Floats,
+        length: int,
+        keep: NDArray[np.bool_] | None,
+        *,
+        device: str = "auto",
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """Return the `length` largest float32 scores (Q, L), descending, and their rows.
+
+        asked (Q, E); widest (E,) the largest magnitude of each feature; keep (N,) the rows allowed.
+        """
+        if keep is None and length <= LONGEST:
+            copy = self._on_device(index, widest, len(asked), device)
+            if copy is not None:
+                return copy.search(asked, length)
+        engine: Any = faiss  # its Python wrappers take arrays, which its type hints do not know
+        # FAISS takes matrix products only above this many numbers in a batch; four queries pay.
+        faiss.cvar.distance_compute_blas_threshold = 4 * asked.shape[1]
+        selection = None
+        if keep is not None:
+            bits = np.packbits(keep, bitorder="little")
+            selection = engine.SearchParameters(sel=engine.IDSelectorBitmap(bits))
+        with threads_for(len(asked)):
+            scores, rows = index.search(asked, length, params=selection)
+        return scores, rows
+
+    def _on_device(self, index: Any, widest: Float64s, queries: int, device: str) -> Copy | None:
+        """Return the copy on the GPU, made when it is worth it; None where the CPU is to search."""
+        if device == "cpu" or not gpus():
+            return None
+        with self._copying:
+            if self._copy is None or self._copy.count != index.ntotal:
+                if self._copy is None and device == "auto" and queries < WORTH:
+                    return None
+                self._copy = Copy(index, widest)
+            return self._copy if self._copy.usable else None
+
+
+@contextlib.contextmanager
+def threads_for(queries: int) -> Iterator[None]:
+    """Let FAISS search with one thread while there is one query: split over threads it is slower."""
+    threads = faiss.omp_get_max_threads()
+    if queries == 1:
+        faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)

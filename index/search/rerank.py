@@ -31,6 +31,19 @@ def stored(distance: Distance, parameters: DistanceParameters, items: Vectors, r
     return distance.prepared(Densities(means, variances), parameters)
 
 
+def evaluate(
+    distance: Distance, parameters: DistanceParameters, items: Vectors, asked: Densities, rows: Rows
+) -> Float64s:
+    """Return the distances (Q, L) of prepared queries (Q, D) to rows (Q, L) of items, from the definition."""
+    result = np.empty(rows.shape)
+    step = max(1, CACHED // max(1, items.dim * rows.shape[1]))
+    for start in range(0, len(rows), step):
+        here = slice(start, start + step)
+        one = Densities(asked.mean[here], asked.variance[here]).across()
+        result[here] = distance.exact(one, stored(distance, parameters, items, rows[here]), parameters)
+    return result
+
+
 def rerank(
     name: str,
     parameters: DistanceParameters,
@@ -46,17 +59,12 @@ def rerank(
     """
     distance = named(name)
     asked = distance.prepared(parameters.scaled(queries), parameters)
+    exact = evaluate(distance, parameters, items, asked, np.maximum(candidates, 0))
+    if (candidates < 0).any():
+        exact = np.where(candidates >= 0, exact, np.inf)
     distances, rows = np.full((len(queries), k), np.inf), np.full((len(queries), k), -1)
-    step = max(1, CACHED // (items.dim * max(1, candidates.shape[1])))
-    for start in range(0, len(queries), step):
-        here = slice(start, start + step)
-        at = np.maximum(candidates[here], 0)
-        one = Densities(asked.mean[here], asked.variance[here]).across()
-        exact = distance.exact(one, stored(distance, parameters, items, at), parameters)
-        if (candidates[here] < 0).any():
-            exact = np.where(candidates[here] >= 0, exact, np.inf)
-        best, found = merge(exact, candidates[here], k)
-        distances[here, : best.shape[1]], rows[here, : best.shape[1]] = best, found
+    best, found = merge(exact, candidates, k)
+    distances[:, : best.shape[1]], rows[:, : best.shape[1]] = best, found
     return distances, rows
 
 

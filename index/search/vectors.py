@@ -8,7 +8,9 @@ Shape letters: N rows, M added rows, D embedding dimension.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.errors import FormatError
 from vssl.files import flush
 
+LANES = 16
 MEAN, VARIANCE = "mean.npy", "variance.npy"
 Which = slice | NDArray[np.int64] | NDArray[np.bool_]
 
@@ -140,6 +143,12 @@ class Vectors:
             at = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows.astype(np.int64, copy=False)
         return GaussianEmbedding(self.means(at), self.variances(at))
 
+    def blocks(self, numbers: int, *, start: int = 0) -> Iterator[GaussianEmbedding]:
+        """Yield the rows from `start` on in their order, about so many numbers at once."""
+        step = max(1, numbers // max(1, self.dim))
+        for first in range(start, len(self), step):
+            yield self[first : first + step]
+
     def add(self, gaussians: GaussianEmbedding) -> None:
         """Append (M, D); what was handed out before stays as it is."""
         held, total = self._count - self._first, self._count - self._first + len(gaussians)
@@ -148,6 +157,15 @@ class Vectors:
             self._mean, self._variance = (_grown(a[:held], room) for a in (self._mean, self._variance))
         self._mean[held:total], self._variance[held:total] = gaussians.mean, gaussians.variance
         self._count += len(gaussians)
+
+
+def padded(columns: NDArray[Any]) -> NDArray[Any]:
+    """Return (N, E) with columns of zeros up to a multiple of 16.
+
+    FAISS falls to scalar code for dimensions that are no multiple of its vector width.
+    """
+    width = columns.shape[1]
+    return columns if width % LANES == 0 else np.pad(columns, ((0, 0), (0, -width % LANES)))
 
 
 def _grown(array: Floats, room: int) -> Floats:

@@ -11,7 +11,7 @@ import pytest
 from index.gallery import index_cache
 from index.gallery.gallery import Gallery
 from index.gallery.store import Records
-from index.search import approximate, snapshot
+from index.search import approximate, exact
 from index.search.approximate import Recipe
 from tests.index.samples import MODEL, card, gaussians, mapped_files, part, sample
 from vssl.embeddings.store import Rows
@@ -23,7 +23,7 @@ KINDS = [None, Recipe("hnsw", 200, 100), Recipe("ivf", 40, 100)]
 
 @pytest.fixture(autouse=True)
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (approximate, index_cache, snapshot):
+    for module in (approximate, index_cache, exact):
         monkeypatch.setattr(module, "MAPPED", 0)
 
 

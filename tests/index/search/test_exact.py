@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,9 +13,10 @@ from hypothesis import strategies as st
 from index.distances import NAMES, DistanceParameters, fit_prior, pairwise
 from index.distances.table import DISTANCES
 from index.search.exact import ExactIndex
+from index.search.gpu import FlatSearch
 from tests.index.regimes import REGIMES, gaussians, shifted
 from vssl.embeddings.gaussian import GaussianEmbedding
-from vssl.errors import InputError
+from vssl.errors import FormatError, InputError
 
 
 def brute_force(
@@ -139,13 +143,13 @@ def test_a_tight_shortlist_that_keeps_failing_is_given_up(monkeypatch: pytest.Mo
     few, plain = gaussians(60, 16), gaussians(2400, 16)
     copies = few[np.repeat(np.arange(60), 40)]
     asked: list[int] = []
-    honest = ExactIndex._shortlist
+    honest = FlatSearch.largest
 
-    def recorded(index: ExactIndex, queries: np.ndarray, length: int, keep: object) -> object:
-        asked.append(length)
-        return honest(index, queries, length, keep)  # type: ignore[arg-type]
+    def recorded(self: FlatSearch, *arguments: Any, **options: Any) -> object:
+        asked.append(arguments[3])
+        return honest(self, *arguments, **options)
 
-    monkeypatch.setattr(ExactIndex, "_shortlist", recorded)
+    monkeypatch.setattr(FlatSearch, "largest", recorded)
     for items, lengths in ((copies, {58}), (plain, {16})):
         index = ExactIndex.build("cosine", items)
         for _ in range(3):
@@ -177,6 +181,52 @@ def test_what_cannot_be_meant_is_refused() -> None:
     huge = GaussianEmbedding(np.full((1, 8), 1e25, np.float32), np.ones((1, 8), np.float32))
     with pytest.raises(InputError, match="float32"):
         ExactIndex.build("expected", GaussianEmbedding.concatenate([huge, gaussians(1, 8)]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_saved_answers_the_same(name: str, tmp_path: Path) -> None:
+    items, queries = gaussians(300, 12), gaussians(10, 12, seed=8)
+    index = ExactIndex.build(name, items[:200])
+    index.add(items[200:])
+    index.save(tmp_path)
+    loaded = ExactIndex.load(tmp_path, items)
+    assert (loaded.name, loaded.parameters.key()) == (name, index.parameters.key())
+    for before, after in zip(index.search(queries, 7), loaded.search(queries, 7), strict=True):
+        np.testing.assert_array_equal(before, after)
+    loaded.add(queries)
+    assert_same(loaded, queries, 3)
+
+
+def test_an_empty_index_is_saved_too(tmp_path: Path) -> None:
+    ExactIndex.build("cosine", gaussians(0, 4)).save(tmp_path)
+    assert len(ExactIndex.load(tmp_path, gaussians(0, 4))) == 0
+
+
+def test_files_that_cannot_be_read_or_hold_more_items_are_refused(tmp_path: Path) -> None:
+    items = gaussians(50, 8)
+    ExactIndex.build("cosine", items).save(tmp_path)
+    with pytest.raises(FormatError, match="50 items, expected 49"):
+        ExactIndex.load(tmp_path, items[:49])
+    data = (tmp_path / "exact.faiss").read_bytes()
+    for harm in (b"", data[: len(data) // 2]):
+        (tmp_path / "exact.faiss").write_bytes(harm)
+        with pytest.raises(FormatError, match="not readable"):
+            ExactIndex.load(tmp_path, items)
+    (tmp_path / "exact.json").unlink()
+    with pytest.raises(FormatError, match="it is built again"):
+        ExactIndex.load(tmp_path, items)
+
+
+def test_the_largest_features_are_remembered_over_additions(tmp_path: Path) -> None:
+    """They bound the rounding of every score; forgetting the first block's would break the proof."""
+    items = gaussians(200, 8)
+    index = ExactIndex.build("cosine", items[:150])
+    index.add(items[150:])
+    index.save(tmp_path)
+    loaded = ExactIndex.load(tmp_path, items)
+    unit = items.mean.astype(np.float64) / np.linalg.norm(items.mean, axis=1, keepdims=True)
+    for one in (index, loaded):
+        np.testing.assert_allclose(one._widest[:8], np.abs(unit).max(axis=0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["cosine", "kl", "mls", "bhattacharyya", "posterior"])

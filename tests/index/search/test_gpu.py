@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from index.gallery.gallery import Gallery
-from index.search import gpu, proposals
+from index.search import gpu
 from index.search.exact import ExactIndex
 from index.search.gpu import FORCED, Copy, checked_device, gpus
 from tests.index.regimes import gaussians
@@ -48,7 +48,7 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> list[Recorded]:
         return made[-1], None
 
     monkeypatch.setattr(gpu, "copy_to_gpu", copied)
-    monkeypatch.setattr(proposals, "gpus", lambda: 1)
+    monkeypatch.setattr(gpu, "gpus", lambda: 1)
     return made
 
 
