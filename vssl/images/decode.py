@@ -1,8 +1,12 @@
 """Encoded bytes -> an upright RGB picture, or an ImageError that says why not.
 
 Decoding is where untrusted bytes meet C code, so the order is: count bytes, recognise the
-type among the claimed ones, read the size from the header, refuse too many pixels, and only
-then decode. Everything a decoder may throw becomes an ImageError.
+type among the claimed ones, read the size from the header, refuse too many pixels and what
+costs far more than it weighs (vssl.images.bombs), and only then decode. Everything a decoder may
+throw becomes an ImageError.
+
+What is shown is what other software shows: where Pillow's reading differs (a BMP whose alpha was
+never filled in, a PNG with megabytes of text, 16-bit transparency), it is put right here.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError, features
 
 from vssl.errors import ImageError
+from vssl.images.bombs import check_structure, check_work, png_chunks
 
 PILLOW_PIXEL_CAP = 178_956_970  # Pillow itself refuses above twice its MAX_IMAGE_PIXELS
 
@@ -45,6 +50,11 @@ SIGNATURES = {
 }
 """First bytes: what begins so and cannot be opened is damaged, not of another type."""
 
+PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf")
+"""What decides the pixels of a PNG file, and which way up they are."""
+
+PHOTOMETRIC = 262  # the TIFF tag; 0: the smallest number is white
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -105,6 +115,19 @@ def decode(
         raise ImageError("empty", "the image is empty (0 bytes)")
     if len(data) > limits.max_bytes:
         raise ImageError("too_many_bytes", f"found {len(data)} bytes, expected at most {limits.max_bytes}")
+    check_structure(data)
+    try:
+        return _decode(data, limits, min_side, background)
+    except ImageError as error:
+        plain = _plain_png(data) if error.code == "undecodable" else None
+        if plain is None:
+            raise
+    return _decode(plain, limits, min_side, background)
+
+
+def _decode(
+    data: bytes, limits: DecodeLimits, min_side: int, background: tuple[int, int, int]
+) -> Image.Image:
     picture = _open(data)
     width, height = picture.size
     if width * height > limits.max_pixels:
@@ -113,12 +136,27 @@ def decode(
             f"found {width} x {height} = {width * height} pixels, expected at most {limits.max_pixels}",
         )
     try:
+        check_work(picture, data, limits.max_pixels)
         if min_side and picture.format in ("JPEG", "MPO"):
             picture.draft(None, (min_side, min_side))
         picture.load()
         return _flatten(_upright(picture), background)
+    except ImageError:
+        raise
     except Exception as error:
         raise ImageError("undecodable", f"damaged {picture.format} image: {_reason(error)}") from error
+
+
+def _plain_png(data: bytes) -> bytes | None:
+    """A PNG file without what its pixels do not need; None for another file, or one that has nothing else.
+
+    Pillow refuses pictures for the size or the damage of their texts and profiles, which others pass over.
+    """
+    if not data.startswith(PNG_START):
+        return None
+    kept = [data[start:end] for kind, start, end in png_chunks(data) if kind in PNG_PIXELS]
+    plain = PNG_START + b"".join(kept)
+    return plain if len(plain) < len(data) else None
 
 
 def _open(data: bytes) -> Image.Image:
@@ -163,6 +201,12 @@ def _flatten(picture: Image.Image, background: tuple[int, int, int]) -> Image.Im
     """Any mode -> RGB, transparency over the background."""
     if picture.mode.startswith(("I", "F")):
         picture = _eight_bits(picture)
+    elif picture.mode == "RGB" and isinstance(clear := picture.info.get("transparency"), tuple):
+        # Of 16-bit colours Pillow keeps the high byte, but not of the one that is transparent.
+        wide = max(clear) > 255
+        picture.info["transparency"] = tuple(value >> 8 for value in clear) if wide else clear
+    if picture.format == "BMP" and picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (0, 0):
+        picture = picture.convert("RGB")  # the fourth byte was never filled in
     if picture.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         picture = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB") or picture
@@ -174,7 +218,7 @@ def _flatten(picture: Image.Image, background: tuple[int, int, int]) -> Image.Im
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """16-bit, 32-bit and float greyscale -> L.
+    """16-bit, 32-bit and float greyscale -> L, or LA where one grey value is transparent.
 
     Integers are read as 16-bit (the high byte is kept); floats as 0..1 when none exceeds 1,
     else as 0..255, which is what the programs that write them mean.
@@ -183,10 +227,16 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     if values.dtype.kind == "f":
         values = np.nan_to_num(values)
         scale = 255.0 if values.size and values.max() <= 1.0 else 1.0
-        grey = np.clip(np.rint(values * scale), 0, 255)
+        grey = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
     else:
-        grey = np.clip(values.astype(np.int64), 0, 65535) >> 8
-    return Image.fromarray(grey.astype(np.uint8))
+        grey = (np.clip(values.astype(np.int64), 0, 65535) >> 8).astype(np.uint8)
+        if getattr(picture, "tag_v2", {}).get(PHOTOMETRIC) == 0:  # Pillow turns 8 bits only
+            grey = 255 - grey
+    clear = picture.info.get("transparency")
+    if isinstance(clear, int):
+        opaque = np.where(values == clear, 0, 255).astype(np.uint8)
+        return Image.merge("LA", (Image.fromarray(grey), Image.fromarray(opaque)))
+    return Image.fromarray(grey)
 
 
 def _reason(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.hostile_pictures import bmp_with_empty_alpha, png_chunk, with_chunks
 from tests.tiny_model import picture
 from vssl.errors import ImageError
 from vssl.images.decode import CLAIMED_FORMATS, DecodeLimits, decode, formats
@@ -111,6 +112,61 @@ class TestColour:
         assert found.shape == (5, 6, 3)
         if mode not in ("1", "P"):  # dithered, and of the nearest web colours
             assert np.abs(found - 128).max() <= 3
+
+
+class TestAsOtherSoftwareShowsIt:
+    def test_a_bmp_whose_alpha_was_never_filled_in_is_opaque(self) -> None:
+        pixels = picture(3, (96, 72))
+        assert np.array_equal(np.asarray(decode(bmp_with_empty_alpha(pixels))), pixels)
+
+    def test_a_bmp_with_some_alpha_lies_over_the_background(self) -> None:
+        data = bytearray(bmp_with_empty_alpha(np.zeros((2, 2, 3), np.uint8)))
+        data[-1] = 255  # the last pixel of the top row
+        assert np.asarray(decode(bytes(data)))[..., 0].tolist() == [[255, 0], [255, 255]]
+
+    @pytest.mark.parametrize(
+        "extra",
+        [
+            png_chunk(b"zTXt", b"workflow\0\0" + zlib.compress(b'{"node":1}' * 300_000)),
+            png_chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(bytes(3_000_000))),
+            png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(3_000_000))),
+            png_chunk(b"pHYs", b"\0"),
+            png_chunk(b"acTL", b"\0\0"),
+            b"\0\0\0\1tEXtaXXXX",
+        ],
+        ids=["text", "text in Unicode", "profile", "short entry", "short animation", "wrong checksum"],
+    )
+    @pytest.mark.parametrize("after", [False, True], ids=["before the pixels", "after them"])
+    def test_what_a_png_carries_beside_its_pixels_costs_it_nothing(self, extra: bytes, after: bool) -> None:
+        pixels = picture(5, (64, 48))
+        data = encoded(Image.fromarray(pixels), "PNG")
+        data = data[:-12] + extra + data[-12:] if after else with_chunks(data, extra)
+        assert np.array_equal(np.asarray(decode(data)), pixels)
+
+    def test_such_a_png_is_turned_and_blended_all_the_same(self) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image = Image.fromarray(np.dstack([picture(1, (8, 6)), np.full((6, 8), 128, np.uint8)]))
+        data = encoded(image, "PNG", exif=exif)
+        heavy = with_chunks(data, png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(3_000_000))))
+        assert decode(data).size == (6, 8)
+        assert np.array_equal(np.asarray(decode(heavy)), np.asarray(decode(data)))
+
+    def test_a_transparent_sixteen_bit_grey_is_background(self) -> None:
+        data = encoded(Image.fromarray(np.array([[0, 300, 65535]], np.uint16)), "PNG", transparency=300)
+        assert np.asarray(decode(data, background=(9, 9, 9)))[0, :, 0].tolist() == [0, 9, 255]
+
+    def test_a_transparent_sixteen_bit_colour_is_background(self) -> None:
+        head = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+        row = b"\0" + struct.pack(">6H", 65535, 0, 0, 0, 65535, 0)
+        chunks = [(b"IHDR", head), (b"tRNS", struct.pack(">3H", 65535, 0, 0)), (b"IDAT", zlib.compress(row))]
+        data = b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*c) for c in chunks) + png_chunk(b"IEND", b"")
+        assert np.asarray(decode(data)).tolist() == [[[255, 255, 255], [0, 255, 0]]]
+
+    def test_sixteen_bits_where_zero_is_white_are_no_negative(self) -> None:
+        grey = Image.fromarray(np.array([[0, 32768, 65535]], np.uint16))
+        found = np.asarray(decode(encoded(grey, "TIFF", tiffinfo={262: 0})))
+        assert found[0, :, 0].tolist() == [255, 127, 0]
 
 
 class TestReducedJpeg:
