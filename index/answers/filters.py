@@ -1,4 +1,4 @@
-"""A filter in JSON's words -> a checked tree -> SQL, or a Milvus expression.
+"""A filter in JSON's words (`where`) -> a checked tree -> SQL, or a Milvus expression.
 
     {"label": "cat"}                                 equality (null: the value is absent)
     {"label": ["cat", "dog"]}                        one of
@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vssl.errors import InputError
@@ -82,12 +82,12 @@ def parse_where(text: str) -> dict[str, object]:
     if not text.lstrip().startswith("{"):
         field, found, value = text.partition("=")
         if not found:
-            raise InputError(f"filter: found {text!r}, expected JSON as in {EXAMPLE}, or field=value")
+            raise InputError(f"where: found {text!r}, expected JSON as in {EXAMPLE}, or field=value")
         return {_field(field.strip()): value.strip()}
     try:
         where: dict[str, object] = json.loads(text)
     except ValueError as error:
-        raise InputError(f"filter: not JSON ({error}); expected as in {EXAMPLE}") from None
+        raise InputError(f"where: not JSON ({error}); expected as in {EXAMPLE}") from None
     parse_filter(where)
     return where
 
@@ -97,14 +97,14 @@ EXAMPLE = '{"label": ["cat", "dog"], "uncertainty": {"<=": 0.2}}'
 
 def _parse(where: object, depth: int) -> Filter:
     if not isinstance(where, Mapping):
-        raise InputError(f"filter: found {where!r}, expected an object as in {EXAMPLE}")
+        raise InputError(f"where: found {where!r}, expected an object as in {EXAMPLE}")
     if depth == 0:
-        raise InputError(f"filter: nested deeper than {DEPTH}")
+        raise InputError(f"where: nested deeper than {DEPTH}")
     parts: list[Filter] = []
     for key, value in where.items():
         if key in ("and", "or"):
             if not isinstance(value, list):
-                raise InputError(f"filter: {key!r} takes a list of filters, found {value!r}")
+                raise InputError(f"where: {key!r} takes a list of filters, found {value!r}")
             inner = tuple(_parse(part, depth - 1) for part in value)
             parts.append(Every(inner) if key == "and" else Some(inner))
         elif key == "not":
@@ -117,7 +117,7 @@ def _parse(where: object, depth: int) -> Filter:
 def _field(name: object) -> str:
     if not isinstance(name, str) or not FIELD.fullmatch(name) or name in ("and", "or", "not"):
         raise InputError(
-            f"filter: found the field {name!r}, expected a name of letters, digits, '_', '.', '-'"
+            f"where: found the field {name!r}, expected a name of letters, digits, '_', '.', '-'"
         )
     return name
 
@@ -130,10 +130,10 @@ def _conditions(field: str, value: object) -> list[Filter]:
     parts: list[Filter] = []
     for operator, operand in value.items():
         if operator not in OPERATORS:
-            raise InputError(f"filter: {field}: found the operator {operator!r}, expected one of {OPERATORS}")
+            raise InputError(f"where: {field}: found the operator {operator!r}, expected one of {OPERATORS}")
         if operator in ("in", "not in"):
             if not isinstance(operand, list):
-                raise InputError(f"filter: {field}: {operator!r} takes a list, found {operand!r}")
+                raise InputError(f"where: {field}: {operator!r} takes a list, found {operand!r}")
             among = Among(field, _scalars(field, operand))
             parts.append(among if operator == "in" else Without(among))
         elif operator == "!=":
@@ -141,14 +141,14 @@ def _conditions(field: str, value: object) -> list[Filter]:
         else:
             scalar = _scalar(field, operand)
             if operator != "=" and scalar is None:
-                raise InputError(f"filter: {field}: null has no order; {operator!r} takes a number or a text")
+                raise InputError(f"where: {field}: null has no order; {operator!r} takes a number or a text")
             parts.append(Compare(field, operator, scalar))
     return parts
 
 
 def _scalars(field: str, values: list[object]) -> tuple[Scalar, ...]:
     if len(values) > VALUES:
-        raise InputError(f"filter: {field}: found {len(values)} values, expected at most {VALUES}")
+        raise InputError(f"where: {field}: found {len(values)} values, expected at most {VALUES}")
     return tuple(_scalar(field, value) for value in values)
 
 
@@ -156,12 +156,54 @@ def _scalar(field: str, value: object) -> Scalar:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise InputError(f"filter: {field}: {value} does not fit 64 bits")
+        raise InputError(f"where: {field}: {value} does not fit 64 bits")
     if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"filter: {field}: found {value}, expected a finite number")
+        raise InputError(f"where: {field}: found {value}, expected a finite number")
     if value is None or isinstance(value, (str, int, float)):
         return value
-    raise InputError(f"filter: {field}: found {value!r}, expected a text, a number, true, false or null")
+    raise InputError(f"where: {field}: found {value!r}, expected a text, a number, true, false or null")
+
+
+def check_columns(tree: Filter, holds: Callable[[Filter], bool], names: Callable[[], Sequence[str]]) -> None:
+    """Raise InputError for a comparison that can fit no item: of an unknown column, or of a type no item has there.
+
+    holds: whether any item fits a filter. names: of the metadata that items have.
+    Nothing is said of an empty gallery.
+    """
+    if not holds(Every(())):
+        return
+    for field, kind, value in dict.fromkeys(_compared(tree)):
+        if field in COLUMNS:
+            if kind == ("text" if field == "uncertainty" else "number"):
+                other = "number" if kind == "text" else "text"
+                raise InputError(f"where: {field}: found the {kind} {value!r}, expected a {other}")
+        elif not holds(_OF_KIND[kind](field)):
+            if kind != "value" and holds(_OF_KIND["value"](field)):
+                raise InputError(
+                    f"where: {field}: found the {kind} {value!r}, and no item has a {kind} there; "
+                    'write a text as {"name": "2020"} and a number as {"name": 2020}'
+                )
+            known = ", ".join([*COLUMNS, *names()])
+            raise InputError(f"where: no item has {field!r}; the columns are {known}")
+
+
+_OF_KIND: dict[str, Callable[[str], Filter]] = {
+    "value": lambda field: Without(Compare(field, "=", None)),
+    "text": lambda field: Compare(field, ">=", ""),
+    "number": lambda field: Some((Compare(field, ">=", 0), Compare(field, "<", 0))),
+}
+"""Whether a field holds a value at all, a text, a number."""
+
+
+def _compared(tree: Filter) -> Iterator[tuple[str, str, Scalar]]:
+    """Yield each field that a filter compares, with the kind of what it is compared with and an example."""
+    if isinstance(tree, Compare | Among):
+        values = tree.values if isinstance(tree, Among) else (tree.value,)
+        kinds = {"value" if v is None else "text" if isinstance(v, str) else "number": v for v in values}
+        yield from ((tree.field, kind, value) for kind, value in kinds.items())
+    else:
+        for part in (tree.part,) if isinstance(tree, Without) else tree.parts:
+            yield from _compared(part)
 
 
 def to_sql(tree: Filter) -> tuple[str, Parameters]:

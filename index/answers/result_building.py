@@ -5,12 +5,13 @@ Shape letters: Q queries, K neighbours, N items, D embedding dimension.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index.answers.filters import Scalar
 from index.answers.results import Neighbour, SearchResult
 from index.answers.view import SearchIndex, View
 from index.calibration.abstention import Rule, calibration_size, fit_rule
@@ -61,11 +62,13 @@ def results(
     asked: GaussianEmbedding,
     distances: Doubles,
     found: NDArray[np.int64],
+    metadata: Mapping[int, dict[str, Scalar]],
     ranks: list[float | None] | None = None,
 ) -> list[SearchResult]:
-    """Return what Q queries (as embedded, and as compared) found: rows (Q, K), -1 for nothing.
+    """Return what Q queries (as embedded, and as compared) found: places (Q, K) in the view, -1 for nothing.
 
-    ranks: their percentiles, counted in the view when None.
+    metadata: by row number, of items that have some. ranks: the queries' percentiles, counted in the view
+    when None.
     """
     uncertainty = queries.uncertainty
     ranks = view.percentiles(uncertainty) if ranks is None else ranks
@@ -82,6 +85,7 @@ def results(
                 float(scores[q, j]),
                 None if probability is None else float(probability[q, j]),
                 float(view.uncertainty[row]),
+                metadata.get(int(view.rows[row]), {}),
             )
             for j, row in enumerate(found[q].tolist())
             if row >= 0

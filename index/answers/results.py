@@ -29,7 +29,7 @@ class Neighbour:
     variance_score: the share of the expected squared distance that is variance, in 0..1; higher =
         less sure.
     match_probability: calibrated P(same label), None where the gallery cannot calibrate it.
-    uncertainty: of the stored image.
+    uncertainty, metadata: of the stored image.
     """
 
     id: str
@@ -39,6 +39,7 @@ class Neighbour:
     variance_score: float
     match_probability: float | None
     uncertainty: float
+    metadata: dict[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,9 @@ class Answers:
             distances, found = index.search(asked, wanted, keep=None if available == len(keep) else keep)
             if exclude is not None:
                 distances, found = left_out(view, exclude, distances, found, k)
-            return results(view, self._matches.of(view, index, distance), queries, asked, distances, found)
+            match = self._matches.of(view, index, distance)
+            metadata = self._records.metadata_of(view.rows[np.unique(found[found >= 0])].tolist())
+            return results(view, match, queries, asked, distances, found, metadata)
 
     def _asked(
         self, queries: GaussianEmbedding, distance: str | None, model_id: str | None

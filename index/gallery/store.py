@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.answers.filters import Filter, Scalar, to_sql
+from index.answers.filters import Filter, Scalar, check_columns, to_sql
 from index.answers.validation import Metadata, admitted
 from index.gallery.database import FACTS, Database, speaking
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
@@ -147,6 +147,12 @@ class Records(Database):
             cursor = self._db.execute("SELECT metadata FROM items ORDER BY row")
             return [json.loads(text) for (text,) in cursor]
 
+    def metadata_of(self, rows: Sequence[int]) -> dict[int, dict[str, Scalar]]:
+        """Return by row number the metadata of those items that have some."""
+        query = "SELECT row, metadata FROM items WHERE row IN (SELECT value FROM json_each(?)) AND metadata != '{}'"
+        with self._turn, speaking(self.path):
+            return {row: json.loads(text) for row, text in self._db.execute(query, (json.dumps(rows),))}
+
     def removed(self, *, since: int) -> NDArray[np.int64]:
         """Return the rows that went after generation `since` (and after the last compaction)."""
         with self._turn, speaking(self.path):
@@ -154,11 +160,30 @@ class Records(Database):
             return np.array([row for (row,) in cursor], np.int64)
 
     def select(self, tree: Filter) -> NDArray[np.int64]:
-        """Return the rows that a filter keeps, ascending."""
+        """Return the rows that a filter keeps, ascending.
+
+        Raises InputError for a column, or a type of value, that no item has.
+        """
+        check_columns(tree, self._holds, self._names)
         condition, parameters = to_sql(tree)
         with self._turn, speaking(self.path):
             cursor = self._db.execute(f"SELECT row FROM items WHERE {condition} ORDER BY row", parameters)
             return np.array([row for (row,) in cursor], np.int64)
+
+    def _holds(self, tree: Filter) -> bool:
+        """Whether any item fits a filter."""
+        condition, parameters = to_sql(tree)
+        query = f"SELECT EXISTS (SELECT 1 FROM items WHERE {condition})"
+        with self._turn, speaking(self.path):
+            return bool(self._db.execute(query, parameters).fetchone()[0])
+
+    def _names(self) -> list[str]:
+        """Return names of metadata, of the first items."""
+        query = (
+            "SELECT DISTINCT key FROM (SELECT metadata FROM items LIMIT 10000), json_each(metadata) LIMIT 50"
+        )
+        with self._turn, speaking(self.path):
+            return [name for (name,) in self._db.execute(query)]
 
     def get(self, id_: str) -> tuple[Batch, dict[str, Scalar]]:
         """Return one item and its metadata. Raises InputError when there is none of that id."""

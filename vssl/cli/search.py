@@ -225,6 +225,7 @@ def _say_result(path: str, result: SearchResult, *, as_json: bool, abstain: bool
                 "distance": n.distance,
                 "variance_score": n.variance_score,
                 "match_probability": n.match_probability,
+                "metadata": n.metadata,
             }
             for n in result.neighbours
         ]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.answers.filters import Scalar, parse_filter, to_milvus
+from index.answers.filters import Filter, Scalar, check_columns, parse_filter, to_milvus
 from index.answers.result_building import left_out, results
 from index.answers.results import GalleryItem, SearchResult
 from index.answers.validation import Metadata, admitted
@@ -60,6 +60,7 @@ class MilvusGallery:
         self.distance = facts["distance"]
         self.normalise = facts["normalise"] == "1"
         self.fitting = facts.fitting()
+        self._checked: set[Filter] = set()  # filters whose columns were found
 
     # --- opening and closing -----------------------------------------------------------
 
@@ -167,9 +168,7 @@ class MilvusGallery:
 
     def remove_where(self, where: Mapping[str, object]) -> int:
         """Remove the items that a filter keeps; returns how many."""
-        return self.remove(
-            [entry["id"] for entry in self._items.entries(to_milvus(parse_filter(where)), ["id"])]
-        )
+        return self.remove([entry["id"] for entry in self._items.entries(self._condition(where), ["id"])])
 
     def set_match(self, distance: str, match: MatchModel) -> None:
         """Take over a match calibration from a gallery with the same items."""
@@ -265,7 +264,7 @@ class MilvusGallery:
                 f"{self.uri}#{self.name} ranks by {self.distance}, found {distance!r}; move a gallery there again "
                 f"with: vssl gallery move GALLERY milvus:{self.uri}#NAME --distance {distance}"
             )
-        conditions = [to_milvus(parse_filter(where))] if where is not None else []
+        conditions = [self._condition(where)] if where is not None else []
         if max_uncertainty is not None:
             conditions.append(f"(uncertainty <= {float(np.float32(max_uncertainty))!r})")
         condition = " and ".join(conditions)
@@ -275,6 +274,14 @@ class MilvusGallery:
             own = None if exclude is None else exclude[part]
             answers += self._search(queries[part], asked[part], k, condition, own)
         return answers
+
+    def _condition(self, where: Mapping[str, object]) -> str:
+        """Return a filter as Milvus has it. Raises InputError for a column, or a type of value, that no item has."""
+        tree = parse_filter(where)
+        if tree not in self._checked:
+            check_columns(tree, lambda part: self._items.count(to_milvus(part)) > 0, self._items.names)
+            self._checked.add(tree)
+        return to_milvus(tree)
 
     def _search(
         self,
@@ -292,7 +299,7 @@ class MilvusGallery:
         wanted = k + (exclude is not None)
         length = min(MOST, wanted + SHORTLIST)
         while True:
-            view, candidates, scores = self._shortlists(phi, length, condition)
+            view, candidates, scores, metadata = self._shortlists(phi, length, condition)
             items = view.items
             if not len(items):
                 return _without_neighbours(queries, ranks)
@@ -305,12 +312,12 @@ class MilvusGallery:
         if exclude is not None:
             distances, found = left_out(view, exclude, distances, found, k)
         match = self.match_model(self.distance)
-        return results(view, match, queries, asked, distances, found, ranks)
+        return results(view, match, queries, asked, distances, found, metadata, ranks)
 
     def _shortlists(
         self, phi: NDArray[np.float32], length: int, condition: str
-    ) -> tuple[View, NDArray[np.int64], Float64s]:
-        """Return a view of all items found, its positions (Q, L) a query, -1 where none, and last scores (Q,)."""
+    ) -> tuple[View, NDArray[np.int64], Float64s, dict[int, dict[str, Scalar]]]:
+        """Return a view of all items found, its positions (Q, L) a query, -1 where none, last scores (Q,), metadata."""
         entries, candidates, scores = self._items.ranked(phi, length, condition)
         view = View(
             self.generation,
@@ -323,7 +330,7 @@ class MilvusGallery:
             np.array([entry["uncertainty"] for entry in entries], np.float32),
             Vectors(self._compared(unpack(entries, self.card.dim))),
         )
-        return view, candidates, scores
+        return view, candidates, scores, {int(entry["row"]): dict(entry["metadata"]) for entry in entries}
 
     def _percentiles(self, queries: GaussianEmbedding) -> list[float | None]:
         total = len(self)

@@ -65,6 +65,12 @@ class RemoteItems:
             pages.close()
         return entries
 
+    def names(self) -> list[str]:
+        """Return names of metadata, of the first items."""
+        with speaking(self._uri):
+            found = self._client.query(self._name, filter="", limit=1000, output_fields=["metadata"])
+        return sorted({name for entry in found for name in entry["metadata"]})
+
     def check_texts(self, rows: Rows) -> None:
         """Raise InputError for an id, path or label that is longer than a field may be."""
         for text in (*rows.ids, *rows.paths, *(label or "" for label in rows.labels)):
@@ -115,7 +121,7 @@ class RemoteItems:
                 anns_field="encoding",
                 filter=condition,
                 limit=length,
-                output_fields=FIELDS,
+                output_fields=[*FIELDS, "metadata"],
                 search_params={"metric_type": "IP"},
             )
         known: dict[int, dict[str, Any]] = {}

@@ -127,7 +127,7 @@ def test_not_is_the_complement_even_of_an_absent_value() -> None:
     ],
 )
 def test_what_cannot_be_read_is_refused(where: object) -> None:
-    with pytest.raises(InputError, match="filter"):
+    with pytest.raises(InputError, match="where"):
         parse_filter(where)  # type: ignore[arg-type]
 
 
@@ -143,7 +143,7 @@ def test_a_person_may_write_field_equals_value() -> None:
     assert parse_where("label=a=b") == {"label": "a=b"}
     assert parse_where(' {"year": {">": 2019}}') == {"year": {">": 2019}}
     for text in ("label", "{label: cat}", '{"label": {"~": 1}}'):
-        with pytest.raises(InputError, match="filter"):
+        with pytest.raises(InputError, match="where"):
             parse_where(text)
 
 

@@ -150,6 +150,39 @@ def test_exclude_leaves_a_query_out_of_its_own_answer(tmp_path: Path) -> None:
             gallery.search(rows.gaussians[:4], 5, exclude=["i0"])
 
 
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ({"colour": "red"}, "no item has 'colour'; the columns are id, label, path, uncertainty, year, make"),
+        ({"not": {"or": [{"year": 2024}, {"colour": None}]}}, "no item has 'colour'"),
+        ({"year": "2024"}, "year: found the text '2024', and no item has a text there"),
+        ({"make": {"in": ["m1", 5]}}, "make: found the number 5, and no item has a number there"),
+        ({"label": 7}, "label: found the number 7, expected a text"),
+        ({"uncertainty": {"<": "low"}}, "uncertainty: found the text 'low', expected a number"),
+    ],
+)
+def test_a_filter_that_can_fit_no_item_is_refused(tmp_path: Path, where: dict, told: str) -> None:
+    metadata = [{"year": -2000 - i, "make": f"m{i}"} if i else {} for i in range(5)]
+    with new(tmp_path, part(sample(5), slice(0, 0))) as gallery:
+        assert gallery.search(gaussians(1), 1, where={"colour": "red"})[0].neighbours == []  # nothing to know
+        gallery.add(sample(5), metadata=metadata)
+        for ask in (
+            lambda: gallery.search(gaussians(1), 5, where=where),
+            lambda: gallery.remove_where(where),
+        ):
+            with pytest.raises(InputError, match=told):
+                ask()
+        assert len(gallery) == 5
+
+
+def test_neighbours_bring_their_metadata(tmp_path: Path) -> None:
+    rows, metadata = sample(6), [{"year": 2000 + i, "sold": i % 2 == 0} if i else {} for i in range(6)]
+    with new(tmp_path, part(rows, slice(0, 0))) as gallery:
+        gallery.add(rows, metadata=metadata)
+        (found,) = gallery.search(gaussians(1), 6)
+    assert {n.id: n.metadata for n in found.neighbours} == dict(zip(rows.ids, metadata, strict=True))
+
+
 def test_a_filter_is_asked_again_after_a_change(tmp_path: Path) -> None:
     rows = sample(60)
     with new(tmp_path, part(rows, slice(0, 30))) as gallery:
@@ -157,6 +190,7 @@ def test_a_filter_is_asked_again_after_a_change(tmp_path: Path) -> None:
         gallery.add(part(rows, slice(30, 60)))
         (after,) = gallery.search(gaussians(1), 60, where={"label": "group1"})
         assert (len(before.neighbours), len(after.neighbours)) == (5, 10)
-        for year in range(100):
-            assert gallery.search(gaussians(1), 1, where={"year": year})[0].neighbours == []
+        for number in range(100):
+            where = {"uncertainty": {"<": -number}}
+            assert gallery.search(gaussians(1), 1, where=where)[0].neighbours == []
         assert len(gallery._view.chosen) <= 32

@@ -69,7 +69,7 @@ def test_search_json_is_one_object_a_query_in_order(house: Path) -> None:
         assert list(answer) == ["query", "uncertainty", "neighbours"]
         assert len(answer["neighbours"]) == 3
         nearest = answer["neighbours"][0]
-        assert list(nearest) == ["id", "label", "distance", "variance_score", "match_probability"]
+        assert list(nearest) == ["id", "label", "distance", "variance_score", "match_probability", "metadata"]
         assert (nearest["id"], nearest["label"]) == (name, name[0])
         assert nearest["distance"] == pytest.approx(0, abs=1e-6)
 

@@ -61,6 +61,7 @@ def same(found, expected) -> None:
             assert (one.label, one.path, one.uncertainty) == (other.label, other.path, other.uncertainty)
             assert one.distance == pytest.approx(other.distance, rel=1e-9, abs=1e-12)
             assert one.variance_score == pytest.approx(other.variance_score)
+            assert one.metadata == other.metadata
             assert (one.match_probability is None) == (other.match_probability is None)
 
 
@@ -86,8 +87,6 @@ WHERE = [
     {"not": {"or": [{"make": "m1"}, {"label": None}]}},
     {"id": ["i1", "i2", "nobody"]},
     {"path": {"<": "photos/i2"}},
-    {"label": 5},
-    {"not": {"uncertainty": "high"}},
     {"and": []},
     {"or": []},
 ]
@@ -96,6 +95,24 @@ WHERE = [
 @pytest.mark.parametrize("where", WHERE, ids=str)
 def test_filters_keep_the_same_items(local: Gallery, remote: MilvusGallery, where: dict) -> None:
     same(remote.search(QUERIES, 400, where=where), local.search(QUERIES, 400, where=where))
+
+
+@pytest.mark.parametrize(
+    "where",
+    [{"label": 5}, {"not": {"uncertainty": "high"}}, {"colour": None}, {"year": "2004"}, {"make": {"<": 1}}],
+    ids=str,
+)
+def test_filters_that_can_fit_no_item_are_refused_alike(
+    local: Gallery, remote: MilvusGallery, where: dict
+) -> None:
+    told = []
+    for gallery in (local, remote):
+        with pytest.raises(InputError, match="where: ") as caught:
+            gallery.search(QUERIES, 3, where=where)
+        told.append(str(caught.value).partition(";")[0])
+        with pytest.raises(InputError, match="where: "):
+            gallery.remove_where(where)
+    assert told[0] == told[1]
 
 
 def test_the_other_questions_get_the_same_answers(local: Gallery, remote: MilvusGallery) -> None:
