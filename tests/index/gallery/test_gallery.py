@@ -145,7 +145,7 @@ def test_creating_over_a_gallery_is_refused(tmp_path: Path) -> None:
 
 WRITE = """
 import sys
-from index.gallery.gallery.gallery import Gallery
+from index.gallery.gallery import Gallery
 from tests.index.samples import sample
 with Gallery.open(sys.argv[1]) as gallery:
     gallery.add(sample(30, seed=4, prefix="j"))

@@ -185,8 +185,8 @@ def test_a_full_database_loses_nothing(store: Records) -> None:
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from index.gallery.gallery.database import StorageError
-from index.gallery.gallery.store import Records
+from index.gallery.database import StorageError
+from index.gallery.store import Records
 from tests.index.samples import sample
 records = Records(Path(sys.argv[1]))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -10,7 +10,7 @@ import pytest
 SCRIPT = """
 import resource, sys
 import torch
-from train.loop.trainer.malloc import keep_freed_memory
+from train.loop.malloc import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 for _ in range(20):  # aligned blocks settle into place after a few rounds

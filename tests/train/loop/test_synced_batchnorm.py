@@ -28,7 +28,7 @@ LOSS_TOLERANCE = 2e-4
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from train.loop.trainer.run import train_images
+from train.loop.run import train_images
 
 pictures, out, jobs = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
 for name, settings in jobs.items():
