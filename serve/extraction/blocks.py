@@ -17,8 +17,8 @@ from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Failure, Rows
 from vssl.errors import ImageError
 from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
+from vssl.images.items import ImageItem, ImageSource
 from vssl.images.preprocess import Pixels, load_image
-from vssl.images.sources import ImageItem, ImageSource
 from vssl.model.identity import sha256_bytes
 
 

@@ -28,7 +28,8 @@ from serve.inference.engine import ENGINES, Engine
 from vssl.embeddings import store
 from vssl.errors import InputError
 from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
-from vssl.images.sources import ImageSource, open_source
+from vssl.images.items import ImageSource
+from vssl.images.sources import open_source
 
 PART_ROWS = 4096
 GPU_LANES = 2  # one batch computes while the next is copied

@@ -18,7 +18,7 @@ from serve.extraction.output import INPUTS
 from serve.extraction.plan import stamps
 from vssl.embeddings import store
 from vssl.embeddings.store import Rows
-from vssl.images.sources import ImageItem
+from vssl.images.items import ImageItem
 
 
 class EarlierRows:

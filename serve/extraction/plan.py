@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vssl.errors import FormatError
-from vssl.images.sources import ImageSource, StampedSource
+from vssl.images.items import ImageSource, StampedSource
 from vssl.model.identity import short_id
 
 LISTING_SCHEMA = pa.schema([("id", pa.string()), ("label", pa.string()), ("stamp", pa.string())])

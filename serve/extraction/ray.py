@@ -17,7 +17,7 @@ from serve.extraction.blocks import BlockResult, MapOptions, Task, embed_block
 from serve.inference.cores import available_cores
 from serve.inference.engine import Engine
 from vssl.errors import MissingExtraError
-from vssl.images.sources import ImageSource
+from vssl.images.items import ImageSource
 
 TASKS_A_BATCH = 4
 

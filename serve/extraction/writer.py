@@ -20,7 +20,7 @@ from serve.extraction.output import OutputFolder
 from vssl.embeddings import store
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError
-from vssl.images.sources import ImageItem
+from vssl.images.items import ImageItem
 from vssl.model.card import ModelCard
 
 

@@ -13,7 +13,8 @@ from train.loop.optimisers import build_optimiser
 from train.methods import METHODS, new_method
 from train.settings.config import TrainConfig
 from train.settings.recipe import plan, recipe_names
-from vssl.images.sources import ImageSource, open_source
+from vssl.images.items import ImageSource
+from vssl.images.sources import open_source
 
 PUBLISHED = ("cifar10", "cifar100", "imagenet100", "stl10")
 

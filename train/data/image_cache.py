@@ -18,8 +18,8 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from vssl.errors import ImageError, InputError
+from vssl.images.items import ImageSource
 from vssl.images.preprocess import Pixels, Preprocess, load_image
-from vssl.images.sources import ImageSource
 from vssl.model.identity import sha256_bytes
 
 MIN_IMAGES = 8

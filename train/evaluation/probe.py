@@ -23,7 +23,8 @@ from train.models.encoder import build_encoder
 from train.state.checkpoint import load_checkpoint
 from train.state.randomness import held_out
 from vssl.errors import InputError
-from vssl.images.sources import ImageSource, open_source
+from vssl.images.items import ImageSource
+from vssl.images.sources import open_source
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07
 HELD_OUT = 0.2

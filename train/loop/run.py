@@ -33,8 +33,9 @@ from train.state.checkpoint import CHECKPOINT_NAME, Checkpoint, Fact, load_check
 from train.state.distributed import ALONE, Peers, join
 from train.state.metrics_log import METRICS_NAME
 from vssl.errors import ExistsError, InputError, MismatchError
+from vssl.images.items import ImageSource
 from vssl.images.preprocess import Preprocess
-from vssl.images.sources import ImageSource, open_source
+from vssl.images.sources import open_source
 
 OWN_FILES = (
     CHECKPOINT_NAME, "best.pt", WEIGHTS_NAME, METRICS_NAME, CURVES_NAME, "config.json", "failures.json"

@@ -19,7 +19,7 @@ from train.data.image_cache import MIN_IMAGES
 from train.settings.config import TrainConfig
 from vssl.errors import ImageError, InputError
 from vssl.images.decode import decode
-from vssl.images.sources import ImageSource
+from vssl.images.items import ImageSource
 
 PROBED = 48
 """Images whose sizes are looked at to derive the input's."""

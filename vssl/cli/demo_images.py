@@ -12,7 +12,7 @@ from PIL import Image
 
 from vssl.errors import ImageError
 from vssl.images.decode import decode
-from vssl.images.sources import ImageItem, ImageSource
+from vssl.images.items import ImageItem, ImageSource
 
 HELD_OUT = 5
 """One image in five is a query."""

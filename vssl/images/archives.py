@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from vssl.errors import ImageError, InputError
-from vssl.images.sources import MAX_FILE_BYTES, ImageItem, printable
+from vssl.images.items import MAX_FILE_BYTES, ImageItem, printable
 
 IMAGE_SUFFIXES = frozenset(["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif"])
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")

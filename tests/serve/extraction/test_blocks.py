@@ -13,7 +13,8 @@ from serve.inference.engine import Engine
 from tests.serve.photo_folder import photo_folder
 from tests.tiny_model import tiny_model
 from vssl.images.decode import DecodeLimits
-from vssl.images.sources import ImageSource, open_source
+from vssl.images.items import ImageSource
+from vssl.images.sources import open_source
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests.serve.photo_folder import assert_same, photo_folder
 from tests.tiny_model import picture, tiny_model
 from vssl.embeddings.store import read_embeddings
 from vssl.errors import ExistsError, MismatchError
-from vssl.images import sources
+from vssl.images.folders import FileSource
 
 
 @pytest.fixture
@@ -42,14 +42,14 @@ def test_it_equals_a_fresh_extraction_and_reads_only_what_changed(
     run(photos, tmp_path / "out", model, digests=True)
     change(photos)
     read: list[str] = []
-    original = sources.FileSource.read
+    original = FileSource.read
 
-    def spy(self: sources.FileSource, row: int) -> bytes:
+    def spy(self: FileSource, row: int) -> bytes:
         read.append(self.items[row].id)
         return original(self, row)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sources.FileSource, "read", spy)
+        patch.setattr(FileSource, "read", spy)
         summary = run(photos, tmp_path / "out", model, update=True, digests=True)
     failed_before = {"cats/broken.jpg", "dogs/empty.png"}  # tried again
     assert sorted(read) == sorted({"cats/a_new.png", "dogs/img_6.png", "dogs/img_9.png"} | failed_before)

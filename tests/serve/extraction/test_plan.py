@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from serve.extraction.plan import LISTING_SCHEMA, Plan, differences, hash_listing, list_source, stamps
 from vssl.errors import FormatError
-from vssl.images.sources import ImageItem
+from vssl.images.items import ImageItem
 
 PLAN = Plan("ab" * 32, 10, "h", 4, 2, False, False, "float32", 100, 1000)
 

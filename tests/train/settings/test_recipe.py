@@ -11,7 +11,8 @@ from PIL import Image
 
 from train.settings.recipe import load_recipe, merge, plan, read_settings
 from vssl.errors import InputError
-from vssl.images.sources import ImageSource, open_source
+from vssl.images.items import ImageSource
+from vssl.images.sources import open_source
 
 
 def folder(root: Path, side: int, count: int = 64) -> ImageSource:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from tests.tiny_model import picture
 from vssl.cli import demo_images
-from vssl.images.sources import ImageItem, open_source
+from vssl.images.items import ImageItem
+from vssl.images.sources import open_source
 
 
 def test_the_digits_are_written_as_class_folders_of_real_pictures(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from vssl.errors import ImageError, InputError
 from vssl.images.archives import expand
-from vssl.images.sources import ImageSource, open_source
+from vssl.images.items import ImageSource
+from vssl.images.sources import open_source
 
 PHOTOS = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "photos_clothing_cc0.tar"
 

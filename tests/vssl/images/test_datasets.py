@@ -18,7 +18,8 @@ from PIL import Image
 
 from tests.tiny_model import picture
 from vssl.errors import FormatError, ImageError, InputError
-from vssl.images.sources import ImageSource, open_source
+from vssl.images.items import ImageSource
+from vssl.images.sources import open_source
 
 DATA = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "cifar10"
 
@@ -191,7 +192,7 @@ TWO_READERS = """
 import sys, threading
 import pyarrow as pa
 from pathlib import Path
-from vssl.images.datasets import ParquetSource
+from vssl.images.datasets.parquet import ParquetSource
 
 pa.set_cpu_count(1)
 source = ParquetSource([Path(sys.argv[1])])

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vssl.errors import ImageError, InputError
-from vssl.images import sources
-from vssl.images.sources import natural_key, open_source
+from vssl.images import folders
+from vssl.images.items import ImageSource, natural_key
+from vssl.images.sources import open_source
 
 
 def write(root: Path, *names: str) -> Path:
@@ -23,7 +24,7 @@ def write(root: Path, *names: str) -> Path:
     return root
 
 
-def ids(source: sources.ImageSource) -> list[str]:
+def ids(source: ImageSource) -> list[str]:
     return [item.id for item in source.items]
 
 
@@ -89,7 +90,7 @@ class TestFolder:
 
     def test_a_huge_file_is_never_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(tmp_path, "a.png", "longer.png")
-        monkeypatch.setattr(sources, "MAX_FILE_BYTES", 5)
+        monkeypatch.setattr(folders, "MAX_FILE_BYTES", 5)
         found = open_source(tmp_path)
         assert found.read(0) == b"a.png"
         with pytest.raises(ImageError, match="found 10 bytes, expected at most 5") as caught:

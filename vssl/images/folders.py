@@ -1,0 +1,116 @@
+"""A folder, one image file or a list of paths -> an ImageSource of files on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vssl.errors import ImageError, InputError
+from vssl.images.items import MAX_FILE_BYTES, ImageItem, natural_key, printable
+
+
+class FileSource:
+    """Image files on disk."""
+
+    def __init__(self, items: list[ImageItem], files: Sequence[Path | str]) -> None:
+        self.items = items
+        self._files = files
+
+    def read(self, row: int) -> bytes:
+        """Return the file's bytes; a pipe or a device is refused, and so is a file beyond `MAX_FILE_BYTES`."""
+        try:
+            # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+            handle = os.open(self._files[row], os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+            with os.fdopen(handle, "rb") as file:
+                found = os.fstat(file.fileno())
+                if not stat.S_ISREG(found.st_mode):
+                    raise ImageError("unreadable", "not a regular file")
+                if found.st_size > MAX_FILE_BYTES:
+                    raise ImageError(
+                        "too_many_bytes", f"found {found.st_size} bytes, expected at most {MAX_FILE_BYTES}"
+                    )
+                return file.read()
+        except OSError as error:
+            raise ImageError("unreadable", f"cannot be read: {error.strerror or error}") from error
+
+    def stamp(self, row: int) -> str:
+        """Return the file's size and time of change, empty when it is not there."""
+        try:
+            found = os.stat(self._files[row])  # noqa: PTH116
+        except OSError:
+            return ""
+        return f"{found.st_size}:{found.st_mtime_ns}"
+
+
+def open_file(path: Path) -> FileSource:
+    """Return one image file as a source of one image without a label."""
+    return FileSource([ImageItem(printable(path.name), None, printable(str(path)))], [path])
+
+
+def open_folder(root: Path) -> FileSource:
+    """List a folder of images and the folders below. Raises InputError when it holds no files."""
+    # Plain strings: a million Path objects would take seconds and most of a gigabyte.
+    base = os.path.join(root, "")  # noqa: PTH118
+    files = list(_walk(base))
+    if not files:
+        raise InputError(
+            f"no images in {str(root)!r}: the folder holds no files; expected a folder of images"
+        )
+    items = []
+    for file in files:
+        relative = file[len(base) :].replace(os.sep, "/")
+        label = relative.rpartition("/")[0].rpartition("/")[2] or None
+        items.append(ImageItem(printable(relative), label and printable(label), printable(file)))
+    return FileSource(items, files)
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Files first, then folders, each in natural order."""
+    try:
+        with os.scandir(folder) as scanned:
+            entries = [e for e in scanned if not e.name.startswith(".")]
+    except OSError as error:
+        raise InputError(f"cannot list {folder!r}: {error.strerror}") from error
+    entries.sort(key=lambda e: (natural_key(e.name), e.name))
+    for entry in entries:
+        if not entry.is_dir(follow_symlinks=False) and not (entry.is_symlink() and entry.is_dir()):
+            yield entry.path
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path)
+
+
+def open_list(file: Path) -> FileSource:
+    """Paths relative to the list's folder; in a plain list ids are the lines, labels their folders."""
+    try:
+        lines = file.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except OSError as error:
+        raise InputError(f"cannot read the list {str(file)!r}: {error.strerror}") from error
+    entries = [_entry(line, file) for line in lines if line.strip()]
+    if not entries:
+        raise InputError(f"the list {str(file)!r} is empty; expected one image path a line")
+    if len({id_ for _, id_, _ in entries}) != len(entries):
+        raise InputError(f"the list {str(file)!r} names an id twice; expected each once")
+    files = [file.parent / path for path, _, _ in entries]
+    items = [
+        ImageItem(id_, label, printable(str(path)))
+        for (_, id_, label), path in zip(entries, files, strict=True)
+    ]
+    return FileSource(items, files)
+
+
+def _entry(line: str, file: Path) -> tuple[str, str, str | None]:
+    """One line -> (path, id, label)."""
+    if file.suffix != ".jsonl":
+        line = line.rstrip("\r")
+        return line, printable(line), printable(Path(line).parent.name) or None
+    try:
+        entry = json.loads(line)
+        return str(entry["path"]), printable(str(entry["id"])), entry.get("label")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f'{str(file)!r}: found the line {line[:80]!r}, expected {{"path": ..., "id": ..., "label": ...}} ({error})'
+        ) from None
