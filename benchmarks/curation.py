@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 
 from index.curation.curation import duplicates, suspects
 from index.gallery.gallery import Gallery
-from index.metrics.uncertainty import auroc
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows, read_embeddings
 from vssl.images.preprocess import Preprocess
 from vssl.model.card import ModelCard
+from vssl.rank_statistics import auroc
 
 CLAIMS = (0.99, 0.9, 0.7, 0.5)
 FIRST = (100, 200, 300)

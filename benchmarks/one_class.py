@@ -28,7 +28,6 @@ from export.calibration.head import CalibrationConfig, calibrate
 from export.calibration.whitening import fit_mean
 from export.served_encoder import head_inputs
 from index.evaluation.anomaly import score
-from index.metrics.uncertainty import auroc
 from index.search.exact import ExactIndex
 from train.augment.views import Views
 from train.data.image_cache import ImageBank, load_bank
@@ -39,6 +38,7 @@ from train.state.checkpoint import load_checkpoint
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.images.preprocess import Preprocess
 from vssl.images.sources import open_source
+from vssl.rank_statistics import auroc
 
 METHODS = ("simclr", "byol", "vssl", "vje", "untrained")
 SCORES = ("features", "served", "likelihood")

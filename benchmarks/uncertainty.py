@@ -28,15 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.corruptions import CORRUPTIONS, UNSEEN, corrupted
-from export.calibration.head import (
-    CalibrationConfig,
-    ViewStatistics,
-    add_ambiguity,
-    empty_like,
-    fit_head,
-    spearman,
-    view_statistics,
-)
+from export.calibration.head import CalibrationConfig, add_ambiguity, fit_head, rank_correlation
+from export.calibration.view_statistics import ViewStatistics, empty_like, view_statistics
 from export.calibration.whitening import fit_mean
 from export.served_encoder import ServedMean, ServedVariance, head_inputs
 from index.metrics.bootstrap import interval
@@ -328,7 +321,7 @@ def measure(
         f"\n{space}: nearest neighbour right {right.mean():.3f}; of {len(images)} test images, the head's "
         f"variance over that of {arguments.views} views: {predicted.sum() / measured.sum():.3f} in total, "
         f"{np.mean(predicted / measured):.3f} in the mean of ratios, rank correlation "
-        f"{spearman(predicted, measured):.3f}"
+        f"{rank_correlation(predicted, measured):.3f}"
     )
     flat = constant.expand(len(images), -1).sum(1).double().numpy()
     lines = [f"one variance for all: {flat.sum() / measured.sum():.3f}, rank correlation 0"]
@@ -336,7 +329,8 @@ def measure(
         for name, read in (("softplus", functional.softplus), ("exp", torch.exp)):
             raw = read(output.raw_variance.clamp(-20, 20)).sum(1).double().numpy()
             lines.append(
-                f"raw head, {name}: {raw.sum() / measured.sum():.3g}, rank correlation {spearman(raw, measured):.3f}"
+                f"raw head, {name}: {raw.sum() / measured.sum():.3g}, "
+                f"rank correlation {rank_correlation(raw, measured):.3f}"
             )
     print("uncalibrated beside it: " + "; ".join(lines))
     print(

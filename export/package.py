@@ -12,14 +12,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import helper
 
-from export.accuracy import MIN_LABELLED, accuracy
 from export.calibration.head import CalibrationConfig, calibrate
 from export.calibration.whitening import fit_mean, shrink
-from export.fidelity import Fidelity, compare, embed, open_session
+from export.evaluation.accuracy import MIN_LABELLED, accuracy
+from export.evaluation.fidelity import Fidelity, compare, embed, open_session
 from export.graph import OUTPUTS, to_onnx
 from export.precision import PRECISIONS, lower_precision
 from export.served_encoder import ServedEncoder
@@ -31,7 +32,8 @@ from train.state.checkpoint import Checkpoint, load_checkpoint
 from vssl import __version__
 from vssl.errors import InputError
 from vssl.files import write_bytes
-from vssl.images.sources import ImageSource, open_source
+from vssl.images.items import ImageSource
+from vssl.images.sources import open_source
 from vssl.model.card import CARD_KEY, GOLDEN_KEY, Calibration, ModelCard
 from vssl.model.golden import Golden, golden_images
 from vssl.model.identity import sha256_bytes
@@ -83,64 +85,29 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
     if options.precision not in PRECISIONS:
         raise InputError(f"precision: found {options.precision!r}, expected one of {', '.join(PRECISIONS)}")
     checkpoint = load_checkpoint(run)
-    preprocess = checkpoint.preprocess
-    labelled = labelled_rows(options)  # named wrongly, it is told before minutes of calibration
+    size = checkpoint.preprocess.size
+    labelled = labelled_rows(options)  # a wrong name is refused before minutes of calibration
     fitted = fit_served(checkpoint, options, report)
-    model, calibration, bank = fitted.model, fitted.calibration, fitted.bank
     report("exporting the graph")
-    proto = to_onnx(model, preprocess.size)
-    golden = golden_images(preprocess.size)
-    with torch.inference_mode():
-        output = model(torch.from_numpy(golden))
-    card = ModelCard(
-        name=options.name or out.stem,
-        method=checkpoint.config.method,
-        backbone=checkpoint.config.network.backbone,
-        space=options.space,
-        branch=options.branch,
-        centred=model.mean.centre is not None,
-        whitening=options.whitening if model.mean.matrix is not None else 0.0,
-        dim=int(output.mean.shape[1]),
-        feature_dim=int(output.features.shape[1]),
-        preprocess=preprocess,
-        calibration=calibration,
-        training={
-            **checkpoint.summary,
-            "source": Path(str(checkpoint.summary["source"])).name,
-        },  # not the whole path
-        licence=options.licence,
-        precision=options.precision,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        vssl_version=__version__,
-    )
-    pictures = served_pictures(bank, preprocess.size, CHECKED if options.precision == "fp32" else COMPARED)
+    proto = to_onnx(fitted.model, size)
+    golden = golden_images(size)
+    pictures = served_pictures(fitted.bank, size, CHECKED if options.precision == "fp32" else COMPARED)
     report("verifying the graph against torch")
-    checked = np.concatenate([golden, pictures[:CHECKED]])
-    agreement = verify(proto.SerializeToString(), model, checked)
+    agreement = verify(proto.SerializeToString(), fitted.model, np.concatenate([golden, pictures[:CHECKED]]))
     judged = None
     if labelled is not None:
         source, rows = labelled
         report(f"reading {len(rows)} images to judge the model on from {options.evaluation_source}")
-        judged = load_bank(source, preprocess, rows=rows)  # as the file will see them
+        judged = load_bank(source, checkpoint.preprocess, rows=rows)  # as the file will see them
     fidelity = None
     if options.precision != "fp32":
         report(f"lowering the precision to {options.precision}")
-        lower = lower_precision(proto, options.precision, pictures[:CALIBRATING])
-        images, labels = pictures, bank.labels[:COMPARED]
-        if judged is not None:
-            images, labels = judged.images, judged.labels
-        fidelity = compare(proto.SerializeToString(), lower.SerializeToString(), images, labels)
-        if not options.accept_loss:
-            fidelity.require(options.precision)
-        proto = lower
+        images = (judged.images, judged.labels) if judged else (pictures, fitted.bank.labels[:COMPARED])
+        proto, fidelity = lowered(proto, pictures[:CALIBRATING], *images, options)
+    pair = golden_pair(proto, fitted.model, golden, options.precision)
+    card = make_card(checkpoint, fitted, pair, options, out.stem)
     if judged is not None:
         card = replace(card, measured=measured(proto.SerializeToString(), judged, options))
-    # In fp32 the golden pair holds torch's own outputs; a lower precision answers for itself.
-    outputs = [x.float().numpy() for x in (output.mean, output.variance, output.features)]
-    if fidelity is not None:
-        found = run_model(proto.SerializeToString(), golden)
-        outputs = [found[name] for name in OUTPUTS]
-    pair = Golden(golden, *outputs)
     helper.set_model_props(proto, {CARD_KEY: card.to_json(), GOLDEN_KEY: pair.to_json()})
     data = sealed(proto.SerializeToString())
     found = run_model(data, golden)
@@ -149,6 +116,62 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
     write_bytes(out, data)
     check_seal(out.read_bytes())
     return Exported(out, sha256_bytes(data), len(data), card, agreement, fidelity)
+
+
+def make_card(
+    checkpoint: Checkpoint, fitted: Fitted, pair: Golden, options: ExportOptions, name: str
+) -> ModelCard:
+    """Return what the file says about itself; `name` is used where the options give none."""
+    model = fitted.model
+    source = Path(str(checkpoint.summary["source"])).name  # not the whole path
+    return ModelCard(
+        name=options.name or name,
+        method=checkpoint.config.method,
+        backbone=checkpoint.config.network.backbone,
+        space=options.space,
+        branch=options.branch,
+        centred=model.mean.centre is not None,
+        whitening=options.whitening if model.mean.matrix is not None else 0.0,
+        dim=int(pair.mean.shape[1]),
+        feature_dim=int(pair.features.shape[1]),
+        preprocess=checkpoint.preprocess,
+        calibration=fitted.calibration,
+        training={**checkpoint.summary, "source": source},
+        licence=options.licence,
+        precision=options.precision,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        vssl_version=__version__,
+    )
+
+
+def golden_pair(
+    proto: onnx.ModelProto, model: ServedEncoder, images: NDArray[np.uint8], precision: str
+) -> Golden:
+    """Return images and expected outputs: torch's own in fp32; a lower precision answers for itself."""
+    if precision == "fp32":
+        with torch.inference_mode():
+            output = model(torch.from_numpy(images))
+        return Golden(images, *(getattr(output, name).float().numpy() for name in OUTPUTS))
+    found = run_model(proto.SerializeToString(), images)
+    return Golden(images, *(found[name] for name in OUTPUTS))
+
+
+def lowered(
+    proto: onnx.ModelProto,
+    calibrating: NDArray[np.uint8],
+    images: NDArray[np.uint8],
+    labels: list[str | None],
+    options: ExportOptions,
+) -> tuple[onnx.ModelProto, Fidelity]:
+    """Return the graph in the precision asked for, and what it loses on images (N, S, S, 3).
+
+    calibrating: the images that int8's ranges come from. Raises FormatError when too much is lost.
+    """
+    lower = lower_precision(proto, options.precision, calibrating)
+    fidelity = compare(proto.SerializeToString(), lower.SerializeToString(), images, labels)
+    if not options.accept_loss:
+        fidelity.require(options.precision)
+    return lower, fidelity
 
 
 @dataclass(frozen=True, eq=False)

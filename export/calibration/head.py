@@ -15,7 +15,6 @@ cached side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,19 +23,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.calibration.ambiguity import fit_ambiguity
-from export.calibration.degrade import degrade
-from export.calibration.whitening import MIN_IMAGES, shrink
-from export.served_encoder import ServedMean, ServedVariance, VarianceHead, head_inputs
+from export.calibration.view_statistics import Progress, ViewStatistics, join, view_statistics
+from export.calibration.whitening import MIN_IMAGES
+from export.served_encoder import ServedMean, ServedVariance, VarianceHead
 from train.augment.views import Views
 from train.models.encoder import Encoder
 from vssl.model.card import Calibration
+from vssl.rank_statistics import spearman
 
-FLOOR, RELATIVE_FLOOR = 1e-12, 1e-3
+RELATIVE_FLOOR = 1e-3
 MOST_STEPS = 100  # of an epoch: more images make larger batches, not a longer fit
 SLIGHT_DAMAGE = -3.0  # where the fit of damage begins: softplus of it adds 5 %
 KEPT_RANKING = 0.9  # of the rank correlation with measured variances, when ambiguity has had its say
 STRENGTHS = np.linspace(0.3, 0.0, 31)
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -60,90 +59,6 @@ class CalibrationConfig:
     hidden: int = 256
     batch: int = 64
     seed: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class ViewStatistics:
-    """Of N pictures: the head's inputs (N, P), the served mean (N, D), the measured variance (N, D), and
-    which image (N,) each shows."""
-
-    inputs: Tensor
-    mean: Tensor
-    variance: Tensor
-    image: Tensor
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-
-def join(parts: Sequence[ViewStatistics]) -> ViewStatistics:
-    """Stack statistics of the same images."""
-    return ViewStatistics(
-        torch.cat([part.inputs for part in parts]),
-        torch.cat([part.mean for part in parts]),
-        torch.cat([part.variance for part in parts]),
-        torch.cat([part.image for part in parts]),
-    )
-
-
-def view_statistics(
-    encoder: Encoder,
-    views: Views,
-    images: NDArray[np.uint8],
-    served: ServedMean,
-    *,
-    count: int,
-    worse: int = 0,
-    seed: int,
-    size: int,
-    batch: int = 128,
-    report: Progress | None = None,
-) -> tuple[ViewStatistics, ViewStatistics]:
-    """Embed each picture (N, C, C, 3), `count` views of it and `worse` forms of it made worse.
-
-    size: the network's input side S. Returns what was found of the N pictures as they would be
-    served, with the unbiased variance over their views; and of the W x N worse forms, with their
-    mean squared deviation from the same views.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    good: list[ViewStatistics] = []
-    bad: list[ViewStatistics] = []
-    with torch.inference_mode():
-        for start in range(0, len(images), batch):
-            cached = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).float()
-            plain = shrink(cached, size)
-            place = torch.arange(start, start + len(cached))
-            output = encoder(plain)
-            mean = served(output)
-            reference = mean.double()
-            total, square = torch.zeros_like(reference), torch.zeros_like(reference)
-            for _ in range(count):
-                # Deviations from the picture's own embedding keep the sums small and exact.
-                offset = served(encoder(views(cached, generator))).double() - reference
-                total, square = total + offset, square + offset**2
-            variance = (square - total**2 / count) / (count - 1)
-            good.append(ViewStatistics(head_inputs(output.features, plain), mean, variance, place))
-            for number in range(worse):
-                form = degrade(plain, generator) if number % 2 else views(cached, generator).round()
-                moved = encoder(form)
-                away = (served(moved).double() - reference - total / count) ** 2
-                spread = variance * (count - 1) / count + away
-                bad.append(ViewStatistics(head_inputs(moved.features, form), served(moved), spread, place))
-            if report is not None:
-                report(min(start + batch, len(images)), len(images))
-    return _floored(good), _floored(bad or [empty_like(good[0])])
-
-
-def empty_like(statistics: ViewStatistics) -> ViewStatistics:
-    """Return statistics of no picture."""
-    return ViewStatistics(
-        statistics.inputs[:0], statistics.mean[:0], statistics.variance[:0], statistics.image[:0]
-    )
-
-
-def _floored(parts: list[ViewStatistics]) -> ViewStatistics:
-    found = join(parts)
-    return replace(found, inputs=found.inputs.float(), variance=found.variance.clamp_min(FLOOR).float())
 
 
 def likelihood(predicted: Tensor, sample: Tensor) -> Tensor:
@@ -221,10 +136,10 @@ def add_ambiguity(head: VarianceHead, statistics: ViewStatistics, seed: int) -> 
         entropy = ambiguity.entropy(statistics.mean).double().numpy()
     measured = statistics.variance.sum(1).double().numpy()
     standard = (entropy - entropy.mean()) / max(float(entropy.std()), 1e-6)
-    least = KEPT_RANKING * spearman(predicted, measured)
+    least = KEPT_RANKING * rank_correlation(predicted, measured)
     factors = ((float(s), np.exp(s * standard)) for s in STRENGTHS)
     strength, factor = next(
-        (s, f) for s, f in factors if s == 0 or spearman(predicted * f, measured) >= least
+        (s, f) for s, f in factors if s == 0 or rank_correlation(predicted * f, measured) >= least
     )
     ambiguity.strength.fill_(strength / max(float(entropy.std()), 1e-6))
     with torch.no_grad():
@@ -241,15 +156,12 @@ def judge(variance: ServedVariance, statistics: ViewStatistics) -> tuple[float, 
     with torch.inference_mode():
         predicted = variance(statistics.inputs, statistics.mean).sum(1).double().numpy()
     measured = statistics.variance.sum(1).double().numpy()
-    return float(predicted.sum() / measured.sum()), spearman(predicted, measured)
+    return float(predicted.sum() / measured.sum()), rank_correlation(predicted, measured)
 
 
-def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Return Spearman's rank correlation of two vectors without ties; 0 when either is constant."""
-    ranks = [np.argsort(np.argsort(x)).astype(np.float64) for x in (a, b)]
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return 0.0
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+def rank_correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Return Spearman's rank correlation; 0 when either is constant and orders nothing."""
+    return float(np.nan_to_num(spearman(a, b)))
 
 
 def calibrate(

@@ -14,8 +14,9 @@ from index.evaluation.anomaly import NEAREST, Scores, mahalanobis, score
 from index.evaluation.context import Doubles, Rows, Setting, Settings, as_compared, own_rows
 from index.evaluation.dataset import Corpus, check_together
 from index.evaluation.report import Measures
-from index.metrics.uncertainty import auroc, false_positives_at
+from index.metrics.uncertainty import false_positives_at
 from index.search.exact import ExactIndex
+from vssl.rank_statistics import auroc
 
 
 def measure_foreign(setting: Setting, foreign: Corpus, settings: Settings, measures: Measures) -> int:

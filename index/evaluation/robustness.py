@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from index.evaluation.dataset import Corpus
 from index.evaluation.report import Measures
-from index.metrics.uncertainty import spearman
 from vssl.errors import InputError, MismatchError
+from vssl.rank_statistics import spearman
 
 Doubles = NDArray[np.float64]
 LEVEL = re.compile(r"^(.+?)[-_ ]?(\d+)$")

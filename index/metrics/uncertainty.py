@@ -10,27 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from vssl.rank_statistics import auroc
+
 Bools = NDArray[np.bool_]
 Doubles = NDArray[np.float64]
-
-
-def auroc(score: Doubles, positive: Bools) -> float:
-    """Return the chance that a positive scores above a negative, ties counting half.
-
-    AUROC  =  1/(P N) sum over pairs  [s_p > s_n] + 1/2 [s_p = s_n]
-
-    Not a number unless there are both.
-
-    >>> auroc(np.array([0.9, 0.4, 0.4, 0.1]), np.array([True, True, False, False]))
-    0.875
-    """
-    _, level = np.unique(score, return_inverse=True)
-    above = np.bincount(level[positive], minlength=level.max(initial=0) + 1).astype(np.float64)
-    below = np.bincount(level[~positive], minlength=len(above)).astype(np.float64)
-    pairs = above.sum() * below.sum()
-    if pairs == 0:
-        return float("nan")
-    return float((above * (np.cumsum(below) - below / 2)).sum() / pairs)
 
 
 def r_auroc(uncertainty: Doubles, correct: Bools) -> float:
@@ -123,21 +106,3 @@ def risk_at(uncertainty: Doubles, error: Doubles, coverage: float) -> float:
     """
     taken = max(1, round(coverage * len(error)))
     return float(selective_risk(uncertainty, error)[taken - 1])
-
-
-def spearman(a: Doubles, b: Doubles) -> float:
-    """Return the rank correlation, ties at their mean rank; not a number if either is constant.
-
-    >>> round(spearman(np.array([1.0, 2, 3, 4]), np.array([1.0, 3, 2, 4])), 6)
-    0.8
-    """
-    first, second = _ranks(a), _ranks(b)
-    first, second = first - first.mean(), second - second.mean()
-    size = float(np.sqrt((first**2).sum() * (second**2).sum()))
-    return float((first * second).sum() / size) if size > 0 else float("nan")
-
-
-def _ranks(values: Doubles) -> Doubles:
-    _, level, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Doubles = (np.cumsum(counts) - (counts - 1) / 2)[level]
-    return ranks

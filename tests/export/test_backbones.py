@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from export.calibration.head import CalibrationConfig
-from export.fidelity import compare
+from export.evaluation.fidelity import compare
 from export.package import Exported, ExportOptions, export_run
 from export.precision import inner_products, lower_precision
 from export.verify import run_model

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from export import package
-from export.accuracy import accuracy
 from export.calibration.head import CalibrationConfig
 from export.calibration.quality import COUNT
+from export.evaluation.accuracy import accuracy
 from export.package import Exported, ExportOptions, export_run
 from export.served_encoder import ServedEncoder, ServedMean, ServedVariance, VarianceHead
 from export.verify import run_model, verify

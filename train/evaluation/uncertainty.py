@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from train.evaluation.knn import nearest_others
+from vssl.rank_statistics import auroc
 
 
 @torch.no_grad()
@@ -20,22 +21,6 @@ def nearest_is_wrong(codes: Tensor, labels: Tensor) -> Tensor:
     codes (N, D), labels (N,) -> (N,) bool. Needs two images.
     """
     return labels[nearest_others(codes, 1)[1][:, 0]] != labels
-
-
-@torch.no_grad()
-def auroc(score: Tensor, positive: Tensor) -> float:
-    """Return the chance that a positive scores above a negative, ties counting half.
-
-    score (N,), positive (N,) bool; nan without both kinds. The Mann-Whitney form of the area
-    under the ROC curve.
-    """
-    count = int(positive.sum())
-    others = len(positive) - count
-    if not count or not others:
-        return math.nan
-    _, place, size = torch.unique(score.double(), return_inverse=True, return_counts=True)
-    rank = (size.cumsum(0).double() - (size - 1) / 2.0)[place]  # tied scores share their middle rank
-    return (float(rank[positive].sum()) - count * (count + 1) / 2.0) / (count * others)
 
 
 @torch.no_grad()
@@ -49,7 +34,8 @@ def r_auroc(uncertainty: Tensor, codes: Tensor, labels: Tensor) -> float:
     known = labels >= 0
     if int(known.sum()) < 2:
         return math.nan
-    return auroc(uncertainty[known], nearest_is_wrong(codes[known], labels[known]))
+    wrong = nearest_is_wrong(codes[known], labels[known])
+    return auroc(uncertainty[known].cpu().numpy(), wrong.cpu().numpy())
 
 
 @torch.no_grad()

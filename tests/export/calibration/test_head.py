@@ -10,16 +10,15 @@ from torch import Tensor, nn
 from export.calibration.degrade import degrade
 from export.calibration.head import (
     CalibrationConfig,
-    ViewStatistics,
     add_ambiguity,
     calibrate,
     fit_head,
     judge,
     likelihood,
-    spearman,
-    view_statistics,
+    rank_correlation,
 )
 from export.calibration.quality import COUNT
+from export.calibration.view_statistics import ViewStatistics, view_statistics
 from export.served_encoder import ServedMean, ServedVariance, VarianceHead, head_inputs
 from train.models.encoder import EncoderOutput
 
@@ -206,9 +205,9 @@ def test_judge_gives_ratio_one_and_full_correlation_to_a_perfect_head() -> None:
     assert judge(Perfect(), statistics) == pytest.approx((1.0, 1.0))  # type: ignore[arg-type]
 
 
-def test_spearman_agrees_with_scipy() -> None:
+def test_the_rank_correlation_agrees_with_scipy() -> None:
     scipy = pytest.importorskip("scipy.stats")
     random = np.random.default_rng(0)
     a, b = random.normal(size=(2, 50))
-    assert spearman(a, a + b) == pytest.approx(scipy.spearmanr(a, a + b).statistic)
-    assert spearman(a, np.zeros(50)) == 0.0
+    assert rank_correlation(a, a + b) == pytest.approx(scipy.spearmanr(a, a + b).statistic)
+    assert rank_correlation(a, np.zeros(50)) == 0.0

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from export.accuracy import accuracy
+from export.evaluation.accuracy import accuracy
 from vssl.embeddings.gaussian import GaussianEmbedding
 
 

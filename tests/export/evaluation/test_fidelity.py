@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from export.calibration.head import CalibrationConfig
-from export.fidelity import Fidelity, compare
+from export.evaluation.fidelity import Fidelity, compare
 from export.package import ExportOptions, export_run
 from tests.tiny_model import picture, tiny_model
 from tests.tiny_run import image_folder, tiny_run

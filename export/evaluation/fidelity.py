@@ -13,8 +13,8 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from export.accuracy import accuracy
-from export.calibration.head import spearman
+from export.calibration.head import rank_correlation
+from export.evaluation.accuracy import accuracy
 from train.evaluation.knn import nearest_others
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import FormatError
@@ -79,7 +79,7 @@ def compare(
         images=len(images),
         cosine=float((unit[0] * unit[1]).sum(axis=1).min()),
         same_neighbour=float((nearest[0] == nearest[1]).double().mean()),
-        rank_correlation=spearman(spreads[0], spreads[1]),
+        rank_correlation=rank_correlation(spreads[0], spreads[1]),
         speed=_speed_ratio(sessions, images[:BATCH], rounds),
         knn_fp32=found[0].knn_top1 if found[0] else None,
         knn=found[1].knn_top1 if found[1] else None,

@@ -1,0 +1,108 @@
+"""Pictures, their views and forms of them made worse -> how far the embedding moves, for each picture.
+
+Shape letters: N images, V views, W worse forms, P inputs of the head, D embedding dimension, C
+cached side, S the network's side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from export.calibration.degrade import degrade
+from export.calibration.whitening import shrink
+from export.served_encoder import ServedMean, head_inputs
+from train.augment.views import Views
+from train.models.encoder import Encoder
+
+FLOOR = 1e-12
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class ViewStatistics:
+    """Of N pictures: the head's inputs (N, P), the served mean (N, D), the measured variance (N, D), and
+    which image (N,) each shows."""
+
+    inputs: Tensor
+    mean: Tensor
+    variance: Tensor
+    image: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+def join(parts: Sequence[ViewStatistics]) -> ViewStatistics:
+    """Stack statistics of the same images."""
+    return ViewStatistics(
+        torch.cat([part.inputs for part in parts]),
+        torch.cat([part.mean for part in parts]),
+        torch.cat([part.variance for part in parts]),
+        torch.cat([part.image for part in parts]),
+    )
+
+
+def view_statistics(
+    encoder: Encoder,
+    views: Views,
+    images: NDArray[np.uint8],
+    served: ServedMean,
+    *,
+    count: int,
+    worse: int = 0,
+    seed: int,
+    size: int,
+    batch: int = 128,
+    report: Progress | None = None,
+) -> tuple[ViewStatistics, ViewStatistics]:
+    """Embed each picture (N, C, C, 3), `count` views of it and `worse` forms of it made worse.
+
+    size: the network's input side S. Returns what was found of the N pictures as they would be
+    served, with the unbiased variance over their views; and of the W x N worse forms, with their
+    mean squared deviation from the same views.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    good: list[ViewStatistics] = []
+    bad: list[ViewStatistics] = []
+    with torch.inference_mode():
+        for start in range(0, len(images), batch):
+            cached = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).float()
+            plain = shrink(cached, size)
+            place = torch.arange(start, start + len(cached))
+            output = encoder(plain)
+            mean = served(output)
+            reference = mean.double()
+            total, square = torch.zeros_like(reference), torch.zeros_like(reference)
+            for _ in range(count):
+                # Deviations from the picture's own embedding keep the sums small and exact.
+                offset = served(encoder(views(cached, generator))).double() - reference
+                total, square = total + offset, square + offset**2
+            variance = (square - total**2 / count) / (count - 1)
+            good.append(ViewStatistics(head_inputs(output.features, plain), mean, variance, place))
+            for number in range(worse):
+                form = degrade(plain, generator) if number % 2 else views(cached, generator).round()
+                moved = encoder(form)
+                away = (served(moved).double() - reference - total / count) ** 2
+                spread = variance * (count - 1) / count + away
+                bad.append(ViewStatistics(head_inputs(moved.features, form), served(moved), spread, place))
+            if report is not None:
+                report(min(start + batch, len(images)), len(images))
+    return _floored(good), _floored(bad or [empty_like(good[0])])
+
+
+def empty_like(statistics: ViewStatistics) -> ViewStatistics:
+    """Return statistics of no picture."""
+    return ViewStatistics(
+        statistics.inputs[:0], statistics.mean[:0], statistics.variance[:0], statistics.image[:0]
+    )
+
+
+def _floored(parts: list[ViewStatistics]) -> ViewStatistics:
+    found = join(parts)
+    return replace(found, inputs=found.inputs.float(), variance=found.variance.clamp_min(FLOOR).float())
