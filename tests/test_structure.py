@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("vssl", "train", "export", "serve", "index")
 # What still has one, and which: the entry goes with the cycle.
-CIRCLES = {"vssl": "images.sources and its readers", "train": "models.encoder and methods"}
+CIRCLES = {"train": "models.encoder and methods"}
 
 
 def modules(package: str) -> dict[str, Path]:
