@@ -10,6 +10,7 @@ Shape letters: B batch, S side of a view, D embedding dimension.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -31,12 +32,15 @@ class VsslOptions:
     target: what N is measured against: the `teacher`, or the `student`'s own code of the other
         view with its gradient stopped.
     signed_noise: draw with eps instead of |eps|.
+    teacher_predictor: pass the teacher's code through a predictor too, the moving average of the
+        student's, as lines 11 and 12 of Algorithm 1 do.
     """
 
     pairs: str = "cross"
     likelihood_sign: int = 1
     target: str = "teacher"
     signed_noise: bool = False
+    teacher_predictor: bool = False
 
     def __post_init__(self) -> None:
         allowed = {"pairs": ("cross", "all"), "likelihood_sign": (1, -1), "target": ("teacher", "student")}
@@ -53,6 +57,8 @@ class Vssl(Method):
     def __init__(self, config: TrainConfig, encoder: nn.Module) -> None:
         super().__init__(config, encoder)  # type: ignore[arg-type]
         self.options = parse_options(VsslOptions, config.options)
+        if self.options.teacher_predictor:
+            self.heads["teacher_predictor"] = copy.deepcopy(self.heads["predictor"]).requires_grad_(False)
 
     @staticmethod
     def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
@@ -72,12 +78,10 @@ class Vssl(Method):
 
     def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
         """Views (B, S, S, 3) -> the mean over samples of the sum over pairs of K + N."""
-        if self.teacher is None:
-            raise RuntimeError("VSSL needs its teacher")
         views = (first, second)
         own = [self.student(view) for view in views]
         with torch.no_grad():
-            kept = [self.teacher(view) for view in views]
+            kept = [self._prior(view) for view in views]
         predicted = [self.heads["predictor"](torch.cat([o.mean, o.raw_variance], dim=1)) for o in own]
         denoised = []
         for mean, variance in predicted:
@@ -87,15 +91,12 @@ class Vssl(Method):
         pairs = [(0, 1), (1, 0)] if self.options.pairs == "cross" else [(0, 0), (0, 1), (1, 0), (1, 1)]
         kl = likelihood = torch.zeros((), device=first.device)
         for i, j in pairs:
-            target = kept[j] if self.options.target == "teacher" else own[j]
-            kl = kl + cosine_kl(predicted[i][0], predicted[i][1], kept[j].mean, kept[j].raw_variance).mean()
-            likelihood = (
-                likelihood
-                + cosine_likelihood(*denoised[i], target.mean.detach(), target.raw_variance.detach()).mean()
-            )
+            own_code = (own[j].mean.detach(), own[j].raw_variance.detach())
+            target = kept[j] if self.options.target == "teacher" else own_code
+            kl = kl + cosine_kl(predicted[i][0], predicted[i][1], *kept[j]).mean()
+            likelihood = likelihood + cosine_likelihood(denoised[i][0], denoised[i][1], *target).mean()
         with torch.no_grad():
-            mean_cosine = cosine(predicted[0][0], kept[1].mean).mean()
-            variance_cosine = cosine(predicted[0][1], kept[1].raw_variance).mean()
+            mean_cosine, variance_cosine = (cosine(predicted[0][k], kept[1][k]).mean() for k in (0, 1))
         return StepOutput(
             kl + self.options.likelihood_sign * likelihood,
             {
@@ -106,6 +107,24 @@ class Vssl(Method):
             },
             torch.stack([o.features.detach() for o in own]),
         )
+
+    def _prior(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the teacher's mean and raw variance of a view, predicted once more where the options say so."""
+        if self.teacher is None:
+            raise RuntimeError("VSSL needs its teacher")
+        code = self.teacher(view)
+        if not self.options.teacher_predictor:
+            return code.mean, code.raw_variance
+        mean, variance = self.heads["teacher_predictor"](torch.cat([code.mean, code.raw_variance], dim=1))
+        return mean, variance
+
+    @torch.no_grad()
+    def update_teacher(self, momentum: float) -> None:
+        """Move the teacher, and its predictor where it has one."""
+        super().update_teacher(momentum)
+        if self.options.teacher_predictor:
+            kept: list[Tensor] = list(self.heads["teacher_predictor"].parameters())
+            torch._foreach_lerp_(kept, list(self.heads["predictor"].parameters()), 1.0 - momentum)
 
 
 METHOD = Vssl

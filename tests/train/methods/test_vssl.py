@@ -67,6 +67,39 @@ def test_readings_change_the_loss() -> None:
     torch.testing.assert_close(minus.loss.detach(), base.parts["kl"] - base.parts["likelihood"])
 
 
+def test_the_teacher_s_predictor_is_the_moving_average_of_the_student_s() -> None:
+    plain, literal = method(), method(teacher_predictor=True)
+    torch.testing.assert_close(literal.heads["predictor"].state_dict(), plain.heads["predictor"].state_dict())
+    kept = literal.heads["teacher_predictor"]
+    before = {name: p.clone() for name, p in kept.named_parameters()}
+    own = dict(literal.heads["predictor"].named_parameters())
+    for name, parameter in before.items():
+        assert torch.equal(parameter, own[name])
+    with torch.no_grad():
+        for parameter in own.values():
+            parameter.add_(1.0)
+    literal.update_teacher(0.75)
+    for name, parameter in kept.named_parameters():
+        torch.testing.assert_close(parameter, before[name] + 0.25)
+
+
+def test_the_target_is_what_the_teacher_s_predictor_says() -> None:
+    literal = method(teacher_predictor=True)
+    with torch.no_grad():
+        literal.heads["teacher_predictor"].trunk[3].bias.add_(1.0)  # so that it is not the student's
+    output = literal.eval()(views(1), views(2), noise())
+    drawn, kl = noise(), torch.zeros(())
+    for i, j in ((0, 1), (1, 0)):
+        own, kept = literal.student((views(1), views(2))[i]), literal.teacher((views(1), views(2))[j])
+        mean, variance = literal.heads["predictor"](torch.cat([own.mean, own.raw_variance], 1))
+        torch.randn(mean.shape, generator=drawn)
+        prior = literal.heads["teacher_predictor"](torch.cat([kept.mean, kept.raw_variance], 1))
+        kl = kl + cosine_kl(mean, variance, *prior).mean()
+    torch.testing.assert_close(output.parts["kl"], kl.detach())
+    output.loss.backward()
+    assert all(p.grad is None for p in literal.heads["teacher_predictor"].parameters())
+
+
 def test_wrong_readings_are_refused() -> None:
     for options in ({"pairs": "some"}, {"target": "none"}, {"likelihood_sign": 2}, {"sign": 1}):
         with pytest.raises(InputError, match="options"):
