@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from train.loop.optimisers import build_optimiser
+from train.loop.trainer import length_of
 from train.methods import METHODS, new_method
 from train.settings.config import TrainConfig
 from train.settings.recipe import plan, recipe_names
@@ -149,16 +150,37 @@ def _has_views(config: TrainConfig, views: str, family: str) -> None:
 def test_the_options_are_the_published_ones(source: ImageSource, method: str) -> None:
     assert planned(source, "cifar10", method).options == OPTIONS[method]
     large = planned(source, "imagenet100", method).options
-    epoch = {"frozen_steps", "queue_from", "warm_steps"}
+    epoch = {"frozen_steps", "queue_from", "warm_steps", "warm_every"}
     same = {name: value for name, value in OPTIONS[method].items() if name not in epoch}
     if method == "moco-v2plus":
         same["queue"] = 65536
     if method == "dino":
         same["warm_temperature"] = 0.04
-        assert large["warm_steps"] == 50 * 494
+        assert (large["warm_steps"], large["warm_every"]) == (50 * 494, 494)
     assert {name: value for name, value in large.items() if name not in epoch} == same
     for name in epoch & set(OPTIONS[method]):  # counted in steps: 195 an epoch there, 494 here
         assert large[name] / 494 == OPTIONS[method][name] / 195
+
+
+@pytest.mark.parametrize(
+    ("recipe", "images"),
+    [("cifar10", 50_000), ("cifar100", 50_000), ("imagenet100", 126_689), ("stl10", 100_000)],
+)
+def test_nothing_is_held_out_and_steps_are_counted_over_all_images(
+    source: ImageSource, recipe: str, images: int
+) -> None:
+    epoch_options = {
+        "dino": {"frozen_steps": 1, "warm_steps": 50, "warm_every": 1},
+        "swav": {"frozen_steps": 2, "queue_from": 50},
+        "vje": {"ramp_steps": 10},
+    }
+    for method in METHODS:
+        config = planned(source, recipe, method)
+        assert config.evaluation.validation == 0.0
+        epoch = length_of(config, images).steps_per_epoch
+        for name, epochs in epoch_options.get(method, {}).items():
+            if name in config.options:
+                assert config.options[name] == epochs * epoch, (method, name)
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,9 @@ def build_optimiser(
 ) -> torch.optim.Optimizer:
     """Build the optimiser over the trainable parameters of the modules.
 
-    As for LARS, tensors of one dimension are not decayed by SGD and AdamW either. The groups of
-    the module `constant`, one of them or a part of one, are marked `constant`.
+    Tensors of one dimension (biases, batch norm) are not decayed by LARS and AdamW; SGD decays
+    every tensor, as in the published SGD settings of MoCo V2+, ReSSL and SimSiam. The groups of the
+    module `constant`, one of them or a part of one, are marked `constant`.
     """
     steady = set() if constant is None else set(constant.parameters())
     weights = [p for module in modules for p in module.parameters() if p.requires_grad]
@@ -96,12 +97,25 @@ def build_optimiser(
         elif chosen:
             decayed, plain = ([p for p in chosen if (p.ndim > 1) == wide] for wide in (True, False))
             groups.append({"params": decayed, "weight_decay": config.weight_decay, **mark})
-            groups.append({"params": plain, "weight_decay": 0.0, **mark})
+            plain_decay = config.weight_decay if config.name == "sgd" else 0.0
+            groups.append({"params": plain, "weight_decay": plain_decay, **mark})
     if config.name == "lars":
         return Lars(groups, config.lr, config.momentum, config.weight_decay)
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
     return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def build_classifier_optimiser(classifier: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+    """Build the online classifier's optimiser: the encoder's kind, without weight decay.
+
+    In the published protocol the classifier is one more group of the encoder's LARS or SGD, so its
+    weight matrix is scaled by LARS too. Beside AdamW it learns by SGD, whose rates suit it. The
+    rate is set at every step.
+    """
+    if config.name == "lars":
+        return Lars(classifier.parameters(), 0.0, config.momentum, 0.0)
+    return torch.optim.SGD(classifier.parameters(), lr=0.0, momentum=config.momentum)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float, peak: float) -> None:

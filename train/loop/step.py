@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from train.augment.views import Views
-from train.loop.optimisers import build_optimiser, learning_rate, set_rate
+from train.loop.optimisers import build_classifier_optimiser, build_optimiser, learning_rate, set_rate
 from train.loop.synced_batchnorm import share_batches
 from train.methods import new_method
 from train.methods.method import Method, cosine_momentum
@@ -68,9 +68,7 @@ class Learner:
         self.classifier_optimiser: torch.optim.Optimizer | None = None
         if classes:
             self.classifier = nn.Linear(self.method.student.feature_dim, classes).to(device)
-            self.classifier_optimiser = torch.optim.SGD(
-                self.classifier.parameters(), lr=config.evaluation.classifier_lr, momentum=0.9
-            )
+            self.classifier_optimiser = build_classifier_optimiser(self.classifier, config.optimiser)
         wanted = config.precision
         self.half = wanted == "bf16" or (wanted == "auto" and computes_bf16(device))
         self.sharing = share_batches(self.method, peers) if peers.count > 1 else None

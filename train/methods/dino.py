@@ -24,7 +24,8 @@ class DinoOptions:
     """The temperatures, the prototypes, and the running mean of the teacher's scores.
 
     warm_steps: steps over which the teacher's temperature goes, in a line, from warm_temperature to
-    teacher_temperature. teacher_momentum of the run also moves the teacher's prototypes; frozen_steps: steps before
+    teacher_temperature; it changes every warm_every steps, in the published runs once an epoch.
+    teacher_momentum of the run also moves the teacher's prototypes; frozen_steps: steps before
     the student's prototypes move; centre_momentum: share of the centre kept at a step.
     """
 
@@ -33,14 +34,18 @@ class DinoOptions:
     teacher_temperature: float = 0.07
     warm_temperature: float = 0.04
     warm_steps: int = 0
+    warm_every: int = 1
     centre_momentum: float = 0.9
     frozen_steps: int = 195
 
     def sharpness(self, step: Tensor) -> Tensor:
-        """Return the teacher's temperature at `step`, the first being 1."""
-        share = ((step - 1) / max(self.warm_steps, 1)).clamp(max=1.0)
-        if not self.warm_steps:
-            share = torch.ones_like(share)
+        """Return the teacher's temperature at `step`, the first being 1.
+
+        The first of the levels is warm_temperature, the last one teacher_temperature.
+        """
+        last = self.warm_steps // self.warm_every - 1
+        level = torch.div(step - 1, self.warm_every, rounding_mode="floor")
+        share = (level / last).clamp(max=1.0) if last > 0 else torch.ones_like(level)
         return self.warm_temperature + share * (self.teacher_temperature - self.warm_temperature)
 
 
@@ -51,15 +56,13 @@ class Dino(Method):
 
     @staticmethod
     def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
-        """Three layers with GELU and no norm."""
+        """Three layers with GELU and no norm; small weights and no biases at first."""
         hidden, dim = config.network.projector_hidden, config.network.dim
-        return nn.Sequential(
-            nn.Linear(feature_dim, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, dim),
-        )
+        layers = [nn.Linear(feature_dim, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, dim)]
+        for layer in layers:
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        return nn.Sequential(layers[0], nn.GELU(), layers[1], nn.GELU(), layers[2])
 
     def build_heads(self) -> nn.ModuleDict:
         """The prototypes of student and teacher, the same at first, and the centre."""

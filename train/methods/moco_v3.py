@@ -37,9 +37,10 @@ class MocoV3(Method):
         return mlp(widths, norm_last=True, affine_last=False)
 
     def build_heads(self) -> nn.ModuleDict:
-        """The predictor."""
+        """The predictor; no linear layer of this method has a bias."""
         network = self.config.network
-        return nn.ModuleDict({"predictor": mlp([network.dim, network.predictor_hidden, network.dim])})
+        widths = [network.dim, network.predictor_hidden, network.dim]
+        return nn.ModuleDict({"predictor": mlp(widths, bias_last=False)})
 
     def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
         """Views (B, S, S, 3) -> sum over the crossed pairs of 2 T times the cross-entropy."""

@@ -44,19 +44,24 @@ class GaussianHead(nn.Module):
 
 
 def mlp(
-    widths: Sequence[int], *, norm: bool = True, norm_last: bool = False, affine_last: bool = True
+    widths: Sequence[int],
+    *,
+    norm: bool = True,
+    norm_last: bool = False,
+    affine_last: bool = True,
+    bias_last: bool = True,
 ) -> nn.Sequential:
     """Linear layers of the given widths, each but the last followed by batch norm and ReLU.
 
     widths: inside, hidden ..., outside. norm: whether hidden layers are normalised; norm_last:
     whether the output is, with a learned scale and shift when `affine_last`. A linear layer
-    before a norm has no bias of its own.
+    before a norm has no bias of its own; bias_last: whether a last layer without norm has one.
     """
     layers: list[nn.Module] = []
     for place, (inside, outside) in enumerate(pairwise(widths)):
         last = place == len(widths) - 2
         normed = norm_last if last else norm
-        layers.append(nn.Linear(inside, outside, bias=not normed))
+        layers.append(nn.Linear(inside, outside, bias=not normed and (bias_last or not last)))
         if normed:
             layers.append(nn.BatchNorm1d(outside, affine=affine_last if last else True))
         if not last:

@@ -11,13 +11,17 @@ from torch.nn import functional
 
 
 class Prototypes(nn.Module):
-    """P unit directions; a score is the cosine of a code with one. Frozen for the first steps."""
+    """P unit directions; a score is the cosine of a code with one. Frozen for the first steps.
+
+    They begin as a linear layer's weights do, uniform within 1 / sqrt(D): the length of a direction
+    changes no score, but it sets the size of a step.
+    """
 
     steps: Tensor
 
     def __init__(self, dim: int, count: int, frozen_steps: int) -> None:
         super().__init__()
-        self.directions = nn.Parameter(torch.randn(count, dim) / dim**0.5)
+        self.directions = nn.Parameter(nn.init.uniform_(torch.empty(count, dim), -(dim**-0.5), dim**-0.5))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.frozen_steps = frozen_steps
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from train.loop.optimisers import Lars, build_optimiser, learning_rate
+from train.loop.optimisers import Lars, build_classifier_optimiser, build_optimiser, learning_rate
 from train.settings.config import OptimiserConfig
 
 
@@ -45,17 +45,44 @@ def test_lars_steps(shape: tuple[int, ...], lr: float, start: float) -> None:
     torch.testing.assert_close(parameter.detach(), torch.from_numpy(expected))
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_vectors_are_not_decayed(name: str) -> None:
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+def test_vectors_are_decayed_by_sgd_alone(name: str) -> None:
     layer = nn.Linear(3, 3)
     optimiser = build_optimiser([layer], OptimiserConfig(name=name, lr=0.1, weight_decay=0.5))
     before = layer.bias.detach().clone()
     weight = layer.weight.detach().clone()
     for parameter in layer.parameters():
-        parameter.grad = torch.zeros_like(parameter)
+        parameter.grad = torch.full_like(parameter, 1e-12)  # LARS leaves a tensor without a gradient alone
     optimiser.step()
-    assert torch.equal(layer.bias, before)
+    if name == "sgd":
+        torch.testing.assert_close(layer.bias.detach(), (1 - 0.1 * 0.5) * before)
+    else:
+        torch.testing.assert_close(layer.bias.detach(), before, rtol=0.0, atol=1e-4)
     assert (layer.weight.abs() < weight.abs()).all()
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+def test_the_online_classifier_learns_as_the_encoder_does_and_is_not_decayed(name: str) -> None:
+    random = np.random.default_rng(2)
+    layer = nn.Linear(4, 3).double()
+    before = {key: value.detach().numpy().copy() for key, value in layer.named_parameters()}
+    slopes = {key: [random.normal(size=value.shape) for _ in range(3)] for key, value in before.items()}
+    optimiser = build_classifier_optimiser(layer, OptimiserConfig(name=name, weight_decay=0.5, momentum=0.8))
+    for step in range(3):
+        for group in optimiser.param_groups:
+            group["lr"] = 0.1
+        for key, value in layer.named_parameters():
+            value.grad = torch.from_numpy(slopes[key][step].copy())
+        optimiser.step()
+    for key, value in layer.named_parameters():
+        expected, buffer = before[key], np.zeros_like(before[key])
+        if name == "lars":
+            expected = slow_lars(expected, slopes[key], 0.1, 0.8, 0.0)
+        else:
+            for slope in slopes[key]:
+                buffer = 0.8 * buffer + slope
+                expected = expected - 0.1 * buffer
+        torch.testing.assert_close(value.detach(), torch.from_numpy(expected))
 
 
 def test_rates_warm_up_linearly_and_fall_as_a_cosine() -> None:
