@@ -39,8 +39,9 @@ from train.augment.views import Views
 from train.data.image_cache import load_bank
 from train.evaluation.collapse import effective_rank
 from train.evaluation.knn import knn_predict
+from train.evaluation.linear import linear_predict
 from train.evaluation.monitor import embed
-from train.evaluation.probe import linear_predict, wilson
+from train.evaluation.probe import wilson
 from train.evaluation.uncertainty import nearest_is_wrong
 from train.methods import METHODS
 from train.models.encoder import build_encoder

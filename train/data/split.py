@@ -22,13 +22,14 @@ class Split:
     """train, validation: rows of the bank; labels: (N,) class numbers, -1 unknown, or None.
 
     classes: 0 when the labels cannot be measured on: absent, of one class only, or nearly all
-    different.
+    different; names: of the classes, by number.
     """
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     labels: NDArray[np.int64] | None
     classes: int
+    names: tuple[str, ...] = ()
 
 
 def split_bank(bank: ImageBank, share: float) -> Split:
@@ -42,4 +43,6 @@ def split_bank(bank: ImageBank, share: float) -> Split:
         number = {name: place for place, name in enumerate(names)}
         labels = np.array([-1 if label is None else number[label] for label in bank.labels], np.int64)
     rows = np.arange(len(bank), dtype=np.int64)
-    return Split(rows[~out], rows[out], labels, len(names) if labels is not None else 0)
+    if labels is None:
+        return Split(rows[~out], rows[out], None, 0)
+    return Split(rows[~out], rows[out], labels, len(names), tuple(names))

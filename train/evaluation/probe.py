@@ -1,8 +1,10 @@
 """A trained run and labelled images -> how good its features are: k-NN and linear accuracy.
 
 The protocol is fixed so that figures can be compared: no augmentation, images as search will see
-them, k-NN with k = 20, T = 0.07 and cosine, and a linear classifier trained to convergence on
-frozen, standardised features. Shape letters: N images, F feature dimension, Q held-out images.
+them, k-NN with k = 20, T = 0.07 and cosine, and two linear classifiers. The offline one is trained to
+convergence on frozen, standardised features. The online one learned beside the encoder, on the
+features of the student's views, and is stored with the run; published tables on CIFAR give its accuracy.
+Shape letters: N images, F feature dimension, C classes, Q held-out images.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from train.data.image_cache import ImageBank, load_bank
 from train.evaluation.knn import knn_predict
+from train.evaluation.linear import linear_predict
 from train.evaluation.monitor import embed
-from train.models.encoder import build_encoder
-from train.state.checkpoint import load_checkpoint
+from train.models.encoder import EncoderOutput, build_encoder
+from train.state.checkpoint import Checkpoint, load_checkpoint
 from train.state.randomness import held_out
 from vssl.errors import InputError
 from vssl.images.items import ImageSource
@@ -28,8 +30,6 @@ from vssl.images.sources import open_source
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07
 HELD_OUT = 0.2
-DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
-"""Weight decays of the linear classifier, chosen among on a part of the training images."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,18 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Accuracies by (`student` or `teacher`, `features` or `projector`, `knn` or `linear`)."""
+    """Accuracies by branch, space and kind.
+
+    branch: `student` or `teacher`; space: `features` or `projector`; kind: `knn`, `linear` (the offline
+    classifier) or `online` (the run's stored one, of features alone: the student's classifier on either
+    branch). online_left_out: why there is no `online` figure, or None.
+    """
 
     accuracies: dict[tuple[str, str, str], Accuracy]
     train_images: int
     test_images: int
     classes: int
+    online_left_out: str | None = None
 
 
 def probe(
@@ -62,7 +68,8 @@ def probe(
     """Measure a run on labelled images.
 
     test_spec: the held-out images; without it a fifth of `spec`, chosen by a hash of the ids, is
-    held out. Raises InputError when there are not two classes on both sides.
+    held out, and the online classifier, which may have seen their labels, is left out. Raises
+    InputError when there are not two classes on both sides.
     """
     checkpoint = load_checkpoint(run)
     where = device or torch.device("cpu")
@@ -77,58 +84,57 @@ def probe(
         )
     banks = [load_bank(source, checkpoint.preprocess, rows=rows, tick=tick) for source, rows in (train, test)]
     labels, truth = (_numbers(bank, names).to(where) for bank in banks)
+    left_out = _why_not_online(checkpoint, names, test_spec)
+    classifier = online_classifier(checkpoint, names).to(where) if left_out is None else None
     accuracies: dict[tuple[str, str, str], Accuracy] = {}
     for branch in ("student", "teacher") if checkpoint.teacher is not None else ("student",):
         encoder = build_encoder(checkpoint, branch).to(where)
-        known_output, test_output = (embed(encoder, bank.images, where) for bank in banks)
-        for space in ("features", "projector"):
-            bank_codes, codes = (
-                o.features if space == "features" else o.mean for o in (known_output, test_output)
-            )
-            predicted = knn_predict(bank_codes, labels, codes, len(names), NEIGHBOURS, TEMPERATURE)
-            accuracies[branch, space, "knn"] = _accuracy(predicted, truth)
-            predicted = linear_predict(bank_codes, labels, codes, len(names))
-            accuracies[branch, space, "linear"] = _accuracy(predicted, truth)
-    return ProbeResult(accuracies, len(labels), len(truth), len(names))
+        codes = tuple(embed(encoder, bank.images, where) for bank in banks)
+        for (space, kind), predicted in _predictions(codes, labels, len(names), classifier).items():
+            accuracies[branch, space, kind] = _accuracy(predicted, truth)
+    return ProbeResult(accuracies, len(labels), len(truth), len(names), left_out)
 
 
-def linear_predict(features: Tensor, labels: Tensor, queries: Tensor, classes: int) -> Tensor:
-    """Fit multinomial logistic regression on frozen features and predict, (N, F), (N,) -> (Q,).
+def online_classifier(checkpoint: Checkpoint, names: list[str]) -> nn.Linear:
+    """Return a run's online classifier, features (N, F) -> scores (N, C), its rows in the order of `names`."""
+    weights = checkpoint.classifier["weights"]
+    number = {name: place for place, name in enumerate(checkpoint.classifier["classes"])}
+    rows = torch.tensor([number[name] for name in names])
+    classifier = nn.Linear(weights["weight"].shape[1], len(names))
+    classifier.load_state_dict({name: value[rows] for name, value in weights.items()})
+    return classifier.requires_grad_(False)
 
-    Features are standardised by the training ones; the weight decay is chosen on every fifth
-    training image and the classifier then fitted on all.
-    """
-    mean, deviation = features.mean(dim=0), features.std(dim=0).clamp(min=1e-6)
-    known, asked = (features - mean) / deviation, (queries - mean) / deviation
-    part = torch.arange(len(known), device=known.device) % 5 == 0
-    best = max(
-        DECAYS,
-        key=lambda decay: float(
-            (_fit(known[~part], labels[~part], classes, decay)(known[part]).argmax(dim=1) == labels[part])
-            .float()
-            .mean()
-        ),
-    )
-    with torch.no_grad():
-        predicted: Tensor = _fit(known, labels, classes, best)(asked).argmax(dim=1)
+
+def _why_not_online(checkpoint: Checkpoint, names: list[str], test_spec: str | None) -> str | None:
+    """Say why the online classifier has no figure on these images, or None where it has one."""
+    stored = checkpoint.classifier.get("classes")
+    if not checkpoint.classifier:
+        return "the run was trained without labels"
+    if stored is None:
+        return "the run is of an earlier version, which did not store the names of its classes"
+    if not test_spec:
+        return "it may have seen the labels of the held-out images; give other images with --test"
+    unknown = [name for name in names if name not in stored]
+    if unknown:
+        return f"it knows {len(stored)} classes, {unknown[0]!r} is none of them"
+    return None
+
+
+def _predictions(
+    codes: tuple[EncoderOutput, ...], labels: Tensor, classes: int, classifier: nn.Linear | None
+) -> dict[tuple[str, str], Tensor]:
+    """Return the predicted class numbers (Q,) by (space, kind); codes: of training and test images."""
+    bank, asked = codes
+    predicted: dict[tuple[str, str], Tensor] = {}
+    for space, known, queries in (
+        ("features", bank.features, asked.features),
+        ("projector", bank.mean, asked.mean),
+    ):
+        predicted[space, "knn"] = knn_predict(known, labels, queries, classes, NEIGHBOURS, TEMPERATURE)
+        predicted[space, "linear"] = linear_predict(known, labels, queries, classes)
+        if space == "features" and classifier is not None:
+            predicted[space, "online"] = classifier(queries.float()).argmax(dim=1)
     return predicted
-
-
-def _fit(features: Tensor, labels: Tensor, classes: int, decay: float) -> nn.Linear:
-    classifier = nn.Linear(features.shape[1], classes).to(features.device)
-    nn.init.zeros_(classifier.weight)  # the problem is convex: the start does not matter
-    nn.init.zeros_(classifier.bias)
-    optimiser = torch.optim.LBFGS(classifier.parameters(), max_iter=60, line_search_fn="strong_wolfe")
-
-    def closure() -> float:
-        optimiser.zero_grad()
-        loss = functional.cross_entropy(classifier(features), labels)
-        loss = loss + 0.5 * decay * classifier.weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach())
-
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
-    return classifier
 
 
 def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:

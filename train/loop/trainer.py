@@ -264,6 +264,7 @@ class Run:
             classifier = {
                 "weights": learner.classifier.state_dict(),
                 "optimiser": learner.classifier_optimiser.state_dict(),
+                "classes": list(self.split.names),
             }
         return Checkpoint(
             config=self.config,

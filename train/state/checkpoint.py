@@ -31,7 +31,8 @@ class Checkpoint:
 
     student, teacher: state of the encoders (`train.models.encoder.Encoder`), teacher None where the
         method keeps none; heads: state of the method's other modules.
-    optimiser: its state_dict; classifier: the online classifier's state and optimiser, or {}.
+    optimiser: its state_dict; classifier: the online classifier's `weights`, `optimiser` and the names
+        of its `classes`, or {}.
     step, epoch: done so far; sums: running totals of the epoch under way.
     summary: flat facts about the training, among them `source` (the spec of the images),
         `images` (how many could be read) and `epochs`.

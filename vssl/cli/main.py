@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from vssl import __version__
-from vssl.cli import bench, demo, evaluate, export, extract, inspect, search, serve, train
+from vssl.cli import bench, demo, evaluate, export, extract, inspect, probe, search, serve, train
 from vssl.cli.output import note
 from vssl.errors import VsslError
 
@@ -40,7 +40,7 @@ def _root(
     pass
 
 
-for module in (train, export, inspect, extract, search, evaluate, serve, bench, demo):
+for module in (train, probe, export, inspect, extract, search, evaluate, serve, bench, demo):
     module.register(app)
 
 

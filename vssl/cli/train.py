@@ -1,4 +1,4 @@
-"""The verbs train, probe: images -> checkpoint -> how good its features are."""
+"""The verb train: images -> checkpoint."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ LISTED_FAILURES = 5  # named on the screen; all of them are in failures.json
 
 
 def register(app: typer.Typer) -> None:
-    """Add these verbs to the application."""
+    """Add the verb to the application."""
     app.command("train")(train)
-    app.command("probe")(probe)
 
 
 def train(
@@ -91,44 +90,6 @@ def train(
         if plot:
             note(f"drawn: {plot_curves(out)}")
         _conclude(out, outcome, as_json)
-
-
-def probe(
-    run: Annotated[Path, typer.Argument(help="Folder of the run, or its checkpoint.")],
-    images: Annotated[str, typer.Argument(help="Labelled images: class folders, cifar10:DIR ...")],
-    test: Annotated[
-        str | None, typer.Option(help="Held-out images; without it a fifth of IMAGES is held out.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
-) -> None:
-    """Measure a run's frozen features on labelled images: k-NN and linear accuracy."""
-    with extras():
-        from train.evaluation.probe import probe as measure
-        from train.loop.run import choose_device
-    with progress() as bars:
-        task = bars.add_task("reading", total=None, status="images")
-        result = measure(
-            run,
-            images,
-            test,
-            device=choose_device(device),
-            tick=lambda done: bars.update(task, completed=done),
-        )
-    if as_json:
-        metrics: dict[str, float] = {}
-        for key, accuracy in result.accuracies.items():
-            name = "_".join(key)
-            metrics |= {name: accuracy.value, f"{name}_low": accuracy.low, f"{name}_high": accuracy.high}
-        counts = {"train": result.train_images, "test": result.test_images, "classes": result.classes}
-        say_json({"run": str(run), "images": images, **counts, "metrics": metrics})
-        return
-    say(
-        f"{result.classes} classes, {result.train_images} images to learn from, {result.test_images} held out"
-    )
-    for (branch, space, kind), accuracy in result.accuracies.items():
-        interval = f"{accuracy.low:.3f} to {accuracy.high:.3f}"
-        say(f"{branch:<8} {space:<10} {kind:<7} {accuracy.value:.3f}  (95 %: {interval})")
 
 
 def _conclude(out: Path, outcome: Outcome, as_json: bool) -> None:

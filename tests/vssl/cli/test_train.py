@@ -116,14 +116,21 @@ def test_a_probe_prints_every_accuracy_with_its_interval(
 ) -> None:
     out = tmp_path / "run"
     assert vssl(*words(pictures, settings, out), "--epochs", "0")[0] == 0
-    code, said, _ = vssl("probe", out, pictures, "--device", "cpu")
+    code, said, noted = vssl("probe", out, pictures, "--device", "cpu")
     assert code == 0
     assert said.splitlines()[0].startswith("3 classes, ")
     assert len(said.splitlines()) == 1 + 2 * 2 * 2
+    assert "no accuracy of the online classifier: it may have seen" in noted
+    code, said, noted = vssl("probe", out, pictures, "--test", pictures)
+    assert (
+        sum(line.split()[:4] == ["student", "features", "linear,", "online"] for line in said.splitlines())
+        == 1
+    )
+    assert "no accuracy" not in noted
     code, said, _ = vssl("probe", out, pictures, "--test", pictures, "--json")
     result = json.loads(said)
     assert result["test"] == 72
-    for kind in ("knn", "linear"):
+    for kind in ("knn", "linear", "online"):
         name = f"student_features_{kind}"
         low, value, high = (result["metrics"][name + end] for end in ("_low", "", "_high"))
         assert 0 <= low <= value <= high <= 1
