@@ -28,7 +28,7 @@ def server(command: Sequence[str]) -> Iterator[tuple[int, psutil.Process]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": path, "BENTOML_DO_NOT_TRACK": "true"}
+    environment = {"VSSL_DRAIN_S": "0", **os.environ, "PYTHONPATH": path, "BENTOML_DO_NOT_TRACK": "true"}
     with tempfile.TemporaryFile() as log:
         started = subprocess.Popen([*command, str(port)], stdout=log, stderr=log, env=environment, cwd=ROOT)
         try:

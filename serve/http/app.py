@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
-import signal
 import time
 from collections.abc import Awaitable, Callable
 
@@ -17,18 +15,14 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
-from serve.http.door import Door
 from serve.http.errors import NotReadyError, RequestError, error_response, internal_error
 from serve.http.io.fetch import Fetcher
-from serve.http.lingering import drop_the_rest, must_linger
 from serve.http.middleware.access_log import Log, access_log
 from serve.http.middleware.auth import presented_key
 from serve.http.middleware.context import RequestContext
-from serve.http.refusals import Refusals
 from serve.http.routes import embed, gallery, health, kserve, openai, pages, search
 from serve.http.settings import Settings
 from serve.http.state import Runtime
-from serve.orphans import Parent
 from vssl.errors import VsslError
 
 Handler = Callable[[Runtime, RequestContext], Awaitable[Response]]
@@ -74,39 +68,34 @@ log = logging.getLogger("vssl.serve")
 
 
 class Application:
-    """The whole HTTP face of one process; empty-handed (503) until `start`."""
+    """The ASGI application of one process; answers 503 until `start`."""
 
     def __init__(self) -> None:
         self._runtime: Runtime | None = None
         self._log: Log | None = None
         self._upkeep: asyncio.Task[None] | None = None
-        self._door = Door()
 
-    async def start(
-        self, settings: Settings, fetcher: Fetcher | None = None, *, wrapped: bool = False
-    ) -> None:
-        """Load model and gallery inside the event loop; see `Runtime.start`.
-
-        wrapped: whether something stands around this application that is to see every request.
-        """
+    async def start(self, settings: Settings, fetcher: Fetcher | None = None) -> None:
+        """Load model and gallery inside the event loop; see `Runtime.start`."""
         runtime = self._runtime = Runtime.start(settings, fetcher)
         self._log = access_log(settings.log)
         self._upkeep = asyncio.create_task(self._keep_up(runtime))
-        # Ours is the access log; uvicorn would format every request for a level nobody reads.
+        # The access log is ours; uvicorn would format every request for a level nobody reads.
         logging.getLogger("uvicorn.access").propagate = False
-        all_ours = not wrapped and self._log is None and len(runtime.lineup) == 1
-        refuse = Refusals(runtime) if all_ours else None
-        self._door.open(settings.keep_alive_s, settings.body_timeout_s, refuse)
         # What is loaded by now stays, and requests leave no cycles that hold much: the collector need not
         # walk either for every few requests.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GARBAGE)
 
+    def drain(self) -> None:
+        """From now on be not ready, and close each connection with its next answer; requests are still answered."""
+        if self._runtime is not None:
+            self._runtime.draining = True
+
     async def stop(self) -> None:
         """Answer what is queued and let go of everything."""
         runtime, self._runtime = self._runtime, None
-        self._door.forget()
         if self._upkeep is not None:
             self._upkeep.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -136,16 +125,14 @@ class Application:
             (b"x-request-id", context.request_id.encode()),
             (b"server-timing", f"{''.join(spent)}total;dur={1000 * seconds:.3f}".encode()),
         ]
-        closing = self._door.closing
-        if closing:
+        if self._runtime is not None and self._runtime.draining and _is_read(context):
             extra.append((b"connection", b"close"))
-        lingering = must_linger(context, closing=closing)
         status = response.status_code
         try:
             await send(
                 {"type": "http.response.start", "status": status, "headers": response.raw_headers + extra}
             )
-            await send({"type": "http.response.body", "body": response.body, "more_body": lingering})
+            await send({"type": "http.response.body", "body": response.body, "more_body": False})
         finally:
             runtime = self._runtime
             if runtime is not None:
@@ -153,9 +140,6 @@ class Application:
                 runtime.metrics.request(context.route, status, time.perf_counter() - begun)
             if self._log is not None:
                 self._log(context, status, time.perf_counter() - begun)
-        if lingering:
-            await drop_the_rest(receive)
-            await send({"type": "http.response.body", "body": b""})
 
     async def _answer(self, context: RequestContext) -> Response:
         runtime, path = self._runtime, context.request.scope["path"]
@@ -168,14 +152,9 @@ class Application:
         return await _find(context)(runtime, context)
 
     async def _keep_up(self, runtime: Runtime) -> None:
-        """Once a second: look for the supervisor, share the counts with other workers, look for replaced models."""
-        parent = Parent()
+        """Once a second: share the counts with other workers, look for replaced models."""
         while True:
             await asyncio.sleep(UPKEEP_S)
-            if parent.gone:
-                log.warning("the process that watches over this worker is gone: ending")
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
             runtime.metrics.save()
             try:
                 await runtime.follow_models()
@@ -206,6 +185,17 @@ def _find(context: RequestContext) -> Handler:
         allowed += ["HEAD"] if "GET" in allowed else []
         raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
     raise HTTPException(404)
+
+
+def _is_read(context: RequestContext) -> bool:
+    """Whether the client has sent all of its request.
+
+    A socket that is closed with unread bytes resets the connection, and the client may see the reset instead of
+    the answer.
+    """
+    headers = context.headers
+    has_body = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+    return context.body_read or not has_body
 
 
 def _check_key(runtime: Runtime, context: RequestContext) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from http import HTTPStatus
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -18,7 +16,6 @@ TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
-Header = tuple[bytes, bytes]
 CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_many_bytes"}
 
 
@@ -110,16 +107,6 @@ def error_headers(error: VsslError | HTTPException) -> dict[str, str]:
     if status_of(error) == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return headers
-
-
-def whole_answer(error: RequestError, headers: Iterable[Header]) -> bytes:
-    """Return the bytes of an error's HTTP/1.1 answer, with further headers."""
-    body = orjson.dumps({"error": describe(error)})
-    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
-    lines += [f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in headers]
-    lines += [f"{name.lower()}: {value}" for name, value in error_headers(error).items()]
-    lines += [f"content-length: {len(body)}", "content-type: application/json", "\r\n"]
-    return "\r\n".join(lines).encode("latin-1") + body
 
 
 def error_response(error: VsslError | HTTPException, *, plain: bool = False) -> Response:

@@ -38,8 +38,12 @@ class Settings:
         image, read from its header. max_queue: images waiting in one process; beyond it 429.
     max_held_bytes: request bodies held in memory by one process; beyond it 429.
     deadline_s: seconds from the last byte of a request to its answer; beyond it 504.
-    body_timeout_s: seconds a client may take to send a request's head, and again its body; beyond it 408.
-    keep_alive_s: seconds that a connection may idle between two requests.
+    body_timeout_s: seconds a client may take to send a request's body; beyond it 408.
+    keep_alive_s: whole seconds that a connection may idle between two requests; `vssl serve` tells uvicorn.
+    drain_s: seconds from SIGTERM, in which the server is not ready and closes connections, until it is told to end.
+    tracing: whether requests pass through BentoML's OpenTelemetry middleware.
+    metrics_folder: where the workers of one server share their counts; None is the folder that
+        BentoML gives its workers.
     log: `text`, `json` or `off`, the form of the access log on stderr.
     cors_origins: ORIGIN,... whose web pages may read the answers, `*` for all; None lets none.
     fetch_hosts: HOST,... that images given as https URLs are fetched from (`serve.http.io.addresses`);
@@ -66,7 +70,10 @@ class Settings:
     max_held_bytes: int = 512 * MIB
     deadline_s: float = 30.0
     body_timeout_s: float = 30.0
-    keep_alive_s: float = 120.0
+    keep_alive_s: int = 120
+    drain_s: float = 5.0
+    tracing: bool = False
+    metrics_folder: Path | None = None
     log: str = "off"
     cors_origins: str | None = None
     fetch_hosts: str | None = None
@@ -90,6 +97,8 @@ class Settings:
             found = getattr(self, name)
             if not found > 0:
                 raise InputError(f"{PREFIX}{name.upper()}: found {found}, expected more than 0")
+        if not self.drain_s >= 0:
+            raise InputError(f"{PREFIX}DRAIN_S: found {self.drain_s}, expected 0 or more")
         if self.threads is not None and self.threads < 1:
             raise InputError(f"{PREFIX}THREADS: found {self.threads}, expected at least 1")
         if not self.max_pixels <= PILLOW_PIXEL_CAP:

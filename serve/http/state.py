@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -13,18 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from serve.http.batching.batcher import FAST_MODEL_S, Batcher, seconds_per_image
+from serve.http.batching.batcher import Batcher
 from serve.http.errors import NotReadyError, RequestError
 from serve.http.io.body import BodyReader
 from serve.http.io.fetch import Fetcher
 from serve.http.metrics import Metrics
 from serve.http.middleware.auth import Keys
-from serve.http.routes.abstention import Doubts
+from serve.http.routes.abstention import Doubts, check_risk
 from serve.http.settings import Settings
 from serve.inference.backends.triton import FleetError
 from serve.inference.engine import Engine
 from serve.inference.model_sources import NamedModel, check_distinct
 from vssl.errors import MismatchError, VsslError
+from vssl.model.card import ModelCard
 from vssl.model.identity import short_id
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 READY_FOR_S = 1.0
+FAST_MODEL_S = 0.0005
 log = logging.getLogger("vssl.serve")
 
 
@@ -73,7 +77,8 @@ class Runtime:
         fetcher: Fetcher | None = None,
     ) -> None:
         self.settings = settings
-        self.metrics = Metrics(shared_folder())
+        self.metrics = Metrics(settings.metrics_folder or bentoml_folder())
+        self.draining = False
         self._places = [
             _Place(wanted, self._serve(wanted, engine), engine.graph.stamp())
             for wanted, engine in zip(settings.models, engines, strict=True)
@@ -238,8 +243,10 @@ class Runtime:
     async def check_ready(self, only: Served | None = None) -> None:
         """Run the golden pair through every model, or one, at most once a second.
 
-        Raises NotReadyError when a model does not answer as it should.
+        Raises NotReadyError when a model does not answer as it should, and while the server drains.
         """
+        if self.draining:
+            raise NotReadyError("the server is ending: send new requests to another one")
         async with self._checked:
             for place in self._places:
                 engine = place.served.engine
@@ -254,8 +261,47 @@ class Runtime:
                 place.ready_until = time.monotonic() + READY_FOR_S
 
 
-def shared_folder() -> Path | None:
-    """Return the folder in which BentoML lets the workers of a server share their counts."""
+@dataclass(frozen=True)
+class CheckedModel:
+    """A model that would serve: what it is called, its card and its id."""
+
+    name: str
+    card: ModelCard
+    model_id: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known of a server before it listens: its models, its gallery's size.
+
+    answered: the share of its own images that the gallery answers at the risk given, None without one.
+    """
+
+    models: tuple[CheckedModel, ...]
+    items: int | None
+    answered: float | None
+
+
+def check(settings: Settings) -> Checked:
+    """Load models, gallery and keys as a worker will; raises the error that would stop it."""
+    engines = open_engines(settings, abreast=False)
+    for engine in engines:
+        engine.close()  # the workers have connections of their own
+    gallery = open_gallery(settings, [engine.model_id for engine in engines], read_only=True)
+    with gallery or contextlib.nullcontext():
+        items = None if gallery is None else len(gallery)
+        rule = check_risk(settings.max_risk, gallery)
+    if settings.api_key_file is not None:
+        Keys.read(settings.api_key_file)
+    models = (
+        CheckedModel(wanted.name or engine.card.name, engine.card, engine.model_id)
+        for wanted, engine in zip(settings.models, engines, strict=True)
+    )
+    return Checked(tuple(models), items, None if rule is None else rule.best.coverage)
+
+
+def bentoml_folder() -> Path | None:
+    """Return the folder that BentoML gives the workers of a server for their counts."""
     name = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     return Path(name) if name and Path(name).is_dir() else None
 
@@ -275,8 +321,8 @@ def open_engines(settings: Settings, *, abreast: bool = True) -> list[Engine]:
 def open_engine(settings: Settings, source: str, *, abreast: bool = True) -> Engine:
     """Load a model and run its golden pair.
 
-    Unless told otherwise, a model that is run in the event loop gets one thread: sharing out
-    less than a millisecond costs more than it saves. Any other one shares its cores among batches
+    Unless told otherwise, a model that takes less than FAST_MODEL_S an image gets one thread: sharing
+    out so little work costs more than it saves. Any other one shares its cores among batches
     that run at the same time, if they are to run `abreast`.
     """
     opened = functools.partial(
@@ -286,6 +332,16 @@ def open_engine(settings: Settings, source: str, *, abreast: bool = True) -> Eng
     if settings.threads is None and engine.threads > 1 and seconds_per_image(engine) < FAST_MODEL_S:
         return opened(threads=1)
     return engine
+
+
+def seconds_per_image(engine: Engine) -> float:
+    """Return the seconds that the model takes for an image of its golden pair, the best of three."""
+    images, best = engine.golden.images, math.inf
+    for _ in range(3):
+        begun = time.perf_counter()
+        engine.run(images)
+        best = min(best, time.perf_counter() - begun)
+    return best / max(1, len(images))
 
 
 def open_gallery(settings: Settings, model_ids: Sequence[str], *, read_only: bool) -> Gallery | None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,16 +33,37 @@ class Running:
         return self.process.wait(timeout=20)
 
 
-def workers_of(server: Running, count: int, seconds: float = 30) -> list[psutil.Process]:
-    """Return the worker processes of a server, once there are as many as expected or time is up."""
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Wait until a condition holds; fail when it does not within so many seconds."""
     limit = time.monotonic() + seconds
-    while True:
-        children = psutil.Process(server.process.pid).children()
-        alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
-        workers = [child for child in alive if "--worker-id" in child.cmdline()]
-        if len(workers) >= count or time.monotonic() > limit:
-            return workers
-        time.sleep(0.1)
+    while not condition():
+        assert time.monotonic() < limit, "the condition did not come about in time"
+        time.sleep(0.01)
+
+
+def workers_of(server: Running, count: int) -> list[psutil.Process]:
+    """Return the worker processes of a server, once there are as many as expected."""
+    workers: list[psutil.Process] = []
+
+    def found() -> bool:
+        workers[:] = [p for p in family(server) if "--worker-id" in command_line(p)]
+        return len(workers) >= count
+
+    until(found)
+    return workers
+
+
+def family(server: Running) -> list[psutil.Process]:
+    """Return every living process below a server's own."""
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    return [child for child in children if command_line(child)]
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Return a process's command line; nothing for one that has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+        return process.cmdline()
+    return []
 
 
 def free_port() -> int:
@@ -67,7 +88,7 @@ def running(
             [*command, *arguments, "--port", str(port)],
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "BENTOML_DO_NOT_TRACK": "true", **(environment or {})},
+            env={**os.environ, "BENTOML_DO_NOT_TRACK": "true", "VSSL_DRAIN_S": "0", **(environment or {})},
         )
         server = Running(f"http://127.0.0.1:{port}", process, log)
         try:

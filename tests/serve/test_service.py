@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -11,12 +13,13 @@ import time
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from tests.serve.http.conftest import encoded, make_gallery
-from tests.serve.running import VSSL, free_port, running, wait_ready, workers_of
+from tests.serve.running import VSSL, Running, free_port, running, until, wait_ready, workers_of
 from tests.tiny_model import tiny_model
+
+BENTOML = [sys.executable, "-m", "bentoml", "serve", "serve.service:Vssl", "--host", "127.0.0.1"]
 
 
 def refused(*arguments: str) -> str:
@@ -38,10 +41,10 @@ def test_importing_the_service_loads_no_torch_and_no_faiss() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_bentoml_serves_the_same_service(tmp_path: Path) -> None:
-    model = tiny_model(tmp_path / "model.onnx")
-    command = [sys.executable, "-m", "bentoml", "serve", "serve.service:Vssl", "--host", "127.0.0.1"]
-    with running([], tmp_path, environment={"VSSL_MODEL": str(model)}, command=command) as server:
+@pytest.mark.parametrize("tracing", ["0", "1"])
+def test_bentoml_serves_the_same_service(tmp_path: Path, tracing: str) -> None:
+    environment = {"VSSL_MODEL": str(tiny_model(tmp_path / "model.onnx")), "VSSL_TRACING": tracing}
+    with running([], tmp_path, environment=environment, command=BENTOML) as server:
         assert httpx.get(f"{server.url}/livez").json() == {"status": "alive"}
         assert httpx.post(f"{server.url}/embed", content=encoded(1)).status_code == 200
         assert httpx.post(f"{server.url}/search", content=encoded(1)).json()["error"]["code"] == "no_gallery"
@@ -73,26 +76,34 @@ def test_a_key_is_asked_for_where_one_is_set(tmp_path: Path) -> None:
         assert httpx.get(f"{server.url}/livez").status_code == 200
 
 
-def test_what_was_accepted_is_answered_before_the_end(tmp_path: Path) -> None:
-    model = tiny_model(tmp_path / "model.onnx")
-    answers: list[int] = []
-    with running(["--model", str(model)], tmp_path) as server:
+@pytest.mark.parametrize("command", [[*VSSL, "serve"], BENTOML], ids=["vssl", "bentoml"])
+def test_what_was_accepted_is_answered_before_the_end(tmp_path: Path, command: list[str]) -> None:
+    model, data = tiny_model(tmp_path / "model.onnx"), encoded(1)
+    options = ["--model", str(model)] if command != BENTOML else []
+    with running(options, tmp_path, environment={"VSSL_MODEL": str(model)}, command=command) as server:
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+        connection.putrequest("POST", "/embed")
+        connection.putheader("Content-Length", str(len(data)))
+        connection.putheader("Expect", "100-continue")
+        connection.endheaders()
+        assert b"100 Continue" in connection.sock.recv(100)  # the application reads the body
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: is_refused(server))
+        connection.send(data)
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        assert answer.status == 200
+        assert server.process.wait(timeout=20) == 0
 
-        def slowly() -> object:
-            data = encoded(1)
-            for start in range(0, len(data), 1000):
-                time.sleep(0.05)
-                yield data[start : start + 1000]
 
-        def ask() -> None:
-            answers.append(httpx.post(f"{server.url}/embed", content=slowly(), timeout=30).status_code)  # type: ignore[arg-type]
-
-        asking = threading.Thread(target=ask)
-        asking.start()
-        time.sleep(0.1)
-        assert server.terminate() == 0
-        asking.join()
-    assert answers == [200]
+def is_refused(server: Running) -> bool:
+    """Whether a new connection is not answered any more."""
+    try:
+        httpx.get(f"{server.url}/livez", timeout=1)
+    except httpx.TransportError:
+        return True
+    return False
 
 
 def test_a_missing_or_broken_model_refuses_with_what_to_type(tmp_path: Path) -> None:
@@ -136,11 +147,11 @@ def test_an_empty_key_file_is_refused(tmp_path: Path) -> None:
 def test_two_workers_share_the_port_and_the_counts(tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "model.onnx")
     with running(["--model", str(model), "--workers", "2", "--threads", "1"], tmp_path) as server:
+        assert len(workers_of(server, 2)) == 2
         for n in range(20):
             assert httpx.post(f"{server.url}/embed", content=encoded(n % 3)).status_code == 200
-        assert len(workers_of(server, 2)) == 2
         # the counts of the worker that does not answer this are at most a second old
-        wait_for(server.url, 'vssl_requests_total{route="/embed",status="200"} 20')
+        shows(server, 'vssl_requests_total{route="/embed",status="200"} 20')
 
 
 @pytest.mark.parametrize(("variable", "value"), [("VSSL_MAX_ITEMS", "many"), ("VSSL_DEADLINE_S", "0")])
@@ -172,10 +183,10 @@ def test_a_replaced_model_is_taken_up_without_a_failed_request(tmp_path: Path) -
             broken = tmp_path / "broken.onnx"
             broken.write_bytes(b"no model")
             broken.replace(model)  # refused: the old one goes on
-            wait_for(server.url, 'vssl_model_reloads_total{outcome="refused"} 1')
+            shows(server, 'vssl_model_reloads_total{outcome="refused"} 1')
             other.replace(model)
-            wait_for(server.url, 'vssl_model_reloads_total{outcome="done"} 1')
-            time.sleep(0.2)
+            shows(server, 'vssl_model_reloads_total{outcome="done"} 1')
+            until(lambda: len(ids) == 2)
         finally:
             stop.set()
             asking.join()
@@ -184,26 +195,39 @@ def test_a_replaced_model_is_taken_up_without_a_failed_request(tmp_path: Path) -
     assert len(ids) == 2
 
 
-def wait_for(url: str, line: str) -> None:
-    limit = time.monotonic() + 30
-    while line not in httpx.get(f"{url}/metrics").text:
-        assert time.monotonic() < limit, line
-        time.sleep(0.1)
+def shows(server: Running, line: str) -> None:
+    """Wait until a line stands in the metrics."""
+    until(lambda: line in httpx.get(f"{server.url}/metrics").text)
 
 
 def test_a_killed_worker_is_seen_and_replaced(tmp_path: Path) -> None:
-    model = tiny_model(tmp_path / "model.onnx")
-    with running(["--model", str(model)], tmp_path) as server:
+    counts = tmp_path / "counts"
+    counts.mkdir()
+    environment = {
+        "VSSL_MODEL": str(tiny_model(tmp_path / "model.onnx")),
+        "VSSL_METRICS_FOLDER": str(counts),
+    }
+    with running([], tmp_path, environment=environment, command=BENTOML) as server:
+        (worker,) = workers_of(server, 1)
         httpx.post(f"{server.url}/embed", content=encoded(1))
-        time.sleep(1.5)  # its counts are saved once a second
-        (worker,) = [
-            p for p in psutil.Process(server.process.pid).children() if "worker" in " ".join(p.cmdline())
-        ]
+        until(lambda: any("/embed" in file.read_text() for file in counts.glob("*.json")))
         worker.kill()
         wait_ready(server)
         text = httpx.get(f"{server.url}/metrics").text
     assert "vssl_worker_deaths_total 1" in text
     assert 'vssl_requests_total{route="/embed",status="200"} 1' in text
+
+
+def test_an_idle_connection_stays_as_long_as_the_settings_say(tmp_path: Path) -> None:
+    model, environment = tiny_model(tmp_path / "model.onnx"), {"VSSL_KEEP_ALIVE_S": "1"}
+    with running(["--model", str(model)], tmp_path, environment=environment) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as client:
+            client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+            begun = time.monotonic()
+            assert client.recv(4096) == b""  # the default would keep it for two minutes
+            assert time.monotonic() - begun > 0.5
 
 
 def test_slow_clients_are_cut_and_requests_are_logged_with_their_id(tmp_path: Path) -> None:

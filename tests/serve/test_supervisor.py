@@ -1,90 +1,258 @@
-"""A server's end under load, from outside: whoever was let in is answered, whoever is late is refused."""
+"""A supervisor from outside: how it drains a server, ends it, and what happens when either of them is killed."""
 
 from __future__ import annotations
 
 import http.client
+import json
+import os
+import signal
 import socket
+import subprocess
 import sys
 import threading
-import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 
-from serve.supervisor import stop_handshakes
+from serve.supervisor import VARIABLE, follow_supervisor, is_supervised, supervise
 from tests.serve.http.conftest import encoded
-from tests.serve.running import VSSL, running, workers_of
+from tests.serve.running import Running, family, running, until, workers_of
 from tests.tiny_model import tiny_model
 
-BENTOML = [sys.executable, "-m", "bentoml", "serve", "serve.service:Vssl", "--host", "127.0.0.1"]
-linux = pytest.mark.skipif(sys.platform != "linux", reason="handshakes are stopped on Linux only")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Unix sockets and signals")
+
+LONG_S = "600"  # a drain time that no test waits out
+
+CHILD = """
+import sys, threading
+from serve.supervisor import follow_supervisor
+drained = threading.Event()
+follow_supervisor(drained.set)
+print("started", flush=True)
+drained.wait()
+print("drained", flush=True)
+{then}
+"""
+
+PARENT = """
+import os, sys
+from pathlib import Path
+from serve.supervisor import supervise
+command = [sys.executable, "-c", sys.argv[1]]
+sys.exit(supervise(command, os.environ, folder=Path(sys.argv[2]), drain_s=float(sys.argv[3])))
+"""
 
 
-@linux
-@pytest.mark.parametrize("command", [[*VSSL, "serve"], BENTOML], ids=["vssl", "bentoml"])
+def supervised(then: str, folder: Path, drain_s: str = LONG_S) -> subprocess.Popen[str]:
+    """Start a supervisor of a process that prints what it hears and, once drained, runs `then`."""
+    command = [sys.executable, "-c", PARENT, CHILD.format(then=then), str(folder), drain_s]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+# --- any process under a supervisor ----------------------------------------------------
+
+
+@pytest.mark.parametrize(("then", "status"), [("sys.exit(0)", 0), ("sys.exit(3)", 3)])
+def test_sigterm_drains_and_the_status_is_the_servers(tmp_path: Path, then: str, status: int) -> None:
+    with supervised(then, tmp_path) as parent:
+        assert line(parent) == "started"
+        parent.send_signal(signal.SIGTERM)
+        assert line(parent) == "drained"
+        assert parent.wait(timeout=20) == status
+
+
+@pytest.mark.parametrize(
+    ("drain_s", "signals"),
+    [("0.1", [signal.SIGTERM]), (LONG_S, [signal.SIGTERM, signal.SIGTERM]), (LONG_S, [signal.SIGTERM, signal.SIGINT])],
+    ids=["after the drain time", "at a second SIGTERM", "at SIGINT"],
+)  # fmt: skip
+def test_a_drain_ends_with_sigterm_to_the_server(
+    tmp_path: Path, drain_s: str, signals: list[signal.Signals]
+) -> None:
+    with supervised("threading.Event().wait()", tmp_path, drain_s) as parent:
+        assert line(parent) == "started"
+        parent.send_signal(signals[0])
+        assert line(parent) == "drained"
+        for further in signals[1:]:
+            parent.send_signal(further)
+        assert parent.wait(timeout=20) == 0
+
+
+def test_sigint_ends_the_server_without_a_drain(tmp_path: Path) -> None:
+    with supervised("", tmp_path) as parent:
+        assert line(parent) == "started"
+        parent.send_signal(signal.SIGINT)
+        assert line(parent) == ""  # the end of its output
+        assert parent.wait(timeout=20) == 0
+
+
+def test_a_process_that_connects_while_the_server_drains_hears_of_it(tmp_path: Path) -> None:
+    then = "again = threading.Event(); follow_supervisor(again.set); again.wait(); print('again', flush=True)"
+    with supervised(then, tmp_path) as parent:
+        assert line(parent) == "started"
+        parent.send_signal(signal.SIGTERM)
+        assert [line(parent), line(parent)] == ["drained", "again"]
+        assert parent.wait(timeout=20) == 0
+
+
+def test_a_killed_supervisor_takes_its_processes_along(tmp_path: Path) -> None:
+    with supervised("", tmp_path) as parent:
+        assert line(parent) == "started"
+        (child,) = psutil.Process(parent.pid).children()
+        parent.kill()
+        assert line(parent) == ""
+        psutil.wait_procs([child], timeout=20)
+        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_process_whose_supervisor_is_gone_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "gone"))
+    assert is_supervised()
+    with pytest.raises(FileNotFoundError):
+        follow_supervisor()
+
+
+def test_without_a_supervisor_nothing_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    before = threading.active_count()
+    follow_supervisor()
+    assert not is_supervised()
+    assert threading.active_count() == before
+
+
+def test_a_command_that_ends_by_itself_ends_its_supervisor(tmp_path: Path) -> None:
+    assert (
+        supervise([sys.executable, "-c", "raise SystemExit(7)"], os.environ, folder=tmp_path, drain_s=60) == 7
+    )
+    kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    assert supervise([sys.executable, "-c", kill], os.environ, folder=tmp_path, drain_s=60) == 128 + 9
+
+
+# --- vssl serve ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return tiny_model(tmp_path / "model.onnx")
+
+
 @pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_under_load_loses_no_request(tmp_path: Path, command: list[str], workers: int) -> None:
-    model = tiny_model(tmp_path / "model.onnx")
-    environment = {"VSSL_MODEL": str(model), "VSSL_WORKERS": str(workers), "VSSL_THREADS": "1"}
-    options = ["--workers", str(workers), "--model", str(model)] if command[-1] == "serve" else []
-    with running(options, tmp_path, environment=environment, command=command) as server:
+def test_a_drain_loses_no_request_of_clients_that_heed_it(tmp_path: Path, model: Path, workers: int) -> None:
+    """Half of the clients end with an answer that says `Connection: close`, half watch /readyz."""
+    options = ["--model", str(model), "--workers", str(workers), "--threads", "1"]
+    with running(options, tmp_path, environment={"VSSL_DRAIN_S": LONG_S}) as server:
         assert len(workers_of(server, workers)) == workers
         outcome: Counter[str] = Counter()
-        clients = [
-            threading.Thread(target=ask_until_refused, args=(server.url, outcome), daemon=True)
-            for _ in range(12)
-        ]
+        ready = threading.Event()
+        ready.set()
+        clients = [Client(server, outcome, until_closed) for _ in range(8)]
+        clients += [Client(server, outcome, lambda _: not ready.is_set()) for _ in range(8)]
         for client in clients:
             client.start()
-        time.sleep(2)
-        assert server.terminate() == 0
+        until(lambda: outcome["200"] > 100)
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: not_ready(server))
+        ready.clear()
         for client in clients:
-            client.join(timeout=20)
-    assert outcome["200"] > 12
-    assert set(outcome) == {"200", "ConnectionRefusedError"}
-    assert outcome["ConnectionRefusedError"] == len(clients)
+            client.join(timeout=60)
+        assert server.terminate() == 0  # a second SIGTERM: all clients have gone elsewhere
+    assert set(outcome) == {"200"}
 
 
-def ask_until_refused(url: str, outcome: Counter[str]) -> None:
-    """Ask without a pause, connecting anew at once where the server closes; count what comes of it."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
-    data = encoded(1)
-    while True:
-        try:
-            connection.request("POST", "/embed", data)
-            answer = connection.getresponse()
-            answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            outcome[type(error).__name__] += 1
-            connection.close()
-            if isinstance(error, ConnectionRefusedError):
+class Client(threading.Thread):
+    """Posts an image again and again, on one connection for as long as the server keeps it."""
+
+    def __init__(
+        self, server: Running, outcome: Counter[str], enough: Callable[[http.client.HTTPResponse], bool]
+    ) -> None:
+        super().__init__(daemon=True)
+        self._address = server.url.removeprefix("http://")
+        self._outcome, self._enough = outcome, enough
+
+    def run(self) -> None:
+        """Post until an answer, or a broken connection, is enough."""
+        connection = http.client.HTTPConnection(self._address, timeout=30)
+        data = encoded(1)
+        while True:
+            try:
+                connection.request("POST", "/embed", data)
+                answer = connection.getresponse()
+                answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                self._outcome[type(error).__name__] += 1
                 return
-        else:
-            outcome[str(answer.status)] += 1
+            self._outcome[str(answer.status)] += 1
+            if self._enough(answer):
+                return
 
 
-@linux
-@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
-def test_after_its_handshakes_are_stopped_a_socket_only_gives_who_was_there(
-    family: socket.AddressFamily, host: str
+def until_closed(answer: http.client.HTTPResponse) -> bool:
+    return answer.getheader("Connection") == "close"
+
+
+def not_ready(server: Running) -> bool:
+    """Whether several questions, which reach all workers, find a server that is not ready."""
+    return all(httpx.get(f"{server.url}/readyz").status_code == 503 for _ in range(8))
+
+
+def test_a_draining_server_says_so_and_still_answers(tmp_path: Path, model: Path) -> None:
+    with running(["--model", str(model)], tmp_path, environment={"VSSL_DRAIN_S": LONG_S}) as server:
+        assert "connection" not in httpx.post(f"{server.url}/embed", content=encoded(1)).headers
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: not_ready(server))
+        for path in ("/readyz", "/v2/health/ready"):
+            ready = httpx.get(f"{server.url}{path}")
+            assert (ready.status_code, ready.headers["connection"]) == (503, "close")
+            assert int(ready.headers["retry-after"]) >= 1
+        embedded = httpx.post(f"{server.url}/embed", content=encoded(1))
+        assert (embedded.status_code, embedded.headers["connection"]) == (200, "close")
+        assert httpx.get(f"{server.url}/livez").status_code == 200
+
+
+def test_an_answer_before_the_body_was_read_leaves_the_connection_open_while_draining(
+    tmp_path: Path, model: Path
 ) -> None:
-    with socket.socket(family) as listening:
-        try:
-            listening.bind((host, 0))
-        except OSError:
-            pytest.skip(f"no {host} here")
-        listening.listen()
-        address = listening.getsockname()[:2]
-        with socket.create_connection(address) as early:
-            early.sendall(b"first")
-            stop_handshakes(listening)
-            with pytest.raises(TimeoutError):
-                socket.create_connection(address, timeout=0.3)
-            connection, _ = listening.accept()
-            with connection:
-                early.sendall(b", second")
-                time.sleep(0.1)
-                assert connection.recv(100) == b"first, second"
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(address, timeout=5)
+    """Closed with unread bytes, the connection would be reset, and the client might miss the answer."""
+    environment = {"VSSL_DRAIN_S": LONG_S, "VSSL_MAX_BODY_BYTES": "100000"}
+    with running(["--model", str(model)], tmp_path, environment=environment) as server:
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: not_ready(server))
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=20)
+        connection.request("POST", "/embed", b"x" * 8_000_000)
+        refused = connection.getresponse()
+        assert (refused.status, refused.getheader("Connection")) == (413, None)
+        assert json.loads(refused.read())["error"]["code"] == "too_many_bytes"
+        connection.request("POST", "/embed", encoded(1))  # on the same connection
+        answer = connection.getresponse()
+        answer.read()
+        assert (answer.status, answer.getheader("Connection")) == (200, "close")
+        connection.close()
+
+
+@pytest.mark.parametrize("killed", ["supervisor", "BentoML"])
+def test_no_process_outlives_a_server_that_was_killed(tmp_path: Path, model: Path, killed: str) -> None:
+    options = ["--model", str(model), "--workers", "2", "--threads", "1"]
+    with running(options, tmp_path) as server:
+        workers_of(server, 2)
+        everyone = family(server)
+        bentoml = next(p for p in everyone if p.ppid() == server.process.pid)
+        (server.process if killed == "supervisor" else bentoml).kill()
+        assert server.process.wait(timeout=20) != 0
+        _, alive = psutil.wait_procs(everyone, timeout=30)
+        for process in alive:
+            process.kill()
+        assert not alive
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", int(server.url.rpartition(":")[2])))

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -124,9 +124,8 @@ def serve(
         }
     )
     _check_address(settings)
-    os.environ.update(settings.to_environment())  # before serve.service is imported: it reads them then
     _greet(settings)
-    _run(settings)
+    raise typer.Exit(_run(settings))
 
 
 def _whole(model: str) -> str:
@@ -161,7 +160,7 @@ def _check_address(settings: Settings) -> None:
 
 def _greet(settings: Settings) -> None:
     """Check model, gallery and keys before anything listens, and say what to try."""
-    from serve.service import check
+    from serve.http.state import check
 
     checked = check(settings)
     for model in checked.models:
@@ -191,21 +190,21 @@ def _greet(settings: Settings) -> None:
     sys.stdout.flush()
 
 
-def _run(settings: Settings) -> None:
-    """Run the BentoML service until a signal ends it."""
-    os.environ["BENTOML_DO_NOT_TRACK"] = "true"
-    with tempfile.TemporaryDirectory(prefix="vssl-serve-") as scratch:
-        # BentoML's default folder for the workers' counters is shared by every server of the
-        # user and wiped by the next one that starts.
-        from bentoml._internal.configuration.containers import BentoMLContainer
+def _run(settings: Settings) -> int:
+    """Run BentoML under a supervisor until a signal ends it; return the exit status."""
+    import serve.supervisor
 
-        BentoMLContainer.prometheus_multiproc_dir.set(scratch)
-        import serve.service
-        from serve.orphans import announce
-
-        announce()
-
-        service: Any = serve.service.Vssl
-        # Workers import the service by name: from where this very package lies.
-        service.working_dir = str(Path(serve.service.__file__).resolve().parent.parent)
-        service.serve_http(host=settings.host, port=settings.port)
+    root = Path(serve.supervisor.__file__).resolve().parent.parent  # the workers import this very package
+    command = [
+        *(sys.executable, "-m", "bentoml", "serve", "serve.service:Vssl", "--working-dir", str(root)),
+        *("--host", settings.host, "--port", str(settings.port)),
+        *("--timeout-keep-alive", str(settings.keep_alive_s)),
+    ]
+    with tempfile.TemporaryDirectory(prefix="vssl-serve-") as name:
+        folder = Path(name)
+        environment = {
+            **os.environ,
+            **replace(settings, metrics_folder=folder).to_environment(),
+            "BENTOML_DO_NOT_TRACK": "true",
+        }
+        return serve.supervisor.supervise(command, environment, folder=folder, drain_s=settings.drain_s)

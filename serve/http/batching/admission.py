@@ -1,70 +1,54 @@
-"""How many images wait for a model and how fast they go -> whether there is room for more of them."""
+"""How many images wait for a model, and how fast they are done -> a request is accepted or told when to retry."""
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections.abc import Callable
 
 from serve.http.errors import BusyError
-from serve.http.settings import Settings
 
-REST_S = 0.01
-"""The event loop's rest after a turn in which it refused somebody, where the model wants its core.
-
-In a flood every request would wake the loop, and each time it takes a core from a thread that embeds. After a
-rest it refuses in one go all who came meanwhile: for a hundredth of a second that nobody notices beside a full
-queue, the threads keep what the wakings cost (docs/serving.md).
-"""
+SMOOTHING = 0.1
+"""Weight of the newest measurement in the running mean of seconds per image."""
 
 
-class Room:
-    """The place for waiting images in front of one model. Only the event loop's thread may use it."""
+class Admission:
+    """The bound on the images that wait for one model. Only the event loop's thread may use it."""
 
-    def __init__(self, settings: Settings, *, rests: bool) -> None:
-        """rests: whether the model runs on this machine's cores beside the event loop. In it, on a GPU or a Triton
-        server, a rest would help nobody.
-        """
-        self._settings = settings
-        self._loop = asyncio.get_running_loop()
-        self._resting = False
-        self.rests = rests
+    def __init__(
+        self, max_queue: int, deadline_s: float, *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        """max_queue: images that may wait. deadline_s: seconds to a request's answer; half of it may be waiting."""
+        self._max_queue, self._deadline_s, self._clock = max_queue, deadline_s, clock
         self._seconds_per_image = 0.0
         self._last = 0.0
         self.waiting = 0
 
     def refusal(self, count: int) -> BusyError | None:
-        """Return the error of a request with so many images that finds no room, None where it finds some.
+        """Return the error of a request with so many images that is refused, None where it is accepted.
 
-        A request is always taken when nothing waits.
+        A request is always accepted when nothing waits.
         """
         waiting = self.waiting
         if not waiting:
             return None
         wait = waiting * self._seconds_per_image
-        if waiting + count > self._settings.max_queue:
+        if waiting + count > self._max_queue:
             why = f"there is no room for {count} more"
-        elif wait > self._settings.deadline_s / 2:
+        elif wait > self._deadline_s / 2:
             why = f"about {wait:.0f} s of work"
         else:
             return None
-        if self.rests and not self._resting:
-            self._resting = True
-            self._loop.call_soon(self._rest)
         return BusyError(f"{waiting} images are waiting, {why}", wait)
 
-    def take(self, count: int) -> None:
-        """Let images in."""
+    def accept(self, count: int) -> None:
+        """Note that so many images wait from now on."""
         if not self.waiting:
-            self._last = time.perf_counter()
+            self._last = self._clock()
         self.waiting += count
 
-    def leave(self, count: int) -> None:
-        """Let images out that are answered."""
-        now = time.perf_counter()
-        self._seconds_per_image += 0.1 * ((now - self._last) / count - self._seconds_per_image)
+    def release(self, count: int) -> None:
+        """Note that so many images are answered."""
+        now = self._clock()
+        self._seconds_per_image += SMOOTHING * ((now - self._last) / count - self._seconds_per_image)
         self._last = now
         self.waiting -= count
-
-    def _rest(self) -> None:
-        time.sleep(REST_S)
-        self._resting = False

@@ -1,14 +1,8 @@
 """Encoded images of many requests -> batches of clean tensors -> one answer or error per image.
 
-Two ways lead to the model. In general, worker threads take waiting images, decode them (this is
-where bad ones drop out, alone), and whichever thread finds the model free runs it on everything
-that is decoded by then: a lone image goes straight through without any timed wait, and under
-load batches grow by themselves while the model is busy. But handing a thumbnail to a thread
-costs more than decoding it, so where the model is fast too, small images that arrived together
-are decoded and embedded in the event loop itself, a batch (a few milliseconds) at a time. There a batch
-that is not full runs as soon as a turn of the loop brings no further image: who answers many clients at
-once finds their next requests while it decodes the first of them, and a lone image waits for nobody. In a
-flood of requests, batches get half of the loop's time.
+Worker threads take waiting images and decode them (this is where bad ones drop out, alone). Whichever
+thread finds the model free runs it on everything that is decoded by then: a lone image goes straight
+through without any timed wait, and under load batches grow by themselves while the model is busy.
 
 The queue is bounded, and an image that waited past its deadline is answered without being
 computed. Everything but `_work` and what it calls runs in the event loop's thread.
@@ -17,7 +11,6 @@ computed. Everything but `_work` and what it calls runs in the event loop's thre
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 import time
 from collections import deque
@@ -25,9 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-import numpy as np
-
-from serve.http.batching.admission import Room
+from serve.http.batching.admission import Admission
 from serve.http.batching.pending import Answer, Embedded, Item, Run, Ticket
 from serve.http.errors import DeadlineError, internal_error
 from serve.http.metrics import Metrics
@@ -35,19 +26,13 @@ from serve.http.settings import Settings
 from serve.inference.cores import available_cores
 from serve.inference.engine import Engine
 from vssl.errors import ImageError, VsslError
-from vssl.images.decode import DecodeLimits
 from vssl.images.preprocess import Pixels, load_image
 
-SMALL = DecodeLimits(max_bytes=32 * 1024, max_pixels=128 * 128)
-"""What may be decoded in the event loop: well under a millisecond each."""
-
-FAST_MODEL_S = 0.0005
-"""Seconds an image below which a model is run in the event loop."""
-
 SWEEP_S = 0.25
+"""How often requests past their deadline are looked for."""
 
-TURN_S = 0.25
-"""No turn of the event loop's on small images begins another batch after so long."""
+MAX_CHUNK = 32
+"""Images that one thread decodes before it looks for the model."""
 
 
 class Batcher:
@@ -58,20 +43,14 @@ class Batcher:
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._waiting: SimpleQueue[Item | None] = SimpleQueue()
-        self._ready: deque[Item] = deque()
-        self._small: deque[Item] = deque()
-        self._turn_planned = False
-        self._gathering = False  # whether what is decoded waits for what the next turn brings
-        self._last_run = 0  # images in the loop's last run of the model
-        self._left_off = math.inf  # when the last turn ended that left something
+        self._decoded: deque[Item] = deque()
         self._tickets: deque[Ticket] = deque()  # by deadline, since all wait equally long
         self._sweeping: asyncio.TimerHandle | None = None
         self._model_free = threading.Semaphore(engine.graph.lanes)
         self.engine = engine
-        self._fast = not engine.remote and seconds_per_image(engine) < FAST_MODEL_S
-        self.room = Room(settings, rests=not (self._fast or engine.on_gpu or engine.remote))
+        self.admission = Admission(settings.max_queue, settings.deadline_s)
         # Threads that wait for a Triton server leave the cores to others, which decode meanwhile.
-        count = (settings.threads or available_cores()) + (engine.graph.lanes if engine.remote else 0)
+        count = available_cores() + engine.graph.lanes if engine.remote else engine.threads
         self._threads = [
             threading.Thread(target=self._work, name=f"embed-{n}", daemon=True) for n in range(count)
         ]
@@ -84,10 +63,10 @@ class Batcher:
         Raises BusyError when the queue has no room, or would not be worked off in time.
         """
         count = len(images)
-        refusal = self.room.refusal(count)
+        refusal = self.admission.refusal(count)
         if refusal is not None:
             raise refusal
-        self.room.take(count)
+        self.admission.accept(count)
         now = time.perf_counter()
         seconds = self._settings.deadline_s
         ticket = Ticket([None] * count, count, now + seconds, self._loop.create_future())
@@ -96,14 +75,7 @@ class Batcher:
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
         for position, data in enumerate(images):
-            item = Item(ticket, position, data, None, now)
-            if self._fast and len(data) <= SMALL.max_bytes:
-                self._small.append(item)
-            else:
-                self._waiting.put(item)
-        if self._small and not self._turn_planned:
-            self._turn_planned = True
-            self._loop.call_soon(self._turn)
+            self._waiting.put(Item(ticket, position, data, None, now))
         await ticket.done
         if ticket.missing:
             late = DeadlineError(seconds)
@@ -128,7 +100,7 @@ class Batcher:
 
     def _deliver(self, run: Run) -> None:
         finished, metrics = run.finished, self._metrics
-        self.room.leave(len(finished))
+        self.admission.release(len(finished))
         metrics.queue -= len(finished)
         if run.images:
             metrics.batch_size.observe(run.images)
@@ -141,50 +113,7 @@ class Batcher:
             if not ticket.missing and not ticket.done.done():
                 ticket.done.set_result(None)
 
-    # --- small images, in the event loop -----------------------------------------------
-
-    def _turn(self) -> None:
-        """Work on what arrived together, a batch at a time; what is left waits for the next turn.
-
-        Where batches are left over from turn to turn, they get half of the loop's time: in a flood, saying no
-        to many must not take it all from those who were let in.
-        """
-        begun = time.perf_counter()
-        until = begun + min(begun - self._left_off, TURN_S)
-        self._one_batch()
-        while self._small and time.perf_counter() < until:
-            self._one_batch()
-        self._turn_planned = bool(self._small) or self._gathering
-        self._left_off = time.perf_counter() if self._small else math.inf
-        if self._small:
-            self._loop.call_soon(self._turn)
-        elif self._gathering:  # twice: what the loop reads now becomes images before the turn, not after it
-            self._loop.call_soon(self._loop.call_soon, self._turn)
-
-    def _one_batch(self) -> None:
-        most = self.engine.buckets[-1]
-        chunk = [self._small.popleft() for _ in range(min(most, len(self._small)))]
-        finished, rest = self._decode(chunk, SMALL)
-        for item in rest:  # small in bytes, not in pixels
-            self._waiting.put(item)
-        if finished:
-            self._deliver(Run(finished))
-        crowd = max(len(chunk), self._last_run) > 1
-        self._gathering = bool(chunk) and crowd and not self._small and 0 < len(self._ready) < most
-        if self._gathering:
-            return
-        if self._ready and self._model_free.acquire(blocking=False):
-            try:
-                run = self._infer(self._next_batch())
-            finally:
-                self._model_free.release()
-            self._last_run = run.images
-            if run.finished:
-                self._deliver(run)
-        with suppress(IndexError):  # a thread was at the model meanwhile: one looks after what is left
-            self._waiting.put(_nothing(self._ready[0].ticket))
-
-    # --- any image, in the threads -----------------------------------------------------
+    # --- in the worker threads ---------------------------------------------------------
 
     def _work(self) -> None:
         while True:
@@ -192,7 +121,7 @@ class Batcher:
             if first is None:
                 return
             chunk, last = [first], False
-            for _ in range(min(32, self._waiting.qsize() // len(self._threads))):
+            for _ in range(min(MAX_CHUNK - 1, self._waiting.qsize() // len(self._threads))):
                 try:
                     more = self._waiting.get_nowait()
                 except Empty:
@@ -201,20 +130,17 @@ class Batcher:
                     last = True
                     break
                 chunk.append(more)
-            finished, _ = self._decode([i for i in chunk if i.position >= 0], self._settings.limits)
+            finished = self._decode(chunk)
             if finished:
                 self._loop.call_soon_threadsafe(self._deliver, Run(finished))
-            self._infer_all()
+            self._run_model()
             if last:
                 return
 
-    def _decode(
-        self, chunk: list[Item], limits: DecodeLimits
-    ) -> tuple[list[tuple[Item, Answer]], list[Item]]:
-        """Decode items into the ready ones; return the answers of bad and late ones, and what is too large."""
+    def _decode(self, chunk: list[Item]) -> list[tuple[Item, Answer]]:
+        """Decode items; return the answers of bad and late ones."""
         finished: list[tuple[Item, Answer]] = []
-        too_large: list[Item] = []
-        recipe = self.engine.card.preprocess
+        recipe, limits = self.engine.card.preprocess, self._settings.limits
         begun = time.perf_counter()
         for item in chunk:
             timings = item.ticket.timings
@@ -225,9 +151,6 @@ class Batcher:
             try:
                 item.pixels = load_image(data, recipe, limits) if isinstance(data, bytes) else data
             except ImageError as error:
-                if limits is SMALL and error.code == "too_many_pixels":
-                    too_large.append(item)
-                    continue
                 # Anew: the frames of this one hold the image, and itself.
                 finished.append((item, ImageError(error.code, str(error))))
             except Exception:
@@ -237,15 +160,15 @@ class Batcher:
             begun = now
             if item.pixels is not None:
                 item.data = b""
-                self._ready.append(item)
-        return finished, too_large
+                self._decoded.append(item)
+        return finished
 
-    def _infer_all(self) -> None:
-        """Run the model on all that is ready, unless other threads keep it busy.
+    def _run_model(self) -> None:
+        """Run the model on all that is decoded, unless other threads keep it busy.
 
-        Such a thread looks again after it has let go of the model, so nothing is left lying.
+        Such a thread looks again after it has released the model, so no image is left behind.
         """
-        while self._ready:
+        while self._decoded:
             if not self._model_free.acquire(blocking=False):
                 return
             try:
@@ -259,7 +182,7 @@ class Batcher:
         batch: list[Item] = []
         with suppress(IndexError):  # where the model takes several batches at once, another took the rest
             while len(batch) < self.engine.buckets[-1]:
-                batch.append(self._ready.popleft())
+                batch.append(self._decoded.popleft())
         return batch
 
     def _infer(self, batch: list[Item]) -> Run:
@@ -275,7 +198,7 @@ class Batcher:
         answers: Sequence[Answer]
         pixels = [item.pixels for item in on_time if item.pixels is not None]
         try:
-            answers = self.engine.embed_pixels(pixels, crowd=self.room.waiting > len(pixels))
+            answers = self.engine.embed_pixels(pixels, crowd=self.admission.waiting > len(pixels))
         except Exception as error:
             answers = [error if isinstance(error, VsslError) else internal_error()] * len(on_time)
         seconds = time.perf_counter() - begun
@@ -285,18 +208,3 @@ class Batcher:
             timings["inference"] = seconds
             finished.append((item, answer))
         return Run(finished, len(on_time), seconds, begun - on_time[0].ready_at)
-
-
-def seconds_per_image(engine: Engine) -> float:
-    """Return the seconds that the model takes for an image of its golden pair, the best of three."""
-    images, best = engine.golden.images, math.inf
-    for _ in range(3):
-        begun = time.perf_counter()
-        engine.run(images)
-        best = min(best, time.perf_counter() - begun)
-    return best / max(1, len(images))
-
-
-def _nothing(ticket: Ticket) -> Item:
-    """Return an item that carries no image and only wakes a thread."""
-    return Item(ticket, -1, np.empty(0, np.uint8))

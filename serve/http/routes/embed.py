@@ -34,7 +34,7 @@ async def embed(runtime: Runtime, context: RequestContext) -> Response:
 async def read_images(runtime: Runtime, context: RequestContext) -> Images:
     """Read the images of a request; one that would find no room is refused before its body is read."""
     if len(runtime.lineup) == 1:
-        refusal = runtime.served.batcher.room.refusal(1)
+        refusal = runtime.served.batcher.admission.refusal(1)
         if refusal is not None:
             raise refusal
     begun = time.perf_counter()

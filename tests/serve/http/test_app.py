@@ -6,6 +6,7 @@ import asyncio
 import gc
 import io
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -17,18 +18,18 @@ from tests.serve.http.conftest import World, encoded
 
 
 class Posted:
-    """One POST /embed: whether its body was read, and what was answered."""
+    """One POST: whether its body was read, and what was answered."""
 
-    def __init__(self, body: bytes) -> None:
-        self.body, self.read = body, False
+    def __init__(self, body: bytes, *headers: tuple[bytes, bytes], path: str = "/embed") -> None:
+        self.body, self.headers, self.path, self.read = body, headers, path, False
         self.sent: list[Message] = []
 
     async def to(self, application: Application) -> int:
         """Send it; return the status."""
         length = b"%d" % len(self.body)
         scope: Scope = {
-            "type": "http", "method": "POST", "path": "/embed", "query_string": b"", "http_version": "1.1",
-            "headers": [(b"content-length", length)],
+            "type": "http", "method": "POST", "path": self.path, "query_string": b"", "http_version": "1.1",
+            "headers": [(b"content-length", length), *self.headers],
         }  # fmt: skip
         await application(scope, self._receive, self._send)
         return int(self.sent[0]["status"])
@@ -68,21 +69,33 @@ def test_a_refused_image_is_let_go_of_with_its_answer(world: World) -> None:
     assert held < 2 * len(body)
 
 
-def test_a_full_server_refuses_before_it_reads_the_body(world: World) -> None:
-    body = encoded(1, size=(640, 480))  # too large for the event loop: a thread takes it
-    first, second = Posted(body), Posted(body)
+def test_a_full_server_refuses_before_it_reads_the_body_and_asks_for_the_key_first(
+    world: World, tmp_path: Path
+) -> None:
+    body, key = encoded(1, size=(640, 480)), (b"x-api-key", b"right")
+    first, second, stranger = Posted(body, key), Posted(body, key), Posted(body)
+    (tmp_path / "keys").write_text("right\n")
+    settings = Settings(str(world.model), threads=1, max_queue=1, api_key_file=tmp_path / "keys")
 
-    async def main() -> tuple[int, int]:
+    async def main() -> tuple[int, int, int]:
         application = Application()
-        await application.start(Settings(str(world.model), threads=1, max_queue=1))
+        await application.start(settings)
         taken = asyncio.create_task(first.to(application))
         while not first.read:
             await asyncio.sleep(0)
-        refused = await second.to(application)
-        statuses = await taken, refused
+        refused = await second.to(application), await stranger.to(application)
+        statuses = await taken, *refused
         await application.stop()
         return statuses
 
-    assert asyncio.run(main()) == (200, 429)
+    assert asyncio.run(main()) == (200, 429, 401)
     assert b"retry-after" in dict(second.sent[0]["headers"])
     assert (first.read, second.read) == (True, False)
+
+
+def test_before_it_has_started_it_is_alive_and_not_ready() -> None:
+    async def main() -> tuple[int, int]:
+        application = Application()
+        return await Posted(b"").to(application), await Posted(b"", path="/livez").to(application)
+
+    assert asyncio.run(main()) == (503, 200)

@@ -1,84 +1,96 @@
-"""Who finds room and who does not, and the event loop's rest after a refusal."""
+"""Which requests a full queue refuses, when it tells them to retry, and what they get from a real server."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import TypeVar
+import http.client
+import json
+import threading
+from pathlib import Path
 
+import httpx
 import pytest
 
-from serve.http.batching import admission
-from serve.http.batching.admission import Room
-from serve.http.errors import BusyError
-from serve.http.settings import Settings
+from serve.http.batching.admission import Admission
+from tests.serve.http.conftest import World, encoded
+from tests.serve.running import Running, running
 
-T = TypeVar("T")
-SETTINGS = Settings("model.onnx", max_queue=8, deadline_s=4)
+LARGE = encoded(1, size=(640, 480))
 
 
-def in_a_loop(work: Callable[[], T]) -> T:
-    async def main() -> T:
-        return work()
-
-    return asyncio.run(main())
-
-
-def refused(found: BusyError | None) -> bool:
-    return found is not None
-
-
-def test_there_is_room_up_to_the_bound_and_for_anything_when_nothing_waits() -> None:
-    def work() -> list[bool]:
-        room = Room(SETTINGS, rests=False)
-        found = [refused(room.refusal(100))]
-        room.take(5)
-        found += [refused(room.refusal(3)), refused(room.refusal(4))]
-        room.leave(5)
-        return [*found, refused(room.refusal(4))]
-
-    assert in_a_loop(work) == [False, False, True, False]
+def test_up_to_the_bound_is_accepted_and_anything_when_nothing_waits() -> None:
+    admission = Admission(max_queue=8, deadline_s=4)
+    assert admission.refusal(100) is None
+    admission.accept(5)
+    assert admission.refusal(3) is None
+    assert admission.refusal(4) is not None
+    admission.release(5)
+    assert admission.refusal(4) is None
 
 
-def test_who_would_wait_half_the_deadline_is_told_when_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(admission.time, "perf_counter", lambda: clock[0])
-
-    def work() -> tuple[BusyError | None, BusyError | None]:
-        room = Room(SETTINGS, rests=False)
-        for _ in range(100):  # half a second each, so that the mean comes to that
-            room.take(1)
-            clock[0] += 0.5
-            room.leave(1)
-        room.take(3)
-        soon = room.refusal(1)
-        room.take(2)
-        return soon, room.refusal(1)
-
-    soon, late = in_a_loop(work)
-    assert soon is None  # 1.5 s, the deadline is 4
-    assert late is not None
-    assert late.retry_after == pytest.approx(2.5, rel=0.01)
-    assert str(late) == "5 images are waiting, about 2 s of work"
+def test_a_request_that_would_wait_half_the_deadline_is_told_when_to_retry() -> None:
+    now = 0.0
+    admission = Admission(max_queue=8, deadline_s=4, clock=lambda: now)
+    for _ in range(100):  # half a second each, so that the mean comes to that
+        admission.accept(1)
+        now += 0.5
+        admission.release(1)
+    admission.accept(3)
+    assert admission.refusal(1) is None  # 1.5 s
+    admission.accept(2)
+    refusal = admission.refusal(1)
+    assert refusal is not None
+    assert refusal.retry_after == pytest.approx(2.5, rel=0.01)
+    assert str(refusal) == "5 images are waiting, about 2 s of work"
 
 
-@pytest.mark.parametrize(("rests", "expected"), [(True, [admission.REST_S] * 2), (False, [])])
-def test_the_loop_rests_once_after_a_turn_with_refusals_if_it_is_to(
-    monkeypatch: pytest.MonkeyPatch, rests: bool, expected: list[float]
+def test_a_full_server_answers_429_counts_it_and_goes_on(world: World, tmp_path: Path) -> None:
+    options = ["--model", str(world.model), "--threads", "1"]
+    with running(options, tmp_path, environment={"VSSL_MAX_QUEUE": "1"}) as server:
+        refused = refusal_of(server)
+        assert refused.json()["error"]["code"] == "queue_full"
+        assert refused.headers["x-request-id"] == "mine"
+        assert refused.headers["content-type"] == "application/json"
+        assert int(refused.headers["retry-after"]) >= 1
+        assert {"date", "server-timing", "content-length"} <= refused.headers.keys()
+        counted = httpx.get(f"{server.url}/metrics").text
+        assert 'vssl_requests_total{route="/embed",status="429"}' in counted
+        assert httpx.post(f"{server.url}/embed", content=LARGE).status_code == 200
+
+
+def refusal_of(server: Running) -> httpx.Response:
+    """Post images side by side until one of them finds no room."""
+    found: list[httpx.Response] = []
+
+    def ask() -> None:
+        with httpx.Client(base_url=server.url, headers={"X-Request-ID": "mine"}, timeout=20) as client:
+            for _ in range(500):
+                answer = client.post("/embed", content=LARGE)
+                assert answer.status_code in (200, 429)
+                if answer.status_code == 429:
+                    found.append(answer)
+                if found:
+                    return
+
+    clients = [threading.Thread(target=ask) for _ in range(4)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    return found[0]
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
+def test_a_client_that_sends_far_too_much_gets_its_answer_and_keeps_its_connection(
+    server: Running, chunked: bool
 ) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr(admission.time, "sleep", slept.append)
-
-    async def main() -> None:
-        room = Room(SETTINGS, rests=rests)
-        room.take(8)
-        for _ in range(2):
-            for _ in range(50):
-                assert refused(room.refusal(1))
-            await asyncio.sleep(0)
-        room.leave(8)
-        assert not refused(room.refusal(1))
-        await asyncio.sleep(0)
-
-    asyncio.run(main())
-    assert slept == expected
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=20)
+    for _ in range(3):
+        body = (b"x" * 80_000 for _ in range(100)) if chunked else b"x" * 8_000_000
+        connection.request("POST", "/embed", body, encode_chunked=chunked)
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["error"]["code"]) == (413, "too_many_bytes")
+        connection.request("POST", "/embed", encoded(1))
+        answer = connection.getresponse()
+        assert (answer.status, answer.getheader("Connection")) == (200, None)
+        answer.read()
+    connection.close()
