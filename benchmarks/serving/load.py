@@ -127,20 +127,48 @@ class _Plan:
             self.outcome.refused += 1
             self.end()
 
+    async def watch(self, every_s: float) -> None:
+        """Send nothing more once /readyz is not answered 200."""
+        while await _is_ready(self.port):
+            await asyncio.sleep(every_s)
+        self.until = 0.0
 
-async def _run(port: int, requests: list[bytes], connections: int, seconds: float) -> Outcome:
+
+async def _is_ready(port: int) -> bool:
+    """Ask /readyz on a connection of its own."""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        answer = await reader.read()
+    except OSError:
+        return False
+    writer.close()
+    return answer[9:12] == b"200"
+
+
+async def _run(
+    port: int, requests: list[bytes], connections: int, seconds: float, watch_s: float | None
+) -> Outcome:
     plan = _Plan(requests, seconds, connections, port)
     begun = time.perf_counter()
     for _ in range(connections):
         await plan.connect()
+    watching = None if watch_s is None else asyncio.create_task(plan.watch(watch_s))
     await plan.done
+    if watching is not None:
+        watching.cancel()
     plan.outcome.seconds = time.perf_counter() - begun
     return plan.outcome
 
 
-def run(port: int, requests: list[bytes], *, connections: int, seconds: float) -> Outcome:
-    """Keep `connections` busy for some seconds, going round the requests."""
+def run(
+    port: int, requests: list[bytes], *, connections: int, seconds: float, watch_s: float | None = None
+) -> Outcome:
+    """Keep `connections` busy for some seconds, going round the requests.
+
+    watch_s: ask /readyz so often, and end when it is not 200; None asks never.
+    """
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(port, requests, connections, seconds))
+        return runner.run(_run(port, requests, connections, seconds, watch_s))

@@ -40,7 +40,8 @@ def test_variables_are_settings_of_the_service(objects: dict[str, Any], containe
     settings = Settings.from_environment({v["name"]: v["value"] for v in container["env"]})
     assert {v["name"] for v in container["env"]} <= set(settings.to_environment())
     grace = objects["Deployment"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-    assert grace > settings.deadline_s
+    _, wait = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert grace > float(wait) + settings.deadline_s
 
 
 def test_it_scales_on_the_queue_that_the_service_measures(objects: dict[str, Any]) -> None:
