@@ -43,8 +43,7 @@ from train.evaluation.linear import linear_predict
 from train.evaluation.monitor import embed
 from train.evaluation.probe import wilson
 from train.evaluation.uncertainty import nearest_is_wrong
-from train.methods import METHODS
-from train.models.encoder import build_encoder
+from train.methods import METHODS, build_encoder
 from train.state.checkpoint import load_checkpoint
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.images.preprocess import Preprocess

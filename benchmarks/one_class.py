@@ -33,7 +33,7 @@ from train.augment.views import Views
 from train.data.image_cache import ImageBank, load_bank
 from train.evaluation.monitor import embed
 from train.loop.run import train_images
-from train.models.encoder import build_encoder
+from train.methods import build_encoder
 from train.state.checkpoint import load_checkpoint
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.images.preprocess import Preprocess

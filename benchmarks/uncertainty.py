@@ -38,7 +38,8 @@ from train.augment.views import Views
 from train.data.image_cache import load_bank
 from train.evaluation.monitor import embed
 from train.evaluation.uncertainty import nearest_is_wrong
-from train.models.encoder import Encoder, EncoderOutput, build_encoder
+from train.methods import build_encoder
+from train.models.encoder import Encoder, EncoderOutput
 from train.state.checkpoint import load_checkpoint
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.images.sources import open_source

@@ -27,7 +27,7 @@ from export.served_encoder import ServedEncoder
 from export.verify import Agreement, run_model, verify
 from train.augment.views import Views
 from train.data.image_cache import ImageBank, load_bank
-from train.models.encoder import build_encoder
+from train.methods import build_encoder
 from train.state.checkpoint import Checkpoint, load_checkpoint
 from vssl import __version__
 from vssl.errors import InputError

@@ -21,7 +21,7 @@ from export.served_encoder import ServedEncoder, ServedMean, ServedVariance, Var
 from export.verify import run_model, verify
 from tests.tiny_model import picture
 from tests.tiny_run import image_folder, tiny_run
-from train.models.encoder import build_encoder
+from train.methods import build_encoder
 from train.state.checkpoint import load_checkpoint
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import FormatError, InputError

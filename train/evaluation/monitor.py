@@ -8,6 +8,7 @@ from them, V views, S side, D embedding dimension.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +20,7 @@ from torch.nn import functional
 from train.augment.views import Views
 from train.evaluation.collapse import effective_rank, mean_cosine_between, spread
 from train.evaluation.knn import knn_accuracy
-from train.evaluation.raw_variance import one_number, positive_variance
-from train.evaluation.uncertainty import nearest_is_wrong, r_auroc, variation
+from train.evaluation.uncertainty import nearest_is_wrong, one_number, r_auroc, variation
 from train.losses.vssl import cosine
 from train.models.encoder import Encoder, EncoderOutput
 from train.settings.config import EvaluationConfig
@@ -75,9 +75,11 @@ def watch(
     config: EvaluationConfig,
     device: torch.device,
     generator: torch.Generator,
-    method: str,
+    positive_variance: Callable[[Tensor], Tensor],
 ) -> dict[str, float]:
     """Return the indicators by name; docs/training.md explains each.
+
+    positive_variance: how the method reads the encoder's raw variance (`train.methods.method`).
 
     Signals of collapse, view recall and the spread of the variance always; k-NN and linear
     accuracy and what the variance tells about wrong neighbours where labels exist.
@@ -92,7 +94,9 @@ def watch(
         if teacher is not None:
             metrics |= _agreement(held, embed(teacher, data.queries, device))
         truth = None if data.query_labels is None else torch.from_numpy(data.query_labels).to(device)
-        metrics |= _variances(held, truth, method) | _stand_in(held, codes, data.stored_rows, truth)
+        metrics |= _variances(held, truth, positive_variance) | _stand_in(
+            held, codes, data.stored_rows, truth
+        )
         if data.bank_labels is not None and truth is not None:
             bank = embed(student, data.bank, device)
             labels = torch.from_numpy(data.bank_labels).to(device)
@@ -130,12 +134,14 @@ def _agreement(held: EncoderOutput, kept: EncoderOutput) -> dict[str, float]:
     return metrics
 
 
-def _variances(held: EncoderOutput, truth: Tensor | None, method: str) -> dict[str, float]:
+def _variances(
+    held: EncoderOutput, truth: Tensor | None, positive_variance: Callable[[Tensor], Tensor]
+) -> dict[str, float]:
     """Measure the method's own variance: its size, its spread, and what it tells about wrong neighbours."""
     if held.raw_variance is None:
         return {}
     raw = held.raw_variance.float()
-    variance = positive_variance(method, raw)
+    variance = positive_variance(raw)
     metrics = {
         "spread_variance": spread(raw),
         "norm_variance": float(raw.norm(dim=1).mean()),

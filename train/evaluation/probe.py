@@ -21,7 +21,8 @@ from train.data.image_cache import ImageBank, load_bank
 from train.evaluation.knn import knn_predict
 from train.evaluation.linear import linear_predict
 from train.evaluation.monitor import embed
-from train.models.encoder import EncoderOutput, build_encoder
+from train.methods import build_encoder
+from train.models.encoder import EncoderOutput
 from train.state.checkpoint import Checkpoint, load_checkpoint
 from train.state.randomness import held_out
 from vssl.errors import InputError

@@ -7,11 +7,19 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from train.evaluation.knn import nearest_others
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.rank_statistics import auroc
+
+
+def one_number(mean: Tensor, variance: Tensor) -> Tensor:
+    """Return the uncertainty (N,) that search would show for means and variances (N, D)."""
+    arrays = (np.ascontiguousarray(x.float().cpu().numpy()) for x in (mean, variance))
+    return torch.from_numpy(GaussianEmbedding(*arrays).uncertainty).to(mean.device)
 
 
 @torch.no_grad()

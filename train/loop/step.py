@@ -5,7 +5,8 @@ Shape letters: B batch, C0 side of the stored image, S side of a view.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,16 +93,13 @@ class Learner:
         return heads["predictor"]
 
     def _compile(self) -> None:
-        """Translate the encoders, where nearly all of a step's work is done."""
+        """Translate the encoders, the heads and the loss, where nearly all of a step's work is done."""
         if self.peers.count > 1:
             raise InputError(
                 f"compile: found {self.peers.count} processes, expected one: batch norm over several processes is "
                 "not translated. Set compile = false"
             )
-        mode = "reduce-overhead" if self.config.cuda_graphs else None
-        for encoder in (self.method.student, self.method.teacher):
-            if encoder is not None:
-                encoder.compile(backend=TRANSLATOR, mode=mode)
+        self.method.compile_loss(TRANSLATOR, "reduce-overhead" if self.config.cuda_graphs else None)
 
     def begin_epoch(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         """Let the method prepare for an epoch.
@@ -113,7 +111,8 @@ class Learner:
         def viewed() -> Iterable[tuple[Tensor, Tensor]]:
             for number, (rows, images) in enumerate(batches()):
                 drawn = generator_for(self.device, self.config.seed, "pass", number)
-                yield rows, self._view(self.views[0], images, drawn, len(rows))
+                with self._whole(len(rows)) as share:
+                    yield rows, self.views[0](images, drawn, share, len(rows))
 
         self.method.begin_epoch(viewed)
 
@@ -140,15 +139,15 @@ class Learner:
             at = number * len(images) + part
             drawn = generator_for(self.device, config.seed, "views", at)
             total = len(batch) if rows is None else len(rows[part])
-            with torch.no_grad():
-                first, second = (self._view(view, batch, drawn, total) for view in self.views)
-            self.method.rows = None if rows is None else rows[part]
             if config.cuda_graphs:
                 # Nothing that the batch before left in the graphs' memory is read any more.
                 torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
-                output = self.method(first, second, drawn)
-            (output.loss / len(images)).backward()
+            with self._whole(total) as share:
+                with torch.no_grad():
+                    first, second = (view(batch, drawn, share, total) for view in self.views)
+                with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
+                    output = self.method(first, second, drawn, None if rows is None else rows[part])
+                (output.loss / len(images)).backward()
             values = {"loss": output.loss.detach(), **output.parts}
             if self.classifier is not None and labels is not None:
                 values["classifier_loss"] = self._classify(output.features.float(), labels[part], rate)
@@ -165,17 +164,22 @@ class Learner:
         )
         return logged
 
-    def _view(self, view: Views, images: Tensor, drawn: torch.Generator, total: int) -> Tensor:
-        """Draw one view of each image of a share, and tell the encoders how large the whole batch is."""
+    @contextmanager
+    def _whole(self, total: int) -> Iterator[slice | None]:
+        """Let the encoders answer for a batch of `total` images; give this process's share of them.
+
+        None where one process has them all.
+        """
         if self.sharing is None:
-            return view(images, drawn)
+            yield None
+            return
         if total < self.peers.count:
             raise InputError(
                 f"a batch of {total} images cannot be divided over {self.peers.count} processes; "
                 "start fewer of them, or give more images"
             )
-        self.sharing.total = total
-        return view(images, drawn, self.peers.share(total), total)
+        with self.sharing.batch_of(total):
+            yield self.peers.share(total)
 
     def _classify(self, features: Tensor, labels: Tensor, rate: float) -> Tensor:
         """Train the online classifier on detached features (2, B, F); its rate follows the student's."""

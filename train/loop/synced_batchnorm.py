@@ -9,6 +9,8 @@ work. Shape letters: B batch of all processes, b share of one, C channels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -26,8 +28,18 @@ class Sharing:
     def __init__(self, peers: Peers) -> None:
         self.peers = peers
         self.total = 0
+        """B inside `batch_of`, 0 outside."""
         self.inside = False
         self._weights: dict[tuple[int, torch.device], Tensor] = {}
+
+    @contextmanager
+    def batch_of(self, total: int) -> Iterator[None]:
+        """Say that what the encoders see inside the `with` are shares of a batch of B = total images."""
+        self.total = total
+        try:
+            yield
+        finally:
+            self.total = 0
 
     def weights(self, device: torch.device) -> Tensor:
         """Return the share of the batch that each process has, (count, 1); made once per size."""
@@ -41,7 +53,7 @@ class Sharing:
 def share_batches(method: Method, peers: Peers) -> Sharing:
     """Let the student and the teacher answer for the whole batch while they are trained.
 
-    Set `total` of the result to B before each batch. In eval mode nothing changes.
+    Training steps belong inside `batch_of` of the result. In eval mode nothing changes.
     """
     sharing = Sharing(peers)
 

@@ -214,7 +214,7 @@ class Run:
         with torch.compiler.set_stance("force_eager" if self.config.compile else "default"):
             return watch(
                 learner.method.student, learner.method.teacher, learner.classifier, self.evaluation,
-                learner.views, self.config.evaluation, self.device, generator, self.config.method,
+                learner.views, self.config.evaluation, self.device, generator, learner.method.positive_variance,
             )  # fmt: skip
 
     def _judge(self, metrics: dict[str, float]) -> None:

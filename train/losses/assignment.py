@@ -11,18 +11,23 @@ from torch.nn import functional
 
 
 @torch.no_grad()
-def sinkhorn(scores: Tensor, smoothness: float = 0.05, rounds: int = 3) -> Tensor:
+def sinkhorn(
+    scores: Tensor, smoothness: float = 0.05, rounds: int = 3, counted: Tensor | None = None
+) -> Tensor:
     """Assign the batch evenly to the prototypes: scores (B, P) -> shares (B, P), rows sum to 1.
 
     SwAV's code: exp(scores / smoothness) with columns and rows normalised in turn
-    (Caron et al. 2020, section 3.1).
+    (Caron et al. 2020, section 3.1). counted: (B,) bool, rows that take part, the others' shares
+    are 0; None for all.
     """
     scores = scores.float() / smoothness
     shares = (scores - scores.max()).exp()  # a common factor, so that nothing overflows
+    if counted is not None:
+        shares = shares * counted[:, None]
     for _ in range(rounds):
         shares = shares / shares.sum(dim=0, keepdim=True).clamp(min=1e-12) / shares.shape[1]
-        shares = shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-12) / shares.shape[0]
-    return shares * shares.shape[0]
+        shares = shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-12)
+    return shares
 
 
 def swapped_prediction(scores: Tensor, shares: Tensor, temperature: float) -> Tensor:

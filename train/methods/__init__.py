@@ -12,6 +12,7 @@ from train.methods.method import Method
 from train.models.backbones import Backbone
 from train.models.encoder import Encoder
 from train.settings.config import TrainConfig
+from train.state.checkpoint import Checkpoint
 from vssl.errors import InputError
 
 METHODS = {
@@ -52,3 +53,19 @@ def new_encoder(config: TrainConfig) -> Encoder:
 def new_method(config: TrainConfig) -> Method:
     """Build an untrained method."""
     return method_class(config.method)(config, new_encoder(config))
+
+
+def build_encoder(checkpoint: Checkpoint, branch: str = "student") -> Encoder:
+    """Build the student or the teacher of a checkpoint, weights loaded, in eval mode.
+
+    Raises InputError for another branch, or `teacher` where the method keeps none.
+    """
+    weights = {"student": checkpoint.student, "teacher": checkpoint.teacher}
+    if branch not in weights:
+        raise InputError(f"branch: found {branch!r}, expected student or teacher")
+    state = weights[branch]
+    if state is None:
+        raise InputError(f"the method {checkpoint.config.method!r} keeps no teacher; use the branch student")
+    encoder = new_encoder(checkpoint.config)
+    encoder.load_state_dict(state)
+    return encoder.eval()

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from train.losses.agreement import barlow_twins
-from train.methods.method import Method, StepOutput, parse_options
+from train.methods.method import Method, StepOutput
 from train.models.heads import mlp
 from train.settings.config import TrainConfig
 
@@ -29,15 +28,18 @@ class BarlowTwinsOptions:
 class BarlowTwins(Method):
     """Redundancy reduction."""
 
+    options_type = BarlowTwinsOptions
+    options: BarlowTwinsOptions
+
     @staticmethod
     def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
         """Three layers."""
         hidden, dim = config.network.projector_hidden, config.network.dim
         return mlp([feature_dim, hidden, hidden, dim])
 
-    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+    def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
         """Views (B, S, S, 3) -> distance of the correlation matrix from the identity."""
-        options = parse_options(BarlowTwinsOptions, self.config.options)
+        options = self.options
         own, _ = self.encode(first, second)
         loss = barlow_twins(own[0].mean, own[1].mean, options.redundancy, options.scale)
         return self.output(loss, own)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.methods.method import Method, StepOutput, parse_options
+from train.methods.method import Method, StepOutput
 from train.models.clusters import spherical_kmeans
 from train.models.heads import mlp
 from train.settings.config import TrainConfig
@@ -86,6 +86,8 @@ class Memory(nn.Module):
 class DeepClusterV2(Method):
     """Clusters as labels."""
 
+    options_type = DeepClusterOptions
+    options: DeepClusterOptions
     memory: Memory
 
     @staticmethod
@@ -95,24 +97,24 @@ class DeepClusterV2(Method):
 
     def build_heads(self) -> nn.ModuleDict:
         """The memory; its centroids take the place of a classifier."""
-        o = parse_options(DeepClusterOptions, self.config.options)
+        o = self.options
         return nn.ModuleDict({"memory": Memory(self.config.network.dim, o)})
 
     @torch.no_grad()
     def begin_epoch(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         """Cluster the codes; before the first epoch they come from a pass over all images."""
-        o = parse_options(DeepClusterOptions, self.config.options)
+        o = self.options
         memory = self._memory()
         if not int(memory.epochs):
             for rows, view in batches():
                 memory.fill(rows, functional.normalize(self.student(view).mean.float(), dim=1))
         memory.cluster(o, self.config.seed)
 
-    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+    def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
         """Views (B, S, S, 3) -> mean cross-entropy of the clusters, over views and clusterings."""
-        o = parse_options(DeepClusterOptions, self.config.options)
+        o = self.options
         memory = self._memory()
-        if self.rows is None:
+        if rows is None:
             raise RuntimeError("DeepCluster V2 needs the rows of its batch")
         own, _ = self.encode(first, second)
         loss = own[0].mean.new_zeros((), dtype=torch.float32)
@@ -121,8 +123,8 @@ class DeepClusterV2(Method):
                 unit = functional.normalize(code.mean.float(), dim=1)
                 for head in range(o.heads):
                     scores = unit @ memory.centroids[head].T / o.temperature
-                    loss = loss + functional.cross_entropy(scores, memory.labels[head, self.rows])
-                memory.codes[view, self.rows] = unit.detach()
+                    loss = loss + functional.cross_entropy(scores, memory.labels[head, rows])
+                memory.codes[view, rows] = unit.detach()
         return self.output(loss / (2 * o.heads), own)
 
     def _memory(self) -> Memory:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from train.losses.assignment import self_distillation
-from train.methods.method import Method, StepOutput, parse_options
+from train.methods.method import Method, StepOutput
 from train.models.prototypes import Prototypes
 from train.settings.config import TrainConfig
 
@@ -52,6 +52,8 @@ class DinoOptions:
 class Dino(Method):
     """Self-distillation without labels."""
 
+    options_type = DinoOptions
+    options: DinoOptions
     keeps_teacher = True
 
     @staticmethod
@@ -66,16 +68,16 @@ class Dino(Method):
 
     def build_heads(self) -> nn.ModuleDict:
         """The prototypes of student and teacher, the same at first, and the centre."""
-        o, dim = parse_options(DinoOptions, self.config.options), self.config.network.dim
+        o, dim = self.options, self.config.network.dim
         student = Prototypes(dim, o.prototypes, o.frozen_steps)
         teacher = Prototypes(dim, o.prototypes, 0)
         teacher.load_state_dict(student.state_dict())
         teacher.requires_grad_(False)
         return nn.ModuleDict({"student": student, "teacher": teacher, "centre": Centre(o.prototypes)})
 
-    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+    def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
         """Views (B, S, S, 3) -> mean over the crossed pairs of the cross-entropy."""
-        o = parse_options(DinoOptions, self.config.options)
+        o = self.options
         own, kept = self.encode(first, second)
         student, centre = cast(Prototypes, self.heads["student"]), cast(Centre, self.heads["centre"])
         student.count_step()

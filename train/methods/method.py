@@ -1,6 +1,6 @@
 """What every method is: two views in, a loss and its parts out.
 
-Shape letters: B batch, S side of a view, F feature dimension.
+Shape letters: B batch, S side of a view, F feature dimension, D embedding dimension, N images.
 """
 
 from __future__ import annotations
@@ -8,17 +8,26 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from train.models.encoder import Encoder, EncoderOutput
 from train.settings.config import TrainConfig
 from vssl.errors import InputError
 
 OptionsT = TypeVar("OptionsT")
+
+LEAST_VARIANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """A method without switches of its own."""
 
 
 class StepOutput(NamedTuple):
@@ -32,17 +41,18 @@ class StepOutput(NamedTuple):
 class Method(nn.Module):
     """A self-supervised method: the student, the teacher where one is kept, and the heads.
 
-    Subclasses set `keeps_teacher`, give `projector` and `heads`, and define `forward`.
+    Subclasses set `keeps_teacher` and `options_type`, give `projector` and `build_heads`, and define `loss`.
     """
 
     keeps_teacher: ClassVar[bool] = False
+    options_type: ClassVar[type] = NoOptions
+    options: Any
     teacher: Encoder | None
-    rows: Tensor | None = None
-    """(B,) places of the next batch among the training images, for methods that remember images."""
 
     def __init__(self, config: TrainConfig, encoder: Encoder) -> None:
         super().__init__()
         self.config = config
+        self.options = parse_options(self.options_type, config.options)
         self.student = encoder
         if self.keeps_teacher:
             self.teacher = copy.deepcopy(encoder)
@@ -67,12 +77,47 @@ class Method(nn.Module):
         one view (B, S, S, 3) each.
         """
 
-    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+    def forward(
+        self, first: Tensor, second: Tensor, generator: torch.Generator, rows: Tensor | None = None
+    ) -> StepOutput:
         """Turn two views, each (B, S, S, 3) in 0..255, into a StepOutput.
 
-        generator: the source of the method's own noise, on the views' device.
+        generator: the source of the method's own noise, on the views' device. rows: (B,) places of the
+        images among all N training images, for methods that remember images; with several processes
+        the views are a share of the batch, and rows, which is all of it, tells how large it is.
+        """
+        count = len(first) if rows is None else len(rows)
+        noise = torch.randn((2, count, self.noise_dim), generator=generator, device=first.device)
+        return self.loss(first, second, noise, rows)
+
+    @property
+    def noise_dim(self) -> int:
+        """D of the noise that `loss` is given; 0 for a method that needs none."""
+        return 0
+
+    def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
+        """Turn two views into a StepOutput, as a function that torch.compile can translate whole.
+
+        noise: (2, B, noise_dim) standard normal numbers; first, second, rows: as for `forward`.
         """
         raise NotImplementedError
+
+    def compile_loss(self, backend: str, mode: str | None) -> None:
+        """Let torch.compile translate encoders, heads and loss together; they stay as they are elsewhere.
+
+        Encoders that are called by themselves, for other batch sizes as an evaluation has them, are not
+        translated.
+        """
+        self.loss = torch.compile(self.loss, backend=backend, mode=mode)  # type: ignore[method-assign]
+
+    @staticmethod
+    def positive_variance(raw: Tensor) -> Tensor:
+        """Read the encoder's raw variance (N, D) as variances (N, D) > 0, float32, to watch them.
+
+        What is served is calibrated at export. VSSL's cosine form trains a direction only, so that its
+        softplus has no scale of its own, though it has an order.
+        """
+        return functional.softplus(raw.float()).clamp(min=LEAST_VARIANCE)
 
     def encode(self, first: Tensor, second: Tensor) -> tuple[list[EncoderOutput], list[EncoderOutput]]:
         """Run both views through the student, and through the teacher (empty where none is kept)."""
@@ -95,9 +140,13 @@ class Method(nn.Module):
         statistics.
         """
         if self.teacher is not None:
-            teacher: list[Tensor] = list(self.teacher.parameters())
-            student: list[Tensor] = list(self.student.parameters())
-            torch._foreach_lerp_(teacher, student, 1.0 - momentum)
+            move_average(self.teacher, self.student, momentum)
+
+
+def move_average(kept: nn.Module, moving: nn.Module, momentum: float) -> None:
+    """Move the parameters of one module to momentum * themselves + (1 - momentum) * another's."""
+    follow = get_ema_multi_avg_fn(momentum)  # type: ignore[no-untyped-call]
+    follow(list(kept.parameters()), list(moving.parameters()), 0)
 
 
 def cosine_momentum(start: float, end: float, step: int, total: int) -> float:

@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from train.losses.contrast import against_queue
-from train.methods.method import Method, StepOutput, parse_options
+from train.methods.method import Method, StepOutput
 from train.models.heads import mlp
 from train.models.queue import Queue
 from train.settings.config import TrainConfig
@@ -31,6 +30,8 @@ class MocoV2PlusOptions:
 class MocoV2Plus(Method):
     """Momentum contrast with queues."""
 
+    options_type = MocoV2PlusOptions
+    options: MocoV2PlusOptions
     keeps_teacher = True
 
     @staticmethod
@@ -40,12 +41,12 @@ class MocoV2Plus(Method):
 
     def build_heads(self) -> nn.ModuleDict:
         """One queue per view."""
-        size = parse_options(MocoV2PlusOptions, self.config.options).queue
+        size = self.options.queue
         return nn.ModuleDict({f"queue{i}": Queue(size, self.config.network.dim) for i in (0, 1)})
 
-    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+    def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
         """Views (B, S, S, 3) -> mean over the crossed pairs of the cross-entropy."""
-        temperature = parse_options(MocoV2PlusOptions, self.config.options).temperature
+        temperature = self.options.temperature
         own, kept = self.encode(first, second)
         queues = [cast(Queue, self.heads[f"queue{i}"]) for i in (0, 1)]
         # Queue i holds the keys of view i, which view 1 - i asks for.

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from train.losses.contrast import in_batch
-from train.methods.method import Method, StepOutput, parse_options
+from train.methods.method import Method, StepOutput
 from train.models.heads import mlp
 from train.settings.config import TrainConfig
 
@@ -28,6 +27,8 @@ class MocoV3Options:
 class MocoV3(Method):
     """Momentum contrast without a queue."""
 
+    options_type = MocoV3Options
+    options: MocoV3Options
     keeps_teacher = True
 
     @staticmethod
@@ -42,9 +43,9 @@ class MocoV3(Method):
         widths = [network.dim, network.predictor_hidden, network.dim]
         return nn.ModuleDict({"predictor": mlp(widths, bias_last=False)})
 
-    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+    def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
         """Views (B, S, S, 3) -> sum over the crossed pairs of 2 T times the cross-entropy."""
-        temperature = parse_options(MocoV3Options, self.config.options).temperature
+        temperature = self.options.temperature
         own, kept = self.encode(first, second)
         predicted = [self.heads["predictor"](o.mean) for o in own]
         loss = in_batch(predicted[0], kept[1].mean, temperature)

@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from train.losses.contrast import in_batch
-from train.methods.method import Method, StepOutput, parse_options
+from train.methods.method import Method, StepOutput
 from train.models.heads import mlp
 from train.models.queue import Queue
 from train.settings.config import TrainConfig
@@ -31,6 +30,9 @@ class NnClrOptions:
 class NnClr(Method):
     """Nearest-neighbour contrastive learning."""
 
+    options_type = NnClrOptions
+    options: NnClrOptions
+
     @staticmethod
     def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
         """Three layers, the output normalised."""
@@ -40,13 +42,13 @@ class NnClr(Method):
     def build_heads(self) -> nn.ModuleDict:
         """The predictor and the queue of codes."""
         network = self.config.network
-        size = parse_options(NnClrOptions, self.config.options).queue
+        size = self.options.queue
         predictor = mlp([network.dim, network.predictor_hidden, network.dim])
         return nn.ModuleDict({"predictor": predictor, "queue": Queue(size, network.dim)})
 
-    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+    def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
         """Views (B, S, S, 3) -> mean over the crossed pairs of the cross-entropy."""
-        temperature = parse_options(NnClrOptions, self.config.options).temperature
+        temperature = self.options.temperature
         own, _ = self.encode(first, second)
         predicted = [self.heads["predictor"](o.mean) for o in own]
         queue = cast(Queue, self.heads["queue"])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from train.losses.contrast import relation
-from train.methods.method import Method, StepOutput, parse_options
+from train.methods.method import Method, StepOutput
 from train.models.heads import mlp
 from train.models.queue import Queue
 from train.settings.config import TrainConfig
@@ -32,6 +32,8 @@ class ResslOptions:
 class Ressl(Method):
     """Relational self-supervised learning."""
 
+    options_type = ResslOptions
+    options: ResslOptions
     keeps_teacher = True
 
     @staticmethod
@@ -41,12 +43,12 @@ class Ressl(Method):
 
     def build_heads(self) -> nn.ModuleDict:
         """The queue of the teacher's codes."""
-        size = parse_options(ResslOptions, self.config.options).queue
+        size = self.options.queue
         return nn.ModuleDict({"queue": Queue(size, self.config.network.dim)})
 
-    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+    def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
         """Views (B, S, S, 3), strong and weak -> cross-entropy of the two relations."""
-        o = parse_options(ResslOptions, self.config.options)
+        o = self.options
         if self.teacher is None:
             raise RuntimeError("ReSSL needs its teacher")
         own, queue = self.student(first), cast(Queue, self.heads["queue"])

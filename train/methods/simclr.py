@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from train.losses.contrast import nt_xent
-from train.methods.method import Method, StepOutput, parse_options
+from train.methods.method import Method, StepOutput
 from train.models.heads import mlp
 from train.settings.config import TrainConfig
 
@@ -28,14 +27,17 @@ class SimClrOptions:
 class SimClr(Method):
     """Contrastive learning within the batch."""
 
+    options_type = SimClrOptions
+    options: SimClrOptions
+
     @staticmethod
     def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
         """Two layers without norm."""
         return mlp([feature_dim, config.network.projector_hidden, config.network.dim], norm=False)
 
-    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+    def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
         """Views (B, S, S, 3) -> NT-Xent."""
-        options = parse_options(SimClrOptions, self.config.options)
+        options = self.options
         own, _ = self.encode(first, second)
         return self.output(nt_xent(own[0].mean, own[1].mean, options.temperature), own)
 

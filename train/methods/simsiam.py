@@ -7,7 +7,6 @@ Shape letters: B batch, S side of a view, D embedding dimension.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from train.losses.agreement import negative_cosine
@@ -30,7 +29,7 @@ class SimSiam(Method):
         network = self.config.network
         return nn.ModuleDict({"predictor": Head(network.dim, network.predictor_hidden, network.dim)})
 
-    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+    def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
         """Views (B, S, S, 3) -> mean over the crossed pairs of -cos."""
         own, _ = self.encode(first, second)
         predicted = [self.heads["predictor"](o.mean) for o in own]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from train.losses.assignment import sinkhorn, swapped_prediction
-from train.methods.method import Method, StepOutput, parse_options
+from train.methods.method import Method, StepOutput
 from train.models.heads import mlp
 from train.models.prototypes import Prototypes
 from train.models.queue import Queue
@@ -42,6 +42,9 @@ class SwavOptions:
 class Swav(Method):
     """Swapped assignments between views."""
 
+    options_type = SwavOptions
+    options: SwavOptions
+
     @staticmethod
     def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
         """Two layers."""
@@ -49,25 +52,27 @@ class Swav(Method):
 
     def build_heads(self) -> nn.ModuleDict:
         """The prototypes and one queue per view."""
-        o, dim = parse_options(SwavOptions, self.config.options), self.config.network.dim
+        o, dim = self.options, self.config.network.dim
         heads: dict[str, nn.Module] = {f"queue{i}": Queue(o.queue, dim) for i in (0, 1)}
         return nn.ModuleDict({"prototypes": Prototypes(dim, o.prototypes, o.frozen_steps), **heads})
 
-    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+    def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
         """Views (B, S, S, 3) -> mean over the crossed pairs of the cross-entropy."""
-        o = parse_options(SwavOptions, self.config.options)
+        o = self.options
         own, _ = self.encode(first, second)
         prototypes = cast(Prototypes, self.heads["prototypes"])
         prototypes.count_step()
-        use_queue = bool(prototypes.steps > o.queue_from)
         scores = [prototypes(code.mean) for code in own]
         shares = []
         for i, code in enumerate(own):
-            queue = cast(Queue, self.heads[f"queue{i}"])
-            pool = scores[i].detach()
-            if use_queue:
-                pool = torch.cat([pool, prototypes(queue.rows).detach()])
-            shares.append(sinkhorn(pool, o.smoothness, o.rounds)[: len(scores[i])])
+            queue, here = cast(Queue, self.heads[f"queue{i}"]), len(scores[i])
+            with torch.no_grad():
+                pool = torch.cat([scores[i], prototypes(queue.rows)])
+                # The queue's rows count from step queue_from on: asking the device would wait for it.
+                counted = (torch.arange(len(pool), device=pool.device) < here) | (
+                    prototypes.steps > o.queue_from
+                )
+            shares.append(sinkhorn(pool, o.smoothness, o.rounds, counted)[:here])
             queue.push(code.mean.detach())
         loss = swapped_prediction(scores[0], shares[1], o.temperature)
         loss = (loss + swapped_prediction(scores[1], shares[0], o.temperature)) / 2

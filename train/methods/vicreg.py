@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from train.losses.agreement import vicreg
-from train.methods.method import Method, StepOutput, parse_options
+from train.methods.method import Method, StepOutput
 from train.models.heads import mlp
 from train.settings.config import TrainConfig
 
@@ -30,15 +29,18 @@ class VicRegOptions:
 class VicReg(Method):
     """Variance-invariance-covariance regularisation."""
 
+    options_type = VicRegOptions
+    options: VicRegOptions
+
     @staticmethod
     def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
         """Three layers."""
         hidden, dim = config.network.projector_hidden, config.network.dim
         return mlp([feature_dim, hidden, hidden, dim])
 
-    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+    def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
         """Views (B, S, S, 3) -> the weighted sum of the terms."""
-        o = parse_options(VicRegOptions, self.config.options)
+        o = self.options
         own, _ = self.encode(first, second)
         return self.output(vicreg(own[0].mean, own[1].mean, o.invariance, o.variance, o.covariance), own)
 

@@ -93,9 +93,8 @@ class Radius(nn.Module):
 class Vje(Method):
     """Variational joint embedding."""
 
-    def __init__(self, config: TrainConfig, encoder: nn.Module) -> None:
-        super().__init__(config, encoder)  # type: ignore[arg-type]
-        self.options = parse_options(VjeOptions, config.options)
+    options_type = VjeOptions
+    options: VjeOptions
 
     @staticmethod
     def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
@@ -108,7 +107,17 @@ class Vje(Method):
         """The scale of the radius."""
         return nn.ModuleDict({"radius": Radius()})
 
-    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+    @property
+    def noise_dim(self) -> int:
+        """That of the features, which the posterior's mean shares."""
+        return self.student.feature_dim
+
+    @staticmethod
+    def positive_variance(raw: Tensor) -> Tensor:
+        """The posterior's variance: a softplus above a floor."""
+        return functional.softplus(raw.float()) + VARIANCE_FLOOR
+
+    def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
         """Views (B, S, S, 3) -> minus the two bounds, over D."""
         options, radius = self.options, cast(Radius, self.heads["radius"])
         inference = cast(Inference, self.student.projector)
@@ -119,9 +128,8 @@ class Vje(Method):
         variances, distances = [], []
         for i, j in ((0, 1), (1, 0)):
             mean = posteriors[i].mean.float()
-            variance = functional.softplus(posteriors[i].raw_variance.float()) + VARIANCE_FLOOR
-            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-            sample = mean + variance.sqrt() * noise
+            variance = self.positive_variance(posteriors[i].raw_variance)
+            sample = mean + variance.sqrt() * noise[i]
             scale = variance
             if options.form == "strict":
                 scale = variance / mean.square().sum(dim=1, keepdim=True).clamp(min=1e-6)

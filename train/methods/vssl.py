@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from train.losses.vssl import cosine, cosine_kl, cosine_likelihood, one_sided_sample
-from train.methods.method import Method, StepOutput, parse_options
+from train.methods.method import Method, StepOutput, move_average
 from train.models.heads import GaussianHead, Head
-from train.settings.config import TrainConfig
+from train.settings.config import NetworkConfig, TrainConfig
 from vssl.errors import InputError
 
 
@@ -52,13 +52,9 @@ class VsslOptions:
 class Vssl(Method):
     """Variational self-supervised learning, cosine form."""
 
+    options_type = VsslOptions
+    options: VsslOptions
     keeps_teacher = True
-
-    def __init__(self, config: TrainConfig, encoder: nn.Module) -> None:
-        super().__init__(config, encoder)  # type: ignore[arg-type]
-        self.options = parse_options(VsslOptions, config.options)
-        if self.options.teacher_predictor:
-            self.heads["teacher_predictor"] = copy.deepcopy(self.heads["predictor"]).requires_grad_(False)
 
     @staticmethod
     def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
@@ -66,17 +62,18 @@ class Vssl(Method):
         return GaussianHead(feature_dim, config.network.projector_hidden, config.network.dim)
 
     def build_heads(self) -> nn.ModuleDict:
-        """One predictor on both halves of the code, two denoisers with weights of their own."""
-        network = self.config.network
-        return nn.ModuleDict(
-            {
-                "predictor": GaussianHead(2 * network.dim, network.predictor_hidden, network.dim),
-                "mean_denoiser": Head(network.dim, network.denoiser_hidden, network.dim),
-                "variance_denoiser": Head(network.dim, network.denoiser_hidden, network.dim),
-            }
-        )
+        """The predictor and the denoisers, and a second predictor for the teacher where the options say so."""
+        heads = variational_heads(self.config.network)
+        if self.options.teacher_predictor:
+            heads["teacher_predictor"] = copy.deepcopy(heads["predictor"]).requires_grad_(False)
+        return heads
 
-    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+    @property
+    def noise_dim(self) -> int:
+        """That of the codes."""
+        return self.config.network.dim
+
+    def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
         """Views (B, S, S, 3) -> the mean over samples of the sum over pairs of K + N."""
         views = (first, second)
         own = [self.student(view) for view in views]
@@ -84,9 +81,8 @@ class Vssl(Method):
             kept = [self._prior(view) for view in views]
         predicted = [self.heads["predictor"](torch.cat([o.mean, o.raw_variance], dim=1)) for o in own]
         denoised = []
-        for mean, variance in predicted:
-            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-            sample = one_sided_sample(mean, variance, noise, signed=self.options.signed_noise)
+        for (mean, variance), drawn in zip(predicted, noise, strict=True):
+            sample = one_sided_sample(mean, variance, drawn, signed=self.options.signed_noise)
             denoised.append((self.heads["mean_denoiser"](sample), self.heads["variance_denoiser"](sample)))
         pairs = [(0, 1), (1, 0)] if self.options.pairs == "cross" else [(0, 0), (0, 1), (1, 0), (1, 1)]
         kl = likelihood = torch.zeros((), device=first.device)
@@ -123,8 +119,18 @@ class Vssl(Method):
         """Move the teacher, and its predictor where it has one."""
         super().update_teacher(momentum)
         if self.options.teacher_predictor:
-            kept: list[Tensor] = list(self.heads["teacher_predictor"].parameters())
-            torch._foreach_lerp_(kept, list(self.heads["predictor"].parameters()), 1.0 - momentum)
+            move_average(self.heads["teacher_predictor"], self.heads["predictor"], momentum)
+
+
+def variational_heads(network: NetworkConfig) -> nn.ModuleDict:
+    """Build one predictor on both halves of the code and two denoisers with weights of their own."""
+    return nn.ModuleDict(
+        {
+            "predictor": GaussianHead(2 * network.dim, network.predictor_hidden, network.dim),
+            "mean_denoiser": Head(network.dim, network.denoiser_hidden, network.dim),
+            "variance_denoiser": Head(network.dim, network.denoiser_hidden, network.dim),
+        }
+    )
 
 
 METHOD = Vssl

@@ -21,9 +21,8 @@ from train.losses.vssl_gaussian import (
     gaussian_kl,
     gaussian_sample,
 )
-from train.methods.method import Method, StepOutput, parse_options
-from train.methods.vssl import Vssl
-from train.settings.config import TrainConfig
+from train.methods.method import Method, StepOutput
+from train.methods.vssl import Vssl, variational_heads
 from vssl.errors import InputError
 
 
@@ -48,15 +47,22 @@ class VsslGaussianOptions:
 class VsslGaussian(Method):
     """Variational self-supervised learning, closed form."""
 
+    options_type = VsslGaussianOptions
+    options: VsslGaussianOptions
     keeps_teacher = True
     projector = staticmethod(Vssl.projector)
-    build_heads = Vssl.build_heads
+    noise_dim = Vssl.noise_dim
 
-    def __init__(self, config: TrainConfig, encoder: nn.Module) -> None:
-        super().__init__(config, encoder)  # type: ignore[arg-type]
-        self.options = parse_options(VsslGaussianOptions, config.options)
+    def build_heads(self) -> nn.ModuleDict:
+        """Those of VSSL."""
+        return variational_heads(self.config.network)
 
-    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> StepOutput:
+    @staticmethod
+    def positive_variance(raw: Tensor) -> Tensor:
+        """The head's output is a log-variance."""
+        return bounded_log_variance(raw).exp()
+
+    def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
         """Views (B, S, S, 3) -> the mean over samples of the sum over pairs of KL + likelihood."""
         if self.teacher is None:
             raise RuntimeError("VSSL needs its teacher")
@@ -68,11 +74,10 @@ class VsslGaussian(Method):
                 for k in map(self.teacher, views)
             ]
         predicted, denoised = [], []
-        for code in own:
+        for code, drawn in zip(own, noise, strict=True):
             mean, raw = self.heads["predictor"](torch.cat([code.mean, code.raw_variance], dim=1))
             log_variance = bounded_log_variance(raw)
-            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-            sample = gaussian_sample(mean, log_variance, noise)
+            sample = gaussian_sample(mean, log_variance, drawn)
             predicted.append((mean, log_variance))
             denoised.append(
                 (

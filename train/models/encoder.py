@@ -7,17 +7,13 @@ dimension.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from train.models.backbones import Backbone
 from train.settings.config import TrainConfig
-from vssl.errors import InputError
-
-if TYPE_CHECKING:
-    from train.state.checkpoint import Checkpoint
 
 
 class EncoderOutput(NamedTuple):
@@ -71,21 +67,3 @@ class Encoder(nn.Module):
         if isinstance(projected, tuple):
             return EncoderOutput(features, projected[0], projected[1])
         return EncoderOutput(features, projected, None)
-
-
-def build_encoder(checkpoint: Checkpoint, branch: str = "student") -> Encoder:
-    """Build the student or the teacher of a checkpoint, weights loaded, in eval mode.
-
-    Raises InputError for another branch, or `teacher` where the method keeps none.
-    """
-    from train.methods import new_encoder
-
-    weights = {"student": checkpoint.student, "teacher": checkpoint.teacher}
-    if branch not in weights:
-        raise InputError(f"branch: found {branch!r}, expected student or teacher")
-    state = weights[branch]
-    if state is None:
-        raise InputError(f"the method {checkpoint.config.method!r} keeps no teacher; use the branch student")
-    encoder = new_encoder(checkpoint.config)
-    encoder.load_state_dict(state)
-    return encoder.eval()

@@ -45,7 +45,7 @@ def watched(method: Method, data: EvaluationSet, augment: AugmentConfig | None =
     with torch.no_grad():
         return watch(
             method.student, method.teacher, classifier, data, (views, views), EvaluationConfig(), CPU,
-            torch.Generator().manual_seed(0), method.config.method,
+            torch.Generator().manual_seed(0), method.positive_variance,
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from tests.train.picture_folder import TINY, write_pictures
 from train.data.image_cache import load_bank
 from train.evaluation.probe import online_classifier, probe, wilson
 from train.loop.run import train_images
-from train.models.encoder import build_encoder
+from train.methods import build_encoder
 from train.state.checkpoint import CHECKPOINT_NAME, load_checkpoint, save_checkpoint
 from vssl.errors import InputError
 from vssl.images.sources import open_source

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from train.evaluation.uncertainty import nearest_is_wrong, r_auroc, variation
+from train.evaluation.uncertainty import nearest_is_wrong, one_number, r_auroc, variation
 
 
 def test_the_nearest_other_image_is_scikit_learn_s() -> None:
@@ -43,3 +43,13 @@ def test_images_of_unknown_label_are_left_out() -> None:
 def test_variation_by_hand() -> None:
     assert variation(torch.tensor([1.0, 3.0])) == pytest.approx(0.5)
     assert variation(torch.ones(4)) == 0.0
+
+
+def test_the_one_number_rises_with_the_variance_and_not_with_the_scale() -> None:
+    mean = torch.tensor([[3.0, 4.0], [3.0, 4.0]])
+    found = one_number(mean, torch.tensor([[1.0, 1.0], [4.0, 4.0]]))
+    # The variance across the mean's direction over its squared norm: 1/25 and 4/25.
+    expected = [1 - (1 + t) ** -0.5 for t in (1 / 25, 4 / 25)]
+    assert found.tolist() == pytest.approx(expected, rel=1e-5)
+    scaled = one_number(10 * mean, 100 * torch.tensor([[1.0, 1.0], [4.0, 4.0]]))
+    torch.testing.assert_close(found, scaled)

@@ -19,7 +19,7 @@ from train.data.image_cache import Failure
 from train.data.split import Split
 from train.loop.run import Display, train_images
 from train.loop.trainer import Outcome, Progress, TrainingError
-from train.models.encoder import build_encoder
+from train.methods import build_encoder
 from train.settings.config import TrainConfig
 from train.settings.recipe import merge
 from train.state.checkpoint import load_checkpoint

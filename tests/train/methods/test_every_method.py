@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from train.methods import METHODS, new_method
-from train.models.encoder import build_encoder
+from train.methods import METHODS, build_encoder, new_method
 from train.settings.config import NetworkConfig, TrainConfig
 from train.state.checkpoint import Checkpoint
 from vssl.errors import InputError
@@ -46,10 +45,10 @@ def test_steps_move_the_student_and_lower_the_loss(name: str, options: dict[str,
     method = new_method(config(name, options))
     optimiser = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=0.003)
     first, second, losses = views(1), views(2), []
-    method.rows = torch.arange(8)
-    method.begin_epoch(lambda: [(torch.arange(8), first)])
+    rows = torch.arange(8)
+    method.begin_epoch(lambda: [(rows, first)])
     for step in range(30):
-        output = method(first, second, torch.Generator().manual_seed(step))
+        output = method(first, second, torch.Generator().manual_seed(step), rows)
         optimiser.zero_grad()
         output.loss.backward()
         for key, parameter in method.student.backbone.named_parameters():
@@ -95,10 +94,10 @@ def test_queues_and_centres_are_part_of_the_state(name: str) -> None:
     method = new_method(
         config(name, {**SMALL[name], "centre_momentum": 0.9} if name == "dino" else SMALL[name])
     )
-    method.rows = torch.arange(8)
-    method.begin_epoch(lambda: [(torch.arange(8), views(0))])
+    rows = torch.arange(8)
+    method.begin_epoch(lambda: [(rows, views(0))])
     before = {k: v.clone() for k, v in method.heads.state_dict().items()}
-    method(views(1), views(2), torch.Generator().manual_seed(0))
+    method(views(1), views(2), torch.Generator().manual_seed(0), rows)
     buffers = {k for k, _ in method.heads.named_buffers()}
     changed = {k for k, v in method.heads.state_dict().items() if not torch.equal(v, before[k])}
     assert changed & buffers

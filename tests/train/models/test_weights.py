@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tests.train.picture_folder import TINY, write_pictures
 from train.loop.run import train_images
 from train.loop.trainer import Outcome
-from train.models.encoder import build_encoder
+from train.methods import build_encoder
 from train.models.weights import WEIGHTS_NAME, read_weights
 from train.settings.config import TrainConfig
 from train.settings.recipe import merge
