@@ -157,7 +157,7 @@ class Application:
             await asyncio.sleep(UPKEEP_S)
             runtime.metrics.save()
             try:
-                await runtime.follow_models()
+                await runtime.reload_models()
             except Exception:
                 log.exception("looking for replaced models failed")
 

@@ -9,10 +9,11 @@ from typing import Any
 from starlette.responses import Response
 
 from serve.http.batching.pending import Answer
+from serve.http.batching.served import Served
 from serve.http.io.answers import accepted, encoding_of, render
 from serve.http.io.body import Images
 from serve.http.middleware.context import RequestContext
-from serve.http.state import Runtime, Served
+from serve.http.state import Runtime
 from serve.inference.engine import EmbeddedImage
 from vssl.errors import VsslError
 

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from starlette.responses import Response
 
+from serve.http.batching.served import Served
 from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import dumps, json_response
 from serve.http.io.body import parse_json, too_many
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import count, note_stage
-from serve.http.state import Runtime, Served
+from serve.http.state import Runtime
 from serve.inference.engine import EmbeddedImage
 from vssl import __version__
 from vssl.embeddings.gaussian import Floats

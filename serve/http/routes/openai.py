@@ -13,13 +13,14 @@ from typing import Any
 
 from starlette.responses import Response
 
+from serve.http.batching.served import Served
 from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import base64_floats, encoding_of, json_response
 from serve.http.io.body import Images, decode_base64, too_many
 from serve.http.io.fetch import Link
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, note_stage
-from serve.http.state import Runtime, Served
+from serve.http.state import Runtime
 from serve.inference.engine import EmbeddedImage
 from vssl.errors import ImageError
 

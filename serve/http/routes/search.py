@@ -12,12 +12,13 @@ import orjson
 from starlette.responses import Response
 
 from serve.http.batching.pending import Answer
+from serve.http.batching.served import Served
 from serve.http.errors import RequestError, invalid, item_error
 from serve.http.io.answers import json_response
 from serve.http.io.body import media_type
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import chosen, embed_images, note_stage, options_of, raise_lone, read_images
-from serve.http.state import Runtime, Served
+from serve.http.state import Runtime
 from serve.inference.engine import EmbeddedImage
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError
