@@ -7,14 +7,18 @@ from typing import Annotated
 
 import typer
 
-from vssl.cli import curate
-from vssl.cli.fitted import show_fitting
-from vssl.cli.output import extras, note, say, say_json
+from vssl.cli import curation
+from vssl.cli.output import extras, note, say, say_json, show_fitting
 
 app = typer.Typer(help="Look at a gallery and change it.", no_args_is_help=True)
-curate.register(app)
+curation.register(app)
 GALLERY = Annotated[str, typer.Argument(help="Gallery folder, or milvus:URI#NAME.")]
 FOLDER = Annotated[Path, typer.Argument(help="Gallery folder.")]
+
+
+def register(parent: typer.Typer) -> None:
+    """Add these verbs to the application."""
+    parent.add_typer(app, name="gallery")
 
 
 @app.command()

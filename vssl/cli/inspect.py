@@ -1,21 +1,19 @@
-"""The verbs inspect and verify: any artefact -> its card; is this file sound?"""
+"""The verb inspect: any artefact -> its card."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from vssl.cli.output import extras, say, say_json
-from vssl.errors import FormatError, InputError
+from vssl.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
-    """Add these verbs to the application."""
+    """Add this verb to the application."""
     app.command("inspect")(inspect)
-    app.command("verify")(verify)
 
 
 def inspect(
@@ -31,25 +29,6 @@ def inspect(
         say_json(facts)
         return
     _say_facts(facts)
-
-
-def verify(
-    model: Annotated[Path, typer.Argument(help="model.onnx.")],
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Repeat a model's checks on this machine: seal, card, graph, golden pair, batch sizes, variance."""
-    with extras():
-        from serve.inference.verify import verify_file
-
-        checks = verify_file(model, device=device)
-    if as_json:
-        say_json({"checks": [dataclasses.asdict(check) for check in checks]})
-    else:
-        for check in checks:
-            say(f"{'ok    ' if check.passed else 'FAILED'}  {check.name:<12} {check.found}")
-    if not checks[-1].passed:
-        raise FormatError(f"{model} failed the check of its {checks[-1].name}; do not serve it")
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -11,7 +11,23 @@ from typing import Annotated
 import typer
 
 from vssl import __version__
-from vssl.cli import bench, demo, evaluate, export, extract, inspect, probe, search, serve, train
+from vssl.cli import (
+    anomaly,
+    bench,
+    calibrate,
+    demo,
+    evaluate,
+    export,
+    extract,
+    gallery,
+    index,
+    inspect,
+    probe,
+    search,
+    serve,
+    train,
+    verify,
+)
 from vssl.cli.output import note
 from vssl.errors import VsslError
 
@@ -40,7 +56,12 @@ def _root(
     pass
 
 
-for module in (train, probe, export, inspect, extract, search, evaluate, serve, bench, demo):
+VERBS = (
+    (train, probe, export, calibrate, inspect, verify),
+    (extract, index, search, gallery, evaluate, anomaly),
+    (serve, bench, demo),
+)
+for module in (module for line in VERBS for module in line):
     module.register(app)
 
 

@@ -1,12 +1,12 @@
-"""What the verbs share with a person: results to stdout, progress to stderr, errors with exit 1."""
+"""What the verbs say to a person: results and tables to stdout, progress to stderr, errors with exit 1."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vssl.errors import ExistsError, MissingExtraError
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.progress import Progress
+    from rich.table import Table
 
+Column = tuple[str, Literal["left", "right"]]
+FILE_WIDTH = 160  # columns when stdout is no terminal and has no width of its own
 EXTRAS = {
     "torch": "train",
     "torchvision": "train",
@@ -35,6 +38,17 @@ EXTRAS = {
     "ray": "ray",
     "pymilvus": "milvus",
 }
+
+FITTING: tuple[Column, ...] = (
+    ("distance", "left"),
+    ("variance times", "right"),
+    ("mAP@R", "right"),
+    ("95 % interval", "left"),
+    ("over cosine", "left"),
+    ("recall@1", "right"),
+    ("hub max", "right"),
+    ("hub skew", "right"),
+)
 
 
 def say(text: str = "") -> None:
@@ -95,4 +109,42 @@ def progress() -> Progress:
     )
 
 
-Report = Callable[[str], None]
+def show_table(title: str, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; long cells fold, nothing is cut."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left")
+    for name, justify in columns:
+        table.add_column(name, justify=justify, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    print_table(table)
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as the terminal, or as a file may be."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else FILE_WIDTH, highlight=False).print(table)
+
+
+def show_fitting(distance: str, fitting: dict[str, Any]) -> None:
+    """Print the facts of `index.calibration.fit.Fitting.facts`, the gallery's own distance marked."""
+    rows = []
+    for name, figures in fitting["trials"].items():
+        quality = ("", "", "", "")
+        if "map_at_r" in figures:
+            quality = (
+                f"{figures['map_at_r']:.3f}",
+                f"{figures['low']:.3f} .. {figures['high']:.3f}",
+                "" if name == "cosine" else f"{figures['gain']:+.3f} (se {figures['gain_error']:.3f})",
+                f"{figures['recall_at_1']:.3f}",
+            )
+        own = f"{name} *" if name == distance else name
+        hubs = str(figures["hub_max"]), f"{figures['hub_skew']:.1f}"
+        rows.append((own, f"{figures['alpha']:.4g}", *quality, *hubs))
+    show_table(f"* {distance}: {fitting['chosen']}", FITTING, rows)
+    say(fitting["basis"])
+    if fitting.get("stale"):
+        say(f"stale: {fitting['stale']}")

@@ -1,18 +1,16 @@
-"""The verbs index, search, gallery: embeddings -> a gallery -> neighbours."""
+"""The verb search: images + a gallery -> neighbours, with how sure each answer is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vssl.cli import gallery
-from vssl.cli.fitted import show_fitting
-from vssl.cli.output import extras, note, say, say_json
-from vssl.cli.tables import Column, show_table
+from vssl.cli.index import DISTANCE
+from vssl.cli.output import Column, extras, note, say_json, show_table
 
 if TYPE_CHECKING:
     from index.calibration.abstention import Rule
@@ -20,10 +18,6 @@ if TYPE_CHECKING:
     from serve.inference.engine import EmbeddedImage, Engine
     from vssl.errors import ImageError
 
-DISTANCE = (
-    "cosine, euclidean, expected, wasserstein, kl, reverse-kl, jeffreys, mahalanobis, student-t, mls, "
-    "bhattacharyya or posterior"
-)
 IMAGES_AT_ONCE = 64
 COLUMNS: tuple[Column, ...] = (
     ("", "right"),
@@ -37,67 +31,8 @@ COLUMNS: tuple[Column, ...] = (
 
 
 def register(app: typer.Typer) -> None:
-    """Add these verbs to the application."""
-    app.command("index")(build)
+    """Add this verb to the application."""
     app.command()(search)
-    app.add_typer(gallery.app, name="gallery")
-
-
-def build(
-    embeddings: Annotated[Path, typer.Argument(help="Embeddings folder written by vssl extract.")],
-    gallery: Annotated[Path, typer.Argument(help="Gallery folder to write.")],
-    distance: Annotated[
-        str,
-        typer.Option(
-            help=f"The gallery's own distance: {DISTANCE}; or best, the one that ranks held-out labelled images best."
-        ),
-    ] = "best",
-    normalise: Annotated[
-        bool, typer.Option("--normalise/--no-normalise", help="Compare means of length one.")
-    ] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the gallery there.")] = False,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            help="Choose the index by measuring: memory=2GB,latency=5ms,recall=0.95, any of the three."
-        ),
-    ] = None,
-    metadata: Annotated[
-        Path | None,
-        typer.Option(help="CSV or Parquet table with a column id; the others can be filtered by."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Build a gallery from an embeddings folder, and fit its distances to it.
-
-    With labels the distances are compared on held-out images, cosine always among them.
-    """
-    with extras():
-        from index.gallery.build import build_gallery
-        from index.search.autotune import Budget, describe
-
-    built = build_gallery(
-        embeddings,
-        gallery,
-        distance=distance,
-        normalise=normalise,
-        overwrite=overwrite,
-        budget=Budget.parse(budget) if budget is not None else None,
-        metadata=metadata,
-    )
-    choice = built.choice
-    for tried in choice.tried if choice is not None else ():
-        note(f"tried {describe(tried)}")
-    if as_json:
-        found = {"gallery": str(gallery), "images": built.count, "distance": built.fitting.distance}
-        measured = None if choice is None else asdict(choice.measured)
-        say_json({**found, "fitting": built.fitting.facts(), "index": measured})
-        return
-    say(f"{gallery}: {built.count} images, distance {built.fitting.distance}")
-    show_fitting(built.fitting.distance, built.fitting.facts())
-    if choice is not None:
-        say(f"index: {describe(choice.measured)}")
-    note(f"search it with: vssl search {gallery} IMAGE --model model.onnx")
 
 
 def search(

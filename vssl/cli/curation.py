@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vssl.cli.output import extras, note, say_json
-from vssl.cli.tables import Column, show_table
+from vssl.cli.output import Column, extras, note, say_json, show_table
 
 if TYPE_CHECKING:
     from vssl.images.contact_sheet import Tile

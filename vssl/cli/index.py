@@ -1,0 +1,78 @@
+"""The verb index: an embeddings folder -> a gallery, its distances fitted to it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vssl.cli.output import extras, note, say, say_json, show_fitting
+
+DISTANCE = (
+    "cosine, euclidean, expected, wasserstein, kl, reverse-kl, jeffreys, mahalanobis, student-t, mls, "
+    "bhattacharyya or posterior"
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this verb to the application."""
+    app.command("index")(build)
+
+
+def build(
+    embeddings: Annotated[Path, typer.Argument(help="Embeddings folder written by vssl extract.")],
+    gallery: Annotated[Path, typer.Argument(help="Gallery folder to write.")],
+    distance: Annotated[
+        str,
+        typer.Option(
+            help=f"The gallery's own distance: {DISTANCE}; or best, the one that ranks held-out labelled images best."
+        ),
+    ] = "best",
+    normalise: Annotated[
+        bool, typer.Option("--normalise/--no-normalise", help="Compare means of length one.")
+    ] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the gallery there.")] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Choose the index by measuring: memory=2GB,latency=5ms,recall=0.95, any of the three."
+        ),
+    ] = None,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(help="CSV or Parquet table with a column id; the others can be filtered by."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Build a gallery from an embeddings folder, and fit its distances to it.
+
+    With labels the distances are compared on held-out images, cosine always among them.
+    """
+    with extras():
+        from index.gallery.build import build_gallery
+        from index.search.autotune import Budget, describe
+
+    built = build_gallery(
+        embeddings,
+        gallery,
+        distance=distance,
+        normalise=normalise,
+        overwrite=overwrite,
+        budget=Budget.parse(budget) if budget is not None else None,
+        metadata=metadata,
+    )
+    choice = built.choice
+    for tried in choice.tried if choice is not None else ():
+        note(f"tried {describe(tried)}")
+    if as_json:
+        found = {"gallery": str(gallery), "images": built.count, "distance": built.fitting.distance}
+        measured = None if choice is None else asdict(choice.measured)
+        say_json({**found, "fitting": built.fitting.facts(), "index": measured})
+        return
+    say(f"{gallery}: {built.count} images, distance {built.fitting.distance}")
+    show_fitting(built.fitting.distance, built.fitting.facts())
+    if choice is not None:
+        say(f"index: {describe(choice.measured)}")
+    note(f"search it with: vssl search {gallery} IMAGE --model model.onnx")
