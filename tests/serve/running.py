@@ -66,6 +66,11 @@ def command_line(process: psutil.Process) -> list[str]:
     return []
 
 
+def wait_for_metric(server: Running, line: str) -> None:
+    """Wait until a line stands in a server's metrics."""
+    until(lambda: line in httpx.get(f"{server.url}/metrics").text)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -16,7 +16,16 @@ import httpx
 import pytest
 
 from tests.serve.http.conftest import encoded, make_gallery
-from tests.serve.running import VSSL, Running, free_port, running, until, wait_ready, workers_of
+from tests.serve.running import (
+    VSSL,
+    Running,
+    free_port,
+    running,
+    until,
+    wait_for_metric,
+    wait_ready,
+    workers_of,
+)
 from tests.tiny_model import tiny_model
 
 BENTOML = [sys.executable, "-m", "bentoml", "serve", "serve.service:Vssl", "--host", "127.0.0.1"]
@@ -151,7 +160,7 @@ def test_two_workers_share_the_port_and_the_counts(tmp_path: Path) -> None:
         for n in range(20):
             assert httpx.post(f"{server.url}/embed", content=encoded(n % 3)).status_code == 200
         # the counts of the worker that does not answer this are at most a second old
-        shows(server, 'vssl_requests_total{route="/embed",status="200"} 20')
+        wait_for_metric(server, 'vssl_requests_total{route="/embed",status="200"} 20')
 
 
 @pytest.mark.parametrize(("variable", "value"), [("VSSL_MAX_ITEMS", "many"), ("VSSL_DEADLINE_S", "0")])
@@ -183,9 +192,9 @@ def test_a_replaced_model_is_taken_up_without_a_failed_request(tmp_path: Path) -
             broken = tmp_path / "broken.onnx"
             broken.write_bytes(b"no model")
             broken.replace(model)  # refused: the old one goes on
-            shows(server, 'vssl_model_reloads_total{outcome="refused"} 1')
+            wait_for_metric(server, 'vssl_model_reloads_total{outcome="refused"} 1')
             other.replace(model)
-            shows(server, 'vssl_model_reloads_total{outcome="done"} 1')
+            wait_for_metric(server, 'vssl_model_reloads_total{outcome="done"} 1')
             until(lambda: len(ids) == 2)
         finally:
             stop.set()
@@ -193,11 +202,6 @@ def test_a_replaced_model_is_taken_up_without_a_failed_request(tmp_path: Path) -
         assert httpx.get(f"{server.url}/readyz").json()["model_id"] == ids[-1]
     assert statuses == {200}
     assert len(ids) == 2
-
-
-def shows(server: Running, line: str) -> None:
-    """Wait until a line stands in the metrics."""
-    until(lambda: line in httpx.get(f"{server.url}/metrics").text)
 
 
 def test_a_killed_worker_is_seen_and_replaced(tmp_path: Path) -> None:

@@ -14,8 +14,7 @@ import pytest
 
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import encoded, make_gallery
-from tests.serve.running import VSSL, Running, free_port, running
-from tests.serve.test_service import wait_for
+from tests.serve.running import VSSL, Running, free_port, running, wait_for_metric
 from tests.tiny_model import tiny_model
 from vssl.errors import ImageError
 
@@ -158,7 +157,7 @@ def test_one_of_several_is_replaced_alone(tmp_path: Path) -> None:
     ):
         first = client.post("/embed", content=encoded(1)).json()["model_id"]
         c.replace(b)
-        wait_for(server.url, 'vssl_model_reloads_total{outcome="done"} 1')
+        wait_for_metric(server, 'vssl_model_reloads_total{outcome="done"} 1')
         assert client.post("/embed", content=encoded(1)).json()["model_id"] == first
         after = client.post("/embed", content=encoded(1), params={"model": "b"}).json()["model_id"]
         assert after == Engine.open(b, check=False).model_id

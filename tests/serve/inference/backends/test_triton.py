@@ -24,7 +24,7 @@ from serve.inference.backends.triton import FleetError, parse_address
 from serve.inference.engine import Engine
 from tests.serve.conv_model import conv_model
 from tests.serve.http.conftest import encoded
-from tests.serve.running import VSSL, free_port, running, wait_ready
+from tests.serve.running import VSSL, free_port, running, until, wait_ready
 from tests.tiny_model import tiny_model
 from tests.triton_server import Triton, need_triton, triton_server
 from vssl.embeddings.store import read_embeddings
@@ -352,8 +352,7 @@ def test_the_service_outlives_its_triton_server(tmp_path: Path) -> None:
         )
         assert int(answer_away.headers["retry-after"]) >= 1
         assert httpx.get(f"{server.url}/livez").status_code == 200
-        time.sleep(1.1)  # an answer to /readyz holds for a second
-        assert httpx.get(f"{server.url}/readyz").status_code == 503
+        until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)  # an answer holds for a second
         with triton_server(repository, ports=ports):
             wait_ready(server)
             assert httpx.post(f"{server.url}/embed", content=encoded(1)).status_code == 200
