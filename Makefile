@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 IMAGES ?=
+# Files of tests run side by side, one process a core, at most four; the tests of one file stay together.
+TESTS_SIDE_BY_SIDE ?= -n logical --maxprocesses 4 --dist loadfile
 # Triton's wheel runs Python models under the system's own Python (3.9 to 3.12), not under other builds of it.
 export TRITON_VENV ?= .triton
 TRITON_PYTHON ?= /usr/bin/python3
@@ -16,7 +18,7 @@ demo: $(VENV)/.demo
 
 test: lint
 	@$(MAKE) --no-print-directory triton || echo "no Triton server here: the tests that need one are skipped" >&2
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TESTS_SIDE_BY_SIDE)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -83,6 +83,7 @@ def triton_server(
         "--grpc-address=127.0.0.1",
         f"--grpc-port={grpc_port}",
         "--allow-metrics=false",
+        f"--backend-config=python,shm-region-prefix-name=vssl_{grpc_port}_",
         *(["--model-control-mode=poll", "--repository-poll-secs=1"] if polling else []),
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}

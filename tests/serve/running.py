@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+PORTS_EACH = 1000  # for each process of tests
 VSSL = [sys.executable, "-m", "vssl"]
 
 
@@ -72,9 +74,17 @@ def wait_for_metric(server: Running, line: str) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a free port of this test process's own thousand.
+
+    They lie below those that the system gives to clients, so that none is taken before its server starts.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 15_000 + PORTS_EACH * (worker % 16)
+    for port in random.Random().sample(range(first, first + PORTS_EACH), PORTS_EACH):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"no free port from {first} to {first + PORTS_EACH}")
 
 
 @contextlib.contextmanager
