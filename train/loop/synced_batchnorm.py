@@ -190,7 +190,8 @@ def _replace_norms(module: nn.Module, sharing: Sharing) -> None:
     for child in module.children():
         if isinstance(child, _BatchNorm):
             # The class alone changes: parameters stay the objects that an optimiser may know.
-            child.__class__ = SharedNormAct if {"act", "drop"} <= set(child._modules) else SharedNorm
+            inner = {name for name, _ in child.named_children()}
+            child.__class__ = SharedNormAct if {"act", "drop"} <= inner else SharedNorm
             cast(SharedNorm, child).sharing = sharing
         else:
             _replace_norms(child, sharing)

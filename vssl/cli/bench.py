@@ -86,7 +86,7 @@ def _pictures(folder: Path) -> Path:
 
 def _extract(folder: Path, model: Path | None, scratch: Path) -> dict[str, Any]:
     from vssl.cli.ceilings.extraction import measure
-    from vssl.images.folders import FileSource
+    from vssl.images.readers.folders import FileSource
     from vssl.images.sources import open_source
     from vssl.model.shipped import shipped_model
 

@@ -2,8 +2,8 @@
 
 Specs: a folder, one image file, `list:FILE` (one path a line; a file that ends in .jsonl has one
 object `{"path", "id", "label"}` a line), `parquet:FILE` (image bytes in a column),
-`cifar10:DIR[:train|:test]`, `cifar100:DIR[...]`, `stl10:DIR[...]`, tar shards (`vssl.images.archives`:
-`photos.tar`, `shard-{000..012}.tar`) and URLs (`vssl.images.remote`: `s3://bucket/photos`).
+`cifar10:DIR[:train|:test]`, `cifar100:DIR[...]`, `stl10:DIR[...]`, tar shards (`vssl.images.readers.archives`:
+`photos.tar`, `shard-{000..012}.tar`) and URLs (`vssl.images.readers.remote`: `s3://bucket/photos`).
 
 The id of a file is its path below the folder, with `/`; its label is the name of the folder
 that holds it, and none at the top. Folders are walked in numeric-aware order (`img_2` before
@@ -16,8 +16,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vssl.errors import InputError
-from vssl.images.folders import open_file, open_folder, open_list
 from vssl.images.items import ImageSource
+from vssl.images.readers.folders import open_file, open_folder, open_list
 
 
 def open_source(spec: str | Path) -> ImageSource:
@@ -32,10 +32,10 @@ def open_source(spec: str | Path) -> ImageSource:
     if kind in ("cifar10", "cifar100", "stl10", "parquet") and rest:
         return _open_dataset(kind, rest)
     if "://" in text:
-        from vssl.images.remote import open_remote
+        from vssl.images.readers.remote import open_remote
 
         return open_remote(text)
-    from vssl.images.archives import is_tar, local_shards, open_shards
+    from vssl.images.readers.archives import is_tar, local_shards, open_shards
 
     path = Path(text).expanduser()
     if path.is_dir():
@@ -52,13 +52,13 @@ def open_source(spec: str | Path) -> ImageSource:
 
 def _open_dataset(kind: str, rest: str) -> ImageSource:
     if kind == "parquet":
-        from vssl.images.datasets.parquet import ParquetSource
+        from vssl.images.readers.parquet import ParquetSource
 
         return ParquetSource([Path(rest).expanduser()])
     if kind == "stl10":
-        from vssl.images.datasets.stl10 import open_stl10
+        from vssl.images.readers.stl10 import open_stl10
 
         return open_stl10(rest)
-    from vssl.images.datasets.cifar import open_cifar
+    from vssl.images.readers.cifar import open_cifar
 
     return open_cifar(kind, rest)

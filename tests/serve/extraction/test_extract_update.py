@@ -15,7 +15,7 @@ from tests.serve.photo_folder import assert_same, photo_folder
 from tests.tiny_model import picture, tiny_model
 from vssl.embeddings.store import read_embeddings
 from vssl.errors import ExistsError, MismatchError
-from vssl.images.folders import FileSource
+from vssl.images.readers.folders import FileSource
 
 
 @pytest.fixture

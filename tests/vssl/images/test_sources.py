@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vssl.errors import ImageError, InputError
-from vssl.images import folders
 from vssl.images.items import ImageSource, natural_key
+from vssl.images.readers import folders
 from vssl.images.sources import open_source
 
 

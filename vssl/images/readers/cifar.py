@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vssl.errors import FormatError, InputError
-from vssl.images.datasets.arrays import array_source, folder_and_split, map_records
-from vssl.images.datasets.parquet import ParquetSource
 from vssl.images.items import ImageSource
+from vssl.images.readers.arrays import array_source, folder_and_split, map_records
+from vssl.images.readers.parquet import ParquetSource
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from vssl.errors import FormatError, InputError
-from vssl.images.datasets.arrays import array_source, folder_and_split, map_records
 from vssl.images.items import ImageSource
+from vssl.images.readers.arrays import array_source, folder_and_split, map_records
 
 STL10_CLASSES = (
     "airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from vssl.errors import ImageError, InputError
-from vssl.images.archives import expand
 from vssl.images.items import ImageSource
+from vssl.images.readers.archives import expand
 from vssl.images.sources import open_source
 
-PHOTOS = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "photos_clothing_cc0.tar"
+PHOTOS = Path(__file__).resolve().parents[4] / ".." / "shared" / "data" / "photos_clothing_cc0.tar"
 
 
 def pack(path: Path, members: dict[str, bytes]) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vssl.images.test_archives import pack
+from tests.vssl.images.readers.test_archives import pack
 from vssl.errors import ImageError, InputError
 from vssl.images.sources import open_source
 

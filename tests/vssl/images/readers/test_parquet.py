@@ -1,0 +1,120 @@
+"""Parquet files with image bytes are read as Hugging Face and others write them."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.tiny_model import picture
+from vssl.errors import FormatError, ImageError, InputError
+from vssl.images.items import ImageSource
+from vssl.images.sources import open_source
+
+
+def pixels(source: ImageSource, row: int) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(source.read(row))))
+
+
+def png(seed: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture(seed)).save(file, "png")
+    return file.getvalue()
+
+
+class TestParquet:
+    def write(self, path: Path, columns: dict[str, object], features: object = None) -> str:
+        table = pa.table(columns)
+        if features is not None:
+            table = table.replace_schema_metadata(
+                {"huggingface": json.dumps({"info": {"features": features}})}
+            )
+        pq.write_table(table, path, row_group_size=3)
+        return f"parquet:{path}"
+
+    def test_struct_with_paths_and_named_classes(self, tmp_path: Path) -> None:
+        images = [{"bytes": png(seed), "path": f"p{seed}.png"} for seed in range(8)]
+        names = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+        spec = self.write(tmp_path / "a.parquet", {"image": images, "label": [0, 1] * 4}, names)
+        source = open_source(spec)
+        assert [item.id for item in source.items] == [f"p{seed}.png" for seed in range(8)]
+        assert [item.label for item in source.items] == ["cat", "dog"] * 4
+        for row in (7, 0, 4, 1, 7):
+            assert np.array_equal(pixels(source, row), picture(row))
+
+    def test_plain_bytes_without_labels(self, tmp_path: Path) -> None:
+        source = open_source(self.write(tmp_path / "a.parquet", {"image": [png(0), png(1)]}))
+        assert [item.id for item in source.items] == ["a.parquet/0", "a.parquet/1"]
+        assert source.items[0].label is None
+
+    def test_text_and_unnamed_labels(self, tmp_path: Path) -> None:
+        columns: dict[str, object] = {"image": [png(0), png(1)], "label": ["red", None]}
+        source = open_source(self.write(tmp_path / "a.parquet", columns))
+        assert [item.label for item in source.items] == ["red", None]
+        source = open_source(self.write(tmp_path / "b.parquet", {"image": [png(0)], "label": [3]}))
+        assert source.items[0].label == "3"
+
+    def test_paths_that_repeat_are_no_ids(self, tmp_path: Path) -> None:
+        images = [{"bytes": png(seed), "path": "same.png"} for seed in range(2)]
+        source = open_source(self.write(tmp_path / "a.parquet", {"image": images}))
+        assert [item.id for item in source.items] == ["a.parquet/0", "a.parquet/1"]
+
+    def test_a_row_without_bytes_is_that_image_alone(self, tmp_path: Path) -> None:
+        source = open_source(self.write(tmp_path / "a.parquet", {"image": [png(0), None]}))
+        assert np.array_equal(pixels(source, 0), picture(0))
+        with pytest.raises(ImageError, match="no image bytes"):
+            source.read(1)
+
+    def test_what_is_no_such_file(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="no Parquet file"):
+            open_source(f"parquet:{tmp_path / 'none.parquet'}")
+        (tmp_path / "text.parquet").write_text("hello")
+        with pytest.raises(FormatError, match="not a readable Parquet"):
+            open_source(f"parquet:{tmp_path / 'text.parquet'}")
+        with pytest.raises(InputError, match="column `image`"):
+            open_source(self.write(tmp_path / "a.parquet", {"picture": [png(0)]}))
+        with pytest.raises(InputError, match="column `image`"):
+            open_source(self.write(tmp_path / "b.parquet", {"image": [1, 2]}))
+        empty = self.write(tmp_path / "c.parquet", {"image": pa.array([], pa.binary())})
+        with pytest.raises(InputError, match="no rows"):
+            open_source(empty)
+
+
+TWO_READERS = """
+import sys, threading
+import pyarrow as pa
+from pathlib import Path
+from vssl.images.readers.parquet import ParquetSource
+
+pa.set_cpu_count(1)
+source = ParquetSource([Path(sys.argv[1])])
+
+def read(turn):
+    for step in range(1000):
+        row = (step * 37 + turn * 191) % 400
+        assert source.read(row) == bytes([row % 256]) * 3000
+
+readers = [threading.Thread(target=read, args=(turn,), daemon=True) for turn in range(4)]
+for reader in readers:
+    reader.start()
+for reader in readers:
+    reader.join(20)
+sys.exit(any(reader.is_alive() for reader in readers))
+"""
+
+
+def test_several_threads_read_where_arrow_has_one(tmp_path: Path) -> None:
+    """As on a machine of one core: Arrow's readers there wait for each other for ever."""
+    file = tmp_path / "images.parquet"
+    images = [bytes([row % 256]) * 3000 for row in range(400)]
+    pq.write_table(pa.table({"image": images, "label": [0] * 400}), file, row_group_size=20)
+    done = subprocess.run([sys.executable, "-c", TWO_READERS, str(file)], check=False, timeout=100)
+    assert done.returncode == 0

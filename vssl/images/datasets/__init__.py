@@ -1,1 +1,0 @@
-"""Data set files as their makers publish them, read in place -> an ImageSource."""
