@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from index.gallery.gallery import Gallery
+from index.gallery.folder.gallery import FolderGallery
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows
 from vssl.images.preprocess import Preprocess
@@ -68,7 +68,7 @@ def changed(state: State, change: dict) -> State:
 def child(path: Path, seed: int) -> None:
     """Change the gallery until killed."""
     dice = random.Random(seed)
-    with Gallery.open(path) as gallery:
+    with FolderGallery.open(path) as gallery:
         present = {n.id for n in gallery.search(PROBE, 10 * IDS)[0].neighbours}
         print(json.dumps({"do": "open"}), flush=True)
         while True:
@@ -102,7 +102,7 @@ PROBE = gaussians([1])
 
 def check(path: Path, possible: list[State]) -> tuple[int, str | None]:
     """Return which of the possible states the gallery holds, and what was said about its index."""
-    with Gallery.open(path) as gallery:
+    with FolderGallery.open(path) as gallery:
         damage = gallery.damage
         found = {n.id for n in gallery.search(PROBE, 10 * IDS)[0].neighbours}
         if len(gallery) != len(found):
@@ -123,7 +123,7 @@ def check(path: Path, possible: list[State]) -> tuple[int, str | None]:
         raise AssertionError(f"found {len(found)} items by {gallery.distance}, expected one of {expected}")
 
 
-def _same(gallery: Gallery, items: dict[str, int]) -> bool:
+def _same(gallery: FolderGallery, items: dict[str, int]) -> bool:
     ids = sorted(items)
     expected = gaussians([items[i] for i in ids]) if ids else None
     for row, id_ in enumerate(ids):
@@ -153,7 +153,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "gallery"
         card = ModelCard("crash", "vssl", "none", "features", DIM, DIM, Preprocess(size=16, resize=16))
-        Gallery.create(path, card=card, model_id=MODEL).close()
+        FolderGallery.create(path, card=card, model_id=MODEL).close()
         state = State({}, "cosine")
         for kill in range(options.kills):
             process = subprocess.Popen(

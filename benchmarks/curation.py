@@ -27,8 +27,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index.curation.curation import duplicates, suspects
-from index.gallery.gallery import Gallery
+from index.curation.duplicates import duplicates
+from index.curation.suspects import suspects
+from index.gallery.folder.gallery import FolderGallery
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows, read_embeddings
 from vssl.images.preprocess import Preprocess
@@ -80,7 +81,7 @@ def ordered(title: str, hit: NDArray[np.bool_], known: int) -> None:
     print(f"{title:<24}{first}  average precision {average:.3f}  found at all {count[-1]} of {known}")
 
 
-def report_pairs(gallery: Gallery, lists: Path, *, plain: bool) -> None:
+def report_pairs(gallery: FolderGallery, lists: Path, *, plain: bool) -> None:
     """Print what the duplicates are worth."""
     truth = known_pairs(lists)
     start = time.process_time()
@@ -112,7 +113,7 @@ def report_pairs(gallery: Gallery, lists: Path, *, plain: bool) -> None:
             ordered(name, np.array([pair in truth for pair in order]), len(truth))
 
 
-def report_labels(gallery: Gallery, lists: Path, count: int) -> None:
+def report_labels(gallery: FolderGallery, lists: Path, count: int) -> None:
     """Print what the suspects are worth."""
     entries = json.loads((lists / "cifar10_test_label_errors_mturk.json").read_text())
     wrong = {f"test/{entry['id']}" for entry in entries if entry["mturk"]["given"] < 3}
@@ -145,7 +146,7 @@ def main() -> None:
     dim = parts[0].gaussians.dim
     card = ModelCard("curation", "vssl", "none", "features", dim, dim, Preprocess(size=32, resize=32))
     with tempfile.TemporaryDirectory() as folder:
-        gallery = Gallery.create(Path(folder) / "gallery", card=card, model_id="c" * 64)
+        gallery = FolderGallery.create(Path(folder) / "gallery", card=card, model_id="c" * 64)
         for part in parts:
             gallery.add(part)
         report_pairs(gallery, options.lists, plain=options.plain)

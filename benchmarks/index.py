@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from benchmarks import peers
 from index.distances import NAMES, DistanceParameters, fit_prior, pairwise
 from index.distances.predictive import predicted
-from index.gallery.gallery import Gallery
+from index.gallery.folder.gallery import FolderGallery
 from index.search.exact import ExactIndex
 from tests.index.regimes import gaussians
 from vssl.embeddings.gaussian import GaussianEmbedding
@@ -228,7 +228,7 @@ def gallery(items: int, dim: int) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "gallery"
-        made = Gallery.create(path, card=card, model_id="b" * 64)
+        made = FolderGallery.create(path, card=card, model_id="b" * 64)
         timed("add all, durable", lambda: made.add(rows, metadata=metadata))
         timed("save (match calibration, index, checksums)", made.save)
         timed("fit and compare all distances", lambda: made.fit("cosine"))
@@ -249,7 +249,7 @@ def gallery(items: int, dim: int) -> None:
             timed(f"filter {permille / 10} %, again", lambda: made.search(asked[:1], K, where=where), 100)  # noqa: B023
         timed("snapshot", lambda: made.snapshot(Path(folder) / "copy"))
         made.close()
-        timed("open, files verified", lambda: Gallery.open(path, read_only=True).close())
+        timed("open, files verified", lambda: FolderGallery.open(path, read_only=True).close())
         size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
         print(f"{'bytes an item on disk':<46}{size / items:>12.0f}")
         np.savez(Path(folder) / "asked.npz", mean=asked.mean, variance=asked.variance)
@@ -276,7 +276,7 @@ def opened(folder: Path) -> None:
         asked = GaussianEmbedding(stored["mean"], stored["variance"])
     print(f"a fresh process: {memory()}")
     wall, cpu = time.perf_counter(), time.process_time()
-    with Gallery.open(folder / "gallery", read_only=True) as found:
+    with FolderGallery.open(folder / "gallery", read_only=True) as found:
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         print(f"  opened in {cpu:.2f} s of CPU, {wall:.2f} s: {memory()}")
         taken = []

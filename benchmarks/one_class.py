@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from export.calibration.head import CalibrationConfig, calibrate
 from export.calibration.whitening import fit_mean
 from export.served_encoder import head_inputs
-from index.evaluation.anomaly import score
+from index.evaluation.ood import score
 from index.search.exact import ExactIndex
 from train.augment.views import Views
 from train.data.image_cache import ImageBank, load_bank

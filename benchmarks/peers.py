@@ -19,7 +19,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from index.search.approximate import CandidateIndex, Recipe
+from index.search.approximate import ApproximateIndex, Recipe
 from index.search.exact import ExactIndex
 from vssl.embeddings.gaussian import GaussianEmbedding
 
@@ -92,14 +92,14 @@ def _faiss(trial: Trial, kind: str, recipe: Recipe, efforts: tuple[int, ...]) ->
     place, built = trial.kept(f"vssl-{kind}")
     if built is None:
         start = time.process_time()
-        index = CandidateIndex.build("cosine", trial.stored, recipe)
+        index = ApproximateIndex.build("cosine", trial.stored, recipe)
         built = time.process_time() - start
         if place is not None:
             index.save(place)
         _note(place, built)
     else:
         assert place is not None
-        index = CandidateIndex.load(place, trial.stored)
+        index = ApproximateIndex.load(place, trial.stored)
     size = index.bytes
     tuned = cache(index.with_effort)
     for shortlist in (1, 20):

@@ -34,12 +34,12 @@ from numpy.typing import NDArray
 
 from benchmarks.corruptions import corrupted
 from index.calibration.fit import Fitting, fit
-from index.calibration.holdout import class_codes
 from index.calibration.match import fit_match
 from index.calibration.selection import ranking
 from index.distances import NAMES, SIGNED, DistanceParameters
 from index.metrics.retrieval import average_precision_at_r
 from index.metrics.uncertainty import risk_at
+from index.metrics.vote import class_codes
 from index.search.exact import ExactIndex
 from serve.inference.engine import Engine
 from vssl.embeddings.gaussian import GaussianEmbedding

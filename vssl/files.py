@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,22 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write an object as JSON with sorted keys, as `atomic_write` does."""
     write_bytes(path, (json.dumps(values, indent=2, sort_keys=True) + "\n").encode())
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; it becomes `path`, where nothing is, when the block ends well.
+
+    The files in it must be flushed by the block. When the block raises, the folder is removed.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        put_in_place(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def put_in_place(partial: Path, final: Path) -> None:

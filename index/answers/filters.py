@@ -3,6 +3,7 @@
     {"label": "cat"}                                 equality (null: the value is absent)
     {"label": ["cat", "dog"]}                        one of
     {"uncertainty": {"<=": 0.2}, "year": {">": 2019, "<": 2024}}    ranges; several keys mean and
+    {"year": {"is": "2020"}}                         as a person writes it: the text, or the number that it is
     {"or": [{"label": "cat"}, {"not": {"path": "a.png"}}]}
 
 Fields are `id`, `label`, `path`, `uncertainty` and the names of the gallery's own metadata.
@@ -15,13 +16,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vssl.errors import InputError
 
 COLUMNS = ("id", "label", "path", "uncertainty")
-OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "in", "not in")
+OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "in", "not in", "is")
 FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 DEPTH = 32
 VALUES = 10_000
@@ -41,10 +42,11 @@ class Compare:
 
 @dataclass(frozen=True)
 class Among:
-    """One field equal to any of the values."""
+    """One field equal to any of the values; `either`: they are two readings of one."""
 
     field: str
     values: tuple[Scalar, ...]
+    either: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,18 +80,29 @@ def parse_filter(where: Where) -> Filter:
 
 
 def parse_where(text: str) -> dict[str, object]:
-    """Read a filter written as JSON, or as `field=value` by a person in a hurry."""
+    """Read a filter written as JSON, or as `field=value`, which stands for `{field: {"is": value}}`."""
     if not text.lstrip().startswith("{"):
         field, found, value = text.partition("=")
         if not found:
             raise InputError(f"where: found {text!r}, expected JSON as in {EXAMPLE}, or field=value")
-        return {_field(field.strip()): value.strip()}
+        return {_field(field.strip()): {"is": value.strip()}}
     try:
         where: dict[str, object] = json.loads(text)
     except ValueError as error:
         raise InputError(f"where: not JSON ({error}); expected as in {EXAMPLE}") from None
     parse_filter(where)
     return where
+
+
+def _as_written(text: str) -> tuple[Scalar, ...]:
+    """Return what a person may mean who writes a text: it, and the number that it is."""
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        return (text, number) if math.isfinite(number) and abs(number) < 2**63 else (text,)
+    return (text,)
 
 
 EXAMPLE = '{"label": ["cat", "dog"], "uncertainty": {"<=": 0.2}}'
@@ -136,6 +149,10 @@ def _conditions(field: str, value: object) -> list[Filter]:
                 raise InputError(f"where: {field}: {operator!r} takes a list, found {operand!r}")
             among = Among(field, _scalars(field, operand))
             parts.append(among if operator == "in" else Without(among))
+        elif operator == "is":
+            if not isinstance(operand, str):
+                raise InputError(f"where: {field}: 'is' takes a text, found {operand!r}")
+            parts.append(Among(field, _as_written(operand), either=True))
         elif operator == "!=":
             parts.append(Without(Compare(field, "=", _scalar(field, operand))))
         else:
@@ -162,48 +179,6 @@ def _scalar(field: str, value: object) -> Scalar:
     if value is None or isinstance(value, (str, int, float)):
         return value
     raise InputError(f"where: {field}: found {value!r}, expected a text, a number, true, false or null")
-
-
-def check_columns(tree: Filter, holds: Callable[[Filter], bool], names: Callable[[], Sequence[str]]) -> None:
-    """Raise InputError for a comparison that can fit no item: of an unknown column, or of a type no item has there.
-
-    holds: whether any item fits a filter. names: of the metadata that items have.
-    Nothing is said of an empty gallery.
-    """
-    if not holds(Every(())):
-        return
-    for field, kind, value in dict.fromkeys(_compared(tree)):
-        if field in COLUMNS:
-            if kind == ("text" if field == "uncertainty" else "number"):
-                other = "number" if kind == "text" else "text"
-                raise InputError(f"where: {field}: found the {kind} {value!r}, expected a {other}")
-        elif not holds(_OF_KIND[kind](field)):
-            if kind != "value" and holds(_OF_KIND["value"](field)):
-                raise InputError(
-                    f"where: {field}: found the {kind} {value!r}, and no item has a {kind} there; "
-                    'write a text as {"name": "2020"} and a number as {"name": 2020}'
-                )
-            known = ", ".join([*COLUMNS, *names()])
-            raise InputError(f"where: no item has {field!r}; the columns are {known}")
-
-
-_OF_KIND: dict[str, Callable[[str], Filter]] = {
-    "value": lambda field: Without(Compare(field, "=", None)),
-    "text": lambda field: Compare(field, ">=", ""),
-    "number": lambda field: Some((Compare(field, ">=", 0), Compare(field, "<", 0))),
-}
-"""Whether a field holds a value at all, a text, a number."""
-
-
-def _compared(tree: Filter) -> Iterator[tuple[str, str, Scalar]]:
-    """Yield each field that a filter compares, with the kind of what it is compared with and an example."""
-    if isinstance(tree, Compare | Among):
-        values = tree.values if isinstance(tree, Among) else (tree.value,)
-        kinds = {"value" if v is None else "text" if isinstance(v, str) else "number": v for v in values}
-        yield from ((tree.field, kind, value) for kind, value in kinds.items())
-    else:
-        for part in (tree.part,) if isinstance(tree, Without) else tree.parts:
-            yield from _compared(part)
 
 
 def to_sql(tree: Filter) -> tuple[str, Parameters]:

@@ -1,4 +1,4 @@
-"""Rows and distances -> results: variance scores, percentiles, match probabilities.
+"""Int64s and distances -> results: variance scores, percentiles, match probabilities, whether to abstain.
 
 Shape letters: Q queries, K neighbours, N items, D embedding dimension.
 """
@@ -6,30 +6,24 @@ Shape letters: Q queries, K neighbours, N items, D embedding dimension.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from index.answers.filters import Scalar
 from index.answers.results import Neighbour, SearchResult
-from index.answers.view import SearchIndex, View
-from index.calibration.abstention import Rule, calibration_size, fit_rule
-from index.calibration.match import MatchModel, fit_match
-from index.calibration.neighbour_disagreement import NEIGHBOURS, Evidence
-from index.distances import SIGNED
-from index.gallery.store import Records
+from index.answers.view import View
+from index.arrays import Float64s, Int64s
+from index.calibration.abstention import NEIGHBOURS, AbstentionInputs, AbstentionRule
+from index.calibration.match import MatchModel
+from index.search.neighbour_graph import leave_out_own
 from index.search.vectors import Vectors
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
-from vssl.errors import InputError
 
-Doubles = NDArray[np.float64]
-FIT_QUERIES = 1000  # items that search their own gallery when a match probability is fitted
-FIT_NEIGHBOURS = 10
-FIT_SHIFT = 0.2  # fitted again when this share of the gallery has changed
+Metadata = Mapping[int, dict[str, Scalar]]
 
 
-def variance_scores(items: Vectors, queries: GaussianEmbedding, found: NDArray[np.int64]) -> Doubles:
+def variance_scores(items: Vectors, queries: GaussianEmbedding, found: Int64s) -> Float64s:
     """Return (Q, K): the share of the expected squared distance that is variance, 0..1.
 
     (sum s + sum v) / (|m - mu|^2 + sum s + sum v) for queries N(m, s) and found items N(mu, v), as
@@ -45,8 +39,8 @@ def variance_scores(items: Vectors, queries: GaussianEmbedding, found: NDArray[n
 
 
 def match_probabilities(
-    match: MatchModel | None, view: View, distances: Doubles, found: NDArray[np.int64], uncertainty: Floats
-) -> Doubles | None:
+    match: MatchModel | None, view: View, distances: Float64s, found: Int64s, uncertainty: Floats
+) -> Float64s | None:
     """Return (Q, K) probabilities that a neighbour's label is the query's, or None without a fit."""
     if match is None:
         return None
@@ -60,18 +54,20 @@ def results(
     match: MatchModel | None,
     queries: GaussianEmbedding,
     asked: GaussianEmbedding,
-    distances: Doubles,
-    found: NDArray[np.int64],
-    metadata: Mapping[int, dict[str, Scalar]],
-    ranks: list[float | None] | None = None,
+    distances: Float64s,
+    found: Int64s,
+    *,
+    percentiles: Sequence[float | None] | None = None,
+    metadata: Metadata | None = None,
 ) -> list[SearchResult]:
-    """Return what Q queries (as embedded, and as compared) found: places (Q, K) in the view, -1 for nothing.
+    """Return what Q queries (as embedded, and as compared) found: positions in the view (Q, K), -1 for nothing.
 
-    metadata: by row number, of items that have some. ranks: the queries' percentiles, counted in the view
-    when None.
+    percentiles: of the queries' uncertainty, counted in the view when None. metadata: by row number,
+    of items that have some.
     """
     uncertainty = queries.uncertainty
-    ranks = view.percentiles(uncertainty) if ranks is None else ranks
+    ranks = view.percentiles(uncertainty) if percentiles is None else percentiles
+    known = metadata or {}
     probability = match_probabilities(match, view, distances, found, uncertainty)
     scores = variance_scores(view.items, asked, found)
     answers = []
@@ -85,7 +81,7 @@ def results(
                 float(scores[q, j]),
                 None if probability is None else float(probability[q, j]),
                 float(view.uncertainty[row]),
-                metadata.get(int(view.rows[row]), {}),
+                known.get(int(view.rows[row]), {}),
             )
             for j, row in enumerate(found[q].tolist())
             if row >= 0
@@ -94,135 +90,45 @@ def results(
     return answers
 
 
-def without_neighbours(view: View, queries: GaussianEmbedding) -> list[SearchResult]:
+def without_neighbours(queries: GaussianEmbedding, percentiles: Sequence[float | None]) -> list[SearchResult]:
     """Return the answers to Q queries of which none may find anything."""
-    uncertainty = queries.uncertainty
-    ranks = view.percentiles(uncertainty)
-    return [SearchResult(own, rank, []) for own, rank in zip(uncertainty.tolist(), ranks, strict=True)]
+    spread = queries.uncertainty.tolist()
+    return [SearchResult(own, rank, []) for own, rank in zip(spread, percentiles, strict=True)]
 
 
-def left_out(
-    view: View, exclude: Sequence[str | None], distances: Doubles, found: NDArray[np.int64], k: int
-) -> tuple[Doubles, NDArray[np.int64]]:
-    """Take one id a query out of (Q, K) and keep the nearest k of the rest."""
-    own = np.array(
+def excluded_rows(view: View, exclude: Sequence[str | None], found: Int64s) -> Int64s:
+    """Return (Q,): the found position (Q, K) whose item has the id that a query leaves out, -1 for none."""
+    return np.array(
         [
-            [row >= 0 and view.ids[row] == id_ for row in rows]
+            next((row for row in rows if row >= 0 and view.ids[row] == id_), -1)
             for rows, id_ in zip(found.tolist(), exclude, strict=True)
         ],
-        bool,
-    ).reshape(found.shape)
-    order = np.argsort(own, axis=1, kind="stable")[:, :k]
-    kept = np.where(own, -1, found)
-    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(kept, order, axis=1)
-
-
-class Matches:
-    """The match calibrations of a gallery, one a distance: kept in its store, fitted when absent or old."""
-
-    def __init__(self, records: Records, *, writable: bool) -> None:
-        self._records = records
-        self._writable = writable
-        self._known: dict[str, MatchModel] = {}
-        self._hopeless: dict[str, int] = {}
-
-    def stored(self, distance: str) -> MatchModel | None:
-        """Return what the store holds for a distance."""
-        text = self._records.fact(f"match.{distance}")
-        return MatchModel.from_json(text) if text else None
-
-    def forget(self) -> None:
-        """Fit anew at the next use: the gallery was compacted, or its constants changed."""
-        self._known.clear()
-        self._hopeless.clear()
-
-    def of(self, view: View, index: SearchIndex, distance: str) -> MatchModel | None:
-        """Return the calibration of a distance for this view, or None where none can be had."""
-        constants = index.parameters.digest
-        known = self._known.get(distance) or self.stored(distance)
-        # A calibration of before constants were recorded has none, and is of the defaults.
-        fits = known is not None and known.constants in ("", constants)
-        if known is not None and fits and not _moved(view, known.rows, known.last_row):
-            self._known[distance] = known
-            return known
-        if self._hopeless.get(distance) == view.generation:
-            return None
-        fitted = _fit(view, index)
-        if fitted is None:
-            self._hopeless[distance] = view.generation
-            return None
-        self._known[distance] = fitted
-        if self._writable:
-            self._records.note(f"match.{distance}", fitted.to_json())
-        return fitted
-
-
-def _moved(view: View, rows: int, last_row: int) -> bool:
-    change = max(view.last_row - last_row, abs(view.count - rows))
-    return change > FIT_SHIFT * rows
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """What labelled items of a view find among the others: all (n, K), `use` says where there is a pair.
-
-    same: the neighbour has the asking item's label; agree: the first neighbour's.
-    """
-
-    use: NDArray[np.bool_]
-    distance: Doubles
-    asked: Doubles
-    item: Doubles
-    same: NDArray[np.bool_]
-    agree: NDArray[np.bool_]
-
-
-def _own_pairs(view: View, index: SearchIndex, most: int, k: int) -> Pairs | None:
-    """Let up to `most` labelled items search their own gallery, themselves left out; None below two."""
-    labelled = view.alive & np.array([label is not None for label in view.labels], bool)
-    members = np.flatnonzero(labelled)
-    if len(members) < 2:
-        return None
-    asking = np.random.default_rng(0).permutation(members)[:most]
-    wanted = min(k + 1, len(members))
-    distances, found = index.search(view.items[asking], wanted, keep=None if labelled.all() else labelled)
-    # Taken out by row, not by position: an exact copy may stand before the item itself.
-    order = np.argsort(found == asking[:, None], axis=1, kind="stable")[:, : wanted - 1]
-    distances, found = np.take_along_axis(distances, order, axis=1), np.take_along_axis(found, order, axis=1)
-    _, codes = np.unique(np.array([label or "" for label in view.labels]), return_inverse=True)
-    uncertainty = view.uncertainty.astype(np.float64)
-    asked = np.broadcast_to(uncertainty[asking][:, None], found.shape)
-    same, agree = codes[found] == codes[asking][:, None], codes[found] == codes[found[:, :1]]
-    return Pairs(found >= 0, distances, asked, uncertainty[found], same, agree)
-
-
-def own_rule(view: View, index: SearchIndex, max_risk: float) -> Rule:
-    """Calibrate when to answer on labelled items that search their own gallery. InputError without them."""
-    pairs = _own_pairs(view, index, calibration_size(view.count), NEIGHBOURS)
-    if pairs is None:
-        raise InputError(
-            "the gallery has no labelled images to calibrate --max-risk on; extract them from IMAGES/CLASS/file.jpg"
-        )
-    use = pairs.use[:, 0]
-    evidence = Evidence(pairs.asked[:, 0], pairs.distance, pairs.agree & pairs.use)
-    return fit_rule(evidence[use], ~pairs.same[use, 0], max_risk, signed=index.name in SIGNED)
-
-
-def _fit(view: View, index: SearchIndex) -> MatchModel | None:
-    """Fit on what labelled items find."""
-    pairs = _own_pairs(view, index, FIT_QUERIES, FIT_NEIGHBOURS)
-    if pairs is None:
-        return None
-    use = pairs.use
-    fitted = fit_match(
-        pairs.distance[use], pairs.asked[use], pairs.item[use], pairs.same[use], signed=index.name in SIGNED
+        np.int64,
     )
-    if fitted is None:
-        return None
-    return replace(
-        fitted,
-        generation=view.generation,
-        rows=view.count,
-        last_row=view.last_row,
-        constants=index.parameters.digest,
-    )
+
+
+def without_excluded(
+    view: View, exclude: Sequence[str | None], distances: Float64s, found: Int64s, k: int
+) -> tuple[Float64s, Int64s]:
+    """Take one id a query out of (Q, K) and keep the nearest k of the rest."""
+    return leave_out_own(distances, found, excluded_rows(view, exclude, found), k)
+
+
+def abstention_inputs(results: Sequence[SearchResult]) -> AbstentionInputs:
+    """Return what the labelled neighbours that were found say, up to NEIGHBOURS of each of n queries."""
+    size = (len(results), NEIGHBOURS)
+    distance, agree = np.full(size, np.inf), np.zeros(size, np.bool_)
+    for row, result in enumerate(results):
+        found = [one for one in result.neighbours if one.label is not None][:NEIGHBOURS]
+        distance[row, : len(found)] = [one.distance for one in found]
+        agree[row, : len(found)] = [one.label == found[0].label for one in found]
+    return AbstentionInputs(np.array([one.uncertainty for one in results], np.float64), distance, agree)
+
+
+def with_abstention(results: Sequence[SearchResult], rule: AbstentionRule, k: int) -> list[SearchResult]:
+    """Return results of NEIGHBOURS or more neighbours with at most k, and whether to abstain from each."""
+    abstains = rule.abstains(abstention_inputs(results)).tolist()
+    return [
+        replace(result, neighbours=result.neighbours[:k], abstain=abstain)
+        for result, abstain in zip(results, abstains, strict=True)
+    ]

@@ -1,10 +1,14 @@
-"""The values that a gallery answers with: an item, a neighbour, a search result."""
+"""The values that a gallery answers with: an item, a neighbour, a search result, every item's neighbours.
+
+Shape letters: N items, K neighbours, D embedding dimension.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from index.answers.filters import Scalar
+from index.search.neighbour_graph import NeighbourGraph
 from vssl.embeddings.gaussian import Floats
 
 
@@ -29,7 +33,7 @@ class Neighbour:
     variance_score: the share of the expected squared distance that is variance, in 0..1; higher =
         less sure.
     match_probability: calibrated P(same label), None where the gallery cannot calibrate it.
-    uncertainty, metadata: of the stored image.
+    uncertainty: of the stored image; metadata: what the gallery knows of it beside its label.
     """
 
     id: str
@@ -47,9 +51,25 @@ class SearchResult:
     """The answer to one query.
 
     uncertainty: of the query; uncertainty_percentile: the share of the gallery, 0..100, that is
-    surer than the query, None for an empty gallery; neighbours: ascending in distance.
+    surer than the query, None for an empty gallery; neighbours: ascending in distance; abstain:
+    not to be trusted at the risk that was given, None where none was.
     """
 
     uncertainty: float
     uncertainty_percentile: float | None
     neighbours: list[Neighbour]
+    abstain: bool | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbourhood:
+    """N items and the K nearest others of each: columns of length N, and their `graph`."""
+
+    ids: list[str]
+    labels: list[str | None]
+    paths: list[str]
+    uncertainty: Floats
+    graph: NeighbourGraph
+
+    def __len__(self) -> int:
+        return len(self.ids)

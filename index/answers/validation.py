@@ -1,4 +1,4 @@
-"""Rows and metadata -> what a gallery takes in, or why it does not."""
+"""Rows, metadata and models -> what a gallery takes in, or why it does not."""
 
 from __future__ import annotations
 
@@ -7,14 +7,47 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from index.answers.filters import COLUMNS, FIELD, Scalar
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows
-from vssl.errors import InputError
+from vssl.errors import InputError, MismatchError
+from vssl.model.card import ModelCard
+from vssl.model.identity import short_id
 
 Metadata = Mapping[str, Scalar]
 RESERVED = (*COLUMNS, "and", "or", "not")
 
 
-def admitted(rows: Rows, metadata: Sequence[Metadata] | None) -> list[dict[str, Scalar]]:
+def check_model(place: str, card: ModelCard, model_id: str, found: str | None, what: str) -> None:
+    """Raise MismatchError when a model id was found and is not the one of the gallery at `place`."""
+    if found is not None and found != model_id:
+        raise MismatchError(
+            f"{what} are of model {short_id(found)}, the gallery {place} of {short_id(model_id)} "
+            f"({card.name}); use that model, or build a gallery for the new one: "
+            "vssl extract IMAGES EMBEDDINGS --model model.onnx, then vssl index EMBEDDINGS GALLERY"
+        )
+
+
+def compared(gaussians: GaussianEmbedding, place: str, dim: int, *, normalise: bool) -> GaussianEmbedding:
+    """Return Gaussians as a gallery compares them.
+
+    Raises InputError for another dimension, and for a mean without a direction where means are normalised.
+    """
+    if gaussians.dim != dim:
+        raise InputError(f"found vectors of {gaussians.dim} dimensions, the gallery {place} holds {dim}")
+    return gaussians.normalised() if normalise else gaussians
+
+
+def check_search(
+    k: int, exclude: Sequence[str | None] | None, queries: int, *, most: int | None = None
+) -> None:
+    """Raise InputError for a number of neighbours, or of ids to leave out, that cannot be meant."""
+    if k < 1 or (most is not None and k > most):
+        raise InputError(f"k: found {k}, expected {'at least 1' if most is None else f'1 to {most}'}")
+    if exclude is not None and len(exclude) != queries:
+        raise InputError(f"exclude: found {len(exclude)} ids for {queries} queries")
+
+
+def checked_metadata(rows: Rows, metadata: Sequence[Metadata] | None) -> list[dict[str, Scalar]]:
     """Return the metadata of N rows, one flat mapping each.
 
     Raises InputError for an id given twice, for metadata of another length, and for a name or a

@@ -7,22 +7,26 @@ no correction for their number. So with probability 1 - delta over the calibrati
 risk on exchangeable queries is at most the one allowed. (Fixed sequence testing: Angelopoulos et
 al., Learn then Test, 2021; selection with guaranteed risk: Geifman and El-Yaniv, NeurIPS 2017.)
 What is fixed beforehand, the score and where its sequence begins, comes from other queries.
-Shape letter: n queries.
+
+Three things tell whether the nearest neighbour is right: how uncertain the query is, how far that
+neighbour lies, and how much the further neighbours disagree with its label.
+Shape letters: n queries, K neighbours.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from index.answers.results import SearchResult
-from index.calibration.neighbour_disagreement import Bools, Doubles, Evidence
+from index.arrays import Bools, Float64s, Int64s
 from index.metrics.uncertainty import aurc
 from vssl.errors import InputError
 
+NEIGHBOURS = 20  # whose labels are compared with the first one's
+TINY = 1e-12
 STEPS = 100  # thresholds, at equal steps of coverage
 DELTA = 0.05
 SAFE = 0.6  # of that coverage: other queries may be less lucky
@@ -39,8 +43,64 @@ def calibration_size(items: int) -> int:
     return min(MOST, max(LEAST, WORK // max(1, items)))
 
 
+@dataclass(frozen=True, eq=False)
+class AbstentionInputs:
+    """What tells whether the nearest neighbour is right: how sure the query is, how near it lies, who agrees.
+
+    uncertainty (n,) of the queries; distance (n, K) of their neighbours, ascending, infinite for none;
+    agree (n, K): which neighbours have the label of the first, the first itself among them.
+    """
+
+    uncertainty: Float64s
+    distance: Float64s
+    agree: Bools
+
+    def __len__(self) -> int:
+        return len(self.uncertainty)
+
+    def __getitem__(self, which: slice | Bools | Int64s) -> AbstentionInputs:
+        return AbstentionInputs(self.uncertainty[which], self.distance[which], self.agree[which])
+
+    @property
+    def nearest(self) -> Float64s:
+        """The distance of the first neighbour, (n,)."""
+        return self.distance[:, 0]
+
+    @property
+    def gaps(self) -> Float64s:
+        """How much further than the first each neighbour lies, (n, K); infinite for none."""
+        there = np.isfinite(self.distance)
+        reach: Float64s = np.where(there, self.distance, 0.0) - np.where(
+            there[:, :1], self.distance[:, :1], 0.0
+        )
+        return np.where(there, reach, np.inf)
+
+    def length_scale(self) -> float:
+        """Return half of how much further than the first the last neighbour typically lies."""
+        gaps = self.gaps
+        last = np.where(np.isfinite(gaps), gaps, 0.0).max(axis=1, initial=0.0)
+        return max(TINY, float(np.median(last)) / 2) if len(last) else 1.0
+
+    def disagreement(self, length_scale: float) -> Float64s:
+        """Return (n,) in 0..1: the share of the neighbours' weight that has another label than the first.
+
+        A neighbour weighs exp(-gap / length_scale); a query without neighbours has 1.
+        """
+        weight = np.exp(-self.gaps / length_scale)
+        weight[:, 0] = 1.0
+        share: Float64s = (weight * ~self.agree).sum(axis=1) / weight.sum(axis=1)
+        return share
+
+    def features(self, length_scale: float, *, logarithmic: bool) -> Float64s:
+        """Return all three (n, 3); the distance as its logarithm where it is never negative."""
+        reach = np.log(np.maximum(self.nearest, TINY)) if logarithmic else self.nearest
+        return np.stack(
+            [np.log(np.maximum(self.uncertainty, TINY)), reach, self.disagreement(length_scale)], axis=1
+        )
+
+
 @dataclass(frozen=True)
-class Abstention:
+class Threshold:
     """Accept where `score` is at most `threshold`; minus infinity accepts nothing.
 
     coverage, risk: on the calibration queries; max_risk, delta: what is promised.
@@ -53,7 +113,7 @@ class Abstention:
     max_risk: float
     delta: float
 
-    def accepts(self, scores: Doubles) -> Bools:
+    def accepts(self, scores: Float64s) -> Bools:
         """Say which answers are given, (n,)."""
         return scores <= self.threshold
 
@@ -79,15 +139,15 @@ def tail(errors: int, count: int, risk: float) -> float:
     return min(1.0, math.exp(highest) * sum(math.exp(term - highest) for term in terms))
 
 
-def fit_abstention(
+def fit_threshold(
     name: str,
-    scores: Doubles,
+    scores: Float64s,
     wrong: Bools,
     max_risk: float,
     *,
     start: float,
     delta: float = DELTA,
-) -> Abstention:
+) -> Threshold:
     """Return the threshold of a score (n,), higher = less sure, for errors `wrong` (n,).
 
     start: the coverage that is tried first, chosen without these outcomes. Raises InputError
@@ -95,12 +155,12 @@ def fit_abstention(
     """
     _check_share("max_risk", max_risk)
     _check_share("delta", delta)
-    best = Abstention(name, -math.inf, 0.0, 0.0, max_risk, delta)
+    best = Threshold(name, -math.inf, 0.0, 0.0, max_risk, delta)
     for point in _points(scores, wrong, max_risk, from_share=start):
         if point.chance > delta:
             break
         share = point.count / len(scores)
-        best = Abstention(name, point.threshold, share, point.errors / point.count, max_risk, delta)
+        best = Threshold(name, point.threshold, share, point.errors / point.count, max_risk, delta)
     return best
 
 
@@ -119,7 +179,7 @@ class _Point:
     chance: float
 
 
-def _points(scores: Doubles, wrong: Bools, max_risk: float, *, from_share: float = 0.0) -> Iterator[_Point]:
+def _points(scores: Float64s, wrong: Bools, max_risk: float, *, from_share: float = 0.0) -> Iterator[_Point]:
     """Yield the thresholds of a hundred shares in their order; ties come in together."""
     order = np.argsort(scores, kind="stable")
     ordered, errors = scores[order], np.cumsum(wrong[order])
@@ -136,79 +196,78 @@ def _points(scores: Doubles, wrong: Bools, max_risk: float, *, from_share: float
 
 
 @dataclass(frozen=True, eq=False)
-class Rule:
-    """When to answer: one threshold on each piece of evidence, and one on all of it together.
+class AbstentionRule:
+    """When to answer: one threshold on each score alone, and one on their linear combination.
 
-    direction (3,): how the pieces are joined; logarithmic: distances are positive, and enter as
-    their logarithm; pace: the unit of distance in which neighbours lose their say; thresholds: of
-    each score; chosen: the score that decides; counted: how many queries calibrated it.
+    direction (3,): of the combination; logarithmic: distances are never negative, and enter as
+    their logarithm; length_scale: of the weights of further neighbours; thresholds: of each score;
+    chosen: the score that decides; calibrated_on: how many queries.
     """
 
-    direction: Doubles
+    direction: Float64s
     logarithmic: bool
-    pace: float
-    thresholds: dict[str, Abstention]
+    length_scale: float
+    thresholds: dict[str, Threshold]
     chosen: str
-    counted: int
+    calibrated_on: int
 
     @property
-    def best(self) -> Abstention:
+    def best(self) -> Threshold:
         """The threshold that decides."""
         return self.thresholds[self.chosen]
 
-    def scores(self, evidence: Evidence) -> dict[str, Doubles]:
+    def scores(self, inputs: AbstentionInputs) -> dict[str, Float64s]:
         """Return each score of n queries, higher = less sure, by its name."""
-        pieces = evidence.coordinates(self.pace, logarithmic=self.logarithmic)
+        features = inputs.features(self.length_scale, logarithmic=self.logarithmic)
         return {
-            "uncertainty": evidence.uncertainty,
-            "distance": evidence.nearest,
-            "dissent": pieces[:, 2],
-            "together": pieces @ self.direction,
+            "uncertainty": inputs.uncertainty,
+            "distance": inputs.nearest,
+            "disagreement": features[:, 2],
+            "combined": features @ self.direction,
         }
 
-    def answers(self, evidence: Evidence) -> Bools:
-        """Say which of n queries are answered, by the best score."""
-        return self.best.accepts(self.scores(evidence)[self.best.score])
-
-    def abstains(self, results: Sequence[SearchResult]) -> list[bool]:
-        """Say of search results which not to trust; of those without a labelled neighbour, always."""
-        evidence = Evidence.of(results)
-        doubtful: Bools = ~np.isfinite(evidence.nearest)
-        doubtful[~doubtful] = ~self.answers(evidence[~doubtful])
-        return [bool(one) for one in doubtful]
+    def abstains(self, inputs: AbstentionInputs) -> Bools:
+        """Say of n queries which not to answer; of those without a labelled neighbour, always."""
+        there = np.isfinite(inputs.nearest)
+        doubtful: Bools = ~there
+        known = inputs[there]
+        doubtful[there] = ~self.best.accepts(self.scores(known)[self.best.score])
+        return doubtful
 
 
-def fit_rule(evidence: Evidence, wrong: Bools, max_risk: float, *, signed: bool = False) -> Rule:
+def fit_rule(
+    inputs: AbstentionInputs, wrong: Bools, max_risk: float, *, signed: bool = False
+) -> AbstentionRule:
     """Fit on n queries whose outcome is known.
 
-    A quarter says how to join the evidence, which score to go by (the least area under its curve of
+    A quarter says how to combine the inputs, which score to go by (the least area under its curve of
     risk and coverage) and where to begin; the others calibrate. signed: the distance may be negative.
     """
     _check_share("max_risk", max_risk)
     fitting = np.arange(len(wrong)) % 4 == 0
-    known = evidence[fitting]
-    pace = known.pace()
-    direction = _discriminant(known.coordinates(pace, logarithmic=not signed), wrong[fitting])
-    rule = Rule(direction, not signed, pace, {}, "together", int((~fitting).sum()))
+    known = inputs[fitting]
+    scale = known.length_scale()
+    direction = _discriminant(known.features(scale, logarithmic=not signed), wrong[fitting])
+    rule = AbstentionRule(direction, not signed, scale, {}, "combined", int((~fitting).sum()))
     before = rule.scores(known)
     thresholds = {
-        name: fit_abstention(
+        name: fit_threshold(
             name, values, wrong[~fitting], max_risk, start=_start(before[name], wrong[fitting], max_risk)
         )
-        for name, values in rule.scores(evidence[~fitting]).items()
+        for name, values in rule.scores(inputs[~fitting]).items()
     }
     area = {name: aurc(values, wrong[fitting].astype(np.float64)) for name, values in before.items()}
     return replace(rule, thresholds=thresholds, chosen=min(area, key=lambda name: area[name]))
 
 
-def _start(scores: Doubles, wrong: Bools, max_risk: float) -> float:
+def _start(scores: Float64s, wrong: Bools, max_risk: float) -> float:
     """Return the coverage to begin with: a safe part of the one whose errors speak most clearly for it."""
     points = _points(scores, wrong, max_risk)
     surest = min(points, key=lambda point: (point.chance, -point.count), default=None)
     return 1.0 if surest is None else SAFE * surest.count / len(scores)
 
 
-def _discriminant(values: Doubles, wrong: Bools) -> Doubles:
+def _discriminant(values: Float64s, wrong: Bools) -> Float64s:
     """Return the direction (3,) in values (n, 3) that tells wrong from right best."""
     if not 0 < wrong.sum() < len(wrong):
         return np.array([0.0, 1.0, 0.0])

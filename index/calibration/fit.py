@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from index.calibration.holdout import ANSWERING, JUDGES, answers, class_codes, split
+from index.calibration.holdout import ANSWERING, JUDGES, answers, split
 from index.calibration.selection import Quality, Trial, compare, fit_parameters, hubs, ranking, winner
 from index.distances.parameters import DistanceParameters
 from index.distances.prior import completed
 from index.distances.table import NAMES, named
+from index.metrics.vote import class_codes
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import FormatError, InputError
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from index.arrays import Bools, Int64s
+from index.metrics.vote import class_codes
 from vssl.errors import InputError
 
-Rows = NDArray[np.int64]
 JUDGES, FITTERS = 500, 150  # rows that ask, at most
 ANSWERING, FIT_ANSWERING = 2000, 1000  # rows that answer, at most
 FULL_DIM = 256  # dimensions beyond which fewer rows answer: every pair costs as many operations
@@ -25,11 +25,11 @@ PRIOR_ROWS = 20_000  # that the prior of `posterior` is estimated from
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows that ask and rows that answer, and which answers are right (Q, N)."""
+    """Int64s that ask and rows that answer, and which answers are right (Q, N)."""
 
-    asking: Rows
-    answering: Rows
-    relevant: NDArray[np.bool_]
+    asking: Int64s
+    answering: Int64s
+    relevant: Bools
 
 
 def split(labels: Sequence[str | None], *, seed: int = 0, fit: bool = False, dim: int = 0) -> Split:
@@ -54,7 +54,7 @@ def split(labels: Sequence[str | None], *, seed: int = 0, fit: bool = False, dim
     return Split(asking[useful], answering, relevant[useful])
 
 
-def unjudged(labels: Sequence[str | None], *, seed: int = 0) -> Rows:
+def unjudged(labels: Sequence[str | None], *, seed: int = 0) -> Int64s:
     """Return labelled rows that do not judge, 20,000 at most, as evenly over the classes as they allow."""
     codes = class_codes(labels)
     rows = np.concatenate(_drawn(codes, seed)[1:])
@@ -71,13 +71,7 @@ def answers(most: int, dim: int) -> int:
     return most if dim <= FULL_DIM else max(most // 4, most * FULL_DIM // dim)
 
 
-def class_codes(labels: Sequence[str | None]) -> Rows:
-    """Number the labels, -1 where there is none, (N,)."""
-    numbers: dict[str, int] = {}
-    return np.array([-1 if x is None else numbers.setdefault(x, len(numbers)) for x in labels], np.int64)
-
-
-def _drawn(codes: Rows, seed: int) -> tuple[Rows, Rows, Rows]:
+def _drawn(codes: Int64s, seed: int) -> tuple[Int64s, Int64s, Int64s]:
     """Return the rows that judge, those that fit, and those that never ask."""
     drawn = np.random.default_rng(seed).permutation(np.flatnonzero(codes >= 0))
     share = max(len(drawn) // 4, min(len(drawn) // 3, 1))
@@ -85,14 +79,14 @@ def _drawn(codes: Rows, seed: int) -> tuple[Rows, Rows, Rows]:
     return drawn[:first], drawn[first:second], drawn[second:]
 
 
-def _answering(codes: Rows, asking: Rows, pool: Rows) -> Rows:
+def _answering(codes: Int64s, asking: Int64s, pool: Int64s) -> Int64s:
     """Return the pool, a few of each asked class first: of many small classes few would be drawn."""
     _, _, place = _places(codes, pool)
     mate = (place < MATES) & np.isin(codes[pool], codes[asking])
     return np.concatenate([pool[mate], pool[~mate]])
 
 
-def _places(codes: Rows, rows: Rows) -> tuple[Rows, Rows, Rows]:
+def _places(codes: Int64s, rows: Int64s) -> tuple[Int64s, Int64s, Int64s]:
     """Return the classes, each row's class in their order of appearance, and its place in its class."""
     classes, first, own = np.unique(codes[rows], return_index=True, return_inverse=True)
     own = np.argsort(np.argsort(first))[own]

@@ -14,12 +14,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from index.arrays import Bools, Float64s
 from index.metrics.calibration import ece
 from vssl.errors import FormatError
 
-Doubles = NDArray[np.float64]
 LEAST_PAIRS = 50  # below, or with fewer than LEAST_OF_A_KIND of either kind, nothing is claimed
 LEAST_OF_A_KIND = 10
 FULL_PAIRS = 400  # from here on the uncertainties enter the curve
@@ -51,7 +50,7 @@ class MatchModel:
     constants: str = ""
     smallest: float = 0.0
 
-    def probability(self, distance: Doubles, query: Doubles, item: Doubles) -> Doubles:
+    def probability(self, distance: Float64s, query: Float64s, item: Float64s) -> Float64s:
         """Return P(same label) in [0, 1] for pairs of a distance and two uncertainties (broadcast)."""
         logit = np.full(np.broadcast_shapes(distance.shape, query.shape, item.shape), self.coefficients[0])
         for part, weight, centre, scale in zip(
@@ -83,7 +82,7 @@ class MatchModel:
 
 
 def fit_match(
-    distance: Doubles, query: Doubles, item: Doubles, same: NDArray[np.bool_], *, signed: bool = False
+    distance: Float64s, query: Float64s, item: Float64s, same: Bools, *, signed: bool = False
 ) -> MatchModel | None:
     """Fit on P retrieved pairs: distance, both uncertainties, whether the labels agree.
 
@@ -119,12 +118,12 @@ def fit_match(
     )
 
 
-def _features(distance: Doubles, query: Doubles, item: Doubles, smallest: float) -> list[Doubles]:
+def _features(distance: Float64s, query: Float64s, item: Float64s, smallest: float) -> list[Float64s]:
     reach = np.log(np.maximum(distance, smallest)) if smallest > 0 else distance
     return [reach, np.log(np.maximum(query, TINY)), np.log(np.maximum(item, TINY))]
 
 
-def _logistic(design: Doubles, same: NDArray[np.bool_]) -> Doubles:
+def _logistic(design: Float64s, same: Bools) -> Float64s:
     """Newton's method for a logistic regression with a slight ridge, so that it ends when the kinds separate."""
     weights = np.zeros(design.shape[1])
     ridge = RIDGE * len(design) * np.eye(design.shape[1])
@@ -140,6 +139,6 @@ def _logistic(design: Doubles, same: NDArray[np.bool_]) -> Doubles:
     return weights
 
 
-def _sigmoid(logit: Doubles) -> Doubles:
+def _sigmoid(logit: Float64s) -> Float64s:
     positive = 1.0 / (1.0 + np.exp(-np.abs(logit)))
     return np.where(logit >= 0, positive, 1.0 - positive)

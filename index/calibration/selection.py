@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from index.arrays import Float64s, Int64s
 from index.calibration.holdout import Split, split, unjudged
 from index.distances.encoding import Anchor
-from index.distances.parameters import DistanceParameters, Float64s
+from index.distances.parameters import DistanceParameters
 from index.distances.prior import UNFITTED_ALPHA, fit_prior
 from index.distances.reference import pairwise
 from index.distances.table import NAMES, named
@@ -26,7 +26,6 @@ from index.metrics.bootstrap import interval
 from index.metrics.retrieval import average_precision_at_r, occurrences, skewness
 from vssl.embeddings.gaussian import GaussianEmbedding
 
-Rows = NDArray[np.int64]
 COARSE, FINE = (-6, -4, -2, 2, 4, 6), (-1, 1)  # powers of two that alpha is tried at
 SHOWN = 10  # neighbours that hubs are counted among
 ERRORS = 2.0  # standard errors by which a challenger must win
@@ -154,7 +153,7 @@ def winner(trials: Sequence[Trial]) -> Trial:
     return max(sure, key=lambda pair: pair[0], default=(0.0, trials[0]))[1]
 
 
-def hubs(rows: Rows, count: int) -> tuple[int, float]:
+def hubs(rows: Int64s, count: int) -> tuple[int, float]:
     """Return the largest count and the skewness of how often each of `count` items is among ten (Q, K)."""
     counts = occurrences(rows[:, :SHOWN], count)
     return int(counts.max()), skewness(counts)
@@ -162,7 +161,7 @@ def hubs(rows: Rows, count: int) -> tuple[int, float]:
 
 def ranking(
     name: str, queries: GaussianEmbedding, items: GaussianEmbedding, parameters: DistanceParameters
-) -> Rows:
+) -> Int64s:
     """Return all N items for each query, nearest first, (Q, N): for few items, cheaper than an index."""
     distance = named(name)
     if distance.bounds:
@@ -182,18 +181,18 @@ def _gain(found: Float64s, control: Float64s) -> tuple[float, float]:
     return float(difference.mean()), float(difference.std(ddof=1) / len(difference) ** 0.5)
 
 
-def _ranked(name: str, items: GaussianEmbedding, parts: Split, parameters: DistanceParameters) -> Rows:
+def _ranked(name: str, items: GaussianEmbedding, parts: Split, parameters: DistanceParameters) -> Int64s:
     """Return the nearest answering rows of each query, (Q, K), as many as are relevant, at least 10."""
     wanted = max(SHOWN, int(parts.relevant.sum(axis=1).max()))
     return ranking(name, items[parts.asking], items[parts.answering], parameters)[:, :wanted]
 
 
-def _first(rows: Rows, parts: Split) -> Float64s:
+def _first(rows: Int64s, parts: Split) -> Float64s:
     """Say whether the nearest is right, 0 or 1, (Q,)."""
     return np.take_along_axis(parts.relevant, rows[:, :1], axis=1)[:, 0].astype(np.float64)
 
 
-def _precision(rows: Rows, parts: Split) -> Float64s:
+def _precision(rows: Int64s, parts: Split) -> Float64s:
     """Return AP@R of each query, (Q,)."""
     relevant = np.take_along_axis(parts.relevant, rows, axis=1)
     return average_precision_at_r(relevant, parts.relevant.sum(axis=1))

@@ -10,8 +10,8 @@ Shape letters: N items, D embedding dimension.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from index.arrays import Bools, Float64s, Int64s
 from index.search.vectors import Vectors
 from vssl.embeddings.gaussian import GaussianEmbedding
 
@@ -21,7 +21,7 @@ ROUNDING = 1e-13  # variance along a direction that means of float32 have by rou
 BLOCK = 1 << 15
 
 
-def whitened(items: Vectors, alive: NDArray[np.bool_]) -> GaussianEmbedding | None:
+def whitened(items: Vectors, alive: Bools) -> GaussianEmbedding | None:
     """Return the directions of the means (N, D), whitened and of length one, with variances that mean nothing.
 
     Their mean and covariance are those of the items that are alive (N,). None where fewer than ten a
@@ -49,8 +49,8 @@ def whitened(items: Vectors, alive: NDArray[np.bool_]) -> GaussianEmbedding | No
     return GaussianEmbedding(means, np.broadcast_to(np.float32(1), means.shape))
 
 
-def _directions(items: Vectors, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def _directions(items: Vectors, rows: Int64s) -> Float64s:
     means = items.means(rows).astype(np.float64)
     length = np.linalg.norm(means, axis=1, keepdims=True)
-    directions: NDArray[np.float64] = means / np.where(length > 0, length, 1.0)
+    directions: Float64s = means / np.where(length > 0, length, 1.0)
     return directions

@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from index.arrays import Float64s
 from index.distances.encoding import columns
-from index.distances.parameters import Densities, Float64s
+from index.distances.parameters import Densities
 
 
 def encode_items(items: Densities, typical: Float64s, extra: Float64s) -> Float64s:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from index.arrays import Float64s
 from index.distances.encoding import Anchor, Distance, columns
-from index.distances.parameters import Densities, DistanceParameters, Float64s
+from index.distances.parameters import Densities, DistanceParameters
 
 
 def kl(query: Densities, item: Densities, parameters: DistanceParameters) -> Float64s:

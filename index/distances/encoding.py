@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from index.distances.parameters import Densities, DistanceParameters, Float64s
+from index.arrays import Float64s
+from index.distances.parameters import Densities, DistanceParameters
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,10 @@ Q queries, N items, D embedding dimension.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from index.arrays import Bools, Float64s
 from index.distances.encoding import Anchor, Distance, columns, square_root
-from index.distances.parameters import Densities, DistanceParameters, Float64s
+from index.distances.parameters import Densities, DistanceParameters
 
 
 def _unit(mean: Float64s) -> Float64s:
@@ -18,7 +18,7 @@ def _unit(mean: Float64s) -> Float64s:
     return _directions(mean)[0]
 
 
-def _directions(mean: Float64s) -> tuple[Float64s, NDArray[np.bool_]]:
+def _directions(mean: Float64s) -> tuple[Float64s, Bools]:
     """Return (..., D) of length one, and (...) whether there is a direction at all."""
     norm = np.sqrt(np.square(mean).sum(axis=-1, keepdims=True))
     there = norm > 0

@@ -11,9 +11,10 @@ import math
 
 import numpy as np
 
+from index.arrays import Float64s
 from index.distances import bound
 from index.distances.encoding import Anchor, Distance
-from index.distances.parameters import Densities, DistanceParameters, Float64s
+from index.distances.parameters import Densities, DistanceParameters
 
 
 def mls(query: Densities, item: Densities, parameters: DistanceParameters) -> Float64s:

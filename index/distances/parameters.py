@@ -12,12 +12,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from index.arrays import Float64s, Int64s
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import FormatError, InputError
 
-Float64s = NDArray[np.float64]
 FLOOR = 1e-6
 
 
@@ -28,7 +27,7 @@ class Densities:
     mean: Float64s
     variance: Float64s
 
-    def at(self, rows: NDArray[np.int64]) -> Densities:
+    def at(self, rows: Int64s) -> Densities:
         """Return some rows of (N, D)."""
         return Densities(self.mean[rows], self.variance[rows])
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from index.arrays import Float64s
 from index.distances import bound
 from index.distances.encoding import Anchor, Distance
-from index.distances.parameters import Densities, DistanceParameters, Float64s
+from index.distances.parameters import Densities, DistanceParameters
 
 
 def predicted(items: Densities, parameters: DistanceParameters) -> Densities:

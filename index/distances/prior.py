@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from index.distances.parameters import DistanceParameters, Float64s
+from index.arrays import Float64s
+from index.distances.parameters import DistanceParameters
 from vssl.embeddings.gaussian import GaussianEmbedding
 
 SMALLEST = 1e-3  # share of the total variance below which neither part is believed

@@ -6,9 +6,9 @@ Shape letters: Q queries, N items, K rows of a query, D embedding dimension.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from index.distances.parameters import Densities, DistanceParameters, Float64s
+from index.arrays import Float64s, Int64s
+from index.distances.parameters import Densities, DistanceParameters
 from index.distances.prior import completed
 from index.distances.table import named
 from vssl.embeddings.gaussian import GaussianEmbedding
@@ -47,7 +47,7 @@ def gathered(
     name: str,
     queries: GaussianEmbedding,
     items: GaussianEmbedding,
-    rows: NDArray[np.int64],
+    rows: Int64s,
     parameters: DistanceParameters | None = None,
 ) -> Float64s:
     """Return the distance of each query to its own rows (Q, K) of the items; infinite for row -1."""

@@ -10,8 +10,9 @@ import math
 
 import numpy as np
 
+from index.arrays import Float64s
 from index.distances.encoding import Anchor, Distance, columns, square_root
-from index.distances.parameters import Densities, DistanceParameters, Float64s
+from index.distances.parameters import Densities, DistanceParameters
 
 
 def _squared(query: Densities, item: Densities) -> Float64s:

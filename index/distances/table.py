@@ -30,5 +30,5 @@ SIGNED = ("student-t", "mls", "posterior")  # logarithms of densities: may be ne
 def named(name: str) -> Distance:
     """Return the distance of that name. Raises InputError for an unknown one."""
     if name not in DISTANCES:
-        raise InputError(f"found distance {name!r}, expected one of: {', '.join(NAMES)}")
+        raise InputError(f"distance: found {name!r}, expected one of {', '.join(NAMES)}")
     return DISTANCES[name]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from index.arrays import Float64s
 from index.distances.encoding import Anchor, Distance, columns, square_root
-from index.distances.parameters import Densities, DistanceParameters, Float64s
+from index.distances.parameters import Densities, DistanceParameters
 
 
 def expected(query: Densities, item: Densities, parameters: DistanceParameters) -> Float64s:

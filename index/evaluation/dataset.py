@@ -7,16 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
-import numpy as np
-from numpy.typing import NDArray
-
-from index.answers.view import read_view
 from index.calibration.match import MatchModel
 from index.distances import DistanceParameters
-from index.gallery.gallery import Gallery
-from index.gallery.store import STORE, Records
+from index.gallery.open import is_gallery, open_gallery
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import read_embeddings
 from vssl.errors import InputError, MismatchError
@@ -25,7 +20,7 @@ from vssl.model.identity import short_id
 
 
 @dataclass(frozen=True, eq=False)
-class Corpus:
+class Dataset:
     """N embedded images: ids, labels (None: unknown), Gaussians as stored, and whose they are.
 
     distance, normalise: what a gallery searches by; an embeddings folder has cosine and yes.
@@ -33,7 +28,7 @@ class Corpus:
     constants: what was fitted to the gallery for each distance; stale: why that is out of date, or None.
     """
 
-    path: Path
+    place: str
     ids: list[str]
     labels: list[str | None]
     gaussians: GaussianEmbedding
@@ -48,58 +43,48 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
-    def compared(self) -> GaussianEmbedding:
-        """The Gaussians as they are compared: normalised, unless the gallery says otherwise."""
-        return self.gaussians.normalised() if self.normalise else self.gaussians
+    def as_compared(self, gaussians: GaussianEmbedding) -> GaussianEmbedding:
+        """Return Gaussians as this side compares them: normalised, unless the gallery says otherwise."""
+        return gaussians.normalised() if self.normalise else gaussians
 
     @property
-    def labelled(self) -> NDArray[np.bool_]:
-        """Which images have a label, (N,)."""
-        return np.array([label is not None for label in self.labels], np.bool_)
+    def name(self) -> str:
+        """The last part of its place."""
+        return PurePath(self.place).name
 
 
-def read_corpus(path: Path) -> Corpus:
-    """Read a gallery or an embeddings folder. Raises InputError when it is neither."""
-    if not (path / STORE).is_file():
-        stored = read_embeddings(path)
+def read_dataset(place: str | Path) -> Dataset:
+    """Read a gallery, wherever it is, or an embeddings folder. Raises InputError when it is neither."""
+    if not is_gallery(place):
+        stored = read_embeddings(Path(place))
         rows = stored.rows
-        return Corpus(path, rows.ids, rows.labels, rows.gaussians, stored.card, stored.model_id)
-    with Gallery.open(path, read_only=True) as gallery:
-        card, model_id = gallery.card, gallery.model_id
-        distance, normalise = gallery.distance, gallery.normalise
-        constants = gallery.fitting.constants if gallery.fitting else {}
-        stale = gallery.stale
-    records = Records(path / STORE, read_only=True)
-    try:
-        view = read_view(records, normalise=False)
-        text = records.fact(f"match.{distance}")
-    finally:
-        records.close()
-    match = MatchModel.from_json(text) if text else None
-    return Corpus(
-        path,
-        view.ids,
-        view.labels,
-        view.items[:],
-        card,
-        model_id,
-        distance,
-        normalise,
-        match,
-        constants,
-        stale,
-    )
+        return Dataset(str(place), rows.ids, rows.labels, rows.gaussians, stored.card, stored.model_id)
+    with open_gallery(place, read_only=True) as gallery:
+        rows, _ = gallery.contents()
+        fitting = gallery.fitting
+        return Dataset(
+            str(place),
+            rows.ids,
+            rows.labels,
+            rows.gaussians,
+            gallery.card,
+            gallery.model_id,
+            gallery.distance,
+            gallery.normalise,
+            gallery.match_model(gallery.distance),
+            fitting.constants if fitting is not None else {},
+            gallery.stale,
+        )
 
 
-def check_together(gallery: Corpus, other: Corpus) -> None:
+def check_together(gallery: Dataset, other: Dataset) -> None:
     """Raise MismatchError unless both are of one model, InputError when either is empty."""
-    for corpus in (gallery, other):
-        if not len(corpus):
-            raise InputError(f"{corpus.path} holds no images; evaluation needs at least one")
+    for dataset in (gallery, other):
+        if not len(dataset):
+            raise InputError(f"{dataset.place} holds no images; evaluation needs at least one")
     if gallery.model_id != other.model_id:
         raise MismatchError(
-            f"{gallery.path} is of model {short_id(gallery.model_id)} ({gallery.card.name}), {other.path} of "
+            f"{gallery.place} is of model {short_id(gallery.model_id)} ({gallery.card.name}), {other.place} of "
             f"{short_id(other.model_id)} ({other.card.name}); extract both with one model: "
             "vssl extract IMAGES EMBEDDINGS --model model.onnx"
         )

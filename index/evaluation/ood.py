@@ -1,51 +1,128 @@
-"""Queries and images from elsewhere -> how well each score tells them apart.
+"""A gallery of known images -> how far out of its distribution other images are, by scores side by side.
 
-Also the one-class protocol, where every class of the gallery in turn is the only normal one.
-Shape letters: Q queries, N items, C classes.
+Higher is further out. Predicted variance alone is no detector; nearness and likelihood are. Also the
+one-class protocol, where every class of the gallery in turn is the only normal one.
+Shape letters: Q queries, K neighbours, N items, D embedding dimension, C classes.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from index.evaluation.anomaly import NEAREST, Scores, mahalanobis, score
-from index.evaluation.context import Doubles, Rows, Setting, Settings, as_compared, own_rows
-from index.evaluation.dataset import Corpus, check_together
-from index.evaluation.report import Measures
+from index.arrays import Bools, Float64s, Int64s
+from index.distances import DistanceParameters, gathered
+from index.evaluation.context import EvaluationContext, Settings, own_rows
+from index.evaluation.dataset import Dataset, check_together
+from index.evaluation.report import MetricReport
 from index.metrics.uncertainty import false_positives_at
 from index.search.exact import ExactIndex
+from index.search.neighbour_graph import leave_out_own
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.rank_statistics import auroc
 
+NEAREST = 2  # as in mean-shifted contrastive learning's score (Reiss and Hoshen, 2021)
+SHRINKAGE = 1e-2  # of a covariance towards a multiple of the identity
 
-def measure_foreign(setting: Setting, foreign: Corpus, settings: Settings, measures: Measures) -> int:
-    """Measure AUROC and FPR95 of foreign images against the queries; return their number.
+
+@dataclass(frozen=True, eq=False)
+class OodScores:
+    """How far out of distribution each query is, (Q,) each.
+
+    knn: the mean cosine distance of the k nearest items; likelihood: minus the logarithm of the
+    mean expected likelihood between the query and those items, which reads the variances;
+    uncertainty: the query's own, which asks no gallery.
+    """
+
+    knn: Float64s
+    likelihood: Float64s
+    uncertainty: Float64s
+
+
+def score(
+    index: ExactIndex,
+    queries: GaussianEmbedding,
+    uncertainty: Float64s,
+    *,
+    k: int = NEAREST,
+    own: Int64s | None = None,
+    keep: Bools | None = None,
+    parameters: DistanceParameters | None = None,
+) -> OodScores:
+    """Score queries (as compared) against an index by cosine, each query's `own` row left out."""
+    itself = np.full(len(queries), -1, np.int64) if own is None else own
+    distances, rows = index.search(queries, k + 1, keep=keep)
+    distances, rows = leave_out_own(distances, rows, itself, k)
+    there = rows >= 0
+    found = np.maximum(there.sum(axis=1), 1)
+    knn = np.where(there.any(axis=1), np.where(there, distances, 0.0).sum(axis=1) / found, np.inf)
+    likelihood = -gathered("mls", queries, index.items, rows, parameters)
+    return OodScores(knn, -_log_mean(likelihood, found), uncertainty)
+
+
+def _log_mean(logarithms: Float64s, counts: Int64s) -> Float64s:
+    """Return ln of the mean of exp, over the last axis; missing ones are minus infinity."""
+    highest = logarithms.max(axis=1, keepdims=True)
+    shift = np.where(np.isfinite(highest), highest, 0.0)
+    with np.errstate(divide="ignore"):
+        mean: Float64s = np.log(np.exp(logarithms - shift).sum(axis=1) / counts) + shift[:, 0]
+    return mean
+
+
+def mahalanobis(items: GaussianEmbedding, codes: Int64s, queries: GaussianEmbedding) -> Float64s:
+    """Return (Q,): the distance to the nearest class mean under the classes' shared covariance.
+
+    codes (N,) number the classes, -1 unknown; without classes all items are one (Lee et al.,
+    NeurIPS 2018). The covariance of the means is shrunk by a hundredth towards the identity.
+    """
+    mean = items.mean.astype(np.float64)
+    codes = codes if (codes >= 0).any() else np.zeros(len(items), np.int64)
+    mean, codes = mean[codes >= 0], codes[codes >= 0]
+    _, numbers = np.unique(codes, return_inverse=True)
+    counts = np.bincount(numbers)
+    centres = np.zeros((len(counts), mean.shape[1]))
+    np.add.at(centres, numbers, mean)
+    centres /= counts[:, None]
+    residual = mean - centres[numbers]
+    covariance = residual.T @ residual / max(1, len(mean) - len(counts))
+    size = max(float(np.trace(covariance)) / len(covariance), 1e-12)
+    covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * size * np.eye(len(covariance))
+    root = np.linalg.inv(np.linalg.cholesky(covariance))
+    white, targets = queries.mean.astype(np.float64) @ root.T, centres @ root.T
+    squares = (white**2).sum(axis=1)[:, None] - 2 * white @ targets.T + (targets**2).sum(axis=1)
+    distance: Float64s = np.sqrt(np.maximum(squares.min(axis=1), 0.0))
+    return distance
+
+
+def measure_ood(context: EvaluationContext, ood: Dataset, settings: Settings, report: MetricReport) -> int:
+    """Measure AUROC and FPR95 of images from elsewhere against the queries; return their number.
 
     `ood_auroc` is by uncertainty alone; `_knn`, `_likelihood` and `_mahalanobis` beside it ask
-    the gallery. FPR95 is the share of queries taken for foreign where 95 % of the foreign are.
+    the gallery. FPR95 is the share of queries taken for such where 95 % of those from elsewhere are.
     """
-    check_together(setting.gallery, foreign)
-    asked = as_compared(setting.gallery, foreign.gaussians)
+    check_together(context.gallery, ood)
+    asked = context.gallery.as_compared(ood.gaussians)
     sides = (
-        (setting.asked, setting.uncertainty, setting.own),
-        (asked, foreign.gaussians.uncertainty.astype(np.float64), own_rows(setting.gallery, foreign)),
+        (context.asked, context.uncertainty, context.own),
+        (asked, ood.gaussians.uncertainty.astype(np.float64), own_rows(context.gallery, ood)),
     )
     inside, outside = (
-        score(setting.control, queries, unsure, k=settings.k, own=own) for queries, unsure, own in sides
+        score(context.control, queries, unsure, k=settings.k, own=own) for queries, unsure, own in sides
     )
-    lines: dict[str, tuple[Doubles, Doubles]] = {
+    lines: dict[str, tuple[Float64s, Float64s]] = {
         "": (inside.uncertainty, outside.uncertainty),
         "_knn": (inside.knn, outside.knn),
         "_likelihood": (inside.likelihood, outside.likelihood),
     }
-    distances = [mahalanobis(setting.items, setting.gallery_codes, side[0]) for side in sides]
+    distances = [mahalanobis(context.items, context.gallery_codes, side[0]) for side in sides]
     lines["_mahalanobis"] = distances[0], distances[1]
-    positive = np.arange(len(setting.asked) + len(asked)) >= len(setting.asked)
+    positive = np.arange(len(context.asked) + len(asked)) >= len(context.asked)
     for name, parts in lines.items():
         values = np.concatenate(parts)
-        measures.add(f"ood_auroc{name}", lambda r, v=values: auroc(v[r], positive[r]), len(values))  # type: ignore[misc]
-        measures.add(
+        report.add(f"ood_auroc{name}", lambda r, v=values: auroc(v[r], positive[r]), len(values))  # type: ignore[misc]
+        report.add(
             f"ood_fpr95{name}",
             lambda r, v=values: false_positives_at(v[r], positive[r]),  # type: ignore[misc]
             len(values),
@@ -53,40 +130,40 @@ def measure_foreign(setting: Setting, foreign: Corpus, settings: Settings, measu
     return len(asked)
 
 
-def measure_one_class(setting: Setting, measures: Measures) -> int:
+def measure_one_class(context: EvaluationContext, report: MetricReport) -> int:
     """Measure, for each class of the gallery as the only normal one, AUROC of all labelled queries.
 
     `one_class_knn` and `one_class_likelihood` are the means over classes, each class beside them
     as `one_class_knn:NAME`. A gallery of a single class gives one run. Returns the runs.
     """
-    which = setting.labelled
-    truth, own = setting.query_codes[which], setting.own[which]
+    which = context.labelled
+    truth, own = context.query_codes[which], context.own[which]
     names = {
         code: label
-        for code, label in zip(setting.gallery_codes.tolist(), setting.gallery.labels, strict=True)
+        for code, label in zip(context.gallery_codes.tolist(), context.gallery.labels, strict=True)
         if label
     }
-    runs: dict[int, Scores] = {}
+    runs: dict[int, OodScores] = {}
     for code in sorted(names):
         anomalous = truth != code
         if not 0 < anomalous.sum() < len(truth):
-            measures.notes.append(f"one-class {names[code]}: needs queries inside and outside of the class")
+            report.notes.append(f"one-class {names[code]}: needs queries inside and outside of the class")
             continue
-        keep = setting.gallery_codes == code
+        keep = context.gallery_codes == code
         runs[code] = score(
-            setting.control, setting.asked[which], setting.uncertainty[which], own=own, keep=keep
+            context.control, context.asked[which], context.uncertainty[which], own=own, keep=keep
         )
     if not runs:
         return 0
     for kind in ("knn", "likelihood"):
 
-        def mean(rows: Rows, kind: str = kind) -> float:
+        def mean(rows: Int64s, kind: str = kind) -> float:
             return float(np.mean([auroc(getattr(s, kind)[rows], truth[rows] != c) for c, s in runs.items()]))
 
-        measures.add(f"one_class_{kind}", mean, len(truth))
+        report.add(f"one_class_{kind}", mean, len(truth))
         for code, scores in runs.items():
             values = getattr(scores, kind)
-            measures.add(
+            report.add(
                 f"one_class_{kind}:{names[code]}",
                 lambda r, v=values, c=code: auroc(v[r], truth[r] != c),  # type: ignore[misc]
                 len(truth),
@@ -94,16 +171,16 @@ def measure_one_class(setting: Setting, measures: Measures) -> int:
     return len(runs)
 
 
-def rank_foreign(gallery: Corpus, queries: Corpus, *, k: int = NEAREST) -> list[dict[str, Any]]:
+def rank_anomalies(gallery: Dataset, queries: Dataset, *, k: int = NEAREST) -> list[dict[str, Any]]:
     """Return for each query its id, scores, and their percentiles among the gallery's own images.
 
     The gallery's images (a thousand of them at most) are scored against the others, so a
-    percentile of 99 means: more foreign than 99 in 100 normal images.
+    percentile of 99 means: further out than 99 in 100 normal images.
     """
     check_together(gallery, queries)
-    items = gallery.compared
+    items = gallery.as_compared(gallery.gaussians)
     index = ExactIndex.build("cosine", items)
-    asked = as_compared(gallery, queries.gaussians)
+    asked = gallery.as_compared(queries.gaussians)
     unsure = queries.gaussians.uncertainty.astype(np.float64)
     found = score(index, asked, unsure, k=k, own=own_rows(gallery, queries))
     members = np.random.default_rng(0).permutation(len(items))[:1000]
@@ -124,6 +201,6 @@ def rank_foreign(gallery: Corpus, queries: Corpus, *, k: int = NEAREST) -> list[
     ]
 
 
-def _percentiles(reference: Doubles, values: Doubles) -> Doubles:
-    percentiles: Doubles = 100.0 * np.searchsorted(np.sort(reference), values) / len(reference)
+def _percentiles(reference: Float64s, values: Float64s) -> Float64s:
+    percentiles: Float64s = 100.0 * np.searchsorted(np.sort(reference), values) / len(reference)
     return percentiles

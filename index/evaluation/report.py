@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from index.arrays import Bools, Float64s, Int64s
 from index.metrics.bootstrap import interval
 from index.metrics.calibration import ece
 
 POINTS = 200
-Statistic = Callable[[NDArray[np.int64]], float]
+Statistic = Callable[[Int64s], float]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Metric:
 
 
 @dataclass
-class Measures:
+class MetricReport:
     """Metrics by name, in the order they were measured; notes say what could not be, chosen what was picked."""
 
     resamples: int
@@ -47,22 +47,22 @@ class Measures:
         low, high = interval(statistic, queries, resamples=self.resamples, seed=self.seed)
         self.metrics[name] = Metric(value, low, high, queries)
 
-    def mean(self, name: str, values: NDArray[np.float64]) -> None:
+    def mean(self, name: str, values: Float64s) -> None:
         """Measure the mean of one number a query."""
         self.add(name, lambda rows: float(values[rows].mean()), len(values))
 
-    def calibration(self, name: str, probability: NDArray[np.float64], outcome: NDArray[np.bool_]) -> None:
+    def calibration(self, name: str, probability: Float64s, outcome: Bools) -> None:
         """Measure the calibration error of (Q, K) probabilities, resampling whole queries."""
 
-        def error(rows: NDArray[np.int64]) -> float:
+        def error(rows: Int64s) -> float:
             return ece(probability[rows].ravel(), outcome[rows].ravel())
 
         self.add(name, error, len(probability))
 
-    def curve(self, name: str, lines: dict[str, NDArray[np.float64]]) -> None:
+    def curve(self, name: str, lines: dict[str, Float64s]) -> None:
         """Keep lines (n,) to plot, at no more than 200 points each."""
 
-        def thinned(values: NDArray[np.float64]) -> list[float]:
+        def thinned(values: Float64s) -> list[float]:
             at = np.unique(np.linspace(0, len(values) - 1, min(len(values), POINTS)).astype(np.int64))
             return [round(float(value), 6) for value in values[at]]
 

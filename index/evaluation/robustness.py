@@ -1,4 +1,4 @@
-"""Other forms of the queries, or people's votes on them -> whether the uncertainty follows.
+"""Corrupted queries, or people's votes on them -> whether the uncertainty follows.
 
 Compared image by image, never across images. Shape letters: Q queries, S severities.
 """
@@ -10,52 +10,51 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from index.evaluation.dataset import Corpus
-from index.evaluation.report import Measures
+from index.arrays import Float64s
+from index.evaluation.dataset import Dataset
+from index.evaluation.report import MetricReport
 from vssl.errors import InputError, MismatchError
 from vssl.rank_statistics import spearman
 
-Doubles = NDArray[np.float64]
 LEVEL = re.compile(r"^(.+?)[-_ ]?(\d+)$")
 
 
-def measure_disturbed(queries: Corpus, others: Sequence[Corpus], measures: Measures) -> int:
-    """Measure how often a disturbed form is less sure than its original; return the pairs.
+def measure_corruptions(queries: Dataset, corrupted: Sequence[Dataset], report: MetricReport) -> int:
+    """Measure how often a corrupted image is less sure than its original; return the pairs.
 
-    Images are paired by id. `raised:NAME` is the share with higher uncertainty, NAME the folder's
-    name. Folders that end in a number, as blur-1 to blur-5, are severities of one disturbance:
-    `monotone:blur` is the mean rank correlation of severity and uncertainty within an image, the
-    original being severity 0.
+    Images are paired by id. `uncertainty_increase_rate:NAME` is the share with higher uncertainty, NAME
+    the folder's name. Folders that end in a number, as blur-1 to blur-5, are severities of one corruption:
+    `severity_correlation:blur` is the mean rank correlation of severity and uncertainty within an image,
+    the original being severity 0.
     """
     original = dict(zip(queries.ids, queries.gaussians.uncertainty.astype(np.float64).tolist(), strict=True))
     levels: dict[str, dict[int, dict[str, float]]] = {}
     pairs = 0
-    for other in others:
+    for other in corrupted:
         if other.model_id != queries.model_id:
             raise MismatchError(
-                f"{other.path} is of another model than {queries.path}; extract both with one model: "
+                f"{other.place} is of another model than {queries.place}; extract both with one model: "
                 "vssl extract IMAGES EMBEDDINGS --model model.onnx"
             )
         unsure = dict(zip(other.ids, other.gaussians.uncertainty.astype(np.float64).tolist(), strict=True))
         shared = [id_ for id_ in queries.ids if id_ in unsure]
         if not shared:
             raise InputError(
-                f"{other.path} shares no id with {queries.path}; disturb the same images under the same names"
+                f"{other.place} shares no id with {queries.place}; corrupt the same images under the same names"
             )
-        raised = np.array([float(unsure[id_] > original[id_]) for id_ in shared])
-        measures.mean(f"raised:{other.path.name}", raised)
+        increased = np.array([float(unsure[id_] > original[id_]) for id_ in shared])
+        report.mean(f"uncertainty_increase_rate:{other.name}", increased)
         pairs += len(shared)
-        if match := LEVEL.match(other.path.name):
+        if match := LEVEL.match(other.name):
             levels.setdefault(match[1], {})[int(match[2])] = unsure
     for kind, severities in levels.items():
-        _monotone(kind, severities, original, measures)
+        _severity_correlation(kind, severities, original, report)
     return pairs
 
 
-def _monotone(
-    kind: str, severities: dict[int, dict[str, float]], original: dict[str, float], measures: Measures
+def _severity_correlation(
+    kind: str, severities: dict[int, dict[str, float]], original: dict[str, float], report: MetricReport
 ) -> None:
     shared = [id_ for id_ in original if all(id_ in unsure for unsure in severities.values())]
     if len(severities) < 2 or not shared:
@@ -64,10 +63,10 @@ def _monotone(
     values = np.array([[original[id_], *(severities[level][id_] for level in order)] for id_ in shared])
     steps = np.arange(values.shape[1], dtype=np.float64)
     within = np.array([spearman(steps, row) for row in values])
-    measures.mean(f"monotone:{kind}", np.nan_to_num(within))
+    report.mean(f"severity_correlation:{kind}", np.nan_to_num(within))
 
 
-def measure_human(queries: Corpus, votes: Path, measures: Measures) -> int:
+def measure_human(queries: Dataset, votes: Path, report: MetricReport) -> int:
     """Measure the rank correlation of uncertainty and the entropy of people's votes; return the images.
 
     votes: a `.npy` of counts (n, C), as of CIFAR-10H; the row of an image is the last number in its
@@ -85,11 +84,11 @@ def measure_human(queries: Corpus, votes: Path, measures: Measures) -> int:
     share = counts[rows[there]] / counts[rows[there]].sum(axis=1, keepdims=True)
     entropy = -(share * np.log(np.where(share > 0, share, 1.0))).sum(axis=1)
     unsure = queries.gaussians.uncertainty.astype(np.float64)[there]
-    measures.add("human_spearman", lambda r: spearman(unsure[r], entropy[r]), len(there))
+    report.add("human_spearman", lambda r: spearman(unsure[r], entropy[r]), len(there))
     return len(there)
 
 
-def _read_counts(path: Path) -> Doubles:
+def _read_counts(path: Path) -> Float64s:
     try:
         counts = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -100,5 +99,5 @@ def _read_counts(path: Path) -> Doubles:
         raise InputError(
             f"{path}: found shape {counts.shape} of {counts.dtype}, expected counts (n, C), none all 0"
         )
-    votes: Doubles = counts.astype(np.float64)
+    votes: Float64s = counts.astype(np.float64)
     return votes

@@ -8,19 +8,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from index.gallery.gallery import Gallery
+from index.gallery.folder.gallery import FolderGallery
+from index.gallery.folder.store import STORE
 from index.gallery.milvus.gallery import MilvusGallery
+from index.gallery.protocol import Gallery
 from vssl.errors import ExistsError, InputError
 
-AnyGallery = Gallery | MilvusGallery
 SCHEME = "milvus:"
 
 
-def open_gallery(place: str, *, read_only: bool = False) -> AnyGallery:
-    """Open a gallery wherever it is. Raises InputError when it is not there."""
-    if place.startswith(SCHEME):
-        return MilvusGallery.open(*_address(place), read_only=read_only)
-    return Gallery.open(Path(place), read_only=read_only)
+def is_gallery(place: str | Path) -> bool:
+    """Say whether a place is a gallery's: in Milvus, or a folder that holds one."""
+    return str(place).startswith(SCHEME) or (Path(place) / STORE).is_file()
+
+
+def open_gallery(place: str | Path, *, read_only: bool = False, device: str = "auto") -> Gallery:
+    """Open a gallery wherever it is. Raises InputError when it is not there.
+
+    device: where a folder's exact searches run (`FolderGallery.open`); Milvus searches where it runs.
+    """
+    if str(place).startswith(SCHEME):
+        return MilvusGallery.open(*_address(str(place)), read_only=read_only)
+    return FolderGallery.open(Path(place), read_only=read_only, device=device)
 
 
 def move_gallery(source: str, target: str, *, distance: str | None = None, overwrite: bool = False) -> int:
@@ -30,11 +39,11 @@ def move_gallery(source: str, target: str, *, distance: str | None = None, overw
     ExistsError when something is at `target` (a folder is never overwritten).
     """
     with open_gallery(source, read_only=True) as old:
-        rows, metadata = old.contents()
         own = distance or old.distance
         fitting = old.fitting
         if fitting is not None and own != fitting.distance:
             fitting = fitting.renamed(own)
+        rows, metadata = old.contents()
         if target.startswith(SCHEME):
             uri, name = _address(target)
             with MilvusGallery.create(
@@ -54,12 +63,8 @@ def move_gallery(source: str, target: str, *, distance: str | None = None, overw
                 return len(remote)
         if Path(target).exists():
             raise ExistsError(f"{target} exists already; choose another folder")
-        with Gallery.create(
-            Path(target),
-            card=old.card,
-            model_id=old.model_id,
-            distance=own,
-            normalise=old.normalise,
+        with FolderGallery.create(
+            Path(target), card=old.card, model_id=old.model_id, distance=own, normalise=old.normalise
         ) as local:
             local.add(rows, metadata=metadata)
             if fitting is not None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
+
+from index.arrays import Int64s
 
 RESAMPLES = 1000
 
 
 def interval(
-    statistic: Callable[[NDArray[np.int64]], float],
+    statistic: Callable[[Int64s], float],
     count: int,
     *,
     resamples: int = RESAMPLES,

@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Bools = NDArray[np.bool_]
-Doubles = NDArray[np.float64]
+from index.arrays import Bools, Float64s
+
 BINS = 15
 
 
-def reliability(probability: Doubles, outcome: Bools, bins: int = BINS) -> tuple[Doubles, Doubles, Doubles]:
+def reliability(
+    probability: Float64s, outcome: Bools, bins: int = BINS
+) -> tuple[Float64s, Float64s, Float64s]:
     """Return (predicted, observed, share) of each bin of equal mass: the reliability diagram.
 
     Fewer bins where there are fewer predictions.
@@ -29,7 +30,7 @@ def reliability(probability: Doubles, outcome: Bools, bins: int = BINS) -> tuple
     return predicted, observed, counts / len(order)
 
 
-def ece(probability: Doubles, outcome: Bools, bins: int = BINS) -> float:
+def ece(probability: Float64s, outcome: Bools, bins: int = BINS) -> float:
     """Return the expected calibration error over bins of equal mass.
 
     ECE  =  sum over bins  share * | mean outcome - mean probability |
@@ -43,7 +44,7 @@ def ece(probability: Doubles, outcome: Bools, bins: int = BINS) -> float:
     return float((share * np.abs(observed - predicted)).sum())
 
 
-def brier(probability: Doubles, outcome: Bools) -> float:
+def brier(probability: Float64s, outcome: Bools) -> float:
     """Return the mean squared difference of probability and outcome.
 
     >>> round(brier(np.array([0.5, 1.0]), np.array([True, True])), 6)
@@ -52,7 +53,7 @@ def brier(probability: Doubles, outcome: Bools) -> float:
     return float(((probability - outcome) ** 2).mean())
 
 
-def log_loss(probability: Doubles, outcome: Bools) -> float:
+def log_loss(probability: Float64s, outcome: Bools) -> float:
     """Return the mean of -ln of the probability given to what happened, in nats.
 
     Probabilities are kept 1e-12 away from 0 and 1.

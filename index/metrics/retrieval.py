@@ -8,13 +8,11 @@ Shape letters: Q queries, K neighbours, N items.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Bools = NDArray[np.bool_]
-Doubles = NDArray[np.float64]
+from index.arrays import Bools, Float64s, Int64s
 
 
-def hit_at(relevant: Bools, k: int) -> Doubles:
+def hit_at(relevant: Bools, k: int) -> Float64s:
     """Say for each query whether any of its k nearest neighbours is relevant; recall@k is the mean.
 
     recall@k  =  1/Q sum_q  [ relevant_q1 or ... or relevant_qk ]
@@ -22,11 +20,11 @@ def hit_at(relevant: Bools, k: int) -> Doubles:
     >>> hit_at(np.array([[False, True, False], [False, False, True]]), 2)
     array([1., 0.])
     """
-    hits: Doubles = np.any(relevant[:, :k], axis=1).astype(np.float64)
+    hits: Float64s = np.any(relevant[:, :k], axis=1).astype(np.float64)
     return hits
 
 
-def average_precision_at_r(relevant: Bools, totals: NDArray[np.int64]) -> Doubles:
+def average_precision_at_r(relevant: Bools, totals: Int64s) -> Float64s:
     """Average the precision over the first R ranks, R the number of relevant items; mAP@R is the mean.
 
     AP@R  =  1/R sum_{i <= R}  relevant_i * (relevant_1 + ... + relevant_i) / i
@@ -41,11 +39,11 @@ def average_precision_at_r(relevant: Bools, totals: NDArray[np.int64]) -> Double
     inside = relevant & (ranks <= totals[:, None])
     precision = np.cumsum(inside, axis=1) / ranks
     with np.errstate(invalid="ignore"):
-        average: Doubles = (precision * inside).sum(axis=1) / np.where(totals > 0, totals, np.nan)
+        average: Float64s = (precision * inside).sum(axis=1) / np.where(totals > 0, totals, np.nan)
     return average
 
 
-def occurrences(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def occurrences(rows: Int64s, count: int) -> Int64s:
     """Count for each of `count` items how often it is among the neighbours (Q, K); -1 is nobody.
 
     >>> occurrences(np.array([[0, 2], [0, -1]]), 4)
@@ -54,7 +52,7 @@ def occurrences(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return np.bincount(rows[rows >= 0], minlength=count)
 
 
-def skewness(counts: NDArray[np.int64]) -> float:
+def skewness(counts: Int64s) -> float:
     """Return the skewness of k-occurrences: near 0 without hubs, large when few items are everywhere.
 
     E (n - mean n)^3 / sd(n)^3 (Radovanovic et al., JMLR 2010); 0 when all counts are equal.

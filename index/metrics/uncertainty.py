@@ -8,15 +8,12 @@ queries.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from index.arrays import Bools, Float64s
 from vssl.rank_statistics import auroc
 
-Bools = NDArray[np.bool_]
-Doubles = NDArray[np.float64]
 
-
-def r_auroc(uncertainty: Doubles, correct: Bools) -> float:
+def r_auroc(uncertainty: Float64s, correct: Bools) -> float:
     """Return the AUROC of minus the uncertainty for "the nearest neighbour is correct".
 
     0.5 is chance (Kirchhof et al., URL benchmark, NeurIPS 2023).
@@ -27,7 +24,7 @@ def r_auroc(uncertainty: Doubles, correct: Bools) -> float:
     return auroc(-uncertainty, correct)
 
 
-def false_positives_at(score: Doubles, positive: Bools, share: float = 0.95) -> float:
+def false_positives_at(score: Float64s, positive: Bools, share: float = 0.95) -> float:
     """Return the share of negatives at or above the threshold that `share` of the positives reach.
 
     For FPR95 of out-of-distribution detection the positives are the foreign images.
@@ -42,7 +39,7 @@ def false_positives_at(score: Doubles, positive: Bools, share: float = 0.95) -> 
     return float((score[~positive] >= threshold).mean())
 
 
-def selective_risk(uncertainty: Doubles, error: Doubles) -> Doubles:
+def selective_risk(uncertainty: Float64s, error: Float64s) -> Float64s:
     """Return (n,): the mean error of the i + 1 surest, the risk at coverage (i + 1)/n.
 
     >>> selective_risk(np.array([0.1, 0.2, 0.3]), np.array([0.0, 1.0, 1.0]))
@@ -51,11 +48,11 @@ def selective_risk(uncertainty: Doubles, error: Doubles) -> Doubles:
     order = np.argsort(uncertainty, kind="stable")
     _, level, counts = np.unique(uncertainty[order], return_inverse=True, return_counts=True)
     averaged = (np.bincount(level, weights=error[order]) / counts)[level]
-    risk: Doubles = np.cumsum(averaged) / np.arange(1, len(error) + 1)
+    risk: Float64s = np.cumsum(averaged) / np.arange(1, len(error) + 1)
     return risk
 
 
-def aurc(uncertainty: Doubles, error: Doubles) -> float:
+def aurc(uncertainty: Float64s, error: Float64s) -> float:
     """Return the area under the risk-coverage curve, the mean of the selective risks.
 
     >>> round(aurc(np.array([0.1, 0.2, 0.3]), np.array([0.0, 1.0, 1.0])), 6)
@@ -64,7 +61,7 @@ def aurc(uncertainty: Doubles, error: Doubles) -> float:
     return float(selective_risk(uncertainty, error).mean())
 
 
-def e_aurc(uncertainty: Doubles, error: Doubles) -> float:
+def e_aurc(uncertainty: Float64s, error: Float64s) -> float:
     """Return the excess of `aurc` over the oracle that rejects the true errors first; 0 is perfect.
 
     >>> e_aurc(np.array([0.1, 0.2, 0.3]), np.array([0.0, 0.0, 1.0]))
@@ -73,7 +70,7 @@ def e_aurc(uncertainty: Doubles, error: Doubles) -> float:
     return aurc(uncertainty, error) - aurc(error, error)
 
 
-def augrc(uncertainty: Doubles, error: Doubles) -> float:
+def augrc(uncertainty: Float64s, error: Float64s) -> float:
     """Return the mean over coverages of (errors among the accepted) / n: undetected failures.
 
     (Traub et al., 2024.)
@@ -85,7 +82,7 @@ def augrc(uncertainty: Doubles, error: Doubles) -> float:
     return float((selective_risk(uncertainty, error) * coverage).mean())
 
 
-def ause(uncertainty: Doubles, error: Doubles) -> float:
+def ause(uncertainty: Float64s, error: Float64s) -> float:
     """Return the area between the sparsification curves by uncertainty and by true error.
 
     Each curve is the mean error of what is left, as a share of the mean error of all (Ilg et al.,
@@ -98,7 +95,7 @@ def ause(uncertainty: Doubles, error: Doubles) -> float:
     return e_aurc(uncertainty, error) / mean if mean > 0 else float("nan")
 
 
-def risk_at(uncertainty: Doubles, error: Doubles, coverage: float) -> float:
+def risk_at(uncertainty: Float64s, error: Float64s, coverage: float) -> float:
     """Return the mean error of the surest `coverage` of the queries (at least one).
 
     >>> risk_at(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.0, 0.0, 1.0, 1.0]), 0.75)

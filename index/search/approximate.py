@@ -17,9 +17,9 @@ from typing import Any
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
-from index.distances.parameters import DistanceParameters, Float64s
+from index.arrays import Bools, Float64s, Int64s
+from index.distances.parameters import DistanceParameters
 from index.distances.prior import completed
 from index.search.gpu import threads_for
 from index.search.rerank import rerank, scan
@@ -98,7 +98,7 @@ def coordinates(name: str, gaussians: GaussianEmbedding, *, query: bool) -> Floa
     return np.ascontiguousarray(padded(np.concatenate(parts, axis=1)), np.float32)
 
 
-class CandidateIndex:
+class ApproximateIndex:
     """N items under one distance, found approximately and ranked exactly."""
 
     def __init__(
@@ -126,7 +126,7 @@ class CandidateIndex:
         recipe: Recipe,
         *,
         parameters: DistanceParameters | None = None,
-    ) -> CandidateIndex:
+    ) -> ApproximateIndex:
         """Build over items (N, D), N >= 1; vectors are shared, not copied."""
         vectors = Vectors.of(items)
         points = coordinates(name, vectors[:], query=False)
@@ -144,10 +144,10 @@ class CandidateIndex:
         """Size of the FAISS index, without the vectors that rank its candidates."""
         return int(faiss.serialize_index(self._faiss).nbytes)
 
-    def with_effort(self, effort: int, shortlist: int) -> CandidateIndex:
+    def with_effort(self, effort: int, shortlist: int) -> ApproximateIndex:
         """Return the same index searched with other knobs."""
         recipe = Recipe(**{**asdict(self.recipe), "effort": effort, "shortlist": shortlist})
-        return CandidateIndex(self.name, self._items, recipe, self.parameters, self._faiss, self._source)
+        return ApproximateIndex(self.name, self._items, recipe, self.parameters, self._faiss, self._source)
 
     def add(self, items: GaussianEmbedding) -> None:
         """Append items. Not safe beside a running search."""
@@ -163,8 +163,8 @@ class CandidateIndex:
         self._count = len(self._items)
 
     def search(
-        self, queries: GaussianEmbedding, k: int, *, keep: NDArray[np.bool_] | None = None
-    ) -> tuple[Float64s, NDArray[np.int64]]:
+        self, queries: GaussianEmbedding, k: int, *, keep: Bools | None = None
+    ) -> tuple[Float64s, Int64s]:
         """Return distances and rows (Q, K), ascending; -1 only where fewer than k items are there.
 
         keep (N,): the rows that may be returned. Few of them are all evaluated; so is every query
@@ -183,12 +183,10 @@ class CandidateIndex:
             )
         return distances, rows
 
-    def _allowed(self, keep: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+    def _allowed(self, keep: Bools | None) -> Int64s:
         return np.arange(self._count) if keep is None else np.flatnonzero(keep)
 
-    def _propose(
-        self, queries: GaussianEmbedding, length: int, keep: NDArray[np.bool_] | None, share: float
-    ) -> NDArray[np.int64]:
+    def _propose(self, queries: GaussianEmbedding, length: int, keep: Bools | None, share: float) -> Int64s:
         """Return candidates (Q, length), -1 where none."""
         effort = int(np.ceil(max(self.recipe.effort / share, 1)))  # a filter thins what is visited
         engine: Any = faiss  # its Python wrappers take arrays, which its type hints do not know
@@ -199,7 +197,7 @@ class CandidateIndex:
             how = engine.SearchParametersIVF(sel=selector, nprobe=min(effort, self._lists()))
         asked = coordinates(self.name, queries, query=True)
         with threads_for(len(queries)):
-            candidates: NDArray[np.int64] = self._faiss.search(asked, length, params=how)[1]
+            candidates: Int64s = self._faiss.search(asked, length, params=how)[1]
         return candidates
 
     def _lists(self) -> int:
@@ -216,7 +214,7 @@ class CandidateIndex:
         (folder / CONSTANTS).write_text(json.dumps(values), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, items: GaussianEmbedding | Vectors) -> CandidateIndex:
+    def load(cls, folder: Path, items: GaussianEmbedding | Vectors) -> ApproximateIndex:
         """Read what `save` wrote, for the items it was built from, in their order, or vectors that begin so.
 
         The caller verifies the files. A row that may no longer be returned (`keep`) may have any

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from index.arrays import Int64s
 from index.distances import DistanceParameters
-from index.search.approximate import CandidateIndex, Recipe
+from index.search.approximate import ApproximateIndex, Recipe
 from index.search.exact import ExactIndex
 from index.search.vectors import Vectors
 from vssl.embeddings.gaussian import GaussianEmbedding
@@ -81,10 +81,10 @@ class Measured:
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class Selection:
     """The index that was chosen, its measurement, and everything that was tried."""
 
-    index: ExactIndex | CandidateIndex
+    index: ExactIndex | ApproximateIndex
     measured: Measured
     tried: tuple[Measured, ...]
 
@@ -96,7 +96,7 @@ def choose(
     *,
     parameters: DistanceParameters | None = None,
     seed: int = 0,
-) -> Choice:
+) -> Selection:
     """Choose an index over items (N, D) for a distance; vectors are shared with it.
 
     Raises InputError when nothing keeps the budget.
@@ -112,12 +112,12 @@ def choose(
     flat = Measured(None, 1.0, _latency(exact, queries), exact.bytes, built)
     tried = [flat]
     if flat.keeps(budget):
-        return Choice(exact, flat, tuple(tried))
+        return Selection(exact, flat, tuple(tried))
     for recipe in _recipes(vectors, name, budget):
         start = time.perf_counter()
-        index = CandidateIndex.build(name, vectors, recipe, parameters=parameters)
+        index = ApproximateIndex.build(name, vectors, recipe, parameters=parameters)
         built, size = time.perf_counter() - start, index.bytes
-        best: tuple[Measured, CandidateIndex] | None = None
+        best: tuple[Measured, ApproximateIndex] | None = None
         for tuned in _tunings(index):
             recall = _recall(tuned.search(queries, K)[1], truth)
             measured = Measured(tuned.recipe, recall, _latency(tuned, queries), size, built)
@@ -127,7 +127,7 @@ def choose(
             if recall >= max(budget.recall, 0.999):
                 break
         if best is not None:
-            return Choice(best[1], best[0], tuple(tried))
+            return Selection(best[1], best[0], tuple(tried))
     closest = max(tried, key=lambda m: (budget.memory is None or m.memory <= budget.memory, m.recall))
     raise InputError(
         f"no index keeps the budget {budget}; of {len(tried)} tried the closest is {describe(closest)}. "
@@ -178,19 +178,19 @@ def _recipes(items: Vectors, name: str, budget: Budget) -> Iterator[Recipe]:
             yield recipe
 
 
-def _tunings(index: CandidateIndex) -> Iterator[CandidateIndex]:
+def _tunings(index: ApproximateIndex) -> Iterator[ApproximateIndex]:
     """Yield the index with growing effort; shortlists grow where the codes are coarse."""
     for effort, shortlist in zip(EFFORTS[index.recipe.kind], SHORTLISTS, strict=False):
         yield index.with_effort(effort, shortlist)
     yield index.with_effort(EFFORTS[index.recipe.kind][-1], 4 * SHORTLISTS[-1])
 
 
-def _recall(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
+def _recall(found: Int64s, truth: Int64s) -> float:
     hits = [np.isin(row, expected[expected >= 0]).sum() for row, expected in zip(found, truth, strict=True)]
     return float(np.sum(hits) / max(1, np.count_nonzero(truth >= 0)))
 
 
-def _latency(index: ExactIndex | CandidateIndex, queries: GaussianEmbedding) -> float:
+def _latency(index: ExactIndex | ApproximateIndex, queries: GaussianEmbedding) -> float:
     """Return the median seconds of single queries."""
     taken = []
     for row in range(min(TIMED, len(queries))):

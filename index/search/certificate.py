@@ -17,9 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from index.distances.parameters import Float64s
+from index.arrays import Bools, Float64s, Int64s
 
-Rows = NDArray[np.int64]
 UNIT = 2.0**-24
 # Features and definitions are themselves computed in float64; this is far above their error.
 DOUBLE = 1e-12
@@ -47,8 +46,8 @@ class Found:
     """distances (Q, K) ascending, rows (Q, K), and how many items were evaluated exactly (Q,)."""
 
     distances: Float64s
-    rows: Rows
-    evaluated: Rows
+    rows: Int64s
+    evaluated: Int64s
 
 
 def nothing(count: int, k: int) -> Found:
@@ -64,7 +63,7 @@ def joined(parts: Sequence[Found]) -> Found:
     return Found(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
 
-def merge(distances: Float64s, rows: Rows, k: int) -> tuple[Float64s, Rows]:
+def merge(distances: Float64s, rows: Int64s, k: int) -> tuple[Float64s, Int64s]:
     """Return the k nearest of (Q, M) candidates, ties by the lower row."""
     order = np.lexsort((rows, distances), axis=-1)[:, :k]
     lines = np.arange(len(rows))[:, None]
@@ -73,13 +72,13 @@ def merge(distances: Float64s, rows: Rows, k: int) -> tuple[Float64s, Rows]:
 
 def refine(
     scores: NDArray[np.float32],
-    rows: Rows,
+    rows: Int64s,
     k: int,
     *,
     everything: bool,
-    evaluate: Callable[[Rows, Rows], Float64s],
-    nearest_left: Callable[[Rows, Float64s], Float64s],
-) -> tuple[Found, NDArray[np.bool_]]:
+    evaluate: Callable[[Int64s, Int64s], Float64s],
+    nearest_left: Callable[[Int64s, Float64s], Float64s],
+) -> tuple[Found, Bools]:
     """Evaluate shortlists (Q, L) in their order until each top k is certain.
 
     everything: the shortlists hold all items there are. evaluate(queries, rows (n, c)) gives

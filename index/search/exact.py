@@ -17,13 +17,13 @@ from typing import Any
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
+from index.arrays import Bools, Float64s, Int64s
 from index.distances.encoding import Anchor, Distance
-from index.distances.parameters import Densities, DistanceParameters, Float64s
+from index.distances.parameters import Densities, DistanceParameters
 from index.distances.prior import completed
 from index.distances.table import named
-from index.search.certificate import BESIDE, Found, Rows, joined, nothing, refine, slack
+from index.search.certificate import BESIDE, Found, joined, nothing, refine, slack
 from index.search.gpu import FlatSearch
 from index.search.rerank import evaluate, scan
 from index.search.vectors import Vectors, padded
@@ -117,8 +117,8 @@ class ExactIndex:
             self._anchor = self._anchor.widened(self._prepared(block))
 
     def search(
-        self, queries: GaussianEmbedding, k: int, *, keep: NDArray[np.bool_] | None = None
-    ) -> tuple[Float64s, Rows]:
+        self, queries: GaussianEmbedding, k: int, *, keep: Bools | None = None
+    ) -> tuple[Float64s, Int64s]:
         """Return distances (Q, K) float64 ascending and rows (Q, K) int64 of the nearest items.
 
         Only rows with `keep` (N,) true are considered. Where fewer than k items are there, the
@@ -127,9 +127,7 @@ class ExactIndex:
         found = self.search_counted(queries, k, keep=keep)
         return found.distances, found.rows
 
-    def search_counted(
-        self, queries: GaussianEmbedding, k: int, *, keep: NDArray[np.bool_] | None = None
-    ) -> Found:
+    def search_counted(self, queries: GaussianEmbedding, k: int, *, keep: Bools | None = None) -> Found:
         """Search and also say how many items were evaluated exactly per query."""
         self._check_dim(queries, "queries")
         if k < 1:
@@ -210,7 +208,7 @@ class ExactIndex:
             widest = np.maximum(widest, np.abs(part).max(axis=0))
         self._widest, self._count = widest, len(self._items)
 
-    def _search_block(self, queries: GaussianEmbedding, k: int, keep: NDArray[np.bool_] | None) -> Found:
+    def _search_block(self, queries: GaussianEmbedding, k: int, keep: Bools | None) -> Found:
         available = self._count if keep is None else int(np.count_nonzero(keep))
         result = nothing(len(queries), k)
         if not available or not len(queries):
@@ -231,11 +229,11 @@ class ExactIndex:
             )
             subset = open_
 
-            def exact(which: Rows, candidates: Rows, subset: Rows = subset) -> Float64s:
+            def exact(which: Int64s, candidates: Int64s, subset: Int64s = subset) -> Float64s:
                 asking = prepared.at(subset[which])
                 return evaluate(self._distance, self.parameters, self._items, asking, candidates)
 
-            def nearest_left(which: Rows, score: Float64s, subset: Rows = subset) -> Float64s:
+            def nearest_left(which: Int64s, score: Float64s, subset: Int64s = subset) -> Float64s:
                 value = offset[subset[which]] - score - doubt[subset[which]]
                 return self._distance.decode(value, self._anchor, self.parameters)
 

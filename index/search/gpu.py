@@ -19,9 +19,8 @@ from typing import Any
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
-from index.distances.parameters import Float64s
+from index.arrays import Bools, Float64s, Int64s
 from index.search.certificate import slack
 from vssl.embeddings.gaussian import Floats
 from vssl.errors import InputError
@@ -78,7 +77,7 @@ class Copy:
         self.count = int(index.ntotal)
         self.usable = self._keeps_the_bound(index, widest)
 
-    def search(self, asked: Floats, length: int) -> tuple[Floats, NDArray[np.int64]]:
+    def search(self, asked: Floats, length: int) -> tuple[Floats, Int64s]:
         """Return the `length` largest float32 scores (Q, L) and their rows."""
         with self._turn:
             scores, rows = self._engine.search(asked, length)
@@ -115,10 +114,10 @@ class FlatSearch:
         widest: Float64s,
         asked: Floats,
         length: int,
-        keep: NDArray[np.bool_] | None,
+        keep: Bools | None,
         *,
         device: str = "auto",
-    ) -> tuple[Floats, NDArray[np.int64]]:
+    ) -> tuple[Floats, Int64s]:
         """Return the `length` largest float32 scores (Q, L), descending, and their rows.
 
         asked (Q, E); widest (E,) the largest magnitude of each feature; keep (N,) the rows allowed.

@@ -1,89 +1,92 @@
-"""A gallery -> the nearest other items of each item, for curation.
+"""Items and an index over them -> the nearest other items of each.
 
-Shape letters: N items, K neighbours, D embedding dimension.
+Shape letters: N items, M of them that are there, Q queries, K neighbours, D embedding dimension.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from index.answers.view import SearchIndex, View
+from index.arrays import Bools, Float64s, Int64s
 from index.search.vectors import Vectors
-from vssl.embeddings.gaussian import Floats
+from vssl.embeddings.gaussian import GaussianEmbedding
 
-Doubles = NDArray[np.float64]
 TINY = 1e-12
 BLOCK = 4096
-T = TypeVar("T")
+
+
+class Searchable(Protocol):
+    """An index: distances and rows (Q, K) of the nearest items, ascending; rows kept by `keep` (N,) alone."""
+
+    def search(
+        self, queries: GaussianEmbedding, k: int, *, keep: Bools | None = None
+    ) -> tuple[Float64s, Int64s]:
+        """Return distances (Q, K) and rows (Q, K), -1 where fewer are there."""
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbourhood:
-    """N items and their K nearest others: columns of length N, `rows` and `distances` (N, K).
+class NeighbourGraph:
+    """The K nearest others of M items, numbered among themselves: `rows`, `distances`, `separation` (M, K).
 
-    separation (N, K): the mean over dimensions of (m - mu)^2 / (s + v), the squared difference of
-    two items in units of its own variance; about 1 for two views of one image. Where fewer than K
-    others are there, the row is -1 and the distance and separation infinite.
+    separation: the mean over dimensions of (m - mu)^2 / (s + v), the squared difference of two items
+    in units of its own variance; about 1 for two views of one image. Where fewer than K others are
+    there, the row is -1 and the distance and separation infinite.
     """
 
-    ids: list[str]
-    labels: list[str | None]
-    paths: list[str]
-    uncertainty: Floats
-    rows: NDArray[np.int64]
-    distances: Doubles
-    separation: Doubles
-
-    def __len__(self) -> int:
-        return len(self.ids)
+    rows: Int64s
+    distances: Float64s
+    separation: Float64s
 
 
-def neighbourhood(view: View, index: SearchIndex, k: int, points: Vectors | None = None) -> Neighbourhood:
-    """Let every item of a view search the others for its `k` nearest.
+def leave_out_own(distances: Float64s, rows: Int64s, own: Int64s, k: int) -> tuple[Float64s, Int64s]:
+    """Drop each query's own item `own` (Q,) from its neighbours and return the k nearest others.
 
-    points: what stands for the items (N, D) in the index, where that is not themselves.
+    By its row, never by position: an exact copy may stand before the item itself. The caller
+    searches k + 1; -1 in `own` drops nothing. What is missing is row -1 at distance infinity.
+
+    >>> leave_out_own(np.array([[0.0, 0.0, 0.1]]), np.array([[3, 7, 5]]), np.array([7]), 2)
+    (array([[0. , 0.1]]), array([[3, 5]]))
     """
-    points = view.items if points is None else points
-    there = np.flatnonzero(view.alive)
-    place = np.full(len(view.rows), -1)
-    place[there] = np.arange(len(there))
-    rows = np.full((len(there), k), -1)
-    distances, separation = np.full(rows.shape, np.inf), np.full(rows.shape, np.inf)
-    keep = None if view.alive.all() else view.alive
-    wanted = min(k + 1, len(there))
-    for start in range(0, len(there) if wanted > 1 and k else 0, BLOCK):
-        asking = there[start : start + BLOCK]
-        found_distances, found = index.search(points[asking], wanted, keep=keep)
-        # Taken out by row, not by position: an exact copy may stand before the item itself.
-        last = np.argsort(found == asking[:, None], axis=1, kind="stable")[:, : wanted - 1]
-        found = np.take_along_axis(found, last, axis=1)
-        here = slice(start, start + len(asking))
-        rows[here, : wanted - 1] = np.where(found >= 0, place[found], -1)
-        distances[here, : wanted - 1] = np.take_along_axis(found_distances, last, axis=1)
-        for column in range(wanted - 1):
-            separation[here, column] = _separation(view, asking, found[:, column])
-    return Neighbourhood(
-        _at(view.ids, there),
-        _at(view.labels, there),
-        _at(view.paths, there),
-        view.uncertainty[there],
-        rows,
-        distances,
-        separation,
+    other = (rows != own[:, None]) | (own[:, None] < 0)
+    order = np.argsort(~other, axis=1, kind="stable")[:, :k]
+    kept = np.take_along_axis(other, order, axis=1)
+    return (
+        np.where(kept, np.take_along_axis(distances, order, axis=1), np.inf),
+        np.where(kept, np.take_along_axis(rows, order, axis=1), -1),
     )
 
 
-def _at(values: Sequence[T], rows: NDArray[np.int64]) -> list[T]:
-    return [values[row] for row in rows.tolist()]
+def nearest_others(
+    index: Searchable, items: Vectors, alive: Bools, k: int, points: Vectors | None = None
+) -> NeighbourGraph:
+    """Let every item (N, D) that is there search the others for its `k` nearest.
+
+    alive (N,): which are there. points: what stands for the items (N, D) in the index, where that is
+    not themselves.
+    """
+    points = items if points is None else points
+    there = np.flatnonzero(alive)
+    place = np.full(len(alive), -1)
+    place[there] = np.arange(len(there))
+    rows = np.full((len(there), k), -1)
+    distances, separation = np.full(rows.shape, np.inf), np.full(rows.shape, np.inf)
+    keep = None if alive.all() else alive
+    width = min(k, len(there) - 1)
+    for start in range(0, len(there) if width > 0 else 0, BLOCK):
+        asking = there[start : start + BLOCK]
+        nearest, found = leave_out_own(*index.search(points[asking], width + 1, keep=keep), asking, width)
+        here = slice(start, start + len(asking))
+        rows[here, :width], distances[here, :width] = np.where(found >= 0, place[found], -1), nearest
+        for column in range(width):
+            separation[here, column] = _separation(items, asking, found[:, column])
+    return NeighbourGraph(rows, distances, separation)
 
 
-def _separation(view: View, first: NDArray[np.int64], second: NDArray[np.int64]) -> Doubles:
-    apart = view.items.means(first).astype(np.float64) - view.items.means(second)
-    spread = view.items.variances(first).astype(np.float64) + view.items.variances(second)
-    mean: Doubles = (apart**2 / np.maximum(spread, TINY)).mean(axis=1)
+def _separation(items: Vectors, first: Int64s, second: Int64s) -> Float64s:
+    apart = items.means(first).astype(np.float64) - items.means(second)
+    spread = items.variances(first).astype(np.float64) + items.variances(second)
+    mean: Float64s = (apart**2 / np.maximum(spread, TINY)).mean(axis=1)
     return np.where(second >= 0, mean, np.inf)

@@ -6,12 +6,12 @@ Shape letters: Q queries, L candidates a query, K neighbours, N items, D embeddi
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from index.arrays import Float64s, Int64s
 from index.distances.encoding import Distance
-from index.distances.parameters import Densities, DistanceParameters, Float64s
+from index.distances.parameters import Densities, DistanceParameters
 from index.distances.table import named
-from index.search.certificate import Rows, merge
+from index.search.certificate import merge
 from index.search.vectors import Vectors
 from vssl.embeddings.gaussian import GaussianEmbedding
 
@@ -20,7 +20,7 @@ CACHED = 1 << 15  # numbers per temporary array of a shortlist: they stay in the
 UNREAD = np.ones(1)  # stands for the variances of items where the distance reads none
 
 
-def stored(distance: Distance, parameters: DistanceParameters, items: Vectors, rows: Rows) -> Densities:
+def stored(distance: Distance, parameters: DistanceParameters, items: Vectors, rows: Int64s) -> Densities:
     """Return items (..., D) of those rows as the distance sees them, float64."""
     means = items.means(rows).astype(np.float64)
     if not distance.spreads:
@@ -32,7 +32,7 @@ def stored(distance: Distance, parameters: DistanceParameters, items: Vectors, r
 
 
 def evaluate(
-    distance: Distance, parameters: DistanceParameters, items: Vectors, asked: Densities, rows: Rows
+    distance: Distance, parameters: DistanceParameters, items: Vectors, asked: Densities, rows: Int64s
 ) -> Float64s:
     """Return the distances (Q, L) of prepared queries (Q, D) to rows (Q, L) of items, from the definition."""
     result = np.empty(rows.shape)
@@ -49,9 +49,9 @@ def rerank(
     parameters: DistanceParameters,
     items: Vectors,
     queries: GaussianEmbedding,
-    candidates: NDArray[np.int64],
+    candidates: Int64s,
     k: int,
-) -> tuple[Float64s, NDArray[np.int64]]:
+) -> tuple[Float64s, Int64s]:
     """Return distances and rows (Q, K) of the k nearest of each query's candidates (Q, L).
 
     A candidate of -1 is none. Where fewer than k are there, the rest
@@ -73,9 +73,9 @@ def scan(
     parameters: DistanceParameters,
     items: Vectors,
     queries: GaussianEmbedding,
-    rows: NDArray[np.int64],
+    rows: Int64s,
     k: int,
-) -> tuple[Float64s, NDArray[np.int64]]:
+) -> tuple[Float64s, Int64s]:
     """Return the k nearest (Q, K) among the given rows (R,), every one evaluated."""
     best, found = np.empty((len(queries), 0)), np.empty((len(queries), 0), np.int64)
     step = max(k, BLOCK // items.dim)

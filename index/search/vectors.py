@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from index.arrays import Bools, Int64s
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.errors import FormatError
 from vssl.files import flush
 
 LANES = 16
 MEAN, VARIANCE = "mean.npy", "variance.npy"
-Which = slice | NDArray[np.int64] | NDArray[np.bool_]
+Which = slice | Int64s | Bools
 
 
 class Vectors:
@@ -107,15 +108,15 @@ class Vectors:
         parts = [part for part in self._parts(which) if len(part)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts or self._parts(which)[:1])
 
-    def means(self, rows: NDArray[np.int64]) -> Floats:
+    def means(self, rows: Int64s) -> Floats:
         """Return (..., D) of rows (...)."""
         return self._taken(0, rows)
 
-    def variances(self, rows: NDArray[np.int64]) -> Floats:
+    def variances(self, rows: Int64s) -> Floats:
         """Return (..., D) of rows (...)."""
         return self._taken(1, rows)
 
-    def _taken(self, which: int, rows: NDArray[np.int64]) -> Floats:
+    def _taken(self, which: int, rows: Int64s) -> Floats:
         grown = (self._mean, self._variance)[which]
         if self._mapped is None:
             return grown[rows]

@@ -19,14 +19,14 @@ from serve.http.io.body import BodyReader
 from serve.http.io.fetch import Fetcher
 from serve.http.metrics import Metrics
 from serve.http.middleware.auth import Keys
-from serve.http.routes.abstention import Doubts, check_risk
+from serve.http.routes.abstention import check_risk
 from serve.http.settings import Settings
 from serve.inference.engine import Engine
 from vssl.errors import MismatchError, VsslError
 from vssl.model.card import ModelCard
 
 if TYPE_CHECKING:
-    from index.gallery.gallery import Gallery
+    from index.gallery.protocol import Gallery
 
 T = TypeVar("T")
 log = logging.getLogger("vssl.serve")
@@ -52,7 +52,6 @@ class Runtime:
         self.models = ServedModels(settings, engines, self.metrics)
         self.bodies = BodyReader(settings, fetcher)
         self.keys = Keys.read(settings.api_key_file) if settings.api_key_file else None
-        self.doubts = Doubts(settings.max_risk)
         self.draining = False
         self._gallery = gallery
         self._writable = writable
@@ -216,9 +215,9 @@ def open_gallery(settings: Settings, model_ids: Sequence[str], *, read_only: boo
     """Open the gallery, if one is given; raises MismatchError for one that no model here belongs to."""
     if settings.gallery is None:
         return None
-    from index.gallery.gallery import Gallery
+    from index.gallery import open as galleries
 
-    gallery = Gallery.open(settings.gallery, read_only=read_only)
+    gallery = galleries.open_gallery(settings.gallery, read_only=read_only)
     if gallery.model_id in model_ids:
         return gallery
     try:

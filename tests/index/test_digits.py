@@ -6,19 +6,18 @@ pixels of other digits, weak enough to err, and the variance is what shifts by a
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.datasets import load_digits
 
+from index.answers.result_building import abstention_inputs
+from index.calibration.abstention import NEIGHBOURS
 from index.calibration.match import fit_match
-from index.calibration.neighbour_disagreement import NEIGHBOURS, Evidence
 from index.distances import SIGNED, pairwise
-from index.evaluation.dataset import Corpus
+from index.evaluation.dataset import Dataset
 from index.evaluation.evaluate import Settings, evaluate
-from index.gallery.gallery import Gallery
+from index.gallery.folder.gallery import FolderGallery
 from index.metrics.calibration import ece
 from tests.index.samples import MODEL, card
 from vssl.embeddings.gaussian import GaussianEmbedding
@@ -54,8 +53,8 @@ STORED, ASKED = part(ROWS, slice(0, 900)), part(ROWS, slice(900, 1497))
 
 
 @pytest.fixture(scope="module")
-def gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
-    with Gallery.create(
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> FolderGallery:
+    with FolderGallery.create(
         tmp_path_factory.mktemp("digits") / "gallery", card=card(DIM), model_id=MODEL
     ) as made:
         made.add(STORED)
@@ -64,7 +63,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
 
 
 @pytest.mark.parametrize("distance", ["cosine", "wasserstein", "mls", "posterior"])
-def test_match_probabilities_of_held_out_digits_are_calibrated(gallery: Gallery, distance: str) -> None:
+def test_match_probabilities_of_held_out_digits_are_calibrated(gallery: FolderGallery, distance: str) -> None:
     answers = gallery.search(ASKED.gaussians, 10, distance=distance)
     probability = np.array(
         [[n.match_probability for n in answer.neighbours] for answer in answers], np.float64
@@ -97,25 +96,28 @@ def test_match_probabilities_of_held_out_digits_are_calibrated(gallery: Gallery,
 
 
 @pytest.mark.parametrize("distance", ["cosine", "posterior"])
-def test_a_risk_is_kept_on_held_out_digits_at_the_largest_coverage(gallery: Gallery, distance: str) -> None:
+def test_a_risk_is_kept_on_held_out_digits_at_the_largest_coverage(
+    gallery: FolderGallery, distance: str
+) -> None:
     answers = gallery.search(ASKED.gaussians, NEIGHBOURS, distance=distance)
     wrong = np.array([a.neighbours[0].label != own for a, own in zip(answers, ASKED.labels, strict=True)])
     assert wrong.mean() > 0.1
     rule = gallery.abstention(0.05, distance)
-    taken = ~np.array(rule.abstains(answers))
+    inputs = abstention_inputs(answers)
+    taken = ~rule.abstains(inputs)
     assert taken.mean() > 0.3
     assert wrong[taken].mean() <= 0.05
     # More errors than this would happen in one of a hundred draws at a risk of 5 %.
     assert wrong[taken].sum() <= stats.binom.ppf(0.99, taken.sum(), 0.05)
-    coverage = {
-        name: t.accepts(rule.scores(Evidence.of(answers))[name]).mean() for name, t in rule.thresholds.items()
-    }
+    found = gallery.search(ASKED.gaussians, 3, distance=distance, max_risk=0.05)
+    assert [not one.abstain for one in found] == taken.tolist()
+    coverage = {name: t.accepts(rule.scores(inputs)[name]).mean() for name, t in rule.thresholds.items()}
     assert taken.mean() >= max(coverage.values()) - 0.05
 
 
 def test_an_evaluation_reports_the_same_promise() -> None:
     sides = [
-        Corpus(Path(name), rows.ids, rows.labels, rows.gaussians, card(DIM), MODEL)
+        Dataset(name, rows.ids, rows.labels, rows.gaussians, card(DIM), MODEL)
         for name, rows in (("gallery", STORED), ("queries", ASKED))
     ]
     report = evaluate(*sides, Settings(resamples=20, max_risk=0.05))

@@ -17,22 +17,22 @@ def register(app: typer.Typer) -> None:
 
 def anomaly(
     gallery: Annotated[
-        Path, typer.Argument(help="A gallery, or embeddings, of normal images.", show_default=False)
+        str, typer.Argument(help="A gallery, or embeddings, of normal images.", show_default=False)
     ],
     queries: Annotated[Path, typer.Argument(help="An embeddings folder.", show_default=False)],
     k: Annotated[int, typer.Option("-k", help="Nearest normal images that are looked at.", min=1)] = 2,
-    limit: Annotated[int, typer.Option(help="Show this many of the most foreign; 0 for all.", min=0)] = 20,
+    limit: Annotated[int, typer.Option(help="Show this many of the most anomalous; 0 for all.", min=0)] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a query, in their order.")] = False,
 ) -> None:
-    """Score how foreign each of QUERIES is to GALLERY: by nearness and by likelihood, side by side.
+    """Score how anomalous each of QUERIES is beside GALLERY: by nearness and by likelihood, side by side.
 
     A percentile says how many normal images, each against the others, score lower.
     """
     with extras():
-        from index.evaluation.dataset import read_corpus
-        from index.evaluation.ood import rank_foreign
+        from index.evaluation.dataset import read_dataset
+        from index.evaluation.ood import rank_anomalies
 
-        rows = rank_foreign(read_corpus(gallery), read_corpus(queries), k=k)
+        rows = rank_anomalies(read_dataset(gallery), read_dataset(queries), k=k)
     if as_json:
         for row in rows:
             say_json(row)

@@ -14,7 +14,7 @@ from vssl.cli.output import Column, extras, note, say_json, show_table
 if TYPE_CHECKING:
     from vssl.images.contact_sheet import Tile
 
-GALLERY = Annotated[Path, typer.Argument(help="Gallery folder.")]
+GALLERY = Annotated[str, typer.Argument(help="Gallery folder.")]
 LIMIT = Annotated[int, typer.Option("-n", min=1, help="How many at most.")]
 JSON = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 PARQUET = Annotated[Path | None, typer.Option(help="Write the table to this Parquet file.")]
@@ -40,10 +40,10 @@ def duplicates(
 ) -> None:
     """Pairs that may show the same, closest first."""
     with extras():
-        from index.curation.curation import duplicates as find
-        from index.gallery.gallery import Gallery
+        from index.curation.duplicates import duplicates as find
+        from index.gallery.open import open_gallery
 
-    with Gallery.open(gallery, read_only=True, device=device) as opened:
+    with open_gallery(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit, least=least)
     _write("near-duplicates", found, ("path", "other_path"), as_json, parquet, sheet)
 
@@ -58,11 +58,11 @@ def uncertain(
 ) -> None:
     """The images that the model is least sure of."""
     with extras():
-        from index.curation.curation import doubtful
-        from index.gallery.gallery import Gallery
+        from index.curation.uncertain import uncertain as find
+        from index.gallery.open import open_gallery
 
-    with Gallery.open(gallery, read_only=True) as opened:
-        found = doubtful(opened, limit=limit, surest=surest)
+    with open_gallery(gallery, read_only=True) as opened:
+        found = find(opened, limit=limit, surest=surest)
     _write("surest images" if surest else "least certain images", found, ("path",), as_json, parquet, sheet)
 
 
@@ -76,10 +76,10 @@ def outliers(
 ) -> None:
     """The images farthest from all others."""
     with extras():
-        from index.curation.curation import outliers as find
-        from index.gallery.gallery import Gallery
+        from index.curation.outliers import outliers as find
+        from index.gallery.open import open_gallery
 
-    with Gallery.open(gallery, read_only=True, device=device) as opened:
+    with open_gallery(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit)
     _write("outliers", found, ("path",), as_json, parquet, sheet)
 
@@ -94,10 +94,10 @@ def suspects(
 ) -> None:
     """The images whose label their neighbours doubt most."""
     with extras():
-        from index.curation.curation import suspects as find
-        from index.gallery.gallery import Gallery
+        from index.curation.suspects import suspects as find
+        from index.gallery.open import open_gallery
 
-    with Gallery.open(gallery, read_only=True, device=device) as opened:
+    with open_gallery(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit)
     _write("label suspects", found, ("path",), as_json, parquet, sheet)
 

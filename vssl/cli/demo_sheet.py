@@ -39,9 +39,9 @@ def disturbed_is_less_sure(out: Path) -> tuple[float, float, float, int]:
 
 def write_sheet(out: Path, *, digits: bool) -> Path:
     """Draw clean and disturbed queries, from the surest to the least sure, with their neighbours."""
-    from index.gallery.gallery import Gallery
+    from index.gallery.open import open_gallery
 
-    gallery = Gallery.open(out / "gallery", read_only=True)
+    gallery = open_gallery(out / "gallery", read_only=True)
     sheet_rows = []
     for name in ("queries", "disturbed"):
         rows = _rows(out, name)

@@ -37,17 +37,17 @@ MEANING = {
     "uncertainty_mean": "of the queries",
     "coverage_uncertainty": "queries answered within --max-risk, by uncertainty",
     "coverage_distance": "the same, by distance",
-    "coverage_dissent": "the same, by how many neighbours bear another label than the nearest",
-    "coverage_together": "the same, by all three",
+    "coverage_disagreement": "the same, by how many neighbours have another label than the nearest",
+    "coverage_combined": "the same, by all three",
     "coverage_best": "the same, by the score that orders the errors of gallery images best",
     "risk_best": "wrong ones among those answers",
-    "ood_auroc": "foreign images are less sure (0.5 chance)",
-    "ood_auroc_knn": "foreign images are farther from their neighbours",
-    "ood_auroc_likelihood": "foreign images are less likely among them",
-    "ood_auroc_mahalanobis": "foreign images are farther from every class",
-    "ood_fpr95": "queries taken for foreign where 95 % of the foreign are",
+    "ood_auroc": "out-of-distribution images are less sure (0.5 chance)",
+    "ood_auroc_knn": "they are farther from their neighbours",
+    "ood_auroc_likelihood": "they are less likely among them",
+    "ood_auroc_mahalanobis": "they are farther from every class",
+    "ood_fpr95": "queries taken for out-of-distribution where 95 % of those are",
     "human_spearman": "rank correlation with the entropy of people's votes",
-    "instance_recall_at_1": "a disturbed image finds its original first",
+    "instance_recall_at_1": "a corrupted image finds its original first",
     "hub_max": "queries that share the most frequent neighbour (of ten)",
     "hub_skew": "skewness of how often items are neighbours",
 }
@@ -59,7 +59,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    gallery: Annotated[Path, typer.Argument(help="A gallery, or an embeddings folder.", show_default=False)],
+    gallery: Annotated[str, typer.Argument(help="A gallery, or an embeddings folder.", show_default=False)],
     queries: Annotated[Path, typer.Argument(help="An embeddings folder.", show_default=False)],
     k: Annotated[int, typer.Option("-k", help="Neighbours that vote.", min=1)] = 20,
     distance: Annotated[
@@ -71,9 +71,9 @@ def evaluate(
     ood: Annotated[
         Path | None, typer.Option(help="Embeddings of images from elsewhere, to be told apart.")
     ] = None,
-    disturbed: Annotated[
+    corrupted: Annotated[
         list[Path] | None,
-        typer.Option(help="Embeddings of a disturbed form of QUERIES (repeatable; blur-1 .. blur-5)."),
+        typer.Option(help="Embeddings of a corrupted form of QUERIES (repeatable; blur-1 .. blur-5)."),
     ] = None,
     human: Annotated[Path | None, typer.Option(help="Votes of people, .npy of counts (n, C).")] = None,
     max_risk: Annotated[
@@ -96,21 +96,23 @@ def evaluate(
         if output is not None:
             refuse_existing(output, overwrite=overwrite)
     with extras():
-        from index.evaluation.dataset import read_corpus
-        from index.evaluation.evaluate import Beside, Settings
+        from index.evaluation.dataset import read_dataset
+        from index.evaluation.evaluate import Settings, SideData
         from index.evaluation.evaluate import evaluate as measure
         from index.evaluation.plots import plot
 
         settings = Settings(k, temperature, distance, resamples, seed, max_risk, compare, one_class)
-        beside = Beside(
-            None if ood is None else read_corpus(ood), [read_corpus(path) for path in disturbed or []], human
+        side = SideData(
+            None if ood is None else read_dataset(ood),
+            [read_dataset(path) for path in corrupted or []],
+            human,
         )
         values = measure(
-            read_corpus(gallery),
-            read_corpus(queries),
+            read_dataset(gallery),
+            read_dataset(queries),
             settings,
-            beside,
-            told=lambda step: note(f"vssl: {step}"),
+            side,
+            progress=lambda step: note(f"vssl: {step}"),
         )
     values |= {
         "command": shlex.join(["vssl", *sys.argv[1:]]),

@@ -36,10 +36,14 @@ def info(
         say_json(facts)
         return
     fitting = facts.pop("fitting", None)
+    columns = facts.pop("metadata", {})
     for name, value in facts.items():
         if isinstance(value, dict):
             value = ", ".join(f"{k} {v:.4g}" for k, v in value.items() if isinstance(v, (int, float)))
         say(f"{name.replace('_', ' '):<18} {'none' if value is None else value}")
+    for name, kinds in columns.items():
+        held = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        say(f"{'metadata ' + name:<18} {held}")
     if fitting is None:
         say("fitting            none: default constants; fit them with: vssl gallery refit GALLERY")
     else:
@@ -58,17 +62,11 @@ def add(
 ) -> None:
     """Add the images of an embeddings folder, all or none of each part."""
     with extras():
-        from index.answers.metadata import metadata_of, read_metadata
+        from index.gallery.adding import add_embeddings
         from index.gallery.open import open_gallery
-    from vssl.embeddings.store import iter_parts
 
-    added = 0
-    known = read_metadata(metadata) if metadata is not None else {}
     with open_gallery(gallery) as opened:
-        for rows, _, model_id in iter_parts(embeddings):
-            notes = metadata_of(rows.ids, known)
-            opened.add(rows, replace=replace, model_id=model_id, metadata=notes)
-            added += len(rows)
+        added = add_embeddings(opened, embeddings, replace=replace, metadata=metadata)
         total, stale = len(opened), opened.stale
     say(f"{gallery}: added {added}, now {total} images")
     if stale:
@@ -100,9 +98,9 @@ def remove(
 def compact(gallery: FOLDER) -> None:
     """Give back the space of removed images and build the index anew; refit what has become stale."""
     with extras():
-        from index.gallery.gallery import Gallery
+        from index.gallery.folder.gallery import FolderGallery
 
-    with Gallery.open(gallery) as opened:
+    with FolderGallery.open(gallery) as opened:
         before = opened.info()["bytes"]
         opened.compact()
         refitted = opened.fit() if opened.stale else None
@@ -126,9 +124,9 @@ def refit(
 ) -> None:
     """Fit the constants of all distances to what the gallery holds now, and choose its distance."""
     with extras():
-        from index.gallery.gallery import Gallery
+        from index.gallery.folder.gallery import FolderGallery
 
-    with Gallery.open(gallery) as opened:
+    with FolderGallery.open(gallery) as opened:
         fitting = opened.fit(distance)
     if as_json:
         say_json({"gallery": str(gallery), "distance": fitting.distance, "fitting": fitting.facts()})
@@ -144,11 +142,11 @@ def snapshot(
 ) -> None:
     """Copy a gallery as it is now, while others use and change it."""
     with extras():
-        from index.gallery.gallery import Gallery
+        from index.gallery.folder.gallery import FolderGallery
 
-    with Gallery.open(gallery, read_only=True) as opened:
+    with FolderGallery.open(gallery, read_only=True) as opened:
         opened.snapshot(out)
-    with Gallery.open(out, read_only=True) as copy:
+    with FolderGallery.open(out, read_only=True) as copy:
         say(f"{out}: {len(copy)} images of generation {copy.generation}")
 
 

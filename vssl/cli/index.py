@@ -51,7 +51,7 @@ def build(
     With labels the distances are compared on held-out images, cosine always among them.
     """
     with extras():
-        from index.gallery.build import build_gallery
+        from index.gallery.folder.build import build_gallery
         from index.search.autotune import Budget, describe
 
     built = build_gallery(
@@ -63,16 +63,16 @@ def build(
         budget=Budget.parse(budget) if budget is not None else None,
         metadata=metadata,
     )
-    choice = built.choice
-    for tried in choice.tried if choice is not None else ():
+    selection = built.selection
+    for tried in selection.tried if selection is not None else ():
         note(f"tried {describe(tried)}")
     if as_json:
         found = {"gallery": str(gallery), "images": built.count, "distance": built.fitting.distance}
-        measured = None if choice is None else asdict(choice.measured)
+        measured = None if selection is None else asdict(selection.measured)
         say_json({**found, "fitting": built.fitting.facts(), "index": measured})
         return
     say(f"{gallery}: {built.count} images, distance {built.fitting.distance}")
     show_fitting(built.fitting.distance, built.fitting.facts())
-    if choice is not None:
-        say(f"index: {describe(choice.measured)}")
+    if selection is not None:
+        say(f"index: {describe(selection.measured)}")
     note(f"search it with: vssl search {gallery} IMAGE --model model.onnx")

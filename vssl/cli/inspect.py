@@ -60,9 +60,10 @@ def _facts(path: Path) -> dict[str, Any]:
             **engine.card.to_dict(),
         }
     if path.is_dir():
-        from index.gallery.gallery import Gallery
+        from index.gallery.open import open_gallery
 
-        return {"artefact": "gallery", **Gallery.open(path, read_only=True).info()}
+        with open_gallery(path, read_only=True) as gallery:
+            return {"artefact": "gallery", **gallery.info()}
     raise InputError(
         f"nothing to inspect at {str(path)!r}; expected a run folder, a checkpoint.pt, a model.onnx, an embeddings "
         "folder or a gallery folder"

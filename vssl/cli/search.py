@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +12,7 @@ from vssl.cli.index import DISTANCE
 from vssl.cli.output import Column, extras, note, say_json, show_table
 
 if TYPE_CHECKING:
-    from index.calibration.abstention import Rule
-    from index.gallery.gallery import SearchResult
+    from index.answers.results import SearchResult
     from serve.inference.engine import EmbeddedImage, Engine
     from vssl.errors import ImageError
 
@@ -66,12 +64,10 @@ def search(
         import numpy as np
 
         from index.answers.filters import parse_where
-        from index.calibration.neighbour_disagreement import NEIGHBOURS
-        from index.gallery.milvus.gallery import MilvusGallery
         from index.gallery.open import open_gallery
         from serve.inference.engine import Engine
     from vssl.embeddings.gaussian import GaussianEmbedding
-    from vssl.errors import ImageError, InputError
+    from vssl.errors import ImageError
     from vssl.model.shipped import shipped_model
 
     condition = parse_where(where) if where is not None else None
@@ -81,37 +77,33 @@ def search(
         opened.check_model(engine.model_id, f"images embedded by {model or shipped_model()}")
         if opened.stale:
             note(f"vssl: constants of the distances: {opened.stale}")
-        rule = None
         if max_risk is not None:
-            if isinstance(opened, MilvusGallery):
-                raise InputError("--max-risk needs a gallery folder; move the gallery: vssl gallery move")
             rule = opened.abstention(max_risk, distance)
             note(
-                f"vssl: answers {rule.best.coverage:.0%} of {rule.counted} images of the gallery at that risk"
+                f"vssl: answers {rule.best.coverage:.0%} of {rule.calibrated_on} images of the gallery at that risk"
             )
         for paths, answers in _embedded(images, engine):
             good = [(p, a) for p, a in zip(paths, answers, strict=True) if not isinstance(a, ImageError)]
-            results = iter(())  # type: Iterator[tuple[SearchResult, bool | None]]
+            found: list[SearchResult] = []
             if good:
                 queries = GaussianEmbedding(
                     np.stack([a.mean for _, a in good]), np.stack([a.variance for _, a in good])
                 )
                 found = opened.search(
                     queries,
-                    k if rule is None else max(k, NEIGHBOURS),
+                    k,
                     distance=distance,
                     max_uncertainty=max_uncertainty,
                     where=condition,
+                    max_risk=max_risk,
                 )
-                results = zip(found, _abstained(rule, found), strict=True)
+            results = iter(found)
             for path, answer in zip(paths, answers, strict=True):
                 if isinstance(answer, ImageError):
                     failed += 1
                     _say_failure(path, answer, as_json=as_json)
                 else:
-                    result, abstain = next(results)
-                    shown = replace(result, neighbours=result.neighbours[:k])
-                    _say_result(path, shown, as_json=as_json, abstain=abstain)
+                    _say_result(path, next(results), as_json=as_json)
     if failed:
         raise typer.Exit(1)
 
@@ -144,14 +136,7 @@ def _say_failure(path: str, error: ImageError, *, as_json: bool) -> None:
         note(f"{path}: {error} ({error.code})")
 
 
-def _abstained(rule: Rule | None, results: Sequence[SearchResult]) -> list[bool] | list[None]:
-    """Say of each answer whether not to trust it, None when no risk was given."""
-    if rule is None:
-        return [None] * len(results)
-    return rule.abstains(results)
-
-
-def _say_result(path: str, result: SearchResult, *, as_json: bool, abstain: bool | None) -> None:
+def _say_result(path: str, result: SearchResult, *, as_json: bool) -> None:
     if as_json:
         neighbours = [
             {
@@ -165,15 +150,15 @@ def _say_result(path: str, result: SearchResult, *, as_json: bool, abstain: bool
             for n in result.neighbours
         ]
         answer: dict[str, Any] = {"query": path, "uncertainty": result.uncertainty}
-        if abstain is not None:
-            answer["abstain"] = abstain
+        if result.abstain is not None:
+            answer["abstain"] = result.abstain
         say_json(answer | {"neighbours": neighbours})
         return
     surer = result.uncertainty_percentile
     title = f"{path}: uncertainty {result.uncertainty:.4f}" + (
         f", more than {surer:.0f} % of the gallery" if surer is not None else ""
     )
-    if abstain:
+    if result.abstain:
         title += "; too doubtful to answer"
     rows = [
         (

@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from index.arrays import Float64s
 from index.distances.encoding import Anchor, Distance
-from index.distances.parameters import Densities, DistanceParameters, Float64s
+from index.distances.parameters import Densities, DistanceParameters
 from index.distances.prior import completed
 from index.distances.table import named
 from index.search.certificate import slack

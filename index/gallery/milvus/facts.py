@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from index.calibration.fit import Fitting
-from index.gallery.database import GALLERY_FORMAT
 from index.gallery.milvus.encoding import Encoding
-from index.gallery.milvus.schema import create_facts, speaking
+from index.gallery.milvus.schema import create_facts, milvus_errors
+from index.gallery.protocol import GALLERY_FORMAT
 from vssl.errors import FormatError, InputError
 
 PIECE = 16_000  # characters of a text; Milvus takes 65,535 bytes
@@ -37,7 +37,7 @@ class RemoteFacts:
         cls, client: Any, uri: str, name: str, texts: Mapping[str, str], fitting: Fitting | None
     ) -> RemoteFacts:
         """Make the collection, replacing one that is there."""
-        with speaking(uri):
+        with milvus_errors(uri):
             if client.has_collection(f"{name}_facts"):
                 client.drop_collection(f"{name}_facts")
             create_facts(client, f"{name}_facts")
@@ -52,7 +52,7 @@ class RemoteFacts:
     @classmethod
     def read(cls, client: Any, uri: str, name: str) -> RemoteFacts:
         """Read them all. Raises InputError when there is no gallery of that name, and closes the client."""
-        with speaking(uri):
+        with milvus_errors(uri):
             if not client.has_collection(f"{name}_facts"):
                 client.close()
                 raise InputError(
@@ -79,7 +79,7 @@ class RemoteFacts:
         """Write texts, here and in Milvus."""
         self._texts.update(texts)
         entries = [{"name": name, "value": value, "nothing": [0.0, 0.0]} for name, value in texts.items()]
-        with speaking(self._uri):
+        with milvus_errors(self._uri):
             self._client.upsert(self._name, entries)
 
     def wrote(self, **texts: str) -> None:

@@ -3,8 +3,7 @@
 Two collections: `NAME` holds one entity an item (id, row, label, path, uncertainty, metadata, the
 raw Gaussian as base64, and the encoding of the gallery's distance); `NAME_facts` holds what
 describes the gallery, as named texts. Milvus ranks encodings by inner product (FLAT, so every
-item takes part); the raw Gaussians of a shortlist come back, the definition ranks them here in
-float64, and the shortlist grows until none that was left out can be nearer.
+item takes part), and the definition ranks a shortlist here (index.gallery.milvus.ranking).
 
 Unlike the gallery on disk, an addition is not one transaction: if it is cut short, some of its
 items may be there; adding them again with `replace` finishes it.
@@ -15,40 +14,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from index.answers.filters import Filter, Scalar, check_columns, parse_filter, to_milvus
-from index.answers.result_building import left_out, results
-from index.answers.results import GalleryItem, SearchResult
-from index.answers.validation import Metadata, admitted
-from index.answers.view import View
+from index.answers.columns import Columns, check_columns, counted
+from index.answers.filters import Filter, Scalar, parse_filter, to_milvus
+from index.answers.result_building import results, without_excluded, without_neighbours
+from index.answers.results import GalleryItem, Neighbourhood, SearchResult
+from index.answers.validation import Metadata, check_model, check_search, checked_metadata, compared
+from index.calibration.abstention import AbstentionRule
 from index.calibration.fit import Fitting
 from index.calibration.match import MatchModel
-from index.distances.parameters import Float64s
-from index.distances.table import named
-from index.gallery.database import GALLERY_FORMAT
 from index.gallery.milvus.encoding import Encoding
 from index.gallery.milvus.facts import RemoteFacts
 from index.gallery.milvus.items import FIELDS, RemoteItems
-from index.gallery.milvus.schema import connect, speaking, unpack
-from index.search.rerank import rerank
-from index.search.vectors import Vectors
+from index.gallery.milvus.ranking import MOST, nearest
+from index.gallery.milvus.schema import connect, milvus_errors, unpack
+from index.gallery.protocol import common_info, first_facts, match_info, needs_a_folder
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows
-from vssl.errors import ExistsError, InputError, MismatchError
+from vssl.errors import ExistsError, InputError
 from vssl.model.card import ModelCard
-from vssl.model.identity import short_id
 
 BATCH = 500  # queries a request
-SHORTLIST = 48  # candidates beyond k asked for first
-MOST = 16_384  # Milvus returns no more
 
 
 class MilvusGallery:
-    """A gallery in a Milvus server, or in a Milvus Lite file. Open with `open` or `create`."""
+    """A gallery in a Milvus server, or in a Milvus Lite file: a `Gallery` (index.gallery.protocol).
+
+    Open with `open` or `create`.
+    """
 
     def __init__(self, client: Any, uri: str, name: str, facts: RemoteFacts) -> None:
         self._client = client
@@ -81,20 +77,14 @@ class MilvusGallery:
 
         fitting: what was fitted to a gallery of the same items, with its constants.
         """
-        named(distance)
+        facts = first_facts(card, model_id, distance, normalise=normalise)
         client = connect(uri)
-        with speaking(uri):
+        with milvus_errors(uri):
             if client.has_collection(name):
                 if not overwrite:
                     client.close()
                     raise ExistsError(f"{uri} holds {name!r} already; choose another name or add --overwrite")
                 client.drop_collection(name)
-        facts = {
-            "model_id": model_id,
-            "card": card.to_json(),
-            "distance": distance,
-            "normalise": "1" if normalise else "0",
-        }
         return cls(client, uri, name, RemoteFacts.create(client, uri, name, facts, fitting))
 
     @classmethod
@@ -102,7 +92,7 @@ class MilvusGallery:
         """Open a gallery. Milvus takes writes from several clients; `read_only` is the caller's promise."""
         client = connect(uri)
         facts = RemoteFacts.read(client, uri, name)
-        with speaking(uri):
+        with milvus_errors(uri):
             if client.has_collection(name):
                 client.load_collection(name)
         return cls(client, uri, name, facts)
@@ -111,7 +101,7 @@ class MilvusGallery:
         """Close the connection."""
         self._client.close()
 
-    def __enter__(self) -> MilvusGallery:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -119,6 +109,11 @@ class MilvusGallery:
 
     def __len__(self) -> int:
         return self._items.count("")
+
+    @property
+    def place(self) -> str:
+        """Its address, as `open_gallery` takes it."""
+        return f"milvus:{self.uri}#{self.name}"
 
     @property
     def stale(self) -> str | None:
@@ -142,8 +137,8 @@ class MilvusGallery:
     ) -> None:
         """Add N embedded images; see `Gallery.add`. The first ones fix what encodings are built about."""
         self.check_model(model_id, "these embeddings")
-        notes = admitted(rows, metadata)
-        compared = self._compared(rows.gaussians)
+        notes = checked_metadata(rows, metadata)
+        as_compared = self._compared(rows.gaussians)
         if not len(rows):
             return
         self._items.check_texts(rows)
@@ -152,8 +147,9 @@ class MilvusGallery:
                 f"{len(taken)} ids are in the gallery already ({taken[0]!r}, ...); add --replace"
             )
         first = int(self._facts["next_row"])
-        encoding = self._facts.encoding() or self._encoding(compared)
-        encoded, widened = encoding.items(compared)
+        constants = self.fitting.constants[self.distance] if self.fitting else None
+        encoding = self._facts.encoding() or Encoding.of(self.distance, as_compared, constants)
+        encoded, widened = encoding.items(as_compared)
         self._items.make(encoded.shape[1])
         self._facts.write(widened.to_texts())  # before the items: their bounds must never be too narrow
         self._items.upsert(rows, notes, encoded, first)
@@ -174,39 +170,25 @@ class MilvusGallery:
         """Take over a match calibration from a gallery with the same items."""
         self._facts.write({f"match.{distance}": match.to_json()})
 
-    def _encoding(self, compared: GaussianEmbedding) -> Encoding:
-        """Fix the constants of the encoding by the first items."""
-        constants = self.fitting.constants[self.distance] if self.fitting else None
-        return Encoding.of(self.distance, compared, constants)
-
     def _compared(self, gaussians: GaussianEmbedding) -> GaussianEmbedding:
-        if gaussians.dim != self.card.dim:
-            raise InputError(
-                f"found vectors of {gaussians.dim} dimensions, the gallery holds {self.card.dim}"
-            )
-        return gaussians.normalised() if self.normalise else gaussians
+        return compared(gaussians, self.place, self.card.dim, normalise=self.normalise)
 
     # --- reading -----------------------------------------------------------------------
 
     def get(self, id_: str) -> GalleryItem:
         """Return one item. Raises InputError when there is none of that id."""
-        found = self._items.entries(f"id == {json.dumps(id_, ensure_ascii=False)}", [*FIELDS, "metadata"])
+        found = self._items.entries(f"id == {json.dumps(id_, ensure_ascii=False)}", FIELDS)
         if not found:
             raise InputError(f"the gallery holds no item {id_!r}")
-        gaussian = unpack(found, self.card.dim)
+        gaussian, entry = unpack(found, self.card.dim), found[0]
+        mean, variance, spread = gaussian.mean[0], gaussian.variance[0], float(entry["uncertainty"])
         return GalleryItem(
-            id_,
-            found[0]["label"],
-            found[0]["path"],
-            gaussian.mean[0],
-            gaussian.variance[0],
-            float(found[0]["uncertainty"]),
-            dict(found[0]["metadata"]),
+            id_, entry["label"], entry["path"], mean, variance, spread, dict(entry["metadata"])
         )
 
     def contents(self) -> tuple[Rows, list[dict[str, Scalar]]]:
         """Return every item and its metadata, in the order they were added."""
-        found = sorted(self._items.entries("", [*FIELDS, "metadata"]), key=lambda entry: int(entry["row"]))
+        found = sorted(self._items.entries("", FIELDS), key=lambda entry: int(entry["row"]))
         rows = Rows(
             [entry["id"] for entry in found],
             [entry["path"] for entry in found],
@@ -220,23 +202,24 @@ class MilvusGallery:
         text = self._facts.get(f"match.{distance}")
         return MatchModel.from_json(text) if text else None
 
+    def columns(self) -> Columns:
+        """Return the names of its metadata, and how many items have a value of each kind there; reads it all."""
+        return counted(entry["metadata"] for entry in self._items.entries("", ["metadata"]))
+
     def info(self) -> dict[str, Any]:
         """Return what a person asks about a gallery, as plain values."""
-        match = self.match_model(self.distance)
-        return {
-            "path": f"milvus:{self.uri}#{self.name}",
-            "format": GALLERY_FORMAT,
-            "model_id": self.model_id,
-            "model": self.card.name,
-            "items": len(self),
-            "dim": self.card.dim,
-            "distance": self.distance,
-            "normalise": self.normalise,
-            "generation": self.generation,
-            "fitting": {**self.fitting.facts(), "stale": self.stale} if self.fitting else None,
+        return common_info(self) | {
             "index": "Milvus FLAT over encodings, ranked exactly",
-            "match_calibration": json.loads(match.to_json()) if match else None,
+            "match_calibration": match_info(self.match_model(self.distance)),
         }
+
+    def abstention(self, max_risk: float, distance: str | None = None) -> AbstentionRule:
+        """Raise InputError: Milvus does not search its own items to calibrate on them."""
+        raise needs_a_folder("--max-risk", self.place)
+
+    def neighbourhood(self, k: int, *, white: bool = False) -> Neighbourhood:
+        """Raise InputError: Milvus does not search its own items."""
+        raise needs_a_folder("curation", self.place)
 
     def search(
         self,
@@ -248,6 +231,7 @@ class MilvusGallery:
         where: Mapping[str, object] | None = None,
         model_id: str | None = None,
         exclude: Sequence[str | None] | None = None,
+        max_risk: float | None = None,
     ) -> list[SearchResult]:
         """Return the `k` nearest items of each of Q queries; see `Gallery.search`.
 
@@ -255,10 +239,9 @@ class MilvusGallery:
         """
         self.check_model(model_id, "the queries")
         asked = self._compared(queries)
-        if not 1 <= k <= MOST - 1:
-            raise InputError(f"k: found {k}, expected 1 to {MOST - 1}")
-        if exclude is not None and len(exclude) != len(queries):
-            raise InputError(f"exclude: found {len(exclude)} ids for {len(queries)} queries")
+        check_search(k, exclude, len(queries), most=MOST - 1)
+        if max_risk is not None:
+            self.abstention(max_risk)
         if distance not in (None, self.distance):
             raise InputError(
                 f"{self.uri}#{self.name} ranks by {self.distance}, found {distance!r}; move a gallery there again "
@@ -275,14 +258,6 @@ class MilvusGallery:
             answers += self._search(queries[part], asked[part], k, condition, own)
         return answers
 
-    def _condition(self, where: Mapping[str, object]) -> str:
-        """Return a filter as Milvus has it. Raises InputError for a column, or a type of value, that no item has."""
-        tree = parse_filter(where)
-        if tree not in self._checked:
-            check_columns(tree, lambda part: self._items.count(to_milvus(part)) > 0, self._items.names)
-            self._checked.add(tree)
-        return to_milvus(tree)
-
     def _search(
         self,
         queries: GaussianEmbedding,
@@ -291,64 +266,30 @@ class MilvusGallery:
         condition: str,
         exclude: Sequence[str | None] | None,
     ) -> list[SearchResult]:
-        ranks = self._percentiles(queries)
+        ranks = self._items.percentiles(queries.uncertainty.tolist())
         encoding = self._facts.encoding()
         if encoding is None:
-            return _without_neighbours(queries, ranks)
-        phi, offset = encoding.queries(asked)
+            return without_neighbours(queries, ranks)
         wanted = k + (exclude is not None)
-        length = min(MOST, wanted + SHORTLIST)
-        while True:
-            view, candidates, scores, metadata = self._shortlists(phi, length, condition)
-            items = view.items
-            if not len(items):
-                return _without_neighbours(queries, ranks)
-            distances, found = rerank(self.distance, encoding.parameters, items, asked, candidates, wanted)
-            everything = (candidates < 0).any(axis=1)
-            certain = distances[:, -1] < encoding.left(offset, scores)
-            if length == MOST or (everything | certain).all():
-                break
-            length = min(MOST, 4 * length)
+        ranked = nearest(self._items, encoding, asked, wanted, condition, self._compared)
+        if ranked is None:
+            return without_neighbours(queries, ranks)
+        view, distances, found = ranked.view, ranked.distances, ranked.found
         if exclude is not None:
-            distances, found = left_out(view, exclude, distances, found, k)
+            distances, found = without_excluded(view, exclude, distances, found, k)
         match = self.match_model(self.distance)
-        return results(view, match, queries, asked, distances, found, metadata, ranks)
-
-    def _shortlists(
-        self, phi: NDArray[np.float32], length: int, condition: str
-    ) -> tuple[View, NDArray[np.int64], Float64s, dict[int, dict[str, Scalar]]]:
-        """Return a view of all items found, its positions (Q, L) a query, -1 where none, last scores (Q,), metadata."""
-        entries, candidates, scores = self._items.ranked(phi, length, condition)
-        view = View(
-            self.generation,
-            np.array([entry["row"] for entry in entries], np.int64),
-            np.zeros(len(entries), np.int64),
-            np.ones(len(entries), bool),
-            [entry["id"] for entry in entries],
-            [entry["label"] for entry in entries],
-            [entry["path"] for entry in entries],
-            np.array([entry["uncertainty"] for entry in entries], np.float32),
-            Vectors(self._compared(unpack(entries, self.card.dim))),
+        return results(
+            view, match, queries, asked, distances, found, percentiles=ranks, metadata=ranked.metadata
         )
-        return view, candidates, scores, {int(entry["row"]): dict(entry["metadata"]) for entry in entries}
 
-    def _percentiles(self, queries: GaussianEmbedding) -> list[float | None]:
-        total = len(self)
-        if not total:
-            return [None] * len(queries)
-        spread = queries.uncertainty.tolist()
-        return [100.0 * self._items.count(f"uncertainty < {value!r}") / total for value in spread]
+    def _condition(self, where: Mapping[str, object]) -> str:
+        """Return a filter in Milvus's words. Raises InputError for one on what no item has."""
+        tree = parse_filter(where)
+        if tree not in self._checked:
+            check_columns(tree, lambda part: self._items.count(to_milvus(part)) > 0, self._items.names)
+            self._checked.add(tree)
+        return to_milvus(tree)
 
     def check_model(self, model_id: str | None, what: str) -> None:
         """Raise MismatchError when `model_id` is given and is not the gallery's."""
-        if model_id is not None and model_id != self.model_id:
-            raise MismatchError(
-                f"{what} are of model {short_id(model_id)}, the gallery {self.uri}#{self.name} of "
-                f"{short_id(self.model_id)} ({self.card.name}); use that model, or build a gallery for the new one"
-            )
-
-
-def _without_neighbours(queries: GaussianEmbedding, ranks: list[float | None]) -> list[SearchResult]:
-    return [
-        SearchResult(own, rank, []) for own, rank in zip(queries.uncertainty.tolist(), ranks, strict=True)
-    ]
+        check_model(self.place, self.card, self.model_id, model_id, what)

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.answers.validation import Metadata
-from index.distances.parameters import Float64s
-from index.gallery.milvus.schema import TEXT, create_items, pack, speaking
+from index.arrays import Float64s, Int64s
+from index.gallery.milvus.schema import TEXT, create_items, milvus_errors, pack
 from vssl.embeddings.store import Rows
 from vssl.errors import InputError
 
 BATCH = 500  # entities a request
-FIELDS = ["id", "row", "label", "path", "uncertainty", "raw"]
+FIELDS = ["id", "row", "label", "path", "uncertainty", "raw", "metadata"]
 
 
 class RemoteItems:
@@ -37,11 +37,18 @@ class RemoteItems:
 
     def count(self, condition: str) -> int:
         """Return how many items fit a condition, all for an empty one."""
-        with speaking(self._uri):
+        with milvus_errors(self._uri):
             if not self._client.has_collection(self._name):
                 return 0
             found = self._client.query(self._name, filter=condition, output_fields=["count(*)"])
         return int(found[0]["count(*)"])
+
+    def percentiles(self, uncertainty: Sequence[float]) -> list[float | None]:
+        """Return for each of Q uncertainties the share of the items that are surer, 0..100; None of no items."""
+        total = self.count("")
+        if not total:
+            return [None] * len(uncertainty)
+        return [100.0 * self.count(f"uncertainty < {value!r}") / total for value in uncertainty]
 
     def taken(self, ids: Sequence[str]) -> list[str]:
         """Return those ids that the collection holds."""
@@ -53,7 +60,7 @@ class RemoteItems:
 
     def entries(self, condition: str, fields: list[str]) -> list[dict[str, Any]]:
         """Return some fields of all items that fit a condition."""
-        with speaking(self._uri):
+        with milvus_errors(self._uri):
             if not self._client.has_collection(self._name):
                 return []
             pages = self._client.query_iterator(
@@ -67,7 +74,7 @@ class RemoteItems:
 
     def names(self) -> list[str]:
         """Return names of metadata, of the first items."""
-        with speaking(self._uri):
+        with milvus_errors(self._uri):
             found = self._client.query(self._name, filter="", limit=1000, output_fields=["metadata"])
         return sorted({name for entry in found for name in entry["metadata"]})
 
@@ -81,7 +88,7 @@ class RemoteItems:
 
     def upsert(self, rows: Rows, notes: Sequence[Metadata], encoded: NDArray[np.float32], first: int) -> None:
         """Write N items with their metadata and encodings (N, E), numbered from `first`."""
-        with speaking(self._uri):
+        with milvus_errors(self._uri):
             for start in range(0, len(rows), BATCH):
                 batch = range(start, min(start + BATCH, len(rows)))
                 spread = rows.gaussians[start : start + BATCH].uncertainty.tolist()
@@ -102,26 +109,26 @@ class RemoteItems:
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove items by id."""
-        with speaking(self._uri):
+        with milvus_errors(self._uri):
             for start in range(0, len(ids), BATCH):
                 self._client.delete(self._name, ids=ids[start : start + BATCH])
 
     def ranked(
         self, phi: NDArray[np.float32], length: int, condition: str
-    ) -> tuple[list[dict[str, Any]], NDArray[np.int64], Float64s]:
+    ) -> tuple[list[dict[str, Any]], Int64s, Float64s]:
         """Return the items of largest inner product with queries (Q, E) that fit a condition.
 
         All items that any query found, in row order; for each query its places among them (Q, L),
         -1 where none; and the last of its scores (Q,), minus infinity where it found nothing.
         """
-        with speaking(self._uri):
+        with milvus_errors(self._uri):
             hits = self._client.search(
                 self._name,
                 data=phi.tolist(),
                 anns_field="encoding",
                 filter=condition,
                 limit=length,
-                output_fields=[*FIELDS, "metadata"],
+                output_fields=FIELDS,
                 search_params={"metric_type": "IP"},
             )
         known: dict[int, dict[str, Any]] = {}

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from index.gallery.database import StorageError
+from index.gallery.protocol import StorageError
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import MissingExtraError
 
@@ -37,7 +37,7 @@ def connect(uri: str) -> Any:
         from pymilvus import MilvusClient
     except ModuleNotFoundError as error:
         raise MissingExtraError("pymilvus", "milvus") from error
-    with speaking(uri):
+    with milvus_errors(uri):
         return MilvusClient(uri)
 
 
@@ -75,7 +75,7 @@ def _create(client: Any, name: str, schema: Any, field: str, metric: str) -> Non
 
 
 @contextlib.contextmanager
-def speaking(uri: str) -> Iterator[None]:
+def milvus_errors(uri: str) -> Iterator[None]:
     """Turn Milvus's errors into ours."""
     from pymilvus.exceptions import MilvusException
 

@@ -24,7 +24,8 @@ from vssl.errors import ImageError, InputError
 from vssl.images.decode import decode
 
 if TYPE_CHECKING:
-    from index.gallery.gallery import Gallery, GalleryItem
+    from index.answers.results import GalleryItem
+    from index.gallery.protocol import Gallery
 
 THUMBNAIL_SIDE = 192
 MAX_ID = 1024

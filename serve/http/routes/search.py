@@ -24,7 +24,7 @@ from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError
 
 if TYPE_CHECKING:
-    from index.gallery.gallery import SearchResult
+    from index.answers.results import SearchResult
 
 MAX_K = 1000
 
@@ -77,32 +77,31 @@ async def search_answers(
 ) -> list[dict[str, Any]]:
     """Search with what was embedded; a failed image keeps its error in its place."""
     good = [a for a in answers if isinstance(a, EmbeddedImage)]
-    found: list[tuple[SearchResult, bool | None]] = []
+    found: list[SearchResult] = []
     if good:
         queries = GaussianEmbedding(np.stack([a.mean for a in good]), np.stack([a.variance for a in good]))
         begun = time.perf_counter()
-        options = {
+        options: dict[str, Any] = {
             "distance": wanted.distance,
             "max_uncertainty": wanted.max_uncertainty,
             "where": wanted.where,
             "model_id": served.engine.model_id,
+            "max_risk": runtime.settings.max_risk,
         }
-        found = await runtime.with_gallery(
-            lambda gallery: runtime.doubts.search(gallery, queries, wanted.k, options)
-        )
+        found = await runtime.with_gallery(lambda gallery: gallery.search(queries, wanted.k, **options))
         note_stage(runtime, context, "search", time.perf_counter() - begun)
     results = iter(found)
     return [
-        describe_result(*next(results)) if isinstance(a, EmbeddedImage) else item_error(a) for a in answers
+        describe_result(next(results)) if isinstance(a, EmbeddedImage) else item_error(a) for a in answers
     ]
 
 
-def describe_result(result: SearchResult, abstain: bool | None) -> dict[str, Any]:
+def describe_result(result: SearchResult) -> dict[str, Any]:
     """Return one query's result as plain values, as `vssl search --json` prints it."""
     return {
         "uncertainty": result.uncertainty,
         "uncertainty_percentile": result.uncertainty_percentile,
-        **({} if abstain is None else {"abstain": abstain}),
+        **({} if result.abstain is None else {"abstain": result.abstain}),
         "neighbours": [
             {
                 "id": n.id,

@@ -119,6 +119,7 @@ def test_not_is_the_complement_even_of_an_absent_value() -> None:
         {"label; DROP TABLE items": 1},
         {'a"b': 1},
         {"year": {"<": None}},
+        {"year": {"is": 2020}},
         {"year": float("nan")},
         {"year": {"<": float("inf")}},
         {"year": 2**70},
@@ -140,7 +141,10 @@ def test_a_bomb_of_nested_filters_is_refused() -> None:
 
 
 def test_a_person_may_write_field_equals_value() -> None:
-    assert parse_where("label=a=b") == {"label": "a=b"}
+    assert parse_where("label=a=b") == {"label": {"is": "a=b"}}
+    assert parse_filter(parse_where("year=2020")) == Among("year", ("2020", 2020), either=True)
+    assert parse_filter(parse_where("iso= 1.5")) == Among("iso", ("1.5", 1.5), either=True)
+    assert parse_filter(parse_where("year=1e999")) == Among("year", ("1e999",), either=True)
     assert parse_where(' {"year": {">": 2019}}') == {"year": {">": 2019}}
     for text in ("label", "{label: cat}", '{"label": {"~": 1}}'):
         with pytest.raises(InputError, match="where"):

@@ -2,19 +2,19 @@
 
 import pytest
 
-from index.answers.validation import admitted
+from index.answers.validation import checked_metadata
 from tests.index.samples import sample
 from vssl.errors import InputError
 
 
 def test_absent_metadata_is_empty() -> None:
-    assert admitted(sample(2), None) == [{}, {}]
-    assert admitted(sample(0), []) == []
+    assert checked_metadata(sample(2), None) == [{}, {}]
+    assert checked_metadata(sample(0), []) == []
 
 
 def test_flat_values_pass() -> None:
     entries = [{"year": 2020, "make": "x", "raw": None, "flash": True, "iso.value": 1.5}]
-    assert admitted(sample(1), entries) == entries
+    assert checked_metadata(sample(1), entries) == entries
 
 
 @pytest.mark.parametrize(
@@ -35,13 +35,13 @@ def test_flat_values_pass() -> None:
 )
 def test_what_no_filter_could_ask_for_is_refused(entry: dict) -> None:
     with pytest.raises(InputError, match="metadata"):
-        admitted(sample(1), [entry])
+        checked_metadata(sample(1), [entry])
 
 
 def test_ids_are_unique_and_lengths_agree() -> None:
     rows = sample(3)
     with pytest.raises(InputError, match="found 2 entries for 3 rows"):
-        admitted(rows, [{}, {}])
+        checked_metadata(rows, [{}, {}])
     rows.ids[1] = "i2"
     with pytest.raises(InputError, match="'i2' is given twice"):
-        admitted(rows, None)
+        checked_metadata(rows, None)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.calibration.holdout import ANSWERING, JUDGES, MATES, PRIOR_ROWS, class_codes, split, unjudged
+from index.calibration.holdout import ANSWERING, JUDGES, MATES, PRIOR_ROWS, split, unjudged
+from index.metrics.vote import class_codes
 from vssl.errors import InputError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from index.calibration import whitening
 from index.calibration.whitening import whitened
-from index.gallery.gallery import Gallery
+from index.gallery.folder.gallery import FolderGallery
 from index.search.vectors import Vectors
 from tests.index.samples import MODEL, card
 from vssl.embeddings.gaussian import GaussianEmbedding
@@ -60,12 +60,12 @@ def test_a_copy_is_nearer_than_what_shares_the_strongest_direction(tmp_path: Pat
     mean[0] = mean[1] * 1.0001
     ids = [f"i{i}" for i in range(800)]
     rows = Rows(ids, ids, [None] * 800, GaussianEmbedding(mean, items.variance))
-    with Gallery.create(tmp_path / "g", card=card(8), model_id=MODEL) as gallery:
+    with FolderGallery.create(tmp_path / "g", card=card(8), model_id=MODEL) as gallery:
         gallery.add(rows)
         gallery.remove(ids[700:])
         near = gallery.neighbourhood(3, white=True)
         plain = gallery.neighbourhood(3)
     assert near.ids == ids[:700]
-    assert near.rows[0, 0] == 1
-    assert not np.array_equal(near.rows, plain.rows)
-    assert (np.diff(near.distances, axis=1) >= 0).all()
+    assert near.graph.rows[0, 0] == 1
+    assert not np.array_equal(near.graph.rows, plain.graph.rows)
+    assert (np.diff(near.graph.distances, axis=1) >= 0).all()

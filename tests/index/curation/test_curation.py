@@ -1,4 +1,4 @@
-"""Curation finds planted copies, doubtful images, outliers and wrong labels."""
+"""Curation finds planted copies, uncertain images, outliers and wrong labels."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.curation.curation import doubtful, duplicates, outliers, same_probability, suspects
-from index.gallery.gallery import Gallery
+from index.curation.duplicates import duplicates, same_probability
+from index.curation.outliers import outliers
+from index.curation.suspects import suspects
+from index.curation.uncertain import uncertain
+from index.gallery.folder.gallery import FolderGallery
 from tests.index.samples import MODEL, card, gaussians
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows
@@ -38,12 +41,12 @@ def planted() -> tuple[Rows, set[frozenset[str]], set[str]]:
 
 @pytest.fixture
 def gallery(tmp_path: Path):
-    with Gallery.create(tmp_path / "gallery", card=card(32), model_id=MODEL, normalise=False) as made:
+    with FolderGallery.create(tmp_path / "gallery", card=card(32), model_id=MODEL, normalise=False) as made:
         made.add(planted()[0])
         yield made
 
 
-def test_planted_pairs_are_found_first(gallery: Gallery) -> None:
+def test_planted_pairs_are_found_first(gallery: FolderGallery) -> None:
     _, pairs, _ = planted()
     found = duplicates(gallery, limit=1000)
     assert {frozenset((d.id, d.other)) for d in found[:20]} == pairs
@@ -67,7 +70,7 @@ def test_an_exact_copy_is_found_whatever_stands_before_it(tmp_path: Path) -> Non
         [None] * 30,
         GaussianEmbedding(mean, items.variance),
     )
-    with Gallery.create(tmp_path / "copies", card=card(), model_id=MODEL) as gallery:
+    with FolderGallery.create(tmp_path / "copies", card=card(), model_id=MODEL) as gallery:
         gallery.add(rows)
         gallery.remove(["i28"])
         (found,) = duplicates(gallery)
@@ -90,18 +93,18 @@ def test_ordinary_neighbours_are_no_copies() -> None:
     assert same_probability(nearest[:100], np.array([0.0, 1.0])).tolist() == [1.0, 0.0]
 
 
-def test_the_least_certain_come_first(gallery: Gallery) -> None:
+def test_the_least_certain_come_first(gallery: FolderGallery) -> None:
     rows = planted()[0]
-    found = doubtful(gallery, limit=5)
+    found = uncertain(gallery, limit=5)
     order = np.argsort(-rows.gaussians.uncertainty, kind="stable")
     assert {d.id for d in found} == {rows.ids[i] for i in order[:5]}
     assert found[0].percentile > 99
-    assert doubtful(gallery, limit=1, surest=True)[0].percentile == 0
+    assert uncertain(gallery, limit=1, surest=True)[0].percentile == 0
 
 
 def test_outliers_are_far_from_everything(tmp_path: Path) -> None:
     rows = planted()[0]
-    with Gallery.create(
+    with FolderGallery.create(
         tmp_path / "g", card=card(32), model_id=MODEL, normalise=False, distance="euclidean"
     ) as gallery:
         gallery.add(rows)
@@ -110,7 +113,7 @@ def test_outliers_are_far_from_everything(tmp_path: Path) -> None:
     assert found[0].distance >= found[1].distance >= found[2].distance > 2 * found[3].distance
 
 
-def test_wrong_labels_are_suspected(gallery: Gallery) -> None:
+def test_wrong_labels_are_suspected(gallery: FolderGallery) -> None:
     _, _, wrong = planted()
     found = suspects(gallery, limit=15)
     assert len({s.id for s in found} & wrong) >= 12
@@ -121,10 +124,10 @@ def test_wrong_labels_are_suspected(gallery: Gallery) -> None:
 
 
 def test_galleries_with_little_in_them_answer_too(tmp_path: Path) -> None:
-    with Gallery.create(tmp_path / "g", card=card(), model_id=MODEL) as gallery:
-        assert duplicates(gallery) == doubtful(gallery) == outliers(gallery) == []
+    with FolderGallery.create(tmp_path / "g", card=card(), model_id=MODEL) as gallery:
+        assert duplicates(gallery) == uncertain(gallery) == outliers(gallery) == []
         with pytest.raises(InputError, match="no labels"):
             suspects(gallery)
         gallery.add(Rows(["a"], ["a.png"], ["x"], gaussians(1)))
         assert duplicates(gallery) == suspects(gallery) == []
-        assert len(outliers(gallery)) == len(doubtful(gallery)) == 1
+        assert len(outliers(gallery)) == len(uncertain(gallery)) == 1

@@ -177,7 +177,7 @@ def test_parameters_survive_json_and_refuse_nonsense() -> None:
 
 
 def test_names_and_dimensions_are_checked() -> None:
-    with pytest.raises(InputError, match="expected one of: cosine"):
+    with pytest.raises(InputError, match="expected one of cosine"):
         pairwise("angular", QUERIES, ITEMS)
     with pytest.raises(InputError, match="dimensions"):
         pairwise("cosine", gaussians(1, 4), ITEMS)

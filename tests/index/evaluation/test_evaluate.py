@@ -11,9 +11,9 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from index.distances import NAMES
-from index.evaluation.dataset import Corpus, read_corpus
+from index.evaluation.dataset import Dataset, read_dataset
 from index.evaluation.evaluate import Settings, evaluate
-from index.gallery.gallery import Gallery
+from index.gallery.folder.gallery import FolderGallery
 from tests.index.samples import MODEL, card, sample
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows, part_name, to_table, write_manifest, write_table
@@ -22,9 +22,9 @@ from vssl.errors import InputError, MismatchError
 QUICK = Settings(resamples=20)
 
 
-def corpus(rows: Rows, *, labels: bool = True, normalise: bool = True) -> Corpus:
+def dataset(rows: Rows, *, labels: bool = True, normalise: bool = True) -> Dataset:
     names = rows.labels if labels else [None] * len(rows)
-    return Corpus(Path("x"), rows.ids, list(names), rows.gaussians, card(), MODEL, normalise=normalise)
+    return Dataset("x", rows.ids, list(names), rows.gaussians, card(), MODEL, normalise=normalise)
 
 
 def stored(rows: Rows, folder: Path) -> Path:
@@ -34,14 +34,14 @@ def stored(rows: Rows, folder: Path) -> Path:
     return folder
 
 
-def cosines(queries: Corpus, gallery: Corpus) -> np.ndarray:
+def cosines(queries: Dataset, gallery: Dataset) -> np.ndarray:
     a, b = (x.gaussians.mean.astype(np.float64) for x in (queries, gallery))
     a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
     similarity: np.ndarray = a @ b.T
     return similarity
 
 
-def by_hand(queries: Corpus, gallery: Corpus, *, itself: bool) -> dict[str, float]:
+def by_hand(queries: Dataset, gallery: Dataset, *, itself: bool) -> dict[str, float]:
     """Every labelled metric, one query at a time."""
     similarity = cosines(queries, gallery)
     values: dict[str, list[float]] = {n: [] for n in ("knn_top1", "recall_at_1", "recall_at_5", "map_at_r")}
@@ -62,7 +62,7 @@ def by_hand(queries: Corpus, gallery: Corpus, *, itself: bool) -> dict[str, floa
 
 
 def test_held_out_queries() -> None:
-    gallery, queries = corpus(sample(200)), corpus(sample(60, seed=1, prefix="q"))
+    gallery, queries = dataset(sample(200)), dataset(sample(60, seed=1, prefix="q"))
     report = evaluate(gallery, queries, QUICK)
     for name, value in by_hand(queries, gallery, itself=False).items():
         assert report["metrics"][name] == pytest.approx(value, abs=1e-12), name
@@ -73,10 +73,10 @@ def test_held_out_queries() -> None:
 
 
 def test_queries_of_the_gallery_leave_themselves_out_by_id() -> None:
-    gallery = corpus(sample(150))
+    gallery = dataset(sample(150))
     rows = sample(150)
     chosen = list(range(0, 150, 2))
-    queries = corpus(
+    queries = dataset(
         Rows(
             [rows.ids[i] for i in chosen],
             [rows.paths[i] for i in chosen],
@@ -97,7 +97,7 @@ def test_disturbed_copies_are_asked_to_find_their_originals() -> None:
     random = np.random.default_rng(5)
     mean = rows.gaussians.mean + random.normal(0, 0.5, rows.gaussians.mean.shape).astype(np.float32)
     copies = replace(rows, gaussians=GaussianEmbedding(mean, rows.gaussians.variance))
-    gallery, queries = corpus(rows, labels=False), corpus(copies, labels=False)
+    gallery, queries = dataset(rows, labels=False), dataset(copies, labels=False)
     report = evaluate(gallery, queries, QUICK)
     order = np.argsort(-cosines(queries, gallery), axis=1)
     metrics = report["metrics"]
@@ -111,7 +111,7 @@ def test_disturbed_copies_are_asked_to_find_their_originals() -> None:
 
 
 def test_hubs_are_counted_among_ten_neighbours() -> None:
-    gallery, queries = corpus(sample(80)), corpus(sample(40, seed=1, prefix="q"))
+    gallery, queries = dataset(sample(80)), dataset(sample(40, seed=1, prefix="q"))
     order = np.argsort(-cosines(queries, gallery), axis=1)[:, :10]
     metrics = evaluate(gallery, queries, replace(QUICK, resamples=200))["metrics"]
     counts = np.bincount(order.ravel(), minlength=80)
@@ -122,7 +122,7 @@ def test_hubs_are_counted_among_ten_neighbours() -> None:
 
 
 def test_another_distance_has_cosine_beside_it() -> None:
-    gallery, queries = corpus(sample(100)), corpus(sample(40, seed=1, prefix="q"))
+    gallery, queries = dataset(sample(100)), dataset(sample(40, seed=1, prefix="q"))
     control = evaluate(gallery, queries, QUICK)["metrics"]
     other = evaluate(gallery, queries, replace(QUICK, distance="expected"))["metrics"]
     assert other["cosine_recall_at_1"] == control["recall_at_1"]
@@ -130,11 +130,11 @@ def test_another_distance_has_cosine_beside_it() -> None:
 
 
 def test_unlabelled_items_neither_vote_nor_count() -> None:
-    rows, queries = sample(120), corpus(sample(40, seed=1, prefix="q"))
+    rows, queries = sample(120), dataset(sample(40, seed=1, prefix="q"))
     some = [label if i % 3 else None for i, label in enumerate(rows.labels)]
-    gallery = corpus(replace(rows, labels=some))
+    gallery = dataset(replace(rows, labels=some))
     kept = [i for i in range(120) if i % 3]
-    smaller = corpus(
+    smaller = dataset(
         Rows(
             [rows.ids[i] for i in kept],
             [rows.paths[i] for i in kept],
@@ -150,7 +150,7 @@ def test_unlabelled_items_neither_vote_nor_count() -> None:
 
 def test_many_relevant_items_are_sampled_for_mean_average_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("index.evaluation.labelled.MAP_BUDGET", 300)
-    gallery, queries = corpus(sample(120, groups=6)), corpus(sample(60, seed=1, prefix="q"))
+    gallery, queries = dataset(sample(120, groups=6)), dataset(sample(60, seed=1, prefix="q"))
     report = evaluate(gallery, queries, QUICK)
     assert report["counts"]["map_queries"] == 15
     assert any("drawn at random" in line for line in report["notes"])
@@ -159,46 +159,46 @@ def test_many_relevant_items_are_sampled_for_mean_average_precision(monkeypatch:
 def test_folders_of_either_kind_are_read_and_match_probability_is_checked(tmp_path: Path) -> None:
     rows = sample(600)
     embeddings = stored(rows, tmp_path / "embeddings")
-    with Gallery.create(tmp_path / "gallery", card=card(), model_id=MODEL) as gallery:
+    with FolderGallery.create(tmp_path / "gallery", card=card(), model_id=MODEL) as gallery:
         gallery.add(rows)
     queries = stored(sample(200, seed=1, prefix="q"), tmp_path / "queries")
-    one = evaluate(read_corpus(embeddings), read_corpus(queries), QUICK)
-    two = evaluate(read_corpus(tmp_path / "gallery"), read_corpus(queries), QUICK)
+    one = evaluate(read_dataset(embeddings), read_dataset(queries), QUICK)
+    two = evaluate(read_dataset(tmp_path / "gallery"), read_dataset(queries), QUICK)
     assert one["metrics"].items() <= two["metrics"].items()
     assert 0 < two["metrics"]["ece"] < 0.1
     assert two["metrics"]["match_brier"] < two["metrics"]["match_prevalence"] * 0.5
 
 
 def test_two_models_or_an_empty_side_are_refused() -> None:
-    gallery, queries = corpus(sample(20)), corpus(sample(5, seed=1, prefix="q"))
+    gallery, queries = dataset(sample(20)), dataset(sample(5, seed=1, prefix="q"))
     with pytest.raises(MismatchError, match="extract both with one model"):
         evaluate(gallery, replace(queries, model_id="b" * 64), QUICK)
     with pytest.raises(InputError, match="no images"):
-        evaluate(gallery, corpus(sample(0)), QUICK)
+        evaluate(gallery, dataset(sample(0)), QUICK)
     with pytest.raises(InputError, match="positive"):
         Settings(k=0)
     with pytest.raises(InputError, match="holds no"):
-        read_corpus(Path(__file__).parent)
+        read_dataset(Path(__file__).parent)
 
 
 def test_more_neighbours_asked_than_there_are() -> None:
-    report = evaluate(corpus(sample(7)), corpus(sample(3, seed=1, prefix="q")), replace(QUICK, k=50))
+    report = evaluate(dataset(sample(7)), dataset(sample(3, seed=1, prefix="q")), replace(QUICK, k=50))
     assert 0 <= report["metrics"]["knn_top1"] <= 1
 
 
-def blurred(count: int, *, seed: int, prefix: str) -> Corpus:
+def blurred(count: int, *, seed: int, prefix: str) -> Dataset:
     """Images whose means lie as far from their class as their variance says."""
     random = np.random.default_rng(seed)
     rows = sample(count, seed=seed, prefix=prefix)
     variance = np.exp(random.uniform(-6, 1.5, (count, 1))) * np.ones((1, 8))
     centres = np.random.default_rng(99).normal(size=(6, 8))[np.arange(count) % 6]
     mean = centres + random.normal(0, 0.2, (count, 8)) + random.normal(0, np.sqrt(variance))
-    return corpus(
+    return dataset(
         replace(rows, gaussians=GaussianEmbedding(mean.astype(np.float32), variance.astype(np.float32)))
     )
 
 
-SCORES = ("uncertainty", "distance", "dissent", "together")
+SCORES = ("uncertainty", "distance", "disagreement", "combined")
 
 
 def test_abstention_keeps_the_risk_it_was_given() -> None:
@@ -214,7 +214,7 @@ def test_abstention_keeps_the_risk_it_was_given() -> None:
 
 
 def test_every_distance_is_compared_when_asked() -> None:
-    gallery, queries = corpus(sample(200)), corpus(sample(80, seed=1, prefix="q"))
+    gallery, queries = dataset(sample(200)), dataset(sample(80, seed=1, prefix="q"))
     metrics = evaluate(gallery, queries, replace(QUICK, compare=True))["metrics"]
     assert metrics["recall_at_1:cosine"] == metrics["recall_at_1"]
     assert metrics["hub:cosine_max"] == metrics["hub_max"]

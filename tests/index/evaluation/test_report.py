@@ -1,4 +1,4 @@
-"""Measures are flat numbers with intervals; what is undefined is said, not invented."""
+"""MetricReport are flat numbers with intervals; what is undefined is said, not invented."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from index.evaluation.report import POINTS, Measures
+from index.evaluation.report import POINTS, MetricReport
 
 
 def test_a_metric_has_its_interval_beside_it() -> None:
-    measures = Measures(200, 0)
+    measures = MetricReport(200, 0)
     measures.mean("share", np.array([0.0, 1.0] * 50))
     flat = measures.flat()
     assert set(flat) == {"share", "share_low", "share_high"}
@@ -20,7 +20,7 @@ def test_a_metric_has_its_interval_beside_it() -> None:
 
 
 def test_an_undefined_metric_becomes_a_note() -> None:
-    measures = Measures(10, 0)
+    measures = MetricReport(10, 0)
     measures.add("nothing", lambda rows: math.nan, 5)
     measures.mean("empty", np.empty(0))
     assert measures.flat() == {}
@@ -28,7 +28,7 @@ def test_an_undefined_metric_becomes_a_note() -> None:
 
 
 def test_long_curves_are_thinned_and_keep_their_ends() -> None:
-    measures = Measures(10, 0)
+    measures = MetricReport(10, 0)
     measures.curve("long", {"line": np.arange(5000.0)})
     line = measures.curves["long"]["line"]
     assert (len(line), line[0], line[-1]) == (POINTS, 0.0, 4999.0)

@@ -9,7 +9,7 @@ import pytest
 
 from index.distances import pairwise
 from index.search import approximate as module
-from index.search.approximate import CandidateIndex, Recipe, coordinates
+from index.search.approximate import ApproximateIndex, Recipe, coordinates
 from index.search.exact import ExactIndex
 from tests.index.samples import gaussians
 from vssl.errors import FormatError, InputError
@@ -20,8 +20,8 @@ RECIPES = [Recipe("hnsw", 64, 100), Recipe("ivf", 8, 100), Recipe("ivfpq", 16, 3
 
 
 @cache
-def built(name: str, recipe: Recipe) -> CandidateIndex:
-    return CandidateIndex.build(name, ITEMS, recipe)
+def built(name: str, recipe: Recipe) -> ApproximateIndex:
+    return ApproximateIndex.build(name, ITEMS, recipe)
 
 
 def recall(found: np.ndarray, truth: np.ndarray) -> float:
@@ -69,32 +69,32 @@ def test_a_filter_leaves_k_results(
 
 
 def test_a_short_shortlist_is_made_good_by_a_scan() -> None:
-    index = CandidateIndex.build("cosine", ITEMS, Recipe("ivf", effort=1, shortlist=1, lists=70))
+    index = ApproximateIndex.build("cosine", ITEMS, Recipe("ivf", effort=1, shortlist=1, lists=70))
     assert (index.search(QUERIES, 200)[1] >= 0).all()
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: r.kind)
 def test_added_items_are_found_and_saved_ones_come_back(recipe: Recipe, tmp_path: Path) -> None:
-    index = CandidateIndex.build("expected", ITEMS[:2000], recipe)
+    index = ApproximateIndex.build("expected", ITEMS[:2000], recipe)
     index.add(ITEMS[2000:2001])
     index.add(ITEMS[2001:])
     distances, rows = index.search(ITEMS[2500:2600], 1)
     assert (rows[:, 0] == np.arange(2500, 2600)).mean() > 0.9
     index.save(tmp_path)
-    again = CandidateIndex.load(tmp_path, ITEMS)
+    again = ApproximateIndex.load(tmp_path, ITEMS)
     assert again.recipe == recipe
     np.testing.assert_array_equal(again.search(ITEMS[2500:2600], 1)[1], rows)
     np.testing.assert_array_equal(again.search(ITEMS[2500:2600], 1)[0], distances)
     with pytest.raises(FormatError, match="found 3000 items, expected 2999"):
-        CandidateIndex.load(tmp_path, ITEMS[:2999])
+        ApproximateIndex.load(tmp_path, ITEMS[:2999])
 
 
 def test_a_mapped_index_is_read_before_it_is_added_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    CandidateIndex.build("cosine", ITEMS[:2000], RECIPES[0]).save(tmp_path)
+    ApproximateIndex.build("cosine", ITEMS[:2000], RECIPES[0]).save(tmp_path)
     monkeypatch.setattr(module, "MAPPED", 0)
-    mapped = CandidateIndex.load(tmp_path, ITEMS[:2000])
+    mapped = ApproximateIndex.load(tmp_path, ITEMS[:2000])
     assert mapped._source is not None
     before = mapped.search(QUERIES, 5)[1]
     mapped.add(ITEMS[2000:])
@@ -106,11 +106,11 @@ def test_a_mapped_index_is_read_before_it_is_added_to(
 
 def test_damaged_or_absent_files_say_so(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="not readable"):
-        CandidateIndex.load(tmp_path, ITEMS)
-    CandidateIndex.build("cosine", ITEMS[:100], RECIPES[0]).save(tmp_path)
+        ApproximateIndex.load(tmp_path, ITEMS)
+    ApproximateIndex.build("cosine", ITEMS[:100], RECIPES[0]).save(tmp_path)
     (tmp_path / "candidates.faiss").write_bytes(b"IxFI")
     with pytest.raises(FormatError, match="not readable"):
-        CandidateIndex.load(tmp_path, ITEMS[:100])
+        ApproximateIndex.load(tmp_path, ITEMS[:100])
 
 
 def test_a_recipe_is_checked_and_travels_as_json() -> None:

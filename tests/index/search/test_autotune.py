@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from index.search.approximate import CandidateIndex, Recipe
+from index.search.approximate import ApproximateIndex, Recipe
 from index.search.autotune import Budget, Measured, choose, describe, views
 from index.search.exact import ExactIndex
 from tests.index.samples import gaussians
@@ -41,7 +41,7 @@ def test_flat_is_chosen_where_it_fits() -> None:
 
 def test_little_memory_gets_codes_and_the_recall_that_was_measured() -> None:
     choice = choose("cosine", ITEMS, Budget.parse("memory=120KB,recall=0.8"))
-    assert isinstance(choice.index, CandidateIndex)
+    assert isinstance(choice.index, ApproximateIndex)
     assert choice.measured.recipe == choice.index.recipe
     assert choice.measured.recipe.kind == "ivfpq"
     assert choice.measured.memory == choice.index.bytes <= 120_000

@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 import pytest
 
-from index.gallery.gallery import Gallery
+from index.gallery.folder.gallery import FolderGallery
 from index.search import gpu
 from index.search.exact import ExactIndex
 from index.search.gpu import FORCED, Copy, checked_device, gpus
@@ -68,10 +68,10 @@ def test_this_faiss_has_no_gpu_and_says_so(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_gallery_refuses_a_device_that_is_not_there(tmp_path: Path) -> None:
     if gpus():
         pytest.skip("a GPU is visible")
-    Gallery.create(tmp_path / "g", card=card(), model_id=MODEL).close()
+    FolderGallery.create(tmp_path / "g", card=card(), model_id=MODEL).close()
     with pytest.raises(InputError, match="device cuda"):
-        Gallery.open(tmp_path / "g", device="cuda")
-    with Gallery.open(tmp_path / "g", device="cpu") as gallery:  # and holds no lock after a refusal
+        FolderGallery.open(tmp_path / "g", device="cuda")
+    with FolderGallery.open(tmp_path / "g", device="cpu") as gallery:  # and holds no lock after a refusal
         gallery.add(sample(5))
 
 

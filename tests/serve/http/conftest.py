@@ -11,7 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from index.gallery.gallery import Gallery
+from index.gallery.folder.gallery import FolderGallery
 from serve.inference.engine import Engine
 from tests.serve.running import Running, running
 from tests.tiny_model import picture, tiny_model
@@ -77,7 +77,7 @@ def make_gallery(folder: Path, engine: Engine) -> None:
         ["even" if n % 2 == 0 else "odd" for n in range(12)],
         gaussians,
     )
-    with Gallery.create(folder / "gallery", card=engine.card, model_id=engine.model_id) as gallery:
+    with FolderGallery.create(folder / "gallery", card=engine.card, model_id=engine.model_id) as gallery:
         gallery.add(rows)
 
 

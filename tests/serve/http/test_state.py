@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from index.gallery.gallery import Gallery
+from index.gallery.folder.gallery import FolderGallery
 from serve.http.errors import NotReadyError, RequestError
 from serve.http.settings import Settings
 from serve.http.state import Runtime, check, open_gallery
@@ -62,7 +62,7 @@ def test_a_gallery_that_another_process_writes_is_read(settings: Settings, world
     async def work(runtime: Runtime) -> tuple[str, int]:
         return await write(runtime), await runtime.with_gallery(len)
 
-    with Gallery.open(world.gallery):
+    with FolderGallery.open(world.gallery):
         assert with_runtime(settings, work) == ("gallery_read_only", 12)
 
 

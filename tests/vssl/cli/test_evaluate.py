@@ -57,11 +57,11 @@ def test_names_are_printed_whole_whatever_is_in_them(
     odd = stored(sample(40, seed=9, prefix="[/odd]"), tmp_path / "odd")
     assert vssl(monkeypatch, "anomaly", folders[0], str(odd)) == 0
     assert "[/odd]7 " in capsys.readouterr().out
-    disturbed = stored(sample(40, seed=9, prefix="q"), tmp_path / "[bold]-1")
-    arguments = ["--resamples", "5", "--disturbed", str(disturbed)]
+    corrupted = stored(sample(40, seed=9, prefix="q"), tmp_path / "[bold]-1")
+    arguments = ["--resamples", "5", "--corrupted", str(corrupted)]
     assert vssl(monkeypatch, "evaluate", *folders, *arguments) == 0
     names = [line.split(" ")[0] for line in capsys.readouterr().out.splitlines()]
-    assert {"knn200_top1_inverse_variance", "raised:[bold]-1"} <= set(names)
+    assert {"knn200_top1_inverse_variance", "uncertainty_increase_rate:[bold]-1"} <= set(names)
 
 
 def test_the_report_is_one_flat_object_of_numbers(
@@ -118,15 +118,15 @@ def test_everything_at_once_on_one_page(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("matplotlib")
-    foreign = stored(sample(30, seed=7, groups=1, prefix="f"), tmp_path / "foreign")
-    disturbed = stored(sample(40, seed=9, prefix="q"), tmp_path / "blur-1")
+    elsewhere = stored(sample(30, seed=7, groups=1, prefix="f"), tmp_path / "elsewhere")
+    corrupted = stored(sample(40, seed=9, prefix="q"), tmp_path / "blur-1")
     np.save(tmp_path / "votes.npy", np.random.default_rng(0).integers(1, 5, (40, 3)))
     arguments = ["--resamples", "10", "--compare", "--one-class", "--max-risk", "0.2", "--json"]
     arguments += [
         "--ood",
-        str(foreign),
-        "--disturbed",
-        str(disturbed),
+        str(elsewhere),
+        "--corrupted",
+        str(corrupted),
         "--human",
         str(tmp_path / "votes.npy"),
     ]
@@ -135,17 +135,17 @@ def test_everything_at_once_on_one_page(
     report = json.loads(capsys.readouterr().out)
     for name in (
         "ood_auroc",
-        "raised:blur-1",
+        "uncertainty_increase_rate:blur-1",
         "human_spearman",
         "one_class_knn",
-        "coverage_together",
+        "coverage_combined",
         "hub:kl_max",
     ):
         assert name in report["metrics"]
     assert page.read_bytes().startswith(b"\x89PNG")
 
 
-def test_anomaly_ranks_the_most_foreign_first(
+def test_anomaly_ranks_the_most_anomalous_first(
     folders: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert vssl(monkeypatch, "anomaly", *folders, "--json") == 0
@@ -154,8 +154,8 @@ def test_anomaly_ranks_the_most_foreign_first(
     monkeypatch.setenv("COLUMNS", "120")
     assert vssl(monkeypatch, "anomaly", *folders, "--limit", "3") == 0
     shown = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
-    foreign = sorted(rows, key=lambda row: (-row["knn_percentile"], -row["knn"]))
-    assert shown == [row["id"] for row in foreign[:3]]
+    elsewhere = sorted(rows, key=lambda row: (-row["knn_percentile"], -row["knn"]))
+    assert shown == [row["id"] for row in elsewhere[:3]]
 
 
 def test_the_verbs_are_registered() -> None:

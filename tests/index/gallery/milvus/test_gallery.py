@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from index.distances import NAMES
-from index.gallery.gallery import Gallery
+from index.gallery.folder.gallery import FolderGallery
 from index.gallery.open import move_gallery, open_gallery
 from tests.index.calibration.test_selection import classes
 from tests.index.samples import MODEL, card, gaussians, sample
@@ -32,12 +32,12 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gallery]:
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FolderGallery]:
     rows = sample(400)
     labels = [None if i % 7 == 0 else label for i, label in enumerate(rows.labels)]
     rows = Rows(rows.ids, rows.paths, labels, rows.gaussians)
     metadata = [{"year": 2000 + i % 30, "make": f"m{i % 3}"} if i % 5 else {} for i in range(400)]
-    with Gallery.create(
+    with FolderGallery.create(
         tmp_path_factory.mktemp("local") / "gallery", card=card(), model_id=MODEL, distance="expected"
     ) as gallery:
         gallery.add(rows, metadata=metadata)
@@ -46,7 +46,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gallery]:
 
 
 @pytest.fixture(scope="module")
-def remote(local: Gallery, uri: str) -> Iterator[MilvusGallery]:
+def remote(local: FolderGallery, uri: str) -> Iterator[MilvusGallery]:
     assert move_gallery(str(local.path), f"milvus:{uri}#shared") == 400
     with MilvusGallery.open(uri, "shared") as gallery:
         yield gallery
@@ -66,7 +66,7 @@ def same(found, expected) -> None:
 
 
 @pytest.mark.parametrize("distance", NAMES)
-def test_every_distance_gives_the_same_neighbours(local: Gallery, uri: str, distance: str) -> None:
+def test_every_distance_gives_the_same_neighbours(local: FolderGallery, uri: str, distance: str) -> None:
     name = "g_" + distance.replace("-", "_")
     move_gallery(str(local.path), f"milvus:{uri}#{name}", distance=distance)
     with MilvusGallery.open(uri, name) as gallery:
@@ -93,7 +93,7 @@ WHERE = [
 
 
 @pytest.mark.parametrize("where", WHERE, ids=str)
-def test_filters_keep_the_same_items(local: Gallery, remote: MilvusGallery, where: dict) -> None:
+def test_filters_keep_the_same_items(local: FolderGallery, remote: MilvusGallery, where: dict) -> None:
     same(remote.search(QUERIES, 400, where=where), local.search(QUERIES, 400, where=where))
 
 
@@ -103,7 +103,7 @@ def test_filters_keep_the_same_items(local: Gallery, remote: MilvusGallery, wher
     ids=str,
 )
 def test_filters_that_can_fit_no_item_are_refused_alike(
-    local: Gallery, remote: MilvusGallery, where: dict
+    local: FolderGallery, remote: MilvusGallery, where: dict
 ) -> None:
     told = []
     for gallery in (local, remote):
@@ -115,7 +115,7 @@ def test_filters_that_can_fit_no_item_are_refused_alike(
     assert told[0] == told[1]
 
 
-def test_the_other_questions_get_the_same_answers(local: Gallery, remote: MilvusGallery) -> None:
+def test_the_other_questions_get_the_same_answers(local: FolderGallery, remote: MilvusGallery) -> None:
     same(remote.search(QUERIES, 9, max_uncertainty=0.01), local.search(QUERIES, 9, max_uncertainty=0.01))
     own = local.get("i3")
     asked = GaussianEmbedding(own.mean[None], own.variance[None])
@@ -173,7 +173,7 @@ def test_adding_replacing_and_removing(uri: str) -> None:
 def test_what_was_fitted_moves_along(uri: str, tmp_path: Path) -> None:
     items, labels = classes(300, 8)
     names = [f"i{row}" for row in range(300)]
-    with Gallery.create(tmp_path / "fitted", card=card(), model_id=MODEL) as gallery:
+    with FolderGallery.create(tmp_path / "fitted", card=card(), model_id=MODEL) as gallery:
         gallery.add(Rows(names, names, labels, items))
         fitting = gallery.fit()
         assert fitting.distance == "posterior"
@@ -185,16 +185,16 @@ def test_what_was_fitted_moves_along(uri: str, tmp_path: Path) -> None:
             remote.remove(names[:100])
             assert "vssl gallery refit" in str(remote.stale)
         move_gallery(f"milvus:{uri}#fitted", str(tmp_path / "back"), distance="mls")
-    with Gallery.open(tmp_path / "back", read_only=True) as back:
+    with FolderGallery.open(tmp_path / "back", read_only=True) as back:
         assert back.fitting is not None
         assert (back.distance, back.fitting.given, back.fitting.trials) == ("mls", True, fitting.trials)
         assert "vssl gallery refit" in str(back.stale)
 
 
-def test_there_and_back_loses_nothing(local: Gallery, uri: str, tmp_path: Path) -> None:
+def test_there_and_back_loses_nothing(local: FolderGallery, uri: str, tmp_path: Path) -> None:
     move_gallery(str(local.path), f"milvus:{uri}#there", overwrite=True)
     move_gallery(f"milvus:{uri}#there", str(tmp_path / "back"))
-    with Gallery.open(tmp_path / "back", read_only=True) as back:
+    with FolderGallery.open(tmp_path / "back", read_only=True) as back:
         rows, metadata = back.contents()
         expected, notes = local.contents()
         assert (rows.ids, rows.paths, rows.labels) == (expected.ids, expected.paths, expected.labels)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from index.gallery.gallery import Gallery
-from serve.http.routes.abstention import Doubts
+from index.gallery.folder.gallery import FolderGallery
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import World
 from tests.serve.running import VSSL, free_port, running
@@ -49,7 +47,7 @@ def pictures(count: int, seed: int) -> tuple[list[np.ndarray], list[str]]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("doubts")
+    folder = tmp_path_factory.mktemp("risk")
     engine = Engine.open(tiny_model(folder / "model.onnx"), threads=1)
 
     def embed(images: list[np.ndarray]) -> GaussianEmbedding:
@@ -57,7 +55,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
     images, labels = pictures(COUNT, 0)
     ids = [f"{n}.png" for n in range(COUNT)]
-    with Gallery.create(folder / "gallery", card=engine.card, model_id=engine.model_id) as gallery:
+    with FolderGallery.create(folder / "gallery", card=engine.card, model_id=engine.model_id) as gallery:
         gallery.add(Rows(ids, ids, list(labels), embed(images)))
     asked, _ = pictures(40, 1)
     arguments = ["--model", str(folder / "model.onnx"), "--gallery", str(folder / "gallery")]
@@ -68,23 +66,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.mark.parametrize("distance", [None, "mls"])
 def test_it_abstains_where_the_gallery_does(served: Served, distance: str | None) -> None:
-    with Gallery.open(served.gallery, read_only=True) as gallery:
-        rule = gallery.abstention(RISK, distance)
-        expected = rule.abstains(gallery.search(served.gaussians, 20, distance=distance))
+    with FolderGallery.open(served.gallery, read_only=True) as gallery:
+        found = gallery.search(served.gaussians, 3, distance=distance, max_risk=RISK)
+        expected = [one.abstain for one in found]
     assert 0 < sum(expected) < len(expected)
     with Client(served.url) as client:
         found = client.search(served.gaussians, k=3, distance=distance)
     assert [len(one.neighbours) for one in found] == [3] * len(found)
     assert [one.abstain for one in found] == expected
-
-
-def test_a_search_does_not_wait_for_the_calibration_of_another_distance(served: Served) -> None:
-    doubts = Doubts(RISK)
-    with Gallery.open(served.gallery, read_only=True) as gallery, ThreadPoolExecutor(1) as pool:
-        doubts.rule(gallery)
-        with doubts._calibrating:
-            found = pool.submit(doubts.search, gallery, served.gaussians[:1], 3, {})
-            assert len(found.result(timeout=10)) == 1
 
 
 def test_a_server_without_a_risk_says_nothing_of_it(http: httpx.Client, world: World) -> None:
@@ -106,7 +95,7 @@ def test_a_risk_that_cannot_be_kept_is_refused(
     rows = Rows(
         ["a", "b"], ["a", "b"], [None, None], GaussianEmbedding(np.eye(2, 8, dtype="f"), np.ones((2, 8), "f"))
     )
-    with Gallery.create(
+    with FolderGallery.create(
         tmp_path / "unlabelled", card=world.engine.card, model_id=world.engine.model_id
     ) as gallery:
         gallery.add(rows)

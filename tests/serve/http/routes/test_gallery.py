@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from index.gallery.gallery import Gallery
+from index.gallery.folder.gallery import FolderGallery
 from tests.serve.http.conftest import World, encoded
 
 
@@ -30,7 +30,7 @@ def test_an_item_is_read_with_its_gaussian(http: httpx.Client, world: World) -> 
 def test_an_item_is_added_replaced_and_removed_durably(http: httpx.Client, world: World) -> None:
     put = http.put("/gallery/new/é x.png?label=fresh", content=encoded(50))
     assert (put.status_code, put.json()["replaced"]) == (201, False)
-    with Gallery.open(world.gallery, read_only=True) as gallery:  # another reader sees it at once
+    with FolderGallery.open(world.gallery, read_only=True) as gallery:  # another reader sees it at once
         assert gallery.get("new/é x.png").label == "fresh"
     found = http.post("/search?k=1", content=encoded(50)).json()["results"][0]["neighbours"][0]
     assert (found["id"], found["label"]) == ("new/é x.png", "fresh")

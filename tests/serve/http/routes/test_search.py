@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from index.gallery.gallery import Gallery
+from index.gallery.folder.gallery import FolderGallery
 from tests.serve.http.conftest import DIM, World, encoded
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.images.preprocess import load_image
@@ -21,7 +21,7 @@ FIELDS = {"id", "label", "distance", "variance_score", "match_probability", "unc
 def direct(world: World, data: bytes, **options: Any) -> list[tuple[str, float, float]]:
     """Search the gallery's files without the server."""
     queries = world.engine.infer(load_image(data, world.engine.card.preprocess)[None]).gaussians
-    with Gallery.open(world.gallery, read_only=True) as gallery:
+    with FolderGallery.open(world.gallery, read_only=True) as gallery:
         (result,) = gallery.search(queries, **options)
     return [(n.id, n.distance, n.variance_score) for n in result.neighbours]
 

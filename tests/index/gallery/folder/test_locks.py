@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from index.gallery.locks import LockedError, ReadWriteLock, WriterLock
+from index.gallery.folder.locks import LockedError, ReadWriteLock, WriterLock
 
 HOLD = """
 import sys
 from pathlib import Path
-from index.gallery.locks import WriterLock
+from index.gallery.folder.locks import WriterLock
 lock = WriterLock(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -61,7 +61,7 @@ def test_readers_share_and_a_writer_is_alone() -> None:
         with lock.reading():
             both.wait(timeout=10)  # passes only if two readers are in at once
             inside.add(threading.get_ident())
-            time.sleep(0.01)
+            both.wait(timeout=10)  # and stays while the other is in
             inside.discard(threading.get_ident())
 
     def write() -> None:
@@ -78,7 +78,7 @@ def test_readers_share_and_a_writer_is_alone() -> None:
 
 def test_a_waiting_writer_goes_before_new_readers() -> None:
     lock, order = ReadWriteLock(), []
-    entered, leave = threading.Event(), threading.Event()
+    entered, trying, leave = threading.Event(), threading.Event(), threading.Event()
 
     def first() -> None:
         with lock.reading():
@@ -90,6 +90,7 @@ def test_a_waiting_writer_goes_before_new_readers() -> None:
             order.append("write")
 
     def late() -> None:
+        trying.set()
         with lock.reading():
             order.append("read")
 
@@ -97,10 +98,10 @@ def test_a_waiting_writer_goes_before_new_readers() -> None:
     threads[0].start()
     entered.wait(10)
     threads[1].start()
-    while not lock._waiting:
-        time.sleep(0.001)
+    while not lock.waiting_writers:
+        time.sleep(0)
     threads[2].start()
-    time.sleep(0.02)
+    trying.wait(10)
     assert order == []
     leave.set()
     for thread in threads:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from index.gallery import index_cache
-from index.gallery.gallery import Gallery
-from index.gallery.store import Records
+from index.gallery.folder import index_cache
+from index.gallery.folder.gallery import FolderGallery
+from index.gallery.folder.store import Store
 from index.search import approximate, exact
 from index.search.approximate import Recipe
+from tests.index.brute import raw, with_recipe
 from tests.index.samples import MODEL, card, gaussians, mapped_files, part, sample
 from vssl.embeddings.store import Rows
 
@@ -28,15 +28,16 @@ def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(path: Path, recipe: Recipe | None, distance: str = "expected") -> Path:
-    with Gallery.create(path, card=card(), model_id=MODEL, distance=distance) as gallery:
+    with FolderGallery.create(path, card=card(), model_id=MODEL, distance=distance) as gallery:
         gallery.add(part(ROWS, slice(0, 200)))
-        if recipe is not None:
-            gallery._shelf.recipe = recipe
-            gallery._records.note("recipe", recipe.to_json())
+    if recipe is not None:
+        with_recipe(path, recipe)
+        with FolderGallery.open(path) as gallery:
+            gallery.save()
     return path
 
 
-def answers(gallery: Gallery, **options: object) -> list[list[tuple[str, str | None, str, float]]]:
+def answers(gallery: FolderGallery, **options: object) -> list[list[tuple[str, str | None, str, float]]]:
     found = gallery.search(QUERIES, 7, **options)  # type: ignore[arg-type]
     return [[(n.id, n.label, n.path, n.distance) for n in one.neighbours] for one in found]
 
@@ -46,7 +47,7 @@ def anew(path: Path, **options: object) -> list[list[tuple[str, str | None, str,
     for folder in (path / "derived").iterdir():
         folder.rename(path / folder.name)
     try:
-        with Gallery.open(path, read_only=True) as gallery:
+        with FolderGallery.open(path, read_only=True) as gallery:
             assert not mapped_files(path / "derived")
             return answers(gallery, **options)
     finally:
@@ -61,11 +62,11 @@ def test_vectors_are_mapped_and_not_read_from_the_store(
     path = made(tmp_path / "gallery", recipe)
     expected = anew(path)
     read: list[int] = []
-    honest = Records._batch
+    honest = Store._batch
     monkeypatch.setattr(
-        Records, "_batch", lambda self, chunk, shared: read.append(len(chunk)) or honest(self, chunk, shared)
+        Store, "_batch", lambda self, chunk, shared: read.append(len(chunk)) or honest(self, chunk, shared)
     )
-    with Gallery.open(path, read_only=True) as gallery:
+    with FolderGallery.open(path, read_only=True) as gallery:
         assert gallery.damage is None
         assert mapped_files(path / "derived") == VECTORS | {"candidates.faiss" if recipe else "exact.faiss"}
         assert answers(gallery) == expected
@@ -76,7 +77,7 @@ def test_vectors_are_mapped_and_not_read_from_the_store(
 @pytest.mark.parametrize("recipe", KINDS, ids=lambda r: r.kind if r else "exact")
 def test_changes_after_opening_are_followed(tmp_path: Path, recipe: Recipe | None) -> None:
     path = made(tmp_path / "gallery", recipe)
-    with Gallery.open(path) as gallery, Gallery.open(path, read_only=True) as reader:
+    with FolderGallery.open(path) as gallery, FolderGallery.open(path, read_only=True) as reader:
         gallery.add(part(ROWS, slice(200, 280)))
         gallery.remove(ROWS.ids[10:20])
         replaced = Rows(ROWS.ids[:3], ["new"] * 3, [None] * 3, QUERIES[:3])
@@ -87,7 +88,7 @@ def test_changes_after_opening_are_followed(tmp_path: Path, recipe: Recipe | Non
         assert mapped_files(path / "derived") >= VECTORS
         assert answers(reader, distance="cosine") == answers(gallery, distance="cosine")
     assert anew(path) == expected
-    with Gallery.open(path, read_only=True) as again:
+    with FolderGallery.open(path, read_only=True) as again:
         assert answers(again) == expected
         assert mapped_files(path / "derived") >= VECTORS
 
@@ -95,24 +96,24 @@ def test_changes_after_opening_are_followed(tmp_path: Path, recipe: Recipe | Non
 @pytest.mark.parametrize("recipe", KINDS, ids=lambda r: r.kind if r else "exact")
 def test_rows_that_came_after_the_last_save_are_read(tmp_path: Path, recipe: Recipe | None) -> None:
     path = made(tmp_path / "gallery", recipe)
-    writer = Gallery.open(path)
+    writer = FolderGallery.open(path)
     writer.add(part(ROWS, slice(200, 280)))
     expected = answers(writer)
-    writer._lock.release()  # type: ignore[union-attr]
-    writer._lock = None  # as if it had been killed: nothing was saved
-    writer.close()
-    with Gallery.open(path, read_only=True) as gallery:
+    with FolderGallery.open(
+        path, read_only=True
+    ) as gallery:  # the writer is not closed yet: nothing was saved
         assert mapped_files(path / "derived") >= VECTORS
         assert answers(gallery) == expected
+    writer.close()
 
 
 def test_a_gallery_that_lost_rows_after_the_last_save_is_answered_rightly(tmp_path: Path) -> None:
     for recipe in KINDS:
         path = made(tmp_path / f"gallery-{recipe.kind if recipe else 'exact'}", recipe)
-        records = Records(path / "store.db")
+        records = Store(path / "store.db")
         records.remove(ROWS.ids[:30])
         records.close()
-        with Gallery.open(path, read_only=True) as gallery:
+        with FolderGallery.open(path, read_only=True) as gallery:
             assert (mapped_files(path / "derived") >= VECTORS) == (
                 recipe is not None
             )  # a graph may hold rows that went
@@ -134,16 +135,18 @@ def test_saved_vectors_that_are_damaged_or_of_another_store_are_passed_over(
     elif harm == "delete":
         file.unlink()
     elif harm == "older":  # rows that went
-        records = Records(path / "store.db")
+        records = Store(path / "store.db")
         records.add(part(ROWS, slice(0, 1)), replace=True)
         records.close()
     else:  # the same row numbers hold other vectors
-        with Gallery.create(tmp_path / "other", card=card(), model_id=MODEL, distance="expected") as other:
+        with FolderGallery.create(
+            tmp_path / "other", card=card(), model_id=MODEL, distance="expected"
+        ) as other:
             other.add(sample(200, seed=8))
         shutil.rmtree(path / "derived")
         shutil.copytree(tmp_path / "other" / "derived", path / "derived")
     expected = anew(path)
-    with Gallery.open(path, read_only=True) as gallery:
+    with FolderGallery.open(path, read_only=True) as gallery:
         assert not mapped_files(path / "derived")
         assert (gallery.damage is None) == (harm in ("older", "stranger"))
         assert answers(gallery) == expected
@@ -152,15 +155,14 @@ def test_saved_vectors_that_are_damaged_or_of_another_store_are_passed_over(
 def test_a_store_without_the_list_of_checksums_is_opened_too(tmp_path: Path) -> None:
     path = made(tmp_path / "gallery", None)
     expected = anew(path)
-    records = Records(path / "store.db")
-    records._db.execute("DROP INDEX checksums")  # as an earlier version wrote it
-    records.close()
-    with Gallery.open(path, read_only=True) as gallery:
+    with raw(path / "store.db") as store:
+        store.execute("DROP INDEX checksums")  # as an earlier version wrote it
+    with FolderGallery.open(path, read_only=True) as gallery:
         assert mapped_files(path / "derived") >= VECTORS
         assert answers(gallery) == expected
-        np.testing.assert_array_equal(gallery._view.items.mean, ROWS.gaussians[:200].normalised().mean)
-    with Gallery.open(path) as writer:
+    with FolderGallery.open(path) as writer:
         writer.compact()
-        plan = writer._records._db.execute("EXPLAIN QUERY PLAN SELECT row, crc FROM vectors ORDER BY row")
-        assert "COVERING INDEX checksums" in plan.fetchone()[-1], "compaction writes the list"
+        with raw(path / "store.db") as store:
+            plan = store.execute("EXPLAIN QUERY PLAN SELECT row, crc FROM vectors ORDER BY row").fetchone()
+        assert "COVERING INDEX checksums" in plan[-1], "compaction writes the list"
         assert answers(writer) == expected

@@ -71,6 +71,11 @@ class ReadWriteLock:
         self._writing = False
         self._waiting = 0
 
+    @property
+    def waiting_writers(self) -> int:
+        """How many threads wait to hold the lock alone."""
+        return self._waiting
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """Hold the lock together with other readers."""

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from index.arrays import Int64s
 from vssl.errors import VsslError
 from vssl.files import flush, put_in_place, write_json
 from vssl.model.identity import sha256_file
@@ -37,16 +37,16 @@ class Derived:
 
     folder: Path
     generation: int
-    rows: NDArray[np.int64]
-    crc: NDArray[np.int64]
+    rows: Int64s
+    crc: Int64s
 
 
 def save_derived(
     gallery: Path,
     distance: str,
     generation: int,
-    rows: NDArray[np.int64],
-    crc: NDArray[np.int64],
+    rows: Int64s,
+    crc: Int64s,
     write: Callable[[Path], None],
 ) -> Path:
     """Write one index's files through `write(folder)` and drop the ones they replace."""

@@ -9,11 +9,12 @@ import pytest
 
 from index.calibration.fit import BEST, Fitting
 from index.distances import pairwise
-from index.evaluation.dataset import read_corpus
+from index.evaluation.dataset import read_dataset
 from index.evaluation.evaluate import Settings, evaluate
-from index.gallery.gallery import Gallery
-from index.gallery.store import STORE, Records
+from index.gallery.folder.gallery import FolderGallery
+from index.gallery.folder.store import STORE, Store
 from index.search.autotune import Budget
+from tests.index.brute import raw
 from tests.index.calibration.test_selection import classes
 from tests.index.samples import MODEL, card, gaussians, part, sample
 from vssl.embeddings.gaussian import GaussianEmbedding
@@ -26,13 +27,22 @@ ROWS = Rows(NAMES, NAMES, LABELS, ITEMS)
 QUERIES = ITEMS[350:]
 
 
-def new(path: Path, rows: Rows = ROWS, **options) -> Gallery:
-    gallery = Gallery.create(path / "gallery", card=card(), model_id=MODEL, normalise=False, **options)
+def new(path: Path, rows: Rows = ROWS, **options) -> FolderGallery:
+    gallery = FolderGallery.create(path / "gallery", card=card(), model_id=MODEL, normalise=False, **options)
     gallery.add(rows)
     return gallery
 
 
-def ids(gallery: Gallery, **options) -> list[list[str]]:
+def stored(gallery: FolderGallery, name: str) -> str | None:
+    """A fact as another process reads it."""
+    store = Store(gallery.path / STORE, read_only=True)
+    try:
+        return store.fact(name)
+    finally:
+        store.close()
+
+
+def ids(gallery: FolderGallery, **options) -> list[list[str]]:
     return [[n.id for n in answer.neighbours] for answer in gallery.search(QUERIES, 5, **options)]
 
 
@@ -50,7 +60,7 @@ def test_what_was_fitted_is_what_a_search_uses_now_and_after_opening(tmp_path: P
         assert gallery.generation == before + 1
         assert ids(gallery) == brute(fitting, "posterior")
         assert ids(gallery, distance="mls") == brute(fitting, "mls")
-    with Gallery.open(tmp_path / "gallery", read_only=True) as gallery:
+    with FolderGallery.open(tmp_path / "gallery", read_only=True) as gallery:
         assert gallery.fitting == fitting
         assert gallery.damage is None
         assert ids(gallery) == brute(fitting, "posterior")
@@ -73,7 +83,7 @@ def test_a_named_distance_stays_until_the_best_is_asked_for(tmp_path: Path) -> N
 
 
 def test_a_reader_follows_a_refit(tmp_path: Path) -> None:
-    with new(tmp_path) as gallery, Gallery.open(tmp_path / "gallery", read_only=True) as reader:
+    with new(tmp_path) as gallery, FolderGallery.open(tmp_path / "gallery", read_only=True) as reader:
         assert ids(reader, distance="posterior") != brute(fitting := gallery.fit(), "posterior")
         assert ids(reader) == ids(reader, distance="posterior") == brute(fitting, "posterior")
         assert reader.distance == "posterior"
@@ -84,10 +94,10 @@ def test_a_reader_follows_a_refit(tmp_path: Path) -> None:
 def test_an_index_of_other_constants_is_not_used(tmp_path: Path) -> None:
     with new(tmp_path) as gallery:
         text = gallery.fit("posterior").to_json()
-    records = Records(tmp_path / "gallery" / STORE)
-    records.declare({"fitting": text.replace('"alpha": ', '"alpha": 1')}, without="match.")
+    records = Store(tmp_path / "gallery" / STORE)
+    records.set_facts({"fitting": text.replace('"alpha": ', '"alpha": 1')}, dropping="match.")
     records.close()
-    with Gallery.open(tmp_path / "gallery", read_only=True) as gallery:
+    with FolderGallery.open(tmp_path / "gallery", read_only=True) as gallery:
         fitting = gallery.fitting
         assert fitting is not None
         assert fitting.to_json() != text
@@ -103,7 +113,7 @@ def test_a_gallery_without_constants_opens_and_can_be_fitted(tmp_path: Path) -> 
             [f"i{row}" for row in order]
             for order in np.argsort(pairwise("posterior", QUERIES, ITEMS), axis=1, kind="stable")[:, :5]
         ]
-    with Gallery.open(tmp_path / "gallery") as gallery:
+    with FolderGallery.open(tmp_path / "gallery") as gallery:
         fitting = gallery.fit()
         assert ids(gallery) == brute(fitting, "posterior")
 
@@ -111,7 +121,7 @@ def test_a_gallery_without_constants_opens_and_can_be_fitted(tmp_path: Path) -> 
 def test_match_probabilities_are_of_the_constants_in_use(tmp_path: Path) -> None:
     with (
         new(tmp_path, distance="posterior") as gallery,
-        Gallery.open(tmp_path / "gallery", read_only=True) as reader,
+        FolderGallery.open(tmp_path / "gallery", read_only=True) as reader,
     ):
         gallery.save()
         old = gallery.match_model("posterior")
@@ -122,7 +132,7 @@ def test_match_probabilities_are_of_the_constants_in_use(tmp_path: Path) -> None
         assert old is not None
         assert new_ is not None
         assert old.constants != new_.constants
-        assert gallery._records.fact("match.posterior") == new_.to_json()
+        assert stored(gallery, "match.posterior") == new_.to_json()
 
 
 def test_it_is_stale_after_many_changes_until_refitted(tmp_path: Path) -> None:
@@ -141,16 +151,15 @@ def test_constants_and_distance_are_one_write(tmp_path: Path) -> None:
     with new(tmp_path) as gallery:
         gallery.save()
         before = {
-            name: gallery._records.fact(name)
-            for name in ("distance", "fitting", "generation", "match.cosine")
+            name: stored(gallery, name) for name in ("distance", "fitting", "generation", "match.cosine")
         }
-        gallery._records._db.execute(
-            "CREATE TRIGGER no BEFORE DELETE ON facts BEGIN SELECT RAISE(ABORT, 'no'); END"
-        )
+        with raw(gallery.path / STORE) as store:
+            store.execute("CREATE TRIGGER no BEFORE DELETE ON facts BEGIN SELECT RAISE(ABORT, 'no'); END")
         with pytest.raises(FormatError, match="no"):
             gallery.fit("mls")
-        assert {name: gallery._records.fact(name) for name in before} == before
-        gallery._records._db.execute("DROP TRIGGER no")
+        assert {name: stored(gallery, name) for name in before} == before
+        with raw(gallery.path / STORE) as store:
+            store.execute("DROP TRIGGER no")
 
 
 def test_a_budget_tunes_the_index_of_the_fitted_distance(tmp_path: Path) -> None:
@@ -158,7 +167,7 @@ def test_a_budget_tunes_the_index_of_the_fitted_distance(tmp_path: Path) -> None
         fitting = gallery.fit()
         choice = gallery.choose_index(Budget.parse("recall=0.9"))
         assert choice.index.parameters == fitting.constants["posterior"]
-    with Gallery.open(tmp_path / "gallery", read_only=True) as gallery:
+    with FolderGallery.open(tmp_path / "gallery", read_only=True) as gallery:
         assert ids(gallery) == brute(fitting, "posterior")
 
 
@@ -166,13 +175,13 @@ def test_an_evaluation_uses_the_gallery_s_constants(tmp_path: Path) -> None:
     with new(tmp_path, part(ROWS, slice(0, 300))) as gallery:
         fitting = gallery.fit("posterior")
         gallery.add(part(ROWS, slice(300, 380)))
-    corpus = read_corpus(tmp_path / "gallery")
-    assert corpus.constants == fitting.constants
+    dataset = read_dataset(tmp_path / "gallery")
+    assert dataset.constants == fitting.constants
     asked = Rows([f"q{i}" for i in range(50)], NAMES[350:], LABELS[350:], QUERIES)
-    queries = Gallery.create(tmp_path / "queries", card=card(), model_id=MODEL, normalise=False)
+    queries = FolderGallery.create(tmp_path / "queries", card=card(), model_id=MODEL, normalise=False)
     queries.add(asked)
     queries.close()
-    report = evaluate(corpus, read_corpus(tmp_path / "queries"), Settings(resamples=5, compare=True))
+    report = evaluate(dataset, read_dataset(tmp_path / "queries"), Settings(resamples=5, compare=True))
     assert report["distance"] == "posterior"
     assert report["metrics"]["recall_at_1"] == report["metrics"]["recall_at_1:posterior"]
     nearest = np.argsort(pairwise("posterior", QUERIES, ITEMS[:380], fitting.constants["posterior"]), axis=1)[
@@ -192,7 +201,7 @@ def test_without_labels_nothing_is_compared_and_cosine_stays(tmp_path: Path) -> 
 
 
 def test_an_empty_gallery_can_be_fitted(tmp_path: Path) -> None:
-    with Gallery.create(tmp_path / "gallery", card=card(), model_id=MODEL) as gallery:
+    with FolderGallery.create(tmp_path / "gallery", card=card(), model_id=MODEL) as gallery:
         assert gallery.fit().distance == "cosine"
         gallery.add(sample(30))
         assert gallery.stale is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.gallery.derived import find_derived, save_derived
+from index.gallery.folder.derived import find_derived, save_derived
 
 ROWS, CRC = np.array([3, 5, 9]), np.array([7, 8, 2**32 - 1])
 

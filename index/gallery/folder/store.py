@@ -1,6 +1,6 @@
 """Rows <-> `store.db`, the store of record: one SQLite file in WAL mode.
 
-Each write is one durable transaction and raises the generation by one (index.gallery.database). A row
+Each write is one durable transaction and raises the generation by one (index.gallery.folder.database). A row
 number is never used twice: replacing an item gives it a new row, so a row's vectors never change,
 and an index derived from the store can only lag behind it, not contradict it. Rows that went are
 listed until compaction. Each row carries a checksum.
@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from index.answers.filters import Filter, Scalar, check_columns, to_sql
-from index.answers.validation import Metadata, admitted
-from index.gallery.database import FACTS, Database, speaking
+from index.answers.columns import check_columns, counted
+from index.answers.filters import Filter, Scalar, to_sql
+from index.answers.validation import Metadata, checked_metadata
+from index.arrays import Int64s
+from index.gallery.folder.database import FACTS, Database, sqlite_errors
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.embeddings.store import Rows
 from vssl.errors import ExistsError, FormatError, InputError
@@ -55,12 +56,12 @@ CHUNK = 4096  # rows read at once
 class Columns:
     """What N stored rows say beside their vectors, in row order: columns of length N."""
 
-    rows: NDArray[np.int64]
+    rows: Int64s
     ids: list[str]
     labels: list[str | None]
     paths: list[str]
     uncertainty: Floats
-    crc: NDArray[np.int64]
+    crc: Int64s
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ class Batch(Columns):
     gaussians: GaussianEmbedding
 
 
-class Records(Database):
+class Store(Database):
     """The items of a gallery beside its facts."""
 
     SCHEMA = FACTS + ITEMS
@@ -89,7 +90,7 @@ class Records(Database):
 
     def stream(self, *, after: int = 0) -> Iterator[Batch]:
         """Yield the rows numbered above `after`, some thousands at once; hold a `snapshot` meanwhile."""
-        with self._turn, speaking(self.path):
+        with self._turn, sqlite_errors(self.path):
             cursor = self._db.execute(f"{READ} WHERE row > ? ORDER BY row", (after,))
             shared: dict[object, object] = {}
             while chunk := cursor.fetchmany(CHUNK):
@@ -97,7 +98,7 @@ class Records(Database):
 
     def columns(self) -> Columns:
         """Return all rows without their vectors, which are not read. Raises FormatError where one has none."""
-        with self._turn, speaking(self.path):
+        with self._turn, sqlite_errors(self.path):
             rows, ids, labels, paths, uncertainty = [], [], [], [], []
             shared: dict[str | None, str | None] = {}
             cursor = self._db.execute("SELECT row, id, label, path, uncertainty FROM items ORDER BY row")
@@ -143,30 +144,37 @@ class Records(Database):
 
     def metadata(self) -> list[dict[str, Scalar]]:
         """Return the metadata of all items in row order."""
-        with self._turn, speaking(self.path):
-            cursor = self._db.execute("SELECT metadata FROM items ORDER BY row")
-            return [json.loads(text) for (text,) in cursor]
+        with self._turn, sqlite_errors(self.path):
+            return [
+                json.loads(text) for (text,) in self._db.execute("SELECT metadata FROM items ORDER BY row")
+            ]
 
     def metadata_of(self, rows: Sequence[int]) -> dict[int, dict[str, Scalar]]:
         """Return by row number the metadata of those items that have some."""
-        query = "SELECT row, metadata FROM items WHERE row IN (SELECT value FROM json_each(?)) AND metadata != '{}'"
-        with self._turn, speaking(self.path):
-            return {row: json.loads(text) for row, text in self._db.execute(query, (json.dumps(rows),))}
+        asked = "SELECT row, metadata FROM items WHERE row IN (SELECT value FROM json_each(?)) AND metadata != '{}'"
+        with self._turn, sqlite_errors(self.path):
+            return {row: json.loads(text) for row, text in self._db.execute(asked, (json.dumps(rows),))}
 
-    def removed(self, *, since: int) -> NDArray[np.int64]:
+    def columns_of_metadata(self) -> dict[str, dict[str, int]]:
+        """Return the names in all items' metadata, and how many values of each kind they hold."""
+        with self._turn, sqlite_errors(self.path):
+            found = self._db.execute("SELECT metadata FROM items WHERE metadata != '{}'")
+            return counted(json.loads(text) for (text,) in found)
+
+    def removed(self, *, since: int) -> Int64s:
         """Return the rows that went after generation `since` (and after the last compaction)."""
-        with self._turn, speaking(self.path):
-            cursor = self._db.execute("SELECT row FROM removed WHERE generation > ?", (since,))
-            return np.array([row for (row,) in cursor], np.int64)
+        with self._turn, sqlite_errors(self.path):
+            gone = self._db.execute("SELECT row FROM removed WHERE generation > ?", (since,))
+            return np.array([row for (row,) in gone], np.int64)
 
-    def select(self, tree: Filter) -> NDArray[np.int64]:
+    def select(self, tree: Filter) -> Int64s:
         """Return the rows that a filter keeps, ascending.
 
         Raises InputError for a column, or a type of value, that no item has.
         """
         check_columns(tree, self._holds, self._names)
         condition, parameters = to_sql(tree)
-        with self._turn, speaking(self.path):
+        with self._turn, sqlite_errors(self.path):
             cursor = self._db.execute(f"SELECT row FROM items WHERE {condition} ORDER BY row", parameters)
             return np.array([row for (row,) in cursor], np.int64)
 
@@ -174,7 +182,7 @@ class Records(Database):
         """Whether any item fits a filter."""
         condition, parameters = to_sql(tree)
         query = f"SELECT EXISTS (SELECT 1 FROM items WHERE {condition})"
-        with self._turn, speaking(self.path):
+        with self._turn, sqlite_errors(self.path):
             return bool(self._db.execute(query, parameters).fetchone()[0])
 
     def _names(self) -> list[str]:
@@ -182,7 +190,7 @@ class Records(Database):
         query = (
             "SELECT DISTINCT key FROM (SELECT metadata FROM items LIMIT 10000), json_each(metadata) LIMIT 50"
         )
-        with self._turn, speaking(self.path):
+        with self._turn, sqlite_errors(self.path):
             return [name for (name,) in self._db.execute(query)]
 
     def get(self, id_: str) -> tuple[Batch, dict[str, Scalar]]:
@@ -203,7 +211,7 @@ class Records(Database):
         Raises InputError for an id named twice or metadata that is not flat, ExistsError for an id
         that the store holds when `replace` is false.
         """
-        notes = [json.dumps(entry) for entry in admitted(rows, metadata)]
+        notes = [json.dumps(entry) for entry in checked_metadata(rows, metadata)]
         means, variances = rows.gaussians.mean, rows.gaussians.variance
         uncertainty = rows.gaussians.uncertainty.tolist()
         with self._write() as generation:
@@ -257,7 +265,7 @@ class Records(Database):
             self._db.execute("DELETE FROM removed")
             self._db.execute(CHECKSUMS)  # an earlier version had no such list
             self._set("compacted", str(generation))
-        with self._turn, speaking(self.path):
+        with self._turn, sqlite_errors(self.path):
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return generation
@@ -265,8 +273,9 @@ class Records(Database):
 
 def _joined(parts: Sequence[Batch], dim: int) -> Batch:
     """Return several batches as one."""
+    if len(parts) == 1:
+        return parts[0]
     none = np.empty((0, dim), np.float32)
-    gaussians = [GaussianEmbedding(none, none), *(part.gaussians for part in parts)]
     return Batch(
         np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts)]),
         [id_ for part in parts for id_ in part.ids],
@@ -274,7 +283,7 @@ def _joined(parts: Sequence[Batch], dim: int) -> Batch:
         [path for part in parts for path in part.paths],
         np.concatenate([np.empty(0, np.float32), *(part.uncertainty for part in parts)]),
         np.concatenate([np.empty(0, np.int64), *(part.crc for part in parts)]),
-        gaussians[1] if len(parts) == 1 else GaussianEmbedding.concatenate(gaussians),
+        GaussianEmbedding.concatenate([GaussianEmbedding(none, none), *(part.gaussians for part in parts)]),
     )
 
 

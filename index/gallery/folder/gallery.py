@@ -1,9 +1,9 @@
 """Gaussian embeddings -> a durable gallery -> neighbours that say how sure they are.
 
     gallery/
-      store.db      the store of record (index.gallery.store)
+      store.db      the store of record (index.gallery.folder.store)
       writer.lock   who writes
-      derived/      indexes built from the store, checksummed, disposable (index.gallery.derived)
+      derived/      indexes built from the store, checksummed, disposable (index.gallery.folder.derived)
 
 What `add` and `remove` acknowledge is on the disk. Searches run on an index in memory that
 follows the store: a reader sees what another process wrote at its next search.
@@ -13,7 +13,6 @@ Shape letters: Q queries, K neighbours, N items, D embedding dimension.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,34 +21,32 @@ from pathlib import Path
 import numpy as np
 
 from index.answers.filters import parse_filter
-from index.answers.results import GalleryItem, Neighbour, SearchResult
-from index.answers.validation import Metadata
+from index.answers.validation import Metadata, compared
 from index.calibration.fit import BEST, Fitting, fit
-from index.gallery.answering import Answers, check_distance
-from index.gallery.derived import FOLDER
-from index.gallery.locks import WriterLock
-from index.gallery.store import STORE, Records
-from index.search.autotune import Budget, Choice, choose
+from index.gallery.folder.derived import FOLDER
+from index.gallery.folder.locks import WriterLock
+from index.gallery.folder.reader import GalleryReader
+from index.gallery.folder.store import STORE, Store
+from index.gallery.protocol import first_facts
+from index.search.autotune import Budget, Selection
 from index.search.gpu import checked_device
 from vssl.embeddings.store import Rows
 from vssl.errors import ExistsError, InputError
-from vssl.files import put_in_place
+from vssl.files import atomic_folder
 from vssl.model.card import ModelCard
-
-__all__ = ["Gallery", "GalleryItem", "Neighbour", "SearchResult"]
 
 LOCK = "writer.lock"
 
 
-class Gallery(Answers):
-    """One gallery folder, open for reading, or for reading and writing.
+class FolderGallery(GalleryReader):
+    """One gallery folder, open for reading, or for reading and writing: a `Gallery` (index.gallery.protocol).
 
-    Open with `Gallery.open` or `Gallery.create`; close it, or use it in a `with` block. Methods
-    may be called from several threads.
+    Open with `FolderGallery.open` or `FolderGallery.create`; close it, or use it in a `with` block.
+    Methods may be called from several threads.
     """
 
-    def __init__(self, path: Path, records: Records, lock: WriterLock | None, device: str = "auto") -> None:
-        super().__init__(path, records, writable=lock is not None, device=device)
+    def __init__(self, path: Path, store: Store, lock: WriterLock | None, device: str = "auto") -> None:
+        super().__init__(path, store, writable=lock is not None, device=device)
         self._lock = lock
 
     # --- opening and closing -----------------------------------------------------------
@@ -63,32 +60,25 @@ class Gallery(Answers):
         model_id: str,
         distance: str = "cosine",
         normalise: bool = True,
-    ) -> Gallery:
+    ) -> FolderGallery:
         """Make an empty gallery and open it for writing.
 
         Raises ExistsError when there is one, InputError for an unknown distance.
         """
         path = Path(path)
-        check_distance(distance)
+        facts = first_facts(card, model_id, distance, normalise=normalise)
         if path.exists() and (not path.is_dir() or (path / STORE).exists()):
             raise ExistsError(f"{path} exists already; choose another output or add --overwrite")
         path.mkdir(parents=True, exist_ok=True)
         lock = WriterLock(path / LOCK)
         try:
-            facts = {
-                "dim": str(card.dim),
-                "model_id": model_id,
-                "card": card.to_json(),
-                "distance": distance,
-                "normalise": "1" if normalise else "0",
-            }
-            return cls(path, Records.create(path / STORE, facts), lock)
+            return cls(path, Store.create(path / STORE, facts), lock)
         except BaseException:
             lock.release()
             raise
 
     @classmethod
-    def open(cls, path: Path | str, *, read_only: bool = False, device: str = "auto") -> Gallery:
+    def open(cls, path: Path | str, *, read_only: bool = False, device: str = "auto") -> FolderGallery:
         """Open a gallery; for writing only one process at a time (LockedError names the other).
 
         device: where exact searches of many queries run: `cpu`, `cuda` (InputError where FAISS has
@@ -97,10 +87,10 @@ class Gallery(Answers):
         path = Path(path)
         checked_device(device)
         if not (path / STORE).is_file():
-            Records(path / STORE)  # raises the error that says what to type
+            Store(path / STORE)  # raises the error that says what to type
         lock = None if read_only else WriterLock(path / LOCK)
         try:
-            return cls(path, Records(path / STORE, read_only=read_only), lock, device)
+            return cls(path, Store(path / STORE, read_only=read_only), lock, device)
         except BaseException:
             if lock:
                 lock.release()
@@ -115,11 +105,11 @@ class Gallery(Answers):
         """Save what a later opening would have to build again, and let go of the gallery."""
         try:
             if self._lock:
-                saved = self._shelf.saved()
+                saved = self._cache.saved()
                 if saved is None or saved.generation != self.generation:
                     self.save()
         finally:
-            self._records.close()
+            self._store.close()
             if self._lock:
                 self._lock.release()
                 self._lock = None
@@ -146,35 +136,32 @@ class Gallery(Answers):
         """
         self._writable()
         self.check_model(model_id, "these embeddings")
-        self._check_dim(rows.gaussians)
-        if self.normalise:
-            rows.gaussians.normalised()  # refuses a mean without a direction before it is stored
-        self._records.add(rows, metadata, replace=replace)
-        self._follow()
+        compared(
+            rows.gaussians, self.place, self.card.dim, normalise=self.normalise
+        )  # refuses before it stores
+        self._store.add(rows, metadata, replace=replace)
+        self._cache.reload()
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove items by id, durably; returns how many of them were there."""
         self._writable()
-        gone = self._records.remove(ids)
-        self._follow()
+        gone = self._store.remove(ids)
+        self._cache.reload()
         return gone
 
     def remove_where(self, where: Mapping[str, object]) -> int:
         """Remove the items that a filter keeps (see index.answers.filters); returns how many."""
+        self._writable()
         tree = parse_filter(where)
-        with self._current() as view:
-            ids = [view.ids[i] for i in view.positions(self._records.select(tree))]
+        with self._cache.current() as view:
+            ids = [view.ids[i] for i in view.positions(self._store.select(tree))]
         return self.remove(ids)
 
     def save(self) -> None:
         """Write the index beside the store, and the match calibration into it."""
         self._writable()
-        with self._gate.writing():
-            self._view = self._shelf.tidy(self._view)
-        with self._current() as view:
-            if view.count:
-                self._matches.of(view, self._shelf.index(view, self.distance), self.distance)
-                self._shelf.save(view)
+        self._cache.save()
+        self.match_model(self.distance)
 
     def fit(self, distance: str | None = None) -> Fitting:
         """Fit the constants of every distance to the stored images, durably, and choose the distance.
@@ -183,7 +170,7 @@ class Gallery(Answers):
             keeps a distance that a person named before. See index.calibration.fit.
         """
         self._writable()
-        with self._current() as view:
+        with self._cache.current() as view:
             if distance is None:
                 named = self.fitting.given if self.fitting else self.distance != "cosine"
                 distance = self.distance if named else BEST
@@ -198,35 +185,27 @@ class Gallery(Answers):
         """Use these constants and their distance from here on; one write, as durable as any."""
         self._writable()
         facts = {"distance": fitting.distance, "fitting": fitting.to_json()}
-        self._records.declare(facts, without="match.")  # calibrations were of the distances before
-        self._matches.forget()
-        self._follow()
+        self._store.set_facts(facts, dropping="match.")  # calibrations were of the distances before
+        self._calibrations.forget()
+        self._cache.reload()
         self.save()
 
-    def choose_index(self, budget: Budget) -> Choice:
+    def choose_index(self, budget: Budget) -> Selection:
         """Measure indexes on the gallery's own vectors and keep the one within the budget.
 
         Raises InputError when none is; the gallery then stays as it was.
         """
         self._writable()
-        with self._gate.writing():
-            view = self._shelf.read()
-            constants = self._shelf.constants(self.distance)
-            choice = choose(self.distance, view.items, budget, parameters=constants)
-            self._shelf.recipe = recipe = choice.measured.recipe
-            self._records.note("recipe", recipe.to_json() if recipe else "")
-            view.indexes[self.distance] = choice.index
-            self._view = view
+        selection = self._cache.choose(budget)
         self.save()
-        return choice
+        return selection
 
     def compact(self) -> None:
         """Drop what removed items left behind, on disk and in memory; build and save the index anew."""
         self._writable()
-        self._records.compact()
-        self._matches.forget()
-        with self._gate.writing():
-            self._view = self._shelf.read()
+        self._store.compact()
+        self._calibrations.forget()
+        self._cache.compact()
         self.save()
 
     def snapshot(self, path: Path | str) -> None:
@@ -237,14 +216,8 @@ class Gallery(Answers):
         path = Path(path)
         if path.exists():
             raise ExistsError(f"{path} exists already; choose another place for the snapshot")
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
-            self._records.copy_to(partial / STORE)
+        with atomic_folder(path) as partial:
+            self._store.copy_to(partial / STORE)
             # Indexes are copied as they lie: what does not match the copied rows is not used.
             with contextlib.suppress(OSError, shutil.Error):
                 shutil.copytree(self.path / FOLDER, partial / FOLDER)
-            put_in_place(partial, path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)

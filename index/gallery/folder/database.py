@@ -13,17 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from vssl.errors import ExistsError, FormatError, InputError, VsslError
+from index.gallery.protocol import GALLERY_FORMAT, StorageError
+from vssl.errors import ExistsError, FormatError, InputError
 
-GALLERY_FORMAT = 1
 FACTS = "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
-
-
-class StorageError(VsslError):
-    """The disk refused a write: it is full, or the file cannot be written."""
-
-    code = "storage"
-    status = 507
 
 
 class Database:
@@ -43,7 +36,7 @@ class Database:
             )
         self.path = path
         self._turn = threading.RLock()
-        with speaking(path):
+        with sqlite_errors(path):
             self._db = _connect(path, read_only=read_only)
             try:
                 self._db.execute("PRAGMA synchronous = FULL")
@@ -65,7 +58,7 @@ class Database:
         if path.exists():
             raise ExistsError(f"{path.parent} is a gallery already; choose another place or add --overwrite")
         first = {"format": str(GALLERY_FORMAT), "generation": "0", "next_row": "1", "compacted": "0"}
-        with speaking(path), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        with sqlite_errors(path), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             # One transaction: a store is either whole or has no format and is refused.
@@ -92,7 +85,7 @@ class Database:
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
         """Hold one unchanging view of the store for several reads."""
-        with self._turn, speaking(self.path):
+        with self._turn, sqlite_errors(self.path):
             self._db.execute("BEGIN")
             try:
                 yield
@@ -102,7 +95,7 @@ class Database:
     @contextlib.contextmanager
     def _write(self) -> Iterator[int]:
         """One durable transaction; yields the generation that it makes."""
-        with self._turn, speaking(self.path):
+        with self._turn, sqlite_errors(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 generation = self.generation() + 1
@@ -120,25 +113,25 @@ class Database:
             (name, value),
         )
 
-    def note(self, name: str, value: str) -> None:
+    def set_fact(self, name: str, value: str) -> None:
         """Write a fact without a new generation: it describes the rows, it does not change them."""
-        with self._turn, speaking(self.path):
+        with self._turn, sqlite_errors(self.path):
             self._set(name, value)
 
-    def declare(self, facts: Mapping[str, str], *, without: str) -> int:
-        """Write facts that change answers, and drop those whose name begins with `without`, as one write.
+    def set_facts(self, facts: Mapping[str, str], *, dropping: str) -> int:
+        """Write facts that change answers, and drop those whose name begins with `dropping`, as one write.
 
         Returns the new generation: readers elsewhere see it, and take all of the facts or none.
         """
         with self._write() as generation:
             for name, value in facts.items():
                 self._set(name, value)
-            self._db.execute("DELETE FROM facts WHERE substr(name, 1, ?) = ?", (len(without), without))
+            self._db.execute("DELETE FROM facts WHERE substr(name, 1, ?) = ?", (len(dropping), dropping))
         return generation
 
     def copy_to(self, path: Path) -> None:
         """Write a consistent copy of the store while others read and write it."""
-        with self._turn, speaking(path), contextlib.closing(sqlite3.connect(path)) as copy:
+        with self._turn, sqlite_errors(path), contextlib.closing(sqlite3.connect(path)) as copy:
             self._db.backup(copy)
             copy.execute("PRAGMA journal_mode = WAL")
 
@@ -160,7 +153,7 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def speaking(path: Path) -> Iterator[None]:
+def sqlite_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours."""
     try:
         yield

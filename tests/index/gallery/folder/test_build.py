@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from index.gallery.build import build_gallery
-from index.gallery.gallery import Gallery
-from index.gallery.locks import LockedError
+from index.gallery.folder.build import build_gallery
+from index.gallery.folder.gallery import FolderGallery
+from index.gallery.folder.locks import LockedError
 from index.search.autotune import Budget
 from tests.index.samples import MODEL, card, part, sample
 from vssl.embeddings.store import part_name, to_table, write_manifest, write_table
@@ -26,13 +26,13 @@ def embeddings(folder: Path, *, model: str = MODEL, count: int = 30) -> Path:
 def test_every_part_is_there(tmp_path: Path) -> None:
     source = embeddings(tmp_path / "embeddings")
     built = build_gallery(source, tmp_path / "gallery", distance="expected", normalise=False)
-    assert (built.count, built.choice, built.fitting.distance, built.fitting.given) == (
+    assert (built.count, built.selection, built.fitting.distance, built.fitting.given) == (
         30,
         None,
         "expected",
         True,
     )
-    with Gallery.open(tmp_path / "gallery", read_only=True) as gallery:
+    with FolderGallery.open(tmp_path / "gallery", read_only=True) as gallery:
         assert len(gallery) == 30
         assert (gallery.distance, gallery.normalise, gallery.model_id) == ("expected", False, MODEL)
         assert gallery.info()["index_generation"] == gallery.generation
@@ -47,7 +47,7 @@ def test_a_failed_build_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(MismatchError):
         build_gallery(source, tmp_path / "gallery", overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["embeddings", "gallery"]
-    with Gallery.open(tmp_path / "gallery", read_only=True) as gallery:
+    with FolderGallery.open(tmp_path / "gallery", read_only=True) as gallery:
         assert len(gallery) == 30
 
 
@@ -56,7 +56,7 @@ def test_what_is_there_is_refused_or_replaced(tmp_path: Path) -> None:
     build_gallery(source, tmp_path / "gallery")
     with pytest.raises(ExistsError, match="--overwrite"):
         build_gallery(source, tmp_path / "gallery")
-    with Gallery.open(tmp_path / "gallery"), pytest.raises(LockedError):
+    with FolderGallery.open(tmp_path / "gallery"), pytest.raises(LockedError):
         build_gallery(source, tmp_path / "gallery", overwrite=True)
     assert build_gallery(source, tmp_path / "gallery", overwrite=True).count == 30
     with pytest.raises(ExistsError, match="no gallery"):
@@ -78,8 +78,8 @@ def test_a_budget_chooses_the_index(tmp_path: Path) -> None:
     source = embeddings(tmp_path / "embeddings")
     built = build_gallery(source, tmp_path / "gallery", budget=Budget.parse("recall=0.9"))
     assert built.count == 30
-    assert built.choice is not None
-    assert built.choice.measured.recipe is None
+    assert built.selection is not None
+    assert built.selection.measured.recipe is None
     with pytest.raises(InputError, match="no index keeps the budget"):
         build_gallery(source, tmp_path / "other", budget=Budget.parse("memory=10B"))
     assert not (tmp_path / "other").exists()

@@ -1,4 +1,4 @@
-"""The weighted vote is the one of the DINO evaluation, and nobody votes for himself."""
+"""The weighted vote is the one of the DINO evaluation."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from index.evaluation import vote
-from index.evaluation.vote import in_top, votes, without
+from index.metrics import vote
+from index.metrics.vote import class_codes, in_top, votes
 
 RANDOM = np.random.default_rng(0)
 
@@ -48,9 +48,6 @@ def test_in_top_follows_a_stable_sort(count: int) -> None:
     assert in_top(shares, truth, count).tolist() == expected
 
 
-def test_the_own_image_is_dropped_wherever_it_stands() -> None:
-    rows = np.array([[4, 7, 9], [4, 7, 9], [4, 7, 9], [4, 7, -1]])
-    distances = np.array([[0.0, 0.1, 0.2]] * 3 + [[0.0, 0.1, np.inf]])
-    found, kept = without(rows, distances, np.array([4, 9, -1, 7]), 2)
-    np.testing.assert_array_equal(found, [[7, 9], [4, 7], [4, 7], [4, -1]])
-    np.testing.assert_array_equal(kept, [[0.1, 0.2], [0.0, 0.1], [0.0, 0.1], [0.0, np.inf]])
+def test_codes_number_the_labels_in_their_order() -> None:
+    assert class_codes(["b", None, "a", "b"]).tolist() == [1, -1, 0, 1]
+    assert class_codes([]).tolist() == []

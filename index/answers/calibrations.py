@@ -1,0 +1,163 @@
+"""A gallery's labelled items search it -> match probabilities, and when to abstain.
+
+Match calibrations are kept with the gallery, and fitted again when it has changed by a fifth or the
+constants of its distance have. Shape letters: N items, n asking items, K neighbours.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from index.answers.view import SearchIndex, View
+from index.arrays import Bools, Float64s
+from index.calibration.abstention import (
+    NEIGHBOURS,
+    AbstentionInputs,
+    AbstentionRule,
+    calibration_size,
+    fit_rule,
+)
+from index.calibration.match import MatchModel, fit_match
+from index.distances import SIGNED
+from index.metrics.vote import class_codes
+from index.search.neighbour_graph import leave_out_own
+from vssl.errors import InputError
+
+FIT_QUERIES = 1000  # items that search their own gallery when a match probability is fitted
+FIT_NEIGHBOURS = 10
+FIT_SHIFT = 0.2  # fitted again when this share of the gallery has changed
+
+
+class Facts(Protocol):
+    """Named texts that are kept with a gallery."""
+
+    def fact(self, name: str) -> str | None:
+        """Return one, or None."""
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Keep one."""
+
+
+class Calibrations:
+    """What was calibrated on one gallery's own labels, for each distance, and for each risk."""
+
+    def __init__(self, facts: Facts, *, writable: bool) -> None:
+        self._facts = facts
+        self._writable = writable
+        self._matches: dict[str, MatchModel] = {}
+        self._without_match: dict[str, int] = {}
+        self._rules: dict[tuple[str, float], tuple[AbstentionRule, int, int]] = {}
+        self._calibrating = threading.Lock()
+
+    def forget(self) -> None:
+        """Fit anew at the next use: the gallery was compacted, or its constants changed."""
+        self._matches.clear()
+        self._without_match.clear()
+        self._rules.clear()
+
+    def stored_match(self, distance: str) -> MatchModel | None:
+        """Return the match calibration that is kept for a distance."""
+        text = self._facts.fact(f"match.{distance}")
+        return MatchModel.from_json(text) if text else None
+
+    def match(self, view: View, index: SearchIndex) -> MatchModel | None:
+        """Return the match calibration of an index's distance for this view, None where none can be had."""
+        distance, constants = index.name, index.parameters.digest
+        known = self._matches.get(distance) or self.stored_match(distance)
+        # A calibration of before constants were recorded has none, and is of the defaults.
+        fits = known is not None and known.constants in ("", constants)
+        if known is not None and fits and not _moved(view, known.rows, known.last_row):
+            self._matches[distance] = known
+            return known
+        if self._without_match.get(distance) == view.generation:
+            return None
+        fitted = _fit_match(view, index)
+        if fitted is None:
+            self._without_match[distance] = view.generation
+            return None
+        self._matches[distance] = fitted
+        if self._writable:
+            self._facts.set_fact(f"match.{distance}", fitted.to_json())
+        return fitted
+
+    def rule(self, view: View, index: SearchIndex, max_risk: float) -> AbstentionRule:
+        """Return when to abstain at a risk, calibrated at its first use. Raises InputError without labels."""
+        asked = index.name, max_risk
+        known = self._rules.get(asked)
+        if known is not None and not _moved(view, *known[1:]):
+            return known[0]  # without waiting for another distance's calibration
+        with self._calibrating:  # one at a time: it takes seconds of both cores
+            known = self._rules.get(asked)
+            if known is None or _moved(view, *known[1:]):
+                known = _fit_rule(view, index, max_risk), view.count, view.last_row
+                self._rules[asked] = known
+        return known[0]
+
+
+def _moved(view: View, rows: int, last_row: int) -> bool:
+    change = max(view.last_row - last_row, abs(view.count - rows))
+    return change > FIT_SHIFT * rows
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """What labelled items of a view find among the others: all (n, K), `use` says where there is a pair.
+
+    same: the neighbour has the asking item's label; agree: the first neighbour's.
+    """
+
+    use: Bools
+    distance: Float64s
+    asked: Float64s
+    item: Float64s
+    same: Bools
+    agree: Bools
+
+
+def _own_pairs(view: View, index: SearchIndex, most: int, k: int) -> _Pairs | None:
+    """Let up to `most` labelled items search their own gallery, themselves left out; None below two."""
+    codes = class_codes(view.labels)
+    labelled = view.alive & (codes >= 0)
+    members = np.flatnonzero(labelled)
+    if len(members) < 2:
+        return None
+    asking = np.random.default_rng(0).permutation(members)[:most]
+    wanted = min(k + 1, len(members))
+    searched = index.search(view.items[asking], wanted, keep=None if labelled.all() else labelled)
+    distances, found = leave_out_own(*searched, asking, wanted - 1)
+    uncertainty = view.uncertainty.astype(np.float64)
+    asked = np.broadcast_to(uncertainty[asking][:, None], found.shape)
+    same, agree = codes[found] == codes[asking][:, None], codes[found] == codes[found[:, :1]]
+    return _Pairs(found >= 0, distances, asked, uncertainty[found], same, agree)
+
+
+def _fit_rule(view: View, index: SearchIndex, max_risk: float) -> AbstentionRule:
+    pairs = _own_pairs(view, index, calibration_size(view.count), NEIGHBOURS)
+    if pairs is None:
+        raise InputError(
+            "the gallery has no labelled images to calibrate --max-risk on; extract them from IMAGES/CLASS/file.jpg"
+        )
+    use = pairs.use[:, 0]
+    inputs = AbstentionInputs(pairs.asked[:, 0], pairs.distance, pairs.agree & pairs.use)
+    return fit_rule(inputs[use], ~pairs.same[use, 0], max_risk, signed=index.name in SIGNED)
+
+
+def _fit_match(view: View, index: SearchIndex) -> MatchModel | None:
+    pairs = _own_pairs(view, index, FIT_QUERIES, FIT_NEIGHBOURS)
+    if pairs is None:
+        return None
+    use, signed = pairs.use, index.name in SIGNED
+    fitted = fit_match(pairs.distance[use], pairs.asked[use], pairs.item[use], pairs.same[use], signed=signed)
+    if fitted is None:
+        return None
+    return replace(
+        fitted,
+        generation=view.generation,
+        rows=view.count,
+        last_row=view.last_row,
+        constants=index.parameters.digest,
+    )

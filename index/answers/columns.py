@@ -1,0 +1,83 @@
+"""The metadata that a gallery holds -> whether a filter can mean anything, and if not, what it may have meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from index.answers.filters import COLUMNS, Among, Compare, Every, Filter, Scalar, Some, Without
+from vssl.errors import InputError
+
+Columns = Mapping[str, Mapping[str, int]]  # by name: how many items have a value of each kind there
+TEXT, NUMBER, FLAG = "text", "number", "true or false"
+
+
+def counted(metadata: Iterable[Mapping[str, Scalar]]) -> dict[str, dict[str, int]]:
+    """Return the columns of some items' metadata: by name, how many values of each kind they hold.
+
+    >>> counted([{"year": 2020, "make": "x"}, {"year": 2021, "sold": True}])
+    {'make': {'text': 1}, 'sold': {'true or false': 1}, 'year': {'number': 2}}
+    """
+    columns: dict[str, dict[str, int]] = {}
+    for entry in metadata:
+        for name, value in entry.items():
+            if value is not None:
+                kind = FLAG if isinstance(value, bool) else _kind(value)
+                kinds = columns.setdefault(name, {})
+                kinds[kind] = kinds.get(kind, 0) + 1
+    return {name: columns[name] for name in sorted(columns)}
+
+
+def check_columns(tree: Filter, holds: Callable[[Filter], bool], names: Callable[[], Sequence[str]]) -> None:
+    """Raise InputError for a comparison that can fit no item: of an unknown column, or of a type no item has there.
+
+    holds: whether any item fits a filter. names: of the metadata that items have.
+    Nothing is said of an empty gallery.
+    """
+    if not holds(Every(())):
+        return
+    for field, kinds, either in _compared(tree):
+        if field in COLUMNS:
+            held = NUMBER if field == "uncertainty" else TEXT
+            missing = [kind for kind in kinds if kind != held]
+        else:
+            if not holds(Without(Compare(field, "=", None))):
+                known = [*COLUMNS, *names()]
+                near = difflib.get_close_matches(field, known, 1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise InputError(f"where: no item has {field!r}{hint}; the columns are {', '.join(known)}")
+            held = ""
+            missing = [kind for kind in kinds if not holds(_OF_KIND[kind](field))]
+        if len(missing) > (len(kinds) - 1 if either else 0):
+            kind, value = missing[0], kinds[missing[0]]
+            raise InputError(
+                f"where: {field}: found the {kind} {value!r}, "
+                + (
+                    f"expected a {held}"
+                    if held
+                    else f"and no item has a {kind} there; "
+                    'write a text as {"name": "2020"} and a number as {"name": 2020}'
+                )
+            )
+
+
+_OF_KIND: dict[str, Callable[[str], Filter]] = {
+    TEXT: lambda field: Compare(field, ">=", ""),
+    NUMBER: lambda field: Some((Compare(field, ">=", 0), Compare(field, "<", 0))),
+}
+"""Whether a field holds a text, or a number; true and false compare as 1 and 0."""
+
+
+def _kind(value: Scalar) -> str:
+    return TEXT if isinstance(value, str) else NUMBER
+
+
+def _compared(tree: Filter) -> Iterator[tuple[str, dict[str, Scalar], bool]]:
+    """Yield each field that a filter compares, with what of each kind, and whether one kind suffices."""
+    if isinstance(tree, Compare | Among):
+        values = tree.values if isinstance(tree, Among) else (tree.value,)
+        either = isinstance(tree, Among) and tree.either
+        yield tree.field, {_kind(value): value for value in values if value is not None}, either
+    else:
+        for part in (tree.part,) if isinstance(tree, Without) else tree.parts:
+            yield from _compared(part)

@@ -1,0 +1,42 @@
+"""A gallery -> the images farthest from all others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from index.gallery.protocol import ReadableGallery
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """One image far from the others: mean distance to its nearest ten; percentile: share nearer, 0..100."""
+
+    id: str
+    path: str
+    label: str | None
+    distance: float
+    percentile: float
+    uncertainty: float
+
+
+def outliers(gallery: ReadableGallery, *, limit: int = 100, k: int = 10) -> list[Outlier]:
+    """Return the images farthest from their `k` nearest others, farthest first."""
+    near = gallery.neighbourhood(k)
+    there = near.graph.rows >= 0
+    distance = np.where(there, near.graph.distances, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+    order = np.argsort(distance, kind="stable")
+    ranks = np.empty(len(near))
+    ranks[order] = np.arange(len(near))
+    return [
+        Outlier(
+            near.ids[i],
+            near.paths[i],
+            near.labels[i],
+            float(distance[i]),
+            float(100.0 * ranks[i] / len(near)),
+            float(near.uncertainty[i]),
+        )
+        for i in order[::-1][:limit].tolist()
+    ]

@@ -1,0 +1,38 @@
+"""A gallery -> its least certain images, or its surest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from index.gallery.protocol import ReadableGallery
+
+
+@dataclass(frozen=True)
+class UncertainImage:
+    """One image by its uncertainty; percentile: the share of the gallery that is surer, 0..100."""
+
+    id: str
+    path: str
+    label: str | None
+    uncertainty: float
+    percentile: float
+
+
+def uncertain(gallery: ReadableGallery, *, limit: int = 100, surest: bool = False) -> list[UncertainImage]:
+    """Return the least certain images, or the surest, most extreme first."""
+    near = gallery.neighbourhood(0)
+    order = np.argsort(near.uncertainty, kind="stable")
+    ranks = np.searchsorted(near.uncertainty[order], near.uncertainty, side="left")
+    chosen = order[:limit] if surest else order[::-1][:limit]
+    return [
+        UncertainImage(
+            near.ids[i],
+            near.paths[i],
+            near.labels[i],
+            float(near.uncertainty[i]),
+            100.0 * ranks[i] / len(near),
+        )
+        for i in chosen.tolist()
+    ]
