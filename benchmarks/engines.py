@@ -63,8 +63,8 @@ def main() -> None:
         base = statistics.median(rounds["onnxruntime, fp32"][1:])
         for name, engine in engines.items():
             found = statistics.median(rounds[name][1:])
-            told = " | ".join(f"{e:.1e}" for e in errors(reference, engine, images))
-            print(f"| {name} | {found:.3f} | {found / base:.2f} | {told} |")
+            cells = " | ".join(f"{e:.1e}" for e in errors(reference, engine, images))
+            print(f"| {name} | {found:.3f} | {found / base:.2f} | {cells} |")
         card = reference.card
         print(
             f"\n{card.name} ({card.backbone}) at {card.preprocess.size} px, batches of {options.batch}, one thread"

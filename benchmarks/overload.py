@@ -1,12 +1,12 @@
 """What a server does under far more load than it can carry, and two seconds later.
 
-    python benchmarks/overload.py [--seconds 60] [--deadline 5] [--model tiny|resnet] [--times 10]
+    python benchmarks/overload.py [--runs 1] [--seconds 60] [--deadline 5] [--model tiny|resnet] [--times 10]
 
 First the peak is measured, then requests arrive at `times` that rate, whatever becomes of the
 earlier ones (open loop), then single requests show whether the server is itself again, and the peak is measured
-once more: a machine's speed drifts within minutes, so what the flood left is compared with the mean of the two.
+once more: a machine's speed drifts within minutes, so the throughput in the flood is compared with the mean of the two.
 A connection that the server closed while it idled in the client's pool is counted, and never used again:
-nothing was lost with it.
+nothing was lost with it. Prints one table, one line a run, and which goals each run meets.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import argparse
 import asyncio
 import contextlib
 import os
+import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,75 +29,111 @@ import uvloop  # noqa: E402
 
 from benchmarks.serving import load, models  # noqa: E402
 from benchmarks.serving.pictures import photos, small_pngs  # noqa: E402
-from benchmarks.serving.process import cpu_seconds, machine, server  # noqa: E402
+from benchmarks.serving.process import machine, server  # noqa: E402
 
 PEAK_S = 10.0
+COLUMNS = (
+    "run", "peak before, after", "sent/s", "200", "429", "others", "stale", "p50 s", "p99 s", "of the peak", "stolen",
+)  # fmt: skip
 TICK_S = 0.01  # requests due in so long are sent together: a client that wakes for each one takes the server's cores
+
+
+@dataclass(frozen=True)
+class Run:
+    """One flood and what was measured around it; rates in images a second, times in seconds."""
+
+    peaks: tuple[float, float]
+    flood: load.Outcome
+    quiet: load.Outcome
+    after: load.Outcome
+    sent_rate: float
+    stolen: float
+
+    @property
+    def peak(self) -> float:
+        """The mean of the peaks before and after the flood."""
+        return statistics.mean(self.peaks)
+
+    @property
+    def rate(self) -> float:
+        """Images that were answered a second during the flood."""
+        return len(self.flood.latencies) / self.flood.seconds
+
+    @property
+    def others(self) -> int:
+        """Requests with an answer other than 200 or 429, or none."""
+        return (
+            sum(n for status, n in self.flood.statuses.items() if status not in (200, 429)) + self.flood.lost
+        )
+
+    def goals(self, times: float, deadline_s: float) -> dict[str, bool]:
+        """Return what is asked of a server, and whether it holds."""
+        return {
+            f"{times:g} times the peak was sent": self.sent_rate >= 0.95 * times * self.peaks[0],
+            "only 200 and 429": self.others == 0,
+            f"p99 under {deadline_s:g} s": self.flood.quantile(0.99) < deadline_s,
+            "at least 80 % of the peak": self.rate >= 0.8 * self.peak,
+            "2 s later as before (p50 within a half more)": set(self.after.statuses) == {200}
+            and self.after.quantile(0.5) <= 1.5 * self.quiet.quantile(0.5),
+        }
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--deadline", type=float, default=5)
     parser.add_argument("--times", type=float, default=10)
     parser.add_argument("--model", choices=("tiny", "resnet"), default="resnet")
     options = parser.parse_args()
     os.environ["VSSL_DEADLINE_S"] = str(options.deadline)
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
+    missed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="vssl-bench-") as scratch:
-        tiny = options.model == "tiny"
-        path = Path(scratch) / "model.onnx"
+        tiny, path = options.model == "tiny", Path(scratch) / "model.onnx"
         model = models.tiny_encoder(path) if tiny else models.resnet18(path)
-        images = small_pngs() if tiny else photos(None)
-        requests = [load.request("/embed", d, {"Content-Type": "image/png"}) for d in images]
-        command = [sys.executable, "-m", "vssl", "serve", "--model", str(model), "--port"]
-        with server(command) as (port, process):
-            load.run(port, requests, connections=16, seconds=2)
-            quiet = load.run(port, requests, connections=1, seconds=2)
-            peak = load.run(port, requests, connections=16, seconds=PEAK_S)
-            rate = len(peak.latencies) / peak.seconds
-            print(
-                f"before: one connection, p50 {1000 * quiet.quantile(0.5):.1f} ms; "
-                f"peak: {rate:.1f} images/s, p99 {1000 * peak.quantile(0.99):.0f} ms"
-            )
-            before, stolen = cpu_seconds(process), stolen_seconds()
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                over = runner.run(flood(port, requests, options.times * rate, options.seconds))
-            share = (cpu_seconds(process) - before) / over.seconds
-            stolen = (stolen_seconds() - stolen) / over.seconds
-            kept = len(over.latencies) / over.seconds
-            sent = sum(over.statuses.values()) + over.lost
-            print(
-                f"overload: {sent / options.seconds:.0f} requests/s sent for {options.seconds:.0f} s, answers "
-                f"{dict(over.statuses)}, lost {over.lost}; "
-                f"accepted {kept:.1f} images/s, "
-                f"p50 {1000 * over.quantile(0.5):.0f} ms, p99 {1000 * over.quantile(0.99):.0f} ms; "
-                f"server used {share:.2f} cores, other guests of the host {stolen:.2f}"
-            )
-            time.sleep(2)
-            after = load.run(port, requests, connections=1, seconds=2)
-            again = load.run(port, requests, connections=16, seconds=PEAK_S)
-            usual = (rate + len(again.latencies) / again.seconds) / 2
-            print(f"closed by the server while they idled: {over.stale} connections")
-            print(
-                f"2 s later, one connection: {dict(after.statuses)}, p50 {1000 * after.quantile(0.5):.1f} ms; "
-                f"peak again: {len(again.latencies) / again.seconds:.1f} images/s; "
-                f"the flood left {kept / usual:.0%} of the two peaks' mean"
-            )
-            others = sum(n for status, n in over.statuses.items() if status not in (200, 429)) + over.lost
-            shown = {
-                f"{sent / options.seconds / rate:.1f} times the peak was sent": sent / options.seconds
-                >= 0.95 * options.times * rate,
-                f"{others} answers other than 200 or 429": others == 0,
-                f"p99 of the accepted under the deadline of {options.deadline:g} s": over.quantile(0.99)
-                < options.deadline,
-                "at least 80 % of the peak": kept >= 0.8 * usual,
-                "2 s later as before (p50 within a half more)": set(after.statuses) == {200}
-                and after.quantile(0.5) <= 1.5 * quiet.quantile(0.5),
-            }
-            for what, holds in shown.items():
-                print(f"  {'yes' if holds else 'NO '}  {what}")
+        requests = [
+            load.request("/embed", data, {"Content-Type": "image/png"})
+            for data in (small_pngs() if tiny else photos(None))
+        ]
+        for number in range(1, options.runs + 1):
+            run = measure(model, requests, options.times, options.seconds)
+            print_row(number, run)
+            goals = run.goals(options.times, options.deadline)
+            missed += [f"run {number}: NOT {goal}" for goal, holds in goals.items() if not holds]
+    print("\n" + ("\n".join(missed) or "all goals are met in every run"))
     print(machine() + "; client on the same machine")
+
+
+def measure(model: Path, requests: list[bytes], times: float, seconds: float) -> Run:
+    """Start a server, measure its peak, flood it, look at it two seconds later."""
+    command = [sys.executable, "-m", "vssl", "serve", "--model", str(model), "--port"]
+    with server(command) as (port, _):
+        load.run(port, requests, connections=16, seconds=2)
+        quiet = load.run(port, requests, connections=1, seconds=2)
+        before = load.run(port, requests, connections=16, seconds=PEAK_S)
+        rate = len(before.latencies) / before.seconds
+        stolen = stolen_seconds()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            over = runner.run(flood(port, requests, times * rate, seconds))
+        stolen = (stolen_seconds() - stolen) / over.seconds
+        time.sleep(2)
+        after = load.run(port, requests, connections=1, seconds=2)
+        again = load.run(port, requests, connections=16, seconds=PEAK_S)
+    sent = sum(over.statuses.values()) + over.lost
+    return Run((rate, len(again.latencies) / again.seconds), over, quiet, after, sent / seconds, stolen)
+
+
+def print_row(number: int, run: Run) -> None:
+    """Print one line of the table."""
+    flood = run.flood
+    cells = (
+        f"{run.peaks[0]:.1f}, {run.peaks[1]:.1f}", f"{run.sent_rate:.0f}", flood.statuses[200], flood.statuses[429],
+        run.others, flood.stale, f"{flood.quantile(0.5):.2f}", f"{flood.quantile(0.99):.2f}",
+        f"{run.rate / run.peak:.0%}", f"{run.stolen:.2f} cores",
+    )  # fmt: skip
+    print(f"| {number} | {' | '.join(map(str, cells))} |", flush=True)
 
 
 def stolen_seconds() -> float:

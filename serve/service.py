@@ -18,7 +18,7 @@ import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.http.app import Application
-from serve.http.middleware.cors import open_to, parse_origins
+from serve.http.middleware.cors import parse_origins, with_cors
 from serve.http.settings import Settings
 from serve.http.state import check
 from serve.supervisor import follow_supervisor, is_supervised
@@ -50,7 +50,7 @@ class AsgiService(bentoml.Service[Any]):  # type: ignore[misc]
         settings = Settings.from_environment(os.environ)
         requests: ASGIApp = application
         if settings.cors_origins is not None:
-            requests = open_to(parse_origins(settings.cors_origins), requests)
+            requests = with_cors(parse_origins(settings.cors_origins), requests)
         if settings.tracing:
             self.add_asgi_middleware(RequestsTo, requests=requests)
             bento: ASGIApp = super().to_asgi(is_main)

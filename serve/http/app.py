@@ -63,7 +63,7 @@ PATTERNS = [
 ALIVE_PATHS = ("/livez", "/v2/health/live")
 OPEN_PATHS = frozenset({"/", "/ui", "/docs", "/openapi.json", "/readyz", "/v2/health/ready", *ALIVE_PATHS})
 UPKEEP_S = 1.0
-GARBAGE = 20_000  # objects made and not let go of, before the collector looks at them
+GARBAGE = 20_000  # new objects before the garbage collector runs
 log = logging.getLogger("vssl.serve")
 
 
@@ -80,10 +80,10 @@ class Application:
         runtime = self._runtime = Runtime.start(settings, fetcher)
         self._log = access_log(settings.log)
         self._upkeep = asyncio.create_task(self._keep_up(runtime))
-        # The access log is ours; uvicorn would format every request for a level nobody reads.
+        # The access log is ours; uvicorn would format every request for a level that is not shown.
         logging.getLogger("uvicorn.access").propagate = False
-        # What is loaded by now stays, and requests leave no cycles that hold much: the collector need not
-        # walk either for every few requests.
+        # What is loaded by now stays, and requests leave no large cycles: the collector need not look at either
+        # after every few requests.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GARBAGE)
@@ -94,7 +94,7 @@ class Application:
             self._runtime.draining = True
 
     async def stop(self) -> None:
-        """Answer what is queued and let go of everything."""
+        """Answer what is queued and close everything."""
         runtime, self._runtime = self._runtime, None
         if self._upkeep is not None:
             self._upkeep.cancel()
@@ -115,7 +115,7 @@ class Application:
             response = error_response(error, plain=scope["path"].startswith("/v2"))
             error.with_traceback(None)  # its frames hold the images, and one of them this error
         except ClientDisconnect:
-            response = Response(status_code=499)  # nobody is there to read it
+            response = Response(status_code=499)  # the client has left
         except Exception:
             log.exception("request %s failed", context.request_id)
             response = error_response(internal_error(), plain=scope["path"].startswith("/v2"))

@@ -1,4 +1,4 @@
-"""VSSL_* environment variables -> Settings: everything the server can be told, checked once.
+"""VSSL_* environment variables -> Settings: all that the server can be configured with, checked once.
 
 `vssl serve` writes these variables from its options; `bentoml serve serve.service:Vssl`,
 a Bento and a container read the same ones.
@@ -30,7 +30,7 @@ class Settings:
     device, engine, precision, threads: see `serve.inference.engine.Engine.open`; threads None means all usable
         cores, precision None what the engine and the file make of it.
     workers: server processes. host, port: only for the line that says where to try it.
-    api_key_file: one key a line; None leaves the server open to whoever can reach it.
+    api_key_file: one key a line; None leaves the server open to everyone that can reach it.
     max_risk: the share of a search's answers that may have a wrong nearest image; the others are marked
         `abstain`. None marks nothing.
     show_images: whether thumbnails of the gallery's files are served.

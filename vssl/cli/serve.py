@@ -98,7 +98,7 @@ def serve(
 ) -> None:
     """Serve a model over HTTP: embed images, search a gallery, a page for people at /ui."""
     with extras():
-        import bentoml  # noqa: F401  (named first, so that its absence is told as such)
+        import bentoml  # noqa: F401  (first, so that the error names it when it is absent)
 
         from serve.http.settings import Settings
 
@@ -171,7 +171,7 @@ def _greet(settings: Settings) -> None:
             )
     if settings.host not in LOOPBACK and not settings.api_key_file:
         note(
-            f"vssl: warning: listening on {settings.host} without an API key: whoever reaches this port can use "
+            f"vssl: warning: listening on {settings.host} without an API key: everyone that reaches this port can use "
             "it; add --api-key-file FILE"
         )
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host

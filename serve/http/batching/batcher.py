@@ -60,7 +60,7 @@ class Batcher:
     async def embed(self, images: Sequence[bytes | Pixels]) -> Embedded:
         """Embed encoded images or pixels (S, S, 3); each gets its own answer or error.
 
-        Raises BusyError when the queue has no room, or would not be worked off in time.
+        Raises BusyError when the queue has no room, or its wait would be too long.
         """
         count = len(images)
         refusal = self.admission.refusal(count)

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from vssl.errors import InputError
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
-ASKED = (
+ALLOWED_HEADERS = (
     "Accept",
     "Authorization",
     "Content-Type",
@@ -22,8 +22,8 @@ ASKED = (
     "X-Request-ID",
     "Inference-Header-Content-Length",
 )
-TOLD = ("Retry-After", "Server-Timing", "X-Request-ID", "Inference-Header-Content-Length")
-"""Headers that a page may send, and those that it may read beside the few it always may."""
+EXPOSED_HEADERS = ("Retry-After", "Server-Timing", "X-Request-ID", "Inference-Header-Content-Length")
+"""Headers that a page may send, and those that it may read in addition to the few it always may."""
 
 
 def parse_origins(text: str) -> tuple[str, ...]:
@@ -47,8 +47,12 @@ def parse_origins(text: str) -> tuple[str, ...]:
     return origins
 
 
-def open_to(origins: tuple[str, ...], application: ASGIApp) -> ASGIApp:
+def with_cors(origins: tuple[str, ...], application: ASGIApp) -> ASGIApp:
     """Return the application with its answers open to pages of these origins."""
     return CORSMiddleware(
-        application, allow_origins=origins, allow_methods=METHODS, allow_headers=ASKED, expose_headers=TOLD
+        application,
+        allow_origins=origins,
+        allow_methods=METHODS,
+        allow_headers=ALLOWED_HEADERS,
+        expose_headers=EXPOSED_HEADERS,
     )
