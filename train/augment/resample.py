@@ -44,9 +44,9 @@ def _filter(x: Tensor, interpolation: str) -> Tensor:
     x = x.abs()
     if interpolation == "bilinear":
         return (1.0 - x).clamp(min=0.0)
-    near = (1.5 * x - 2.5) * x * x + 1.0  # Keys' cubic with a = -1/2
-    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
-    return torch.where(x < 1.0, near, torch.where(x < 2.0, far, 0.0))
+    # Keys' cubic with a = -1/2: a part that ends at 1, and one of the way from 2 back to 1.
+    near, back = x.clamp(max=1.0), (2.0 - x).clamp(0.0, 1.0)
+    return (1.5 * near - 2.5) * near * near + 1.0 + 0.5 * back * back * (back - 1.0)
 
 
 def blur_matrix(sigma: Tensor, size: int, radius: int) -> Tensor:

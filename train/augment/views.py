@@ -9,7 +9,7 @@ image, S side of the view.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,25 +20,21 @@ from train.augment.resample import blur, blur_matrix, crop_and_resize, resamplin
 from train.settings.config import AugmentConfig
 
 TRIES = 10  # crops drawn before the whole picture is taken instead, as torchvision does
+COLUMNS = (TRIES, TRIES, 2, 5, 4, 4, 1, 4, 1)
+"""Numbers an image's view takes: shares of area, ratios, places, chances, strengths, order, blur, warp, noise."""
 
 
-class _Uniform(Protocol):
-    def __call__(self, low: float, high: float, *shape: int) -> Tensor: ...
+class ViewPlan(NamedTuple):
+    """What is done to each image of a batch.
 
-
-class ViewDraw(NamedTuple):
-    """The random numbers of one batch of views; all (B,) except where said.
-
-    top, left, height, width: the crop, pixels of the stored image; flip, jittered, grey,
-    solarised: bool; factors, order: (B, 4), see `train.augment.colour.jitter`; sigma: blur in pixels,
-    0 for none; warp: (B, 2, 3) view coordinates -> source coordinates in -1..1; noise: its
-    standard deviation in grey levels.
+    corner, extent: (B, 2) the crop, vertical and horizontal, pixels of the stored image; flip,
+    jittered, grey, solarised: (B,) bool; factors, order: (B, 4), see `train.augment.colour.jitter`;
+    sigma: (B,) blur in pixels, 0 for none; warp: (B, 2, 3) view coordinates -> source coordinates in
+    -1..1; noise: (B,) its standard deviation in grey levels.
     """
 
-    top: Tensor
-    left: Tensor
-    height: Tensor
-    width: Tensor
+    corner: Tensor
+    extent: Tensor
     flip: Tensor
     jittered: Tensor
     factors: Tensor
@@ -56,6 +52,7 @@ class Views:
     def __init__(self, config: AugmentConfig, size: int) -> None:
         self.config = config
         self.size = size
+        self._ranges: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def __call__(
         self, images: Tensor, generator: torch.Generator, share: slice | None = None, total: int = 0
@@ -67,87 +64,125 @@ class Views:
         views are then those that the whole batch would give them.
         """
         count, rows = (len(images), slice(None)) if share is None else (total, share)
-        drawn = ViewDraw(*(x[rows] for x in self.draw(count, images.shape[1], generator)))
-        views = self.apply(images, drawn)
+        numbers, noise = self.draw(count, generator)[rows], None
         if self.config.noise:
-            spread = torch.randn((count, *views.shape[1:]), generator=generator, device=views.device)[rows]
-            views = (views + spread * drawn.noise[:, None, None, None]).clamp(0.0, 255.0)
-        return views
+            shape = (count, self.size, self.size, 3)
+            noise = torch.randn(shape, generator=generator, device=images.device)[rows]
+        return self.apply(images, numbers, noise)
 
-    def draw(self, count: int, side: int, generator: torch.Generator) -> ViewDraw:
-        """Draw the random numbers for `count` stored images of side `side`."""
-        c, device = self.config, generator.device
+    def compile(self, backend: str) -> None:
+        """Let torch.compile translate `apply`."""
+        self.apply = torch.compile(self.apply, backend=backend)  # type: ignore[method-assign]
 
-        def uniform(low: float, high: float, *shape: int) -> Tensor:
-            return low + (high - low) * torch.rand(shape or (count,), generator=generator, device=device)
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw all random numbers of `count` views but the noise: (B, sum of COLUMNS), each in its range."""
+        low, span = self._ranges_on(generator.device)
+        drawn = torch.rand((count, len(low)), generator=generator, device=generator.device)
+        return torch.addcmul(low, span, drawn)
 
-        top, left, height, width = self._boxes(count, side, uniform)
-        factors = torch.stack(
-            [uniform(max(0.0, 1.0 - s), 1.0 + s) for s in (c.brightness, c.contrast, c.saturation)]
-            + [uniform(-c.hue, c.hue)],
-            dim=1,
-        )
-        blurred = uniform(0.0, 1.0) < c.blur
-        angle = uniform(-c.rotate, c.rotate) * (math.pi / 180.0)
-        zoom = uniform(*c.zoom)
-        move = uniform(-2.0 * c.shift, 2.0 * c.shift, 2, count)  # the side spans -1..1
+    def apply(self, images: Tensor, numbers: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Make the views that the numbers stand for: a function of its arguments alone.
+
+        (B, C0, C0, 3) uint8, what `draw` gives, (B, S, S, 3) standard normal -> (B, S, S, 3).
+        """
+        plan = self.plan(numbers, images.shape[1])
+        views = self.render(images, plan)
+        if noise is None:
+            return views
+        return torch.addcmul(views, noise, plan.noise[:, None, None, None]).clamp(0.0, 255.0)
+
+    def plan(self, numbers: Tensor, side: int) -> ViewPlan:
+        """Turn the numbers of `draw` into what is done to stored images of side `side`."""
+        c = self.config
+        shares, ratios, places, chances, strengths, order, sigma, warps, noise = numbers.split(COLUMNS, dim=1)
+        corner, extent = self._boxes(shares, ratios, places, side)
+        flip, jittered, grey, blurred, solarised = chances.unbind(1)
+        angle, zoom, right, down = warps.unbind(1)
         cosine, sine = torch.cos(angle) / zoom, torch.sin(angle) / zoom
-        return ViewDraw(
-            top=top,
-            left=left,
-            height=height,
-            width=width,
-            flip=uniform(0.0, 1.0) < c.flip,
-            jittered=uniform(0.0, 1.0) < c.jitter,
-            factors=factors,
-            order=uniform(0.0, 1.0, count, 4).argsort(dim=1),
-            grey=uniform(0.0, 1.0) < c.grey,
-            sigma=torch.where(blurred, uniform(*c.blur_sigma), 0.0),
-            solarised=uniform(0.0, 1.0) < c.solarise,
-            warp=torch.stack([cosine, -sine, move[0], sine, cosine, move[1]], dim=1).view(count, 2, 3),
-            noise=uniform(0.0, c.noise),
+        return ViewPlan(
+            corner=corner,
+            extent=extent,
+            flip=flip < c.flip,
+            jittered=jittered < c.jitter,
+            factors=strengths,
+            order=order.argsort(dim=1),
+            grey=grey < c.grey,
+            sigma=torch.where(blurred < c.blur, sigma[:, 0], 0.0),
+            solarised=solarised < c.solarise,
+            warp=torch.stack([cosine, -sine, right, sine, cosine, down], dim=1).view(-1, 2, 3),
+            noise=noise[:, 0],
         )
 
-    def apply(self, images: Tensor, drawn: ViewDraw) -> Tensor:
-        """Make the views that the drawn numbers describe, except for the noise."""
+    def render(self, images: Tensor, plan: ViewPlan) -> Tensor:
+        """Make the views that a plan describes, except for the noise."""
         c, side = self.config, images.shape[1]
-        vertical = resampling_matrix(drawn.top, drawn.height, side, self.size, c.interpolation)
-        horizontal = resampling_matrix(drawn.left, drawn.width, side, self.size, c.interpolation)
-        horizontal = torch.where(drawn.flip[:, None, None], horizontal.flip(1), horizontal)
+        matrices = resampling_matrix(
+            plan.corner.flatten(), plan.extent.flatten(), side, self.size, c.interpolation
+        )
+        vertical, horizontal = matrices.unflatten(0, (-1, 2)).unbind(1)
+        horizontal = torch.where(plan.flip[:, None, None], horizontal.flip(1), horizontal)
         views = crop_and_resize(images, vertical, horizontal).clamp_(0.0, 255.0)  # bicubic overshoots
         if c.rotate or c.shift or c.zoom != (1.0, 1.0):
-            views = warp(views, drawn.warp)
+            views = warp(views, plan.warp)
         if c.jitter:
-            views = colour.jitter(views, drawn.factors, drawn.order, drawn.jittered)
+            views = colour.jitter(views, plan.factors, plan.order, plan.jittered)
         if c.grey:
-            views = colour.to_grey(views, drawn.grey)
+            views = colour.to_grey(views, plan.grey)
         if c.blur:
             radius = min(math.ceil(3.0 * c.blur_sigma[1]), self.size - 1)
-            views = blur(views, blur_matrix(drawn.sigma, self.size, radius))
+            views = blur(views, blur_matrix(plan.sigma, self.size, radius))
         if c.solarise:
-            views = colour.solarise(views, drawn.solarised)
+            views = colour.solarise(views, plan.solarised)
         return views.permute(0, 2, 3, 1)
 
-    def _boxes(self, count: int, side: int, uniform: _Uniform) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Draw crop boxes as torchvision's RandomResizedCrop does: the first of ten tries that fits."""
+    def _boxes(self, shares: Tensor, ratios: Tensor, places: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """Choose crop boxes as torchvision's RandomResizedCrop does: the first of ten tries that fits.
+
+        shares: (B, TRIES) of the area; ratios: (B, TRIES) half the logarithm of width over height; places:
+        (B, 2) in 0..1. Returns corner and extent (B, 2), vertical and horizontal.
+        """
         low, high = self.config.crop_ratio
-        area = side * side * uniform(*self.config.crop_scale, count, TRIES)
-        ratio = torch.exp(uniform(math.log(low), math.log(high), count, TRIES))
-        width, height = torch.sqrt(area * ratio).round(), torch.sqrt(area / ratio).round()
-        fits = (width >= 1) & (width <= side) & (height >= 1) & (height <= side)
-        first = fits.to(torch.int8).argmax(dim=1, keepdim=True)
-        found = fits.any(dim=1)
+        stretch = torch.exp(torch.stack([-ratios, ratios], dim=1))
+        tried = ((side * shares.sqrt())[:, None] * stretch).round()
+        fits = (tried.clamp(1.0, float(side)) == tried).all(dim=1)
+        first = fits.to(torch.int8).argmax(dim=1)[:, None, None].expand(-1, 2, 1)
+        found = fits.any(dim=1, keepdim=True)
         whole_width = side if high >= 1.0 else round(side * high)
         whole_height = side if low <= 1.0 else round(side / low)
-        width = torch.where(found, width.gather(1, first)[:, 0], float(whole_width))
-        height = torch.where(found, height.gather(1, first)[:, 0], float(whole_height))
-        top = torch.where(
-            found, (uniform(0.0, 1.0) * (side - height + 1)).floor(), ((side - height) / 2).floor()
-        )
-        left = torch.where(
-            found, (uniform(0.0, 1.0) * (side - width + 1)).floor(), ((side - width) / 2).floor()
-        )
-        return top, left, height, width
+        if whole_width == whole_height:
+            extent = torch.where(found, tried.gather(2, first)[:, :, 0], float(side))
+        else:
+            whole = torch.arange(2, device=tried.device) * (whole_width - whole_height) + whole_height
+            extent = torch.where(found, tried.gather(2, first)[:, :, 0], whole.float())
+        # The whole picture's box lies in the middle, a crop anywhere that it fits.
+        return (torch.where(found, places, 0.5) * (side - extent + found)).floor(), extent
+
+    def _ranges_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return where each number's range begins and how long it is, made once for each device."""
+        if device not in self._ranges:
+            low, high = torch.tensor(self._bounds(), device=device).unbind(1)
+            self._ranges[device] = low, high - low
+        return self._ranges[device]
+
+    def _bounds(self) -> list[tuple[float, float]]:
+        """Return the range of each number of `draw`, in the order of COLUMNS."""
+        c = self.config
+        turn, move = math.radians(c.rotate), 2.0 * c.shift  # the side spans -1..1
+        ratio = (0.5 * math.log(c.crop_ratio[0]), 0.5 * math.log(c.crop_ratio[1]))
+        strengths = [(max(0.0, 1.0 - s), 1.0 + s) for s in (c.brightness, c.contrast, c.saturation)]
+        return [
+            *[c.crop_scale] * TRIES,
+            *[ratio] * TRIES,
+            *[(0.0, 1.0)] * (2 + 5),
+            *strengths,
+            (-c.hue, c.hue),
+            *[(0.0, 1.0)] * 4,
+            c.blur_sigma,
+            (-turn, turn),
+            c.zoom,
+            *[(-move, move)] * 2,
+            (0.0, c.noise),
+        ]
 
 
 def warp(views: Tensor, matrix: Tensor) -> Tensor:

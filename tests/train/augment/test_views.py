@@ -71,18 +71,19 @@ def test_a_share_of_a_batch_has_the_whole_batch_s_views() -> None:
 
 def test_crop_boxes_have_torchvision_s_distribution() -> None:
     config, side, count = AugmentConfig(crop_scale=(0.08, 1.0)), 32, 2000
-    drawn = Views(config, 32).draw(count, side, generator())
+    views = Views(config, 32)
+    drawn = views.plan(views.draw(count, generator()), side)
+    top, left, height, width = (*drawn.corner.unbind(1), *drawn.extent.unbind(1))
     torch.manual_seed(0)
     crop = v2.RandomResizedCrop(32, scale=config.crop_scale, ratio=config.crop_ratio)
     picture = torch.zeros(3, side, side)
     boxes = [crop.make_params([picture]) for _ in range(count)]
-    for name in ("top", "left", "height", "width"):
-        ours = getattr(drawn, name)
+    for name, ours in (("top", top), ("left", left), ("height", height), ("width", width)):
         theirs = torch.tensor([float(box[name]) for box in boxes])
         assert _kolmogorov(ours, theirs) < 1.95 * math.sqrt(2 / count), name  # p about 0.001
-    assert torch.equal(drawn.height, drawn.height.round())
-    assert (drawn.top + drawn.height <= side).all()
-    assert (drawn.left >= 0).all()
+    assert torch.equal(height, height.round())
+    assert (top + height <= side).all()
+    assert (left >= 0).all()
 
 
 def _kolmogorov(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -136,24 +137,25 @@ def test_views_have_torchvision_s_moments(config: AugmentConfig, transform: list
 def test_the_warp_turns_shifts_and_magnifies() -> None:
     config = AugmentConfig(**{**STILL.__dict__, "rotate": 30.0, "shift": 0.1, "zoom": (0.8, 1.25)})
     views, images = Views(config, 24), pictures(1)
-    drawn = views.draw(1, 24, generator())
+    drawn = views.plan(views.draw(1, generator()), 24)
     quarter = torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]])
-    turned = views.apply(images, drawn._replace(warp=quarter))[0].permute(2, 0, 1)
+    turned = views.render(images, drawn._replace(warp=quarter))[0].permute(2, 0, 1)
     torch.testing.assert_close(
         turned, torch.rot90(images[0].permute(2, 0, 1).float(), 1, (1, 2)), atol=0.1, rtol=0
     )
     moved = torch.tensor([[[1.0, 0.0, 2 * 3 / 24], [0.0, 1.0, 0.0]]])
-    shifted = views.apply(images, drawn._replace(warp=moved))[0]
+    shifted = views.render(images, drawn._replace(warp=moved))[0]
     torch.testing.assert_close(shifted[:, :-3], images[0, :, 3:].float(), atol=0.1, rtol=0)
     doubled = torch.tensor([[[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]])
-    larger = views.apply(images, drawn._replace(warp=doubled))[0].permute(2, 0, 1)
+    larger = views.render(images, drawn._replace(warp=doubled))[0].permute(2, 0, 1)
     expected = tv.resize(images[0].permute(2, 0, 1)[:, 6:18, 6:18].float(), [24, 24], antialias=False)
     assert (larger - expected).abs()[:, 2:-2, 2:-2].max() < 1.0
 
 
 def test_the_warp_s_ranges() -> None:
     config = AugmentConfig(**{**STILL.__dict__, "rotate": 30.0, "shift": 0.1, "zoom": (0.8, 1.25)})
-    warp = Views(config, 24).draw(5000, 24, generator()).warp
+    views = Views(config, 24)
+    warp = views.plan(views.draw(5000, generator()), 24).warp
     zoom = 1 / torch.linalg.det(warp[:, :, :2]).sqrt()
     angle = torch.atan2(warp[:, 1, 0], warp[:, 0, 0]) * 180 / math.pi
     for values, low, high in ((zoom, 0.8, 1.25), (angle, -30, 30), (warp[:, 0, 2], -0.2, 0.2)):
@@ -169,3 +171,27 @@ def test_noise_stays_below_its_level() -> None:
     assert deviations.max() < 23
     assert deviations.mean().item() == pytest.approx(10, abs=1)
     assert deviations.min() < 1
+
+
+FULL = AugmentConfig(blur=0.5, solarise=0.2, rotate=20, noise=9)
+
+
+def test_choosing_rows_and_changing_all_images_make_the_same_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU computes, on the CPU."""
+    views, images = Views(FULL, 16), pictures(12)
+    by_rows = views(images, generator(5))
+    monkeypatch.setattr("train.augment.colour.chooses_rows", lambda images: False)
+    torch.testing.assert_close(views(images, generator(5)), by_rows, rtol=1e-5, atol=1e-2)
+
+
+def test_compiled_views_are_the_same_and_one_graph() -> None:
+    views, images, graphs = Views(FULL, 16), pictures(12), []
+    expected = views(images, generator(5))
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    views.compile(backend)
+    torch.testing.assert_close(views(images, generator(5)), expected, rtol=1e-5, atol=1e-2)
+    assert len(graphs) == 1
