@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from train.loop.optimisers import build_optimiser
-from train.loop.trainer import length_of
+from train.loop.step import length_of
 from train.methods import METHODS, new_method
 from train.settings.config import TrainConfig
 from train.settings.recipe import plan, recipe_names

@@ -17,7 +17,7 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 def luminance(images: Tensor) -> Tensor:
     """(B, 3, S, S) -> (B, 1, S, S) greys."""
-    red, green, blue = images.split(1, dim=1)
+    red, green, blue = torch.split(images, 1, dim=1)
     return torch.add(torch.add(GREY[0] * red, green, alpha=GREY[1]), blue, alpha=GREY[2])
 
 
@@ -69,7 +69,7 @@ def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
     high = images.amax(dim=1, keepdim=True)
     chroma = high - images.amin(dim=1, keepdim=True)
     safe = torch.where(chroma == 0, 1.0, chroma)
-    red, green, blue = images.split(1, dim=1)
+    red, green, blue = torch.split(images, 1, dim=1)
     sixths = torch.where(
         high == red,
         (green - blue) / safe,

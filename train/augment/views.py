@@ -20,7 +20,7 @@ from train.augment.resample import blur, blur_matrix, crop_and_resize, resamplin
 from train.settings.config import AugmentConfig
 
 TRIES = 10  # crops drawn before the whole picture is taken instead, as torchvision does
-COLUMNS = (TRIES, TRIES, 2, 5, 4, 4, 1, 4, 1)
+COLUMNS = [TRIES, TRIES, 2, 5, 4, 4, 1, 4, 1]
 """Numbers an image's view takes: shares of area, ratios, places, chances, strengths, order, blur, warp, noise."""
 
 
@@ -94,7 +94,9 @@ class Views:
     def plan(self, numbers: Tensor, side: int) -> ViewPlan:
         """Turn the numbers of `draw` into what is done to stored images of side `side`."""
         c = self.config
-        shares, ratios, places, chances, strengths, order, sigma, warps, noise = numbers.split(COLUMNS, dim=1)
+        shares, ratios, places, chances, strengths, order, sigma, warps, noise = torch.split(
+            numbers, COLUMNS, dim=1
+        )
         corner, extent = self._boxes(shares, ratios, places, side)
         flip, jittered, grey, blurred, solarised = chances.unbind(1)
         angle, zoom, right, down = warps.unbind(1)
@@ -119,7 +121,7 @@ class Views:
         matrices = resampling_matrix(
             plan.corner.flatten(), plan.extent.flatten(), side, self.size, c.interpolation
         )
-        vertical, horizontal = matrices.unflatten(0, (-1, 2)).unbind(1)
+        vertical, horizontal = matrices.view(-1, 2, self.size, side).unbind(1)
         horizontal = torch.where(plan.flip[:, None, None], horizontal.flip(1), horizontal)
         views = crop_and_resize(images, vertical, horizontal).clamp_(0.0, 255.0)  # bicubic overshoots
         if c.rotate or c.shift or c.zoom != (1.0, 1.0):

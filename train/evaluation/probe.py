@@ -23,6 +23,7 @@ from train.evaluation.linear import linear_predict
 from train.evaluation.monitor import embed
 from train.methods import build_encoder
 from train.models.encoder import EncoderOutput
+from train.state.arithmetic import use_full_precision
 from train.state.checkpoint import Checkpoint, load_checkpoint
 from train.state.randomness import held_out
 from vssl.errors import InputError
@@ -72,6 +73,7 @@ def probe(
     held out, and the online classifier, which may have seen their labels, is left out. Raises
     InputError when there are not two classes on both sides.
     """
+    use_full_precision()
     checkpoint = load_checkpoint(run)
     where = device or torch.device("cpu")
     train = _labelled(open_source(spec), None if test_spec else False)

@@ -22,8 +22,8 @@ from train.data.split import Split, split_bank
 from train.evaluation.curves import CURVES_NAME
 from train.evaluation.monitor import EvaluationSet
 from train.loop.malloc import keep_freed_memory
-from train.loop.step import Learner
-from train.loop.trainer import Outcome, Progress, Run, length_of
+from train.loop.step import Learner, length_of
+from train.loop.trainer import Outcome, Progress, Run
 from train.methods import method_class, new_encoder
 from train.models.published_weights import published_weights
 from train.models.weights import WEIGHTS_NAME, initialise, read_weights

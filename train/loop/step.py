@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.torch_version import TorchVersion
 
 from train.augment.views import Views
 from train.loop.optimisers import build_classifier_optimiser, build_optimiser, learning_rate, set_rate
@@ -21,6 +22,7 @@ from train.loop.synced_batchnorm import share_batches
 from train.methods import new_method
 from train.methods.method import Method, cosine_momentum
 from train.settings.config import TrainConfig
+from train.state.arithmetic import computes_bf16, tune_convolutions, use_full_precision
 from train.state.distributed import ALONE, Peers
 from train.state.randomness import generator_for, seed_of
 from vssl.errors import InputError
@@ -28,16 +30,9 @@ from vssl.errors import InputError
 TRANSLATOR = "inductor"  # torch.compile's backend
 
 
-def computes_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is native there: recent GPUs, and CPUs with matrix tiles."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return device.type == "cpu" and _has_tiles()
-
-
-def _has_tiles() -> bool:
-    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(probe is not None and probe())
+CUDA_GRAPHS_SINCE = "2.13"
+"""Before it, torch's CUDA graphs may hand out a gradient that a later backward pass overwrites
+(pytorch/pytorch 96693 and 169545, mended in May 2026)."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +42,13 @@ class Length:
     steps_per_epoch: int
     total: int
     images_per_step: int
+
+
+def length_of(config: TrainConfig, images: int) -> Length:
+    """Return how long a run over so many training images is; incomplete batches are dropped."""
+    step = config.batch_size * config.optimiser.accumulate
+    per_epoch = max(images // step, 1)
+    return Length(per_epoch, per_epoch * config.epochs, step)
 
 
 class Learner:
@@ -73,13 +75,14 @@ class Learner:
         wanted = config.precision
         self.half = wanted == "bf16" or (wanted == "auto" and computes_bf16(device))
         self.sharing = share_batches(self.method, peers) if peers.count > 1 else None
-        if config.cuda_graphs and not (config.compile and device.type == "cuda"):
-            found = f"compile = {str(config.compile).lower()} on {device.type}"
-            raise InputError(
-                f"cuda_graphs: found {found}, expected compile = true on a GPU; leave cuda_graphs out"
-            )
+        if config.cuda_graphs:
+            require_sound_cuda_graphs(config, device, torch.__version__)
+        self._drawn = self.views
+        """The views of a step; `views` stay as they are for batches of other sizes."""
         if config.compile:
             self._compile()
+        use_full_precision()
+        tune_convolutions()
 
     def _steady(self) -> nn.Module | None:
         """Return the predictor where it learns at a constant rate."""
@@ -93,12 +96,16 @@ class Learner:
         return heads["predictor"]
 
     def _compile(self) -> None:
-        """Translate the encoders, the heads and the loss, where nearly all of a step's work is done."""
+        """Translate the views, and the encoders, heads and loss: nearly all of a step's work."""
         if self.peers.count > 1:
             raise InputError(
                 f"compile: found {self.peers.count} processes, expected one: batch norm over several processes is "
                 "not translated. Set compile = false"
             )
+        first, second = (Views(view.config, view.size) for view in self.views)
+        self._drawn = first, second
+        for view in self._drawn:
+            view.compile(TRANSLATOR)
         self.method.compile_loss(TRANSLATOR, "reduce-overhead" if self.config.cuda_graphs else None)
 
     def begin_epoch(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
@@ -134,7 +141,8 @@ class Learner:
         rate = learning_rate(config.optimiser, scale, number, self.length.steps_per_epoch, self.length.total)
         set_rate(self.optimiser, rate, config.optimiser.lr * scale / 256.0)
         self.optimiser.zero_grad(set_to_none=True)
-        logged: dict[str, Tensor] = {}
+        names: list[str] = []
+        sums = torch.zeros((), dtype=torch.float64, device=self.device)
         for part, batch in enumerate(images):
             at = number * len(images) + part
             drawn = generator_for(self.device, config.seed, "views", at)
@@ -144,15 +152,15 @@ class Learner:
                 torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
             with self._whole(total) as share:
                 with torch.no_grad():
-                    first, second = (view(batch, drawn, share, total) for view in self.views)
+                    first, second = (view(batch, drawn, share, total) for view in self._drawn)
                 with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
                     output = self.method(first, second, drawn, None if rows is None else rows[part])
                 (output.loss / len(images)).backward()
             values = {"loss": output.loss.detach(), **output.parts}
             if self.classifier is not None and labels is not None:
                 values["classifier_loss"] = self._classify(output.features.float(), labels[part], rate)
-            for name, value in values.items():
-                logged[name] = logged.get(name, 0.0) + value.double() / len(images)
+            names = list(values)
+            sums = sums + torch.stack([value.float() for value in values.values()]).double() / len(images)
         # The encoders saw a share each, so their gradients add up; the heads saw the whole batch.
         self.peers.add_gradients(self.method.student.parameters())
         self.peers.add_gradients(self.method.heads.parameters(), 1.0 / self.peers.count)
@@ -162,7 +170,7 @@ class Learner:
         self.method.update_teacher(
             cosine_momentum(*config.teacher_momentum, number, max(self.length.total - 1, 1))
         )
-        return logged
+        return dict(zip(names, sums.unbind(), strict=True))
 
     @contextmanager
     def _whole(self, total: int) -> Iterator[slice | None]:
@@ -194,6 +202,25 @@ class Learner:
         loss.backward()  # type: ignore[no-untyped-call]
         self.classifier_optimiser.step()
         return loss.detach()
+
+
+def require_sound_cuda_graphs(config: TrainConfig, device: torch.device, version: str) -> None:
+    """Raise InputError unless CUDA graphs of this torch version give the gradients that they should.
+
+    They need one backward pass a step into every weight, so batches are not accumulated.
+    """
+    if not (config.compile and device.type == "cuda"):
+        found = f"compile = {str(config.compile).lower()} on {device.type}"
+        expected = "compile = true on a GPU"
+    elif TorchVersion(version) < CUDA_GRAPHS_SINCE:
+        found = f"torch {version}"
+        expected = f"torch {CUDA_GRAPHS_SINCE} or newer, since before it gradients may be overwritten unseen"
+    elif config.optimiser.accumulate > 1:
+        found = f"optimiser.accumulate = {config.optimiser.accumulate}"
+        expected = "1: a second backward pass may overwrite the gradients of the first"
+    else:
+        return
+    raise InputError(f"cuda_graphs: found {found}, expected {expected}; leave cuda_graphs out")
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -10,33 +10,33 @@ import math
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from train.data.batches import Feed
+from train.data.batches import Batches
 from train.data.image_cache import ImageBank
 from train.data.split import Split
 from train.evaluation.collapse import collapse_reason
 from train.evaluation.monitor import EvaluationSet, watch
 from train.loop.optimisers import learning_rate
-from train.loop.step import Learner, Length, epoch_order
+from train.loop.saving import Saver, learner_state, restore_learner
+from train.loop.step import Learner, epoch_order, length_of
 from train.methods.method import cosine_momentum
 from train.models.weights import WEIGHTS_NAME, initialise, save_weights
 from train.settings.config import TrainConfig
-from train.state.checkpoint import CHECKPOINT_NAME, Checkpoint, Fact, load_checkpoint, save_checkpoint
+from train.state.checkpoint import Checkpoint, Fact, load_checkpoint
 from train.state.distributed import ALONE, Peers
-from train.state.metrics_log import Journal
+from train.state.metrics_log import MetricsLog
 from train.state.randomness import generator_for
 from vssl.errors import VsslError
 from vssl.images.preprocess import Preprocess
 
-SAVE_SECONDS = 10.0
-"""Between two checkpoints, so that short epochs do not spend their time on the disk."""
+SAVE_SECONDS, SAVE_SHARE = 10.0, 0.01
+"""Least time between two checkpoints, and the largest share of a run's time that writing them takes."""
 
 FLAT_EVALUATIONS = 2
 """Evaluations in a row that must show a collapse before a run is stopped."""
@@ -69,13 +69,6 @@ class Outcome:
     stopped_by: int | None
 
 
-def length_of(config: TrainConfig, images: int) -> Length:
-    """Return how long a run over so many training images is; incomplete batches are dropped."""
-    step = config.batch_size * config.optimiser.accumulate
-    per_epoch = max(images // step, 1)
-    return Length(per_epoch, per_epoch * config.epochs, step)
-
-
 class Run:
     """One training run over a bank of decoded images."""
 
@@ -98,27 +91,26 @@ class Run:
         self.learner = Learner(config, self.length, split.classes, device, peers)
         self.summary = summary
         self.step = self.epoch = 0
-        self.sums: dict[str, Tensor] = {}
+        self.names: list[str] = []
+        self.sums: Tensor | None = None
+        """Running totals of the epoch's `names`, on the device."""
         self.best = -math.inf
         self.spent = 0.0
         self.stop_signal: int | None = None
         self._flat = 0
-        self._saved_at = time.monotonic()
-        self.feed = Feed(bank, split, config, device, peers)
+        self.metrics: dict[str, float] = {}
+        self._began = 0.0
+        self._epoch_began = (0.0, 0)
+        self._saver = Saver(out, SAVE_SECONDS, SAVE_SHARE)
+        self.batches = Batches(bank, split, config, device, peers)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to a checkpoint of this run."""
-        learner, device = self.learner, self.device
-        learner.method.student.load_state_dict(checkpoint.student)
-        if learner.method.teacher is not None and checkpoint.teacher is not None:
-            learner.method.teacher.load_state_dict(checkpoint.teacher)
-        learner.method.heads.load_state_dict(checkpoint.heads)
-        learner.optimiser.load_state_dict(checkpoint.optimiser)
-        if learner.classifier is not None and learner.classifier_optimiser is not None:
-            learner.classifier.load_state_dict(checkpoint.classifier["weights"])
-            learner.classifier_optimiser.load_state_dict(checkpoint.classifier["optimiser"])
+        restore_learner(self.learner, checkpoint)
         self.step, self.epoch = checkpoint.step, checkpoint.epoch
-        self.sums = {name: value.to(device) for name, value in checkpoint.sums.items()}
+        self.names = list(checkpoint.sums)
+        if self.names:
+            self.sums = torch.stack(list(checkpoint.sums.values())).to(self.device)
         self.best = float(checkpoint.summary.get("best") or -math.inf)
         self.spent = float(checkpoint.summary.get("seconds") or 0.0)
         self._flat = int(checkpoint.summary.get("flat_evaluations") or 0)
@@ -140,66 +132,89 @@ class Run:
         try:
             if not self.peers.first:
                 return self._train(None, report)
-            with Journal(self.out, resume_epoch=self.epoch if self.step else -1) as journal:
-                return self._train(journal, report)
+            with MetricsLog(self.out, resume_epoch=self.epoch if self.step else -1) as log:
+                return self._train(log, report)
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
-    def _train(self, journal: Journal | None, report: Callable[[Progress], None]) -> Outcome:
-        metrics: dict[str, float] = {}
+    def _train(self, log: MetricsLog | None, report: Callable[[Progress], None]) -> Outcome:
         if not self.step:
-            metrics = self._watch()
-            if journal is not None:
-                journal.write({"epoch": 0, "step": 0, **metrics})
-        per_epoch = self.length.steps_per_epoch
-        began = time.monotonic()
+            self.metrics = self._watch()
+            if log is not None:
+                log.write({"epoch": 0, "step": 0, **self.metrics})
+        self._began = time.monotonic()
         while self.epoch < self.config.epochs:
-            order = epoch_order(len(self.split.train), self.config.seed, self.epoch)
-            started, first = time.monotonic(), self.step
-            if self.step == self.epoch * per_epoch:
-                self.learner.begin_epoch(self.feed.once)
-            while self.step < (self.epoch + 1) * per_epoch:
-                values = self.learner.step(self.step, *self.feed.step(order, self.step % per_epoch))
-                for name, value in values.items():
-                    self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
-                self.step += 1
-                if self.device.type == "cpu":  # elsewhere reading a number waits for the device
-                    loss, rate = float(values["loss"]), self._rate(first, started)
-                    self._require_finite(loss)
-                    report(Progress(self.step, self.length.total, self.epoch, loss, rate, metrics))
-                stopped_by = self.peers.any(self.stop_signal or 0)
-                if stopped_by:
-                    self.spent += time.monotonic() - began
-                    return Outcome(self._save(), metrics, stopped_by)
-            row = {name: float(value) / per_epoch for name, value in self.sums.items()}
-            self._require_finite(row["loss"])
-            self.sums = {}
-            self.epoch += 1
-            rate = self._rate(first, started)
-            row |= {"images_per_second": rate, "learning_rate": self._last_rate()}
-            row["teacher_momentum"] = cosine_momentum(
-                *self.config.teacher_momentum, self.step - 1, max(self.length.total - 1, 1)
-            )
-            last = self.epoch == self.config.epochs
-            evaluated = last or self.epoch % self.config.evaluation.every == 0
+            stopped_by = self._train_epoch(report)
+            if stopped_by:
+                self._count_time()
+                return Outcome(self._end(), self.metrics, stopped_by)
+            row = self._epoch_figures()
+            evaluated = self.epoch == self.config.epochs or self.epoch % self.config.evaluation.every == 0
             if evaluated:
-                metrics = self._watch()
-                row |= metrics
-                self._judge(metrics)
-            self.spent += time.monotonic() - began
-            began = time.monotonic()
-            if journal is not None:
-                journal.write({"epoch": self.epoch, "step": self.step, **row, "seconds": self.spent})
-            report(Progress(self.step, self.length.total, self.epoch, row["loss"], rate, metrics))
-            if evaluated and self._is_best(metrics) and self.peers.first:
-                save_checkpoint(self.out / "best.pt", self._checkpoint())
-            if last or time.monotonic() - self._saved_at > SAVE_SECONDS:
-                self._save()
-        checkpoint = self._save()
+                self.metrics = self._watch()
+                row |= self.metrics
+                self._judge()
+            self._count_time()
+            if log is not None:
+                log.write({"epoch": self.epoch, "step": self.step, **row, "seconds": self.spent})
+            report(self._progress(row["loss"]))
+            if self.peers.first:
+                if evaluated and self._is_best():
+                    self._saver.keep_best(self._checkpoint())
+                self._saver.save_if_due(self._checkpoint)
+        checkpoint = self._end()
         if self.peers.first:
             save_weights(self.out / WEIGHTS_NAME, checkpoint)
-        return Outcome(checkpoint, metrics, None)
+        return Outcome(checkpoint, self.metrics, None)
+
+    def _train_epoch(self, report: Callable[[Progress], None]) -> int:
+        """Make the steps left of an epoch; return the signal that stopped it, or 0.
+
+        Nothing in it waits for a GPU: figures are added up there and read when the epoch is over.
+        """
+        per_epoch = self.length.steps_per_epoch
+        self._epoch_began = (time.monotonic(), self.step)
+        order = epoch_order(len(self.split.train), self.config.seed, self.epoch)
+        if self.step == self.epoch * per_epoch:
+            self.learner.begin_epoch(self.batches.once)
+        while self.step < (self.epoch + 1) * per_epoch:
+            values = self.learner.step(self.step, *self.batches.step(order, self.step % per_epoch))
+            newest = torch.stack(list(values.values()))
+            self.names, self.sums = list(values), newest if self.sums is None else self.sums + newest
+            self.step += 1
+            if self.device.type == "cpu":
+                loss = float(values["loss"])
+                self._require_finite(loss)
+                report(self._progress(loss))
+            stopped_by = self.peers.any(self.stop_signal or 0)
+            if stopped_by:
+                return stopped_by
+        return 0
+
+    def _epoch_figures(self) -> dict[str, float]:
+        """Close an epoch: return its mean figures and the rates at its end."""
+        sums = [] if self.sums is None else self.sums.tolist()
+        row = {
+            name: value / self.length.steps_per_epoch for name, value in zip(self.names, sums, strict=True)
+        }
+        self._require_finite(row["loss"])
+        self.names, self.sums = [], None
+        self.epoch += 1
+        row |= {"images_per_second": self._rate(), "learning_rate": self._last_rate()}
+        row["teacher_momentum"] = cosine_momentum(
+            *self.config.teacher_momentum, self.step - 1, max(self.length.total - 1, 1)
+        )
+        return row
+
+    def _progress(self, loss: float) -> Progress:
+        return Progress(self.step, self.length.total, self.epoch, loss, self._rate(), self.metrics)
+
+    def _count_time(self) -> None:
+        """Add the time since the last call to what the run took."""
+        now = time.monotonic()
+        self.spent += now - self._began
+        self._began = now
 
     def _watch(self) -> dict[str, float]:
         """Watch in the first process and tell the others, so that all judge alike."""
@@ -209,17 +224,15 @@ class Run:
     def _measure(self) -> dict[str, float]:
         learner = self.learner
         generator = generator_for(self.device, self.config.seed, "watch")
-        # In full precision, as the exported model will compute, and without translating it for
-        # other batch sizes.
-        with torch.compiler.set_stance("force_eager" if self.config.compile else "default"):
-            return watch(
-                learner.method.student, learner.method.teacher, learner.classifier, self.evaluation,
-                learner.views, self.config.evaluation, self.device, generator, learner.method.positive_variance,
-            )  # fmt: skip
+        # In full precision, as the exported model will compute.
+        return watch(
+            learner.method.student, learner.method.teacher, learner.classifier, self.evaluation,
+            learner.views, self.config.evaluation, self.device, generator, learner.method.positive_variance,
+        )  # fmt: skip
 
-    def _judge(self, metrics: dict[str, float]) -> None:
+    def _judge(self) -> None:
         """Stop a run whose code is the same for every image, two evaluations in a row."""
-        reason = collapse_reason(metrics)
+        reason = collapse_reason(self.metrics)
         self._flat = self._flat + 1 if reason else 0
         if reason and self._flat >= FLAT_EVALUATIONS:
             raise TrainingError(
@@ -237,14 +250,16 @@ class Run:
                 f"the last good checkpoint is in {self.out}"
             )
 
-    def _is_best(self, metrics: dict[str, float]) -> bool:
-        value = metrics.get("knn_top1", metrics["view_recall"])
+    def _is_best(self) -> bool:
+        value = self.metrics.get("knn_top1", self.metrics["view_recall"])
         if value > self.best:
             self.best = value
             return True
         return False
 
-    def _rate(self, first: int, started: float) -> float:
+    def _rate(self) -> float:
+        """Return the images per second since the epoch began, or the run was taken up within it."""
+        started, first = self._epoch_began
         return (self.step - first) * self.length.images_per_step / max(time.monotonic() - started, 1e-9)
 
     def _last_rate(self) -> float:
@@ -257,26 +272,12 @@ class Run:
         self.stop_signal = number
 
     def _checkpoint(self) -> Checkpoint:
-        learner = self.learner
-        method = learner.method
-        classifier: dict[str, Any] = {}
-        if learner.classifier is not None and learner.classifier_optimiser is not None:
-            classifier = {
-                "weights": learner.classifier.state_dict(),
-                "optimiser": learner.classifier_optimiser.state_dict(),
-                "classes": list(self.split.names),
-            }
         return Checkpoint(
             config=self.config,
             preprocess=self.preprocess,
-            student=_state(method.student),
-            teacher=None if method.teacher is None else _state(method.teacher),
-            heads=_state(method.heads),
             step=self.step,
             epoch=self.epoch,
-            optimiser=learner.optimiser.state_dict(),
-            classifier=classifier,
-            sums=dict(self.sums),
+            sums={} if self.sums is None else dict(zip(self.names, self.sums.unbind(), strict=True)),
             summary={
                 **self.summary,
                 "epochs": self.epoch,
@@ -286,16 +287,13 @@ class Run:
                 "best": self.best if math.isfinite(self.best) else None,
                 "flat_evaluations": self._flat,
             },
+            **learner_state(self.learner, self.split.names),
         )
 
-    def _save(self) -> Checkpoint:
+    def _end(self) -> Checkpoint:
+        """Save the last state and return it as the disk holds it."""
         checkpoint = self._checkpoint()
-        self._saved_at = time.monotonic()
         if not self.peers.first:
             return checkpoint
-        save_checkpoint(self.out / CHECKPOINT_NAME, checkpoint)
-        return replace(load_checkpoint(self.out), summary=checkpoint.summary)
-
-
-def _state(module: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach() for name, value in module.state_dict().items()}
+        self._saver.save(checkpoint)
+        return load_checkpoint(self.out)

@@ -17,7 +17,7 @@ from vssl.files import write_bytes
 METRICS_NAME = "metrics.jsonl"
 
 
-class Journal:
+class MetricsLog:
     """Appends rows; on a resume the rows after the checkpoint are dropped, to be made again."""
 
     def __init__(self, folder: Path, resume_epoch: int) -> None:
@@ -43,7 +43,7 @@ class Journal:
                 if name not in ("epoch", "step"):
                     self._board.add_scalar(name, value, row["step"])
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> MetricsLog:
         return self
 
     def __exit__(

@@ -12,7 +12,7 @@ from tests.train.methods.test_every_method import SMALL
 from tests.train.picture_folder import TINY
 from train.augment.views import Views
 from train.loop.optimisers import learning_rate
-from train.loop.step import Learner, Length, epoch_order
+from train.loop.step import Learner, Length, epoch_order, require_sound_cuda_graphs
 from train.methods import new_method
 from train.methods.method import cosine_momentum
 from train.settings.config import TrainConfig
@@ -153,6 +153,35 @@ def test_cuda_graphs_are_for_translated_encoders_on_a_gpu(compiled: bool) -> Non
         InputError, match=f"found compile = {str(compiled).lower()} on cpu, expected compile = true"
     ):
         learner("vssl", {"compile": compiled, "cuda_graphs": True})
+
+
+@pytest.mark.parametrize(
+    ("version", "accumulate", "found"),
+    [
+        ("2.11.0+cu130", 1, "found torch 2.11.0.*expected torch 2.13 or newer"),
+        ("2.12.1", 1, "found torch 2.12.1"),
+        ("2.14.1+cu130", 2, "found optimiser.accumulate = 2, expected 1"),
+        ("2.13.0", 1, None),
+        ("2.14.1+cu130", 1, None),
+    ],
+)
+def test_cuda_graphs_are_refused_where_gradients_may_be_overwritten(
+    version: str, accumulate: int, found: str | None
+) -> None:
+    over = {"compile": True, "cuda_graphs": True, "optimiser": {"accumulate": accumulate}}
+    config = TrainConfig.from_dict(merge(TINY, over))
+    if found is None:
+        require_sound_cuda_graphs(config, torch.device("cuda"), version)
+    else:
+        with pytest.raises(InputError, match=found):
+            require_sound_cuda_graphs(config, torch.device("cuda"), version)
+
+
+def test_full_precision_is_full_on_gpus_too_and_convolutions_are_tuned() -> None:
+    cudnn, product = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn.allow_tf32, product.allow_tf32, cudnn.benchmark = True, True, False
+    learner(over={"precision": "fp32"})
+    assert (cudnn.allow_tf32, product.allow_tf32, cudnn.benchmark) == (False, False, True)
 
 
 def test_the_order_of_an_epoch_is_a_permutation_of_its_own() -> None:

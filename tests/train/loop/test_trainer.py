@@ -91,9 +91,10 @@ def test_killed_in_the_middle_and_resumed_it_has_the_same_losses(pictures: Path,
     over = {"epochs": 6, "options": {"pairs": "all"}}
     run(pictures, tmp_path / "whole", over)
     script = (
-        "import json, sys, train.loop.trainer; train.loop.trainer.SAVE_SECONDS = 0.0\n"
+        "import json, sys, train.loop.trainer as trainer\n"
+        "trainer.SAVE_SECONDS, trainer.SAVE_SHARE = 0.0, 1.0\n"
         "from train.loop.run import train_images\n"
-        "train_images(sys.argv[1], train.loop.trainer.Path(sys.argv[2]), recipe='small', device='cpu', threads=1,\n"
+        "train_images(sys.argv[1], trainer.Path(sys.argv[2]), recipe='small', device='cpu', threads=1,\n"
         "             settings=json.loads(sys.argv[3]))\n"
     )
     cut = tmp_path / "cut"

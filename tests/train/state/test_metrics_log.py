@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from train.state.metrics_log import METRICS_NAME, Journal, read_metrics
+from train.state.metrics_log import METRICS_NAME, MetricsLog, read_metrics
 
 
 def write(folder: Path, epochs: range, resume_epoch: int = -1, loss: float = 1.0) -> None:
-    with Journal(folder, resume_epoch) as journal:
+    with MetricsLog(folder, resume_epoch) as log:
         for epoch in epochs:
-            journal.write({"epoch": epoch, "step": 10 * epoch, "loss": loss / (epoch + 1)})
+            log.write({"epoch": epoch, "step": 10 * epoch, "loss": loss / (epoch + 1)})
 
 
 def test_a_row_is_on_the_disk_as_soon_as_it_is_written(tmp_path: Path) -> None:
-    with Journal(tmp_path, -1) as journal:
-        journal.write({"epoch": 0, "step": 0, "loss": 2.5})
+    with MetricsLog(tmp_path, -1) as log:
+        log.write({"epoch": 0, "step": 0, "loss": 2.5})
         assert read_metrics(tmp_path) == [{"epoch": 0, "step": 0, "loss": 2.5}]
 
 
