@@ -8,12 +8,14 @@ pillow      a DataLoader whose workers decode PNG and augment with torchvision o
 lightly     a DataLoader with lightly's BYOL transform and its heads and loss, fp32
 
     python -m benchmarks.train [--images 1024] [--batch 256] [--rounds 3] [--threads 2]
+    python -m benchmarks.train --against CHECKOUT    # ours beside ours of another checkout of this repository, in turn
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
 import statistics
 import subprocess
 import sys
@@ -194,6 +196,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--against", type=Path, help="another checkout of this repository to measure beside this one"
+    )
     parser.add_argument("--way", help="measure this one only, in this process, and print its rate")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -205,20 +210,39 @@ def main() -> None:
             next(steps)
         print(rate(steps, arguments.seconds, device))
         return
-    rates: dict[str, list[float]] = {name: [] for name in known}
+    places = {name: (name, Path.cwd()) for name in known}
+    if arguments.against:
+        own = [name for name in known if name.startswith("ours")]
+        places = {name: (name, Path.cwd()) for name in own}
+        places |= {f"{name}, there": (name, arguments.against.resolve()) for name in own}
+    rates: dict[str, list[float]] = {name: [] for name in places}
     for _ in range(arguments.rounds):
         for name, found in rates.items():
-            command = [sys.executable, "-m", "benchmarks.train", *sys.argv[1:], "--way", name]
-            found.append(float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+            found.append(measured(*places[name], arguments))
     print(
         f"{device}, batch {arguments.batch}, {arguments.threads} threads, medians of {arguments.rounds} rounds"
     )
-    base = statistics.median(rates["ours"])
     for name, values in rates.items():
-        middle = statistics.median(values)
+        middle, base = statistics.median(values), statistics.median(rates["ours"])
+        if name.startswith("ours, fp32"):
+            base = statistics.median(rates["ours, fp32"])
         print(
-            f"{name:<12} {middle:8.0f} images/s  ({min(values):.0f} to {max(values):.0f})  ours is {base / middle:.2f}x"
+            f"{name:<18} {middle:8.0f} images/s  ({min(values):.0f} to {max(values):.0f})  ours is {base / middle:.2f}x"
         )
+
+
+def measured(way: str, checkout: Path, arguments: argparse.Namespace) -> float:
+    """Return the images per second of one way, in a process of its own that runs the code of a checkout."""
+    options = {name: getattr(arguments, name) for name in ("images", "batch", "seconds", "threads", "device")}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.train", *words, "--way", way],
+        check=True,
+        stdout=subprocess.PIPE,
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+    )
+    return float(done.stdout)
 
 
 if __name__ == "__main__":
