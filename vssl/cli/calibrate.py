@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from vssl.cli.export import describe_calibration
-from vssl.cli.output import extras, note, say, say_json
+from vssl.cli.export import BRANCHES, SPACES, Branch, Images, Json, Seed, Whitening, describe_calibration
+from vssl.cli.output import check_choice, extras, note, say, say_json
 
 
 def register(app: typer.Typer) -> None:
@@ -21,13 +21,11 @@ def calibrate(
     run: Annotated[Path, typer.Argument(help="Run folder of `vssl train`, or a checkpoint.pt.")],
     images: Annotated[str | None, typer.Argument(help="Unlabelled images; the run's own otherwise.")] = None,
     space: Annotated[list[str] | None, typer.Option(help="features or projector; both otherwise.")] = None,
-    branch: Annotated[str, typer.Option(help="Whose weights: student or teacher.")] = "student",
-    whitening: Annotated[
-        float, typer.Option(help="Even out the means' spread over directions, 0 to 1.", min=0.0, max=1.0)
-    ] = 0.5,
-    calibration_images: Annotated[int, typer.Option(help="Most images to calibrate on.", min=8)] = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of the calibration's views.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    branch: Branch = "student",
+    whitening: Whitening = 0.5,
+    calibration_images: Images = 2000,
+    seed: Seed = 0,
+    as_json: Json = False,
 ) -> None:
     """Fit the variance on unlabelled images and say how well it fits held-out ones; writes nothing.
 
@@ -35,8 +33,8 @@ def calibrate(
     """
     spaces = space or ["features", "projector"]
     for name in spaces:
-        if name not in ("features", "projector"):
-            raise typer.BadParameter(f"found {name!r}, expected features or projector", param_hint="--space")
+        check_choice("--space", name, SPACES)
+    check_choice("--branch", branch, BRANCHES)
     fits = {}
     with extras():
         from export.calibration.head import CalibrationConfig

@@ -9,15 +9,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vssl.cli.output import extras, note, refuse_existing, say, say_json
+from vssl.cli.output import check_choice, extras, note, refuse_existing, say, say_json
 
 if TYPE_CHECKING:
+    from export.package import Exported
     from export.triton.repository import RepositoryEntry
 
 
 def register(app: typer.Typer) -> None:
     """Add this verb to the application."""
     app.command("export")(export)
+
+
+SPACES, BRANCHES = ("features", "projector"), ("student", "teacher")
+Space = Annotated[str, typer.Option(help="What is served as the mean: features or projector.")]
+Whitening = Annotated[
+    float, typer.Option(help="Even out the means' spread over directions, 0 to 1.", min=0.0, max=1.0)
+]
+Branch = Annotated[str, typer.Option(help="Whose weights: student or teacher.")]
+Images = Annotated[int, typer.Option(help="Most images to calibrate on.", min=8)]
+Seed = Annotated[int, typer.Option(help="Seed of the calibration's views.")]
+Triton = Annotated[
+    Path | None, typer.Option(metavar="REPOSITORY", help="Put the model into a Triton model repository.")
+]
+TritonBackend = Annotated[str, typer.Option(help="onnxruntime, or python for a Triton without that backend.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace an existing file, and another model in the repository."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def export(
@@ -28,17 +48,13 @@ def export(
         ),
     ],
     model: Annotated[Path | None, typer.Argument(help="File to write, model.onnx.")] = None,
-    space: Annotated[
-        str, typer.Option(help="What is served as the mean: features or projector.")
-    ] = "projector",
-    whitening: Annotated[
-        float, typer.Option(help="Even out the means' spread over directions, 0 to 1.", min=0.0, max=1.0)
-    ] = 0.5,
-    branch: Annotated[str, typer.Option(help="Whose weights: student or teacher.")] = "student",
+    space: Space = "projector",
+    whitening: Whitening = 0.5,
+    branch: Branch = "student",
     calibration: Annotated[
         str | None, typer.Option(help="Images that calibrate the variance; the run's own otherwise.")
     ] = None,
-    calibration_images: Annotated[int, typer.Option(help="Most images to calibrate on.", min=8)] = 2000,
+    calibration_images: Images = 2000,
     evaluation: Annotated[
         str | None, typer.Option(help="Labelled images to measure the file on, for its card.")
     ] = None,
@@ -46,20 +62,11 @@ def export(
     licence: Annotated[str, typer.Option(help="Licence of the weights, for the card.")] = "unspecified",
     precision: Annotated[str, typer.Option(help="fp32, fp16 (for GPUs) or int8 (for CPUs).")] = "fp32",
     accept_loss: Annotated[bool, typer.Option(help="Write a lower precision whatever it loses.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the calibration's views.")] = 0,
-    triton: Annotated[
-        Path | None, typer.Option(metavar="REPOSITORY", help="Put the model into a Triton model repository.")
-    ] = None,
-    triton_backend: Annotated[
-        str, typer.Option(help="onnxruntime, or python for a Triton without that backend.")
-    ] = "onnxruntime",
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite", "--force", help="Replace an existing file, and another model in the repository."
-        ),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    seed: Seed = 0,
+    triton: Triton = None,
+    triton_backend: TritonBackend = "onnxruntime",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
     """Write one verified, calibrated, self-describing ONNX file of a run's encoder.
 
@@ -76,10 +83,8 @@ def export(
     if model is None:
         raise typer.BadParameter(f"missing the file to write: vssl export {run} model.onnx")
     refuse_existing(model, overwrite=overwrite)
-    if space not in ("features", "projector"):
-        raise typer.BadParameter(f"found {space!r}, expected features or projector", param_hint="--space")
-    if branch not in ("student", "teacher"):
-        raise typer.BadParameter(f"found {branch!r}, expected student or teacher", param_hint="--branch")
+    check_choice("--space", space, SPACES)
+    check_choice("--branch", branch, BRANCHES)
     with extras():
         from export.calibration.head import CalibrationConfig
         from export.package import ExportOptions, export_run
@@ -97,42 +102,46 @@ def export(
             calibration=CalibrationConfig(images=calibration_images, seed=seed),
         )
         written = export_run(run, model, options, note)
-    card, fit = written.card, written.card.calibration
-    entry = None
-    if triton is not None:
-        entry = _put(model, triton, name, triton_backend, overwrite=overwrite)
+    entry = _put(model, triton, name, triton_backend, overwrite=overwrite) if triton else None
     if as_json:
-        say_json(
-            {
-                "path": str(written.path),
-                "model_id": written.model_id,
-                "bytes": written.size,
-                "card": card.to_dict(),
-                "largest_difference_from_torch": {
-                    "mean": written.agreement.mean,
-                    "log_variance": written.agreement.log_variance,
-                    "features": written.agreement.features,
-                },
-                "fidelity": dataclasses.asdict(written.fidelity) if written.fidelity else None,
-                **({"triton": _entry_facts(entry)} if entry else {}),
-            }
-        )
+        say_json(_facts(written) | ({"triton": _entry_facts(entry)} if entry else {}))
         return
+    _say_written(written)
+    if entry:
+        _say_entry(entry)
+
+
+def _facts(written: Exported) -> dict[str, Any]:
+    agreement = written.agreement
+    return {
+        "path": str(written.path),
+        "model_id": written.model_id,
+        "bytes": written.size,
+        "card": written.card.to_dict(),
+        "largest_difference_from_torch": {
+            "mean": agreement.mean,
+            "log_variance": agreement.log_variance,
+            "features": agreement.features,
+        },
+        "fidelity": dataclasses.asdict(written.fidelity) if written.fidelity else None,
+    }
+
+
+def _say_written(written: Exported) -> None:
+    card, agreement = written.card, written.agreement
     say(f"{written.path}  {written.size / 1e6:.1f} MB  model id {written.model_id[:12]}")
     say(
         f"  mean and variance of {card.dim} dimensions ({card.space}, {card.branch}), features of {card.feature_dim}"
     )
     say(
-        f"  agrees with torch on {written.agreement.images} images at every batch size: largest relative difference "
-        f"{max(written.agreement.mean, written.agreement.log_variance, written.agreement.features):.1g}"
+        f"  agrees with torch on {agreement.images} images at every batch size: largest relative difference "
+        f"{max(agreement.mean, agreement.log_variance, agreement.features):.1g}"
     )
-    say(f"  variance: {describe_calibration(fit)}")
+    say(f"  variance: {describe_calibration(card.calibration)}")
     if card.measured:
         say(f"  measured: {describe_measured(card.measured)}")
     if written.fidelity is not None:
         say(f"  {card.precision}: {describe_fidelity(written.fidelity)}")
-    if entry is not None:
-        _say_entry(entry)
 
 
 def _put(

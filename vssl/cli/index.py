@@ -14,6 +14,16 @@ DISTANCE = (
     "cosine, euclidean, expected, wasserstein, kl, reverse-kl, jeffreys, mahalanobis, student-t, mls, "
     "bhattacharyya or posterior"
 )
+OwnDistance = Annotated[
+    str,
+    typer.Option(
+        help=f"The gallery's own distance: {DISTANCE}; or best, the one that ranks held-out labelled images best."
+    ),
+]
+BudgetText = Annotated[
+    str | None,
+    typer.Option(help="Choose the index by measuring: memory=2GB,latency=5ms,recall=0.95, any of the three."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -24,22 +34,12 @@ def register(app: typer.Typer) -> None:
 def build(
     embeddings: Annotated[Path, typer.Argument(help="Embeddings folder written by vssl extract.")],
     gallery: Annotated[Path, typer.Argument(help="Gallery folder to write.")],
-    distance: Annotated[
-        str,
-        typer.Option(
-            help=f"The gallery's own distance: {DISTANCE}; or best, the one that ranks held-out labelled images best."
-        ),
-    ] = "best",
+    distance: OwnDistance = "best",
     normalise: Annotated[
         bool, typer.Option("--normalise/--no-normalise", help="Compare means of length one.")
     ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the gallery there.")] = False,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            help="Choose the index by measuring: memory=2GB,latency=5ms,recall=0.95, any of the three."
-        ),
-    ] = None,
+    budget: BudgetText = None,
     metadata: Annotated[
         Path | None,
         typer.Option(help="CSV or Parquet table with a column id; the others can be filtered by."),

@@ -84,6 +84,14 @@ def refuse_existing(path: Path, *, overwrite: bool, flag: str = "--overwrite") -
         raise ExistsError(f"{path} exists already; choose another output or add {flag}")
 
 
+def check_choice(flag: str, found: str, expected: Sequence[str]) -> None:
+    """Refuse a value that is none of those expected, as wrong usage of the flag."""
+    if found not in expected:
+        import typer
+
+        raise typer.BadParameter(f"found {found!r}, expected {' or '.join(expected)}", param_hint=flag)
+
+
 def progress() -> Progress:
     """Return a rich progress display on stderr: description, bar, count, rate, ETA; none where it is no terminal."""
     from rich.console import Console
