@@ -73,39 +73,47 @@ def write_repository(
         )
     target = repository / name
     versions, old = _versions(target), _config(target)
+    if old is None and target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ExistsError(
+            f"{target} is there and is no model of a repository; choose another name with --name"
+        )
     if old is not None:
         known = model_ids(old)
-        same = [v for v in versions if known.get(v) == model_id]
         reasons = differences(old, card, backend) if known else ["it was not written by vssl"]
-        if same and not reasons:
-            return RepositoryEntry(target, name, same[-1], model_id, backend, added=False)
         if not reasons:
+            if same := [v for v in versions if known.get(v) == model_id]:
+                return RepositoryEntry(target, name, same[-1], model_id, backend, added=False)
             version = max(versions, default=0) + 1
             text = with_version(old, version, model_id, card_text, golden_text, keep=versions)
-            with _staged(target) as staging:
-                _fill(staging / str(version), data, backend)
-                # Configuration first: whatever Triton loads next, its card is there.
-                write_bytes(target / CONFIG, text.encode())
-                put_in_place(staging / str(version), target / str(version))
+            _add_version(target, version, text, data, backend)
             return RepositoryEntry(target, name, version, model_id, backend, added=True)
         if not overwrite:
             raise ExistsError(
                 f"{target} holds another model ({'; '.join(reasons)}); choose another name with --name, or replace "
                 "it with --overwrite"
             )
-    elif target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ExistsError(
-            f"{target} is there and is no model of a repository; choose another name with --name"
-        )
     text = config_text(name, card, backend)
     text = with_version(text, 1, model_id, card_text, golden_text, keep=())
-    with _staged(repository) as staging:
-        _fill(staging / name / "1", data, backend)
-        write_bytes(staging / name / CONFIG, text.encode())
+    _put_model(target, text, data, backend)
+    return RepositoryEntry(target, name, 1, model_id, backend, added=True)
+
+
+def _add_version(target: Path, version: int, config: str, data: bytes, backend: str) -> None:
+    """Write the configuration first: whatever Triton loads next, its card is there."""
+    with _staged(target) as staging:
+        _fill(staging / str(version), data, backend)
+        write_bytes(target / CONFIG, config.encode())
+        put_in_place(staging / str(version), target / str(version))
+
+
+def _put_model(target: Path, config: str, data: bytes, backend: str) -> None:
+    """Write a whole model beside its place, then rename it there; what stood there is removed."""
+    with _staged(target.parent) as staging:
+        _fill(staging / target.name / "1", data, backend)
+        write_bytes(staging / target.name / CONFIG, config.encode())
         if target.exists():
             target.rename(staging / "replaced")
-        put_in_place(staging / name, target)
-    return RepositoryEntry(target, name, 1, model_id, backend, added=True)
+        put_in_place(staging / target.name, target)
 
 
 def _read(model: Path) -> tuple[bytes, str, str]:

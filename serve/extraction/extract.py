@@ -18,11 +18,10 @@ import pyarrow.parquet as pq
 
 from serve.extraction.blocks import BlockResult, MapOptions, Task, embed_block
 from serve.extraction.clip_layout import write_arrays
-from serve.extraction.incremental import EarlierRows
 from serve.extraction.output import PROGRESS, OutputFolder, locked, make, prepare
 from serve.extraction.plan import Plan, hash_listing, list_source
 from serve.extraction.workers import ordered
-from serve.extraction.writer import PartWriter, Progress
+from serve.extraction.writer import EarlierRows, PartWriter, Progress
 from serve.inference.cores import available_cores
 from serve.inference.engine import ENGINES, Engine
 from vssl.embeddings import store

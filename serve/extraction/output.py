@@ -107,13 +107,7 @@ def prepare(
     Raises ExistsError when something is there and no flag was given, InputError for a folder that
     holds other things, MismatchError when it meets another job, saying what differs.
     """
-    folder = OutputFolder(out, plan)
-    found = [name for name in _names(out) if name != PROGRESS]
-    foreign = [name for name in found if not _is_ours(out / name)]
-    if foreign:
-        raise InputError(
-            f"{out} holds files that are no embeddings ({', '.join(foreign[:3])}); choose a folder of its own"
-        )
+    folder, found = OutputFolder(out, plan), _ours(out)
     started = _plan(folder.progress / "plan.json", lambda values: values)
     if overwrite:
         _clear(out)
@@ -194,6 +188,17 @@ def _refuse(old: Plan, folder: OutputFolder, before: Path, listing: pa.Table) ->
         f"{folder.path} belongs to another job: {'; '.join(texts)}. "
         f"Give the same images, model and options,{update} or start over with --overwrite"
     )
+
+
+def _ours(out: Path) -> list[str]:
+    """Return the names in a folder, the progress aside. Raises InputError when it holds other things."""
+    found = [name for name in _names(out) if name != PROGRESS]
+    others = [name for name in found if not _is_ours(out / name)]
+    if others:
+        raise InputError(
+            f"{out} holds files that are no embeddings ({', '.join(others[:3])}); choose a folder of its own"
+        )
+    return found
 
 
 def _is_ours(path: Path) -> bool:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
 from serve.extraction.workers import ordered
+from tests.serve.running import until
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_results_come_in_the_tasks_order(workers: int) -> None:
+    later_done = threading.Event()
+
     def work(n: int) -> int:
-        time.sleep(0.002 * (n % 3))
+        if n == 0 and workers > 1:
+            assert later_done.wait(10)  # the first task ends after the second
+        later_done.set()
         return n * n
 
     assert list(ordered(work, range(20), workers=workers, ahead=6)) == [n * n for n in range(20)]
@@ -22,13 +26,12 @@ def test_results_come_in_the_tasks_order(workers: int) -> None:
 
 def test_a_slow_consumer_stops_the_workers() -> None:
     started: list[int] = []
-    results = ordered(lambda n: started.append(n), range(100), workers=2, ahead=5)
+    results = ordered(started.append, range(100), workers=2, ahead=5)
     for taken in range(1, 4):
         next(results)
-        time.sleep(0.02)
-        assert len(started) <= taken + 5
+        until(lambda: len(started) == taken + 4)  # noqa: B023  (called before the next turn)
     results.close()
-    assert len(started) < 12
+    assert len(started) == 7
 
 
 def test_tasks_are_drawn_only_when_needed() -> None:
