@@ -14,7 +14,7 @@ from index.gallery.folder.gallery import FolderGallery
 from serve.http.errors import NotReadyError, RequestError
 from serve.http.settings import Settings
 from serve.http.state import Runtime, check, open_gallery
-from tests.serve.http.conftest import World
+from tests.serve.http.conftest import World, make_gallery
 from tests.tiny_model import tiny_model
 from vssl.errors import InputError, MismatchError
 
@@ -33,8 +33,10 @@ def with_runtime(settings: Settings, work: Callable[[Runtime], Awaitable[T]]) ->
 
 
 @pytest.fixture
-def settings(world: World) -> Settings:
-    return Settings(str(world.model), gallery=world.gallery, threads=1)
+def settings(world: World, tmp_path: Path) -> Settings:
+    """With a gallery of its own: the one of `world` may be open for writing in a server."""
+    make_gallery(tmp_path, world.engine)
+    return Settings(str(world.model), gallery=tmp_path / "gallery", threads=1)
 
 
 @pytest.fixture
@@ -58,11 +60,12 @@ def test_one_worker_writes_and_several_only_read(settings: Settings, workers: in
     assert with_runtime(replace(settings, workers=workers), work) == (expected, 12)
 
 
-def test_a_gallery_that_another_process_writes_is_read(settings: Settings, world: World) -> None:
+def test_a_gallery_that_another_process_writes_is_read(settings: Settings) -> None:
     async def work(runtime: Runtime) -> tuple[str, int]:
         return await write(runtime), await runtime.with_gallery(len)
 
-    with FolderGallery.open(world.gallery):
+    assert settings.gallery is not None
+    with FolderGallery.open(settings.gallery):
         assert with_runtime(settings, work) == ("gallery_read_only", 12)
 
 
