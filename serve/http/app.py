@@ -7,16 +7,16 @@ import contextlib
 import gc
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from serve.http.errors import NotReadyError, RequestError, error_response, internal_error
 from serve.http.io.fetch import Fetcher
+from serve.http.io.routing import Route, Router
 from serve.http.middleware.access_log import Log, access_log
 from serve.http.middleware.auth import presented_key
 from serve.http.middleware.context import RequestContext
@@ -25,43 +25,18 @@ from serve.http.settings import Settings
 from serve.http.state import Runtime
 from vssl.errors import VsslError
 
-Handler = Callable[[Runtime, RequestContext], Awaitable[Response]]
-
-ROUTES: list[tuple[str, str, Handler]] = [
-    ("POST", "/embed", embed.embed),
-    ("POST", "/search", search.search),
-    ("GET", "/gallery", gallery.describe_gallery),
-    ("GET", "/gallery/{id:path}", gallery.read_item),
-    ("PUT", "/gallery/{id:path}", gallery.put_item),
-    ("DELETE", "/gallery/{id:path}", gallery.delete_item),
-    ("GET", "/thumbnails/{id:path}", gallery.thumbnail),
-    ("POST", "/v1/embeddings", openai.embeddings),
-    ("GET", "/v1/models", openai.models),
-    ("GET", "/v1/models/{model}", openai.one_model),
-    ("GET", "/v2", kserve.server_metadata),
-    ("GET", "/v2/health/live", kserve.live),
-    ("GET", "/v2/health/ready", kserve.ready),
-    ("GET", "/v2/models/{model}", kserve.model_metadata),
-    ("GET", "/v2/models/{model}/ready", kserve.model_ready),
-    ("POST", "/v2/models/{model}/infer", kserve.infer),
-    ("GET", "/v2/models/{model}/versions/{version}", kserve.model_metadata),
-    ("GET", "/v2/models/{model}/versions/{version}/ready", kserve.model_ready),
-    ("POST", "/v2/models/{model}/versions/{version}/infer", kserve.infer),
-    ("GET", "/model", health.model),
-    ("GET", "/livez", health.livez),
-    ("GET", "/readyz", health.readyz),
-    ("GET", "/metrics", health.metrics),
-    ("GET", "/openapi.json", pages.openapi_json),
-    ("GET", "/docs", pages.docs),
-    ("GET", "/ui", pages.ui),
-    ("GET", "/", pages.ui),
+DESCRIBED: list[Route[Any]] = [
+    *embed.ROUTES,
+    *search.ROUTES,
+    *gallery.ROUTES,
+    *openai.ROUTES,
+    *kserve.ROUTES,
+    *health.ROUTES,
 ]
-EXACT = {(method, path): handler for method, path, handler in ROUTES if "{" not in path}
-PATTERNS = [
-    (method, path, handler, *compile_path(path)[::2]) for method, path, handler in ROUTES if "{" in path
-]
+ROUTES: list[Route[Any]] = [*DESCRIBED, *pages.routes(DESCRIBED)]
+ROUTER = Router(ROUTES)
 ALIVE_PATHS = ("/livez", "/v2/health/live")
-OPEN_PATHS = frozenset({"/", "/ui", "/docs", "/openapi.json", "/readyz", "/v2/health/ready", *ALIVE_PATHS})
+OPEN_PATHS = frozenset(route.path for route in ROUTES if route.is_open)
 UPKEEP_S = 1.0
 GARBAGE = 20_000  # new objects before the garbage collector runs
 log = logging.getLogger("vssl.serve")
@@ -149,7 +124,10 @@ class Application:
             raise NotReadyError("the server is starting or stopping")
         if runtime.keys is not None and path not in OPEN_PATHS:
             _check_key(runtime, context)
-        return await _find(context)(runtime, context)
+        scope = context.request.scope
+        route, scope["path_params"] = ROUTER.find(scope["method"], path)
+        context.route = route.path
+        return await route.respond(runtime, context)
 
     async def _keep_up(self, runtime: Runtime) -> None:
         """Once a second: share the counts with other workers, look for replaced models."""
@@ -160,31 +138,6 @@ class Application:
                 await runtime.reload_models()
             except Exception:
                 log.exception("looking for replaced models failed")
-
-
-def _find(context: RequestContext) -> Handler:
-    """Return the handler of a request; raises HTTPException 404 or 405."""
-    scope = context.request.scope
-    path = scope["path"]
-    method = "GET" if scope["method"] == "HEAD" else scope["method"]
-    exact = EXACT.get((method, path))
-    if exact is not None:
-        context.route = path
-        return exact
-    allowed = [known for known, same in EXACT if same == path]
-    for known, template, handler, pattern, convertors in PATTERNS:
-        match = pattern.match(path)
-        if match is None:
-            continue
-        if known == method:
-            context.route = template
-            scope["path_params"] = {n: convertors[n].convert(v) for n, v in match.groupdict().items()}
-            return handler
-        allowed.append(known)
-    if allowed:
-        allowed += ["HEAD"] if "GET" in allowed else []
-        raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
-    raise HTTPException(404)
 
 
 def _is_read(context: RequestContext) -> bool:

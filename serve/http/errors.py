@@ -85,12 +85,6 @@ def describe(error: VsslError | HTTPException) -> dict[str, str | None]:
     }
 
 
-def item_error(error: VsslError | HTTPException) -> dict[str, dict[str, str | None]]:
-    """Return {"error": {"code", "message"}} of one failed image."""
-    described = describe(error)
-    return {"error": {"code": described["code"], "message": described["message"]}}
-
-
 def internal_error() -> RequestError:
     """Return the 500 that stands for an error nobody foresaw; its traceback is in the log only."""
     return RequestError(

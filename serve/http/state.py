@@ -19,13 +19,13 @@ from serve.http.io.body import BodyReader
 from serve.http.io.fetch import Fetcher
 from serve.http.metrics import Metrics
 from serve.http.middleware.auth import Keys
-from serve.http.routes.abstention import check_risk
 from serve.http.settings import Settings
 from serve.inference.engine import Engine
-from vssl.errors import MismatchError, VsslError
+from vssl.errors import InputError, MismatchError, VsslError
 from vssl.model.card import ModelCard
 
 if TYPE_CHECKING:
+    from index.calibration.abstention import AbstentionRule
     from index.gallery.protocol import Gallery
 
 T = TypeVar("T")
@@ -203,6 +203,15 @@ def check(settings: Settings) -> Checked:
         for wanted, engine in zip(settings.models, engines, strict=True)
     )
     return Checked(tuple(models), items, None if rule is None else rule.best.coverage)
+
+
+def check_risk(max_risk: float | None, gallery: Gallery | None) -> AbstentionRule | None:
+    """Return the rule of the gallery's own distance. Raises InputError where there is nothing to calibrate on."""
+    if max_risk is None:
+        return None
+    if gallery is None:
+        raise InputError("--max-risk is about a gallery's answers; name one: vssl serve --gallery GALLERY")
+    return gallery.abstention(max_risk)
 
 
 def bentoml_folder() -> Path | None:

@@ -31,6 +31,7 @@ EXTRAS = {
     "orjson": "cpu",
     "pybase64": "cpu",
     "httpx": "cpu",
+    "pydantic": "cpu",
     "prometheus_client": "cpu",
     "sklearn": "demo",
     "matplotlib": "plots",

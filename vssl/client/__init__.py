@@ -36,6 +36,7 @@ from vssl.client.calls import (
     CHUNK,
     Call,
     ImageLike,
+    Where,
     chunks,
     embed_call,
     image_bytes,
@@ -55,6 +56,7 @@ __all__ = [
     "ImageLike",
     "Neighbour",
     "ServerError",
+    "Where",
     "image_bytes",
 ]
 
@@ -87,7 +89,7 @@ class Client:
         k: int = 10,
         distance: str | None = None,
         max_uncertainty: float | None = None,
-        where: Mapping[str, Any] | None = None,
+        where: Where | None = None,
         model_id: str | None = None,
     ) -> list[Found]:
         """Search with images or with Gaussians; one answer a query, in order."""
@@ -102,9 +104,19 @@ class Client:
         """Return what GET /gallery answers."""
         return parsed(self._send(Call("GET", "/gallery", {})))
 
-    def add(self, id: str, image: ImageLike, *, label: str | None = None) -> bool:
-        """Add or replace a gallery item, durably; returns whether it replaced one."""
-        return bool(parsed(self._send(put_call(id, image, label)))["replaced"])
+    def add(
+        self,
+        id: str,
+        image: ImageLike,
+        *,
+        label: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Add or replace a gallery item, durably; returns whether it replaced one.
+
+        metadata: texts, numbers, true, false or null by name, for `where`.
+        """
+        return bool(parsed(self._send(put_call(id, image, label, metadata)))["replaced"])
 
     def remove(self, id: str) -> None:
         """Remove a gallery item, durably; raises ServerError 404 for an unknown one."""
@@ -173,7 +185,7 @@ class AsyncClient:
         k: int = 10,
         distance: str | None = None,
         max_uncertainty: float | None = None,
-        where: Mapping[str, Any] | None = None,
+        where: Where | None = None,
         model_id: str | None = None,
     ) -> list[Found]:
         """Search with images or with Gaussians; one answer a query, in order."""
@@ -188,9 +200,19 @@ class AsyncClient:
         """Return what GET /gallery answers."""
         return parsed(await self._send(Call("GET", "/gallery", {})))
 
-    async def add(self, id: str, image: ImageLike, *, label: str | None = None) -> bool:
-        """Add or replace a gallery item, durably; returns whether it replaced one."""
-        return bool(parsed(await self._send(put_call(id, image, label)))["replaced"])
+    async def add(
+        self,
+        id: str,
+        image: ImageLike,
+        *,
+        label: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Add or replace a gallery item, durably; returns whether it replaced one.
+
+        metadata: texts, numbers, true, false or null by name, for `where`.
+        """
+        return bool(parsed(await self._send(put_call(id, image, label, metadata)))["replaced"])
 
     async def remove(self, id: str) -> None:
         """Remove a gallery item, durably; raises ServerError 404 for an unknown one."""

@@ -65,6 +65,7 @@ class Neighbour:
     variance_score: float | None
     match_probability: float | None
     uncertainty: float | None = None
+    metadata: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from vssl.errors import ImageError, InputError
 from vssl.images.sources import open_source
 
 ImageLike = str | Path | bytes | NDArray[np.uint8] | Image.Image
+Where = Mapping[str, Any] | str
+"""A filter: {"label": "cat", "year": {">": 2019}}, or the same as JSON text, or label=cat."""
 ARROW = "application/vnd.apache.arrow.stream"
 CHUNK = 32
 
@@ -79,7 +81,7 @@ def search_call(
     k: int,
     distance: str | None,
     max_uncertainty: float | None,
-    where: Mapping[str, Any] | None,
+    where: Where | None,
     model_id: str | None,
 ) -> Call:
     """Return POST /search with images or with Gaussians."""
@@ -88,17 +90,20 @@ def search_call(
     options |= {} if max_uncertainty is None else {"max_uncertainty": max_uncertainty}
     if isinstance(queries, GaussianEmbedding):
         body = {"mean": queries.mean.tolist(), "variance": queries.variance.tolist(), **options}
-        body |= {} if where is None else {"filter": dict(where)}
+        body |= {} if where is None else {"where": where if isinstance(where, str) else dict(where)}
         body |= {} if model_id is None else {"model_id": model_id}
         return Call("POST", "/search", {"json": body})
 
-    options |= {} if where is None else {"filter": json.dumps(dict(where))}
+    options |= (
+        {} if where is None else {"where": where if isinstance(where, str) else json.dumps(dict(where))}
+    )
     return Call("POST", "/search", {"files": _files(queries, None), "params": options})
 
 
-def put_call(id: str, image: ImageLike, label: str | None) -> Call:
-    """Return PUT /gallery/ID with an image."""
+def put_call(id: str, image: ImageLike, label: str | None, metadata: Mapping[str, Any] | None) -> Call:
+    """Return PUT /gallery/ID with an image and what is kept beside it."""
     params = {} if label is None else {"label": label}
+    params |= {} if metadata is None else {"metadata": json.dumps(dict(metadata))}
     headers = {"Content-Type": "application/octet-stream"}
     return Call("PUT", item_path(id), {"content": image_bytes(image), "params": params, "headers": headers})
 

@@ -16,17 +16,18 @@ import pybase64
 from starlette.responses import Response
 
 from serve.http.batching.pending import Answer
-from serve.http.errors import invalid, item_error
+from serve.http.errors import describe
 from serve.http.io.arrow import arrow_stream
+from serve.http.io.schemas import EmbedAnswer, EmbeddedItem, FailedImage
 from serve.http.middleware.context import RequestContext
 from serve.inference.engine import EmbeddedImage
 from vssl.embeddings.gaussian import Floats
+from vssl.errors import VsslError
 from vssl.model.card import ModelCard
 
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
 NPZ = "application/x-npz"
-ENCODINGS = ("float", "base64")
 
 
 def dumps(value: Any) -> bytes:
@@ -54,14 +55,6 @@ def accepted(context: RequestContext) -> str:
     return JSON
 
 
-def encoding_of(options: dict[str, Any]) -> str:
-    """Return the asked `encoding_format`; raises RequestError for an unknown one."""
-    found = options.get("encoding_format", "float")
-    if found not in ENCODINGS:
-        raise invalid(f"encoding_format: found {found!r}, expected float or base64", "encoding_format")
-    return str(found)
-
-
 def base64_floats(values: Floats) -> str:
     """Return little-endian float32 as base64."""
     return pybase64.b64encode_as_string(np.ascontiguousarray(values, dtype="<f4").data)
@@ -82,17 +75,28 @@ def render(
     if form == NPZ:
         return Response(_npz(answers, model_id), media_type=NPZ)
     encode = base64_floats if encoding == "base64" else _as_is
-    results = []
+    results: list[EmbeddedItem | FailedImage] = []
     for answer, name in zip(answers, names, strict=True):
-        item: dict[str, Any] = {} if name is None else {"name": name}
+        item: EmbeddedItem | FailedImage
         if isinstance(answer, EmbeddedImage):
-            item["mean"] = encode(answer.mean)
-            item["variance"] = encode(answer.variance)
-            item["uncertainty"] = np.float32(answer.uncertainty)
+            item = {
+                "mean": encode(answer.mean),
+                "variance": encode(answer.variance),
+                "uncertainty": np.float32(answer.uncertainty),
+            }
         else:
-            item |= item_error(answer)
+            item = failed_image(answer)
+        if name is not None:
+            item["name"] = name
         results.append(item)
-    return json_response({"model_id": model_id, "dim": card.dim, "results": results})
+    body: EmbedAnswer = {"model_id": model_id, "dim": card.dim, "results": results}
+    return json_response(body)
+
+
+def failed_image(error: VsslError) -> FailedImage:
+    """Return what stands in the place of an image that was not embedded."""
+    described = describe(error)
+    return {"error": {"code": str(described["code"]), "message": str(described["message"])}}
 
 
 def _as_is(values: Floats) -> Floats:
@@ -110,9 +114,7 @@ def _npz(answers: Sequence[Answer], model_id: str) -> bytes:
         mean=np.stack([nothing if a is None else a.mean for a in rows]),
         variance=np.stack([nothing if a is None else a.variance for a in rows]),
         uncertainty=np.array([np.nan if a is None else a.uncertainty for a in rows], np.float32),
-        error=np.array(
-            ["" if isinstance(a, EmbeddedImage) else item_error(a)["error"]["code"] for a in answers]
-        ),
+        error=np.array(["" if isinstance(a, EmbeddedImage) else describe(a)["code"] for a in answers]),
         model_id=np.array(model_id),
     )
     return sink.getvalue()

@@ -5,7 +5,6 @@ Shape letters: N images, D embedding dimension.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from serve.http.batching.pending import Answer
-from serve.http.errors import item_error
+from serve.http.errors import describe
 from serve.inference.engine import EmbeddedImage
 from vssl.embeddings.store import MODEL_ID_KEY
 from vssl.model.card import CARD_KEY, ModelCard
@@ -36,7 +35,7 @@ def arrow_stream(
         values = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), card.dim)
         return values if len(rows) == len(answers) else values.take(pa.array(places, pa.int64()))
 
-    errors = [None if isinstance(a, EmbeddedImage) else item_error(a)["error"] for a in answers]
+    errors = [None if isinstance(a, EmbeddedImage) else describe(a) for a in answers]
     arrays = [
         pa.array(names, pa.string()),
         matrix("mean"),
@@ -45,11 +44,16 @@ def arrow_stream(
         pa.array([e["code"] if e else None for e in errors], pa.string()),
         pa.array([e["message"] if e else None for e in errors], pa.string()),
     ]
-    schema = _schema(card, model_id)
-    sink = io.BytesIO()
+    schema = _SCHEMAS.get(model_id) or _SCHEMAS.setdefault(model_id, _schema(card, model_id))
+    sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
         writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
-    return sink.getvalue()
+    stream: bytes = sink.getvalue().to_pybytes()
+    return stream
+
+
+_SCHEMAS: dict[str, pa.Schema] = {}
+"""By model id, which is of the file that holds the card: writing the card as JSON takes longer than the stream."""
 
 
 def _schema(card: ModelCard, model_id: str) -> pa.Schema:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
-import orjson
 import pybase64
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -22,6 +21,8 @@ from starlette.requests import ClientDisconnect
 from serve.http.errors import BusyError, RequestError, invalid
 from serve.http.io.addresses import AllowList
 from serve.http.io.fetch import DISABLED, Fetcher, Link, not_allowed
+from serve.http.io.schemas import WithImages
+from serve.http.io.validation import Strict, from_json, from_text
 from serve.http.middleware.context import RequestContext
 from serve.http.settings import Settings
 from vssl.errors import ImageError, VsslError
@@ -34,12 +35,12 @@ class Images:
     """Images of one request: `data` holds bytes, or the error of an item; names to tell them apart.
 
     single: the request could hold one image only, or held one: its error is the request's.
-    options: what else the body said, by name.
+    options: what else the body said.
     """
 
     data: list[bytes | VsslError]
     names: list[str | None]
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Strict
 
     @property
     def single(self) -> bool:
@@ -138,21 +139,29 @@ class BodyReader:
         """Let go of a request's body once the request is answered."""
         self.held -= context.held_bytes
 
-    async def images(self, context: RequestContext) -> Images:
-        """Read a request's images; raises RequestError when there are none, or too many."""
+    async def images(self, context: RequestContext, options: type[Strict], body: type[WithImages]) -> Images:
+        """Read a request's images, in whichever form they come.
+
+        options: what a form may say beside them. body: the JSON body.
+        Raises RequestError when there are none, too many, or something that does not fit.
+        """
         kind = media_type(context)
         if kind == "multipart/form-data":
-            images = await self._multipart(context)
-        elif kind == "application/json":
-            images = await self.images_of(context, parse_json(await self.read(context)))
-        else:
-            images = Images([await self.read(context)], [None])
-        return images
+            return await self._multipart(context, options)
+        if kind == "application/json":
+            return await self.images_of(context, from_json(body, await self.read(context)))
+        return Images([await self.read(context)], [None], options())
 
-    async def images_of(self, context: RequestContext, body: Any) -> Images:
-        """Take the images out of a JSON body; raises RequestError when there are none, or too many."""
-        items, names, options = items_of_json(body, self._settings.max_items)
-        return Images(await self.fetched(context, items), names, options)
+    async def images_of(self, context: RequestContext, body: WithImages) -> Images:
+        """Take the images out of a JSON body; raises RequestError where there are too many."""
+        items = body.images
+        if len(items) > self._settings.max_items:
+            raise too_many(self._settings.max_items, len(items))
+        data = [
+            decode_base64(item.base64) if item.base64 is not None else located(item.url or "")
+            for item in items
+        ]
+        return Images(await self.fetched(context, data), [item.name for item in items], body)
 
     async def fetched(
         self, context: RequestContext, items: Sequence[bytes | VsslError | Link]
@@ -179,11 +188,7 @@ class BodyReader:
             raise group.exceptions[0] from None
         return [next(found) if isinstance(item, Link) else item for item in items]
 
-    async def json(self, context: RequestContext) -> Any:
-        """Read a JSON body."""
-        return parse_json(await self.read(context))
-
-    async def _multipart(self, context: RequestContext) -> Images:
+    async def _multipart(self, context: RequestContext, options: type[Strict]) -> Images:
         body = await self.read(context)  # counted and bounded before anything is parsed
 
         async def once() -> Any:
@@ -201,61 +206,27 @@ class BodyReader:
             raise invalid(f"multipart body: {message}") from None
         data: list[bytes | VsslError] = []
         names: list[str | None] = []
-        options: dict[str, Any] = {}
+        fields: list[tuple[str, str]] = []
         try:
             for name, value in form.multi_items():
                 if isinstance(value, UploadFile):
                     data.append(await value.read())
                     names.append(value.filename or None)
+                elif name == "images":
+                    raise invalid("images: found a part without a file name, expected files", "images")
                 else:
-                    options[name] = value
+                    fields.append((name, value))
         finally:
             await form.close()
         if not data:
             raise invalid("multipart body: found no files, expected one or more parts named images", "images")
-        return Images(data, names, options)
+        return Images(data, names, from_text(options, fields))
 
 
 def media_type(context: RequestContext) -> str:
     """Return the content type without parameters, lower case."""
     header = context.headers.get(b"content-type", b"")
     return header.partition(b";")[0].strip().lower().decode("latin-1")
-
-
-def parse_json(body: bytes) -> Any:
-    """Parse a JSON body; raises RequestError 400 for anything else (too deep nesting included)."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise invalid(f"the body is not JSON: {error}") from None
-
-
-def items_of_json(
-    body: Any, max_items: int
-) -> tuple[list[bytes | VsslError | Link], list[str | None], dict[str, Any]]:
-    """Take items and names out of {"images": [{"base64": ...}, ...]}; the rest is options."""
-    if not isinstance(body, dict) or not isinstance(body.get("images"), list):
-        raise invalid('the JSON body: expected {"images": [{"base64": "..."}]}', "images")
-    items = body["images"]
-    if not items:
-        raise invalid("images: found an empty list, expected at least one image", "images")
-    if len(items) > max_items:
-        raise too_many(max_items, len(items))
-    data: list[bytes | VsslError | Link] = []
-    names: list[str | None] = []
-    for position, item in enumerate(items):
-        text = item.get("base64") if isinstance(item, dict) else item
-        name = item.get("name") if isinstance(item, dict) else None
-        url = item.get("url") if text is None and isinstance(item, dict) else None
-        known = text if url is None else url
-        if not isinstance(known, str) or not isinstance(name, str | None):
-            raise invalid(
-                f'images[{position}]: expected {{"base64": "..."}} or {{"url": "..."}}, and perhaps a "name"',
-                "images",
-            )
-        data.append(decode_base64(known) if url is None else located(known))
-        names.append(name)
-    return data, names, {key: value for key, value in body.items() if key != "images"}
 
 
 def located(url: str) -> bytes | ImageError | Link:

@@ -1,36 +1,158 @@
-"""The routes -> an OpenAPI 3.1 document with examples that can be pasted."""
+"""The routes -> an OpenAPI 3.1 document: paths from their declarations, schemas from their types."""
 
 from __future__ import annotations
 
-from serve.http.io.openapi_dialects import dialect_paths, dialect_schemas
-from serve.http.io.openapi_native import native_paths
-from serve.http.io.openapi_parts import Json
-from serve.http.io.openapi_schemas import native_schemas
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
+
+from serve.http.io.routing import Route
+from serve.http.io.schemas import ItemId, ModelName
 from vssl import __version__
-from vssl.model.card import ModelCard
+from vssl.images.decode import MEDIA_TYPES
+
+Json = dict[str, Any]
+REF = "#/components/schemas/{model}"
+MODE: JsonSchemaMode = "validation"
+BINARY: Json = {"type": "string", "format": "binary"}
+DESCRIPTION = (
+    "Images in, Gaussian embeddings out: a mean and a variance per dimension, and one number that says how "
+    "unsure the model is. Search compares those Gaussians."
+)
+STATUSES = {
+    400: "Malformed: the message names the parameter",
+    401: "The API key is missing or not one of the server's",
+    403: "Not allowed here",
+    404: "No such item or model, or the server has no gallery",
+    408: "The body did not arrive in time",
+    409: "Of another model, or the gallery is read-only here",
+    413: "Too many bytes",
+    415: "Not an image of a supported type, or a compressed body",
+    422: "A damaged image, or one of too many pixels",
+    429: "The queue is full; Retry-After says when to come back",
+    503: "Not ready",
+    504: "No answer within the deadline",
+}
+OF_BODIES = (400, 408, 413, 415, 422, 429, 503, 504)
+PATH_PARAMETERS = {
+    "id": (ItemId, "The item's id"),
+    "model": (ModelName, "The model's name, name@version or id"),
+    "version": (str, '"1" unless started as NAME@VERSION'),
+}
 
 
-def specification(card: ModelCard, name: str, names: list[str], max_items: int) -> Json:
-    """Return the document for the models that are served: the first one's card, and what all answer to."""
+def document(routes: Sequence[Route[Any]], bounds: Mapping[str, Json]) -> Json:
+    """Return the document; `bounds` are what this server narrows: constraints by the name of a schema."""
+    types: list[Any] = [ItemId, ModelName, str]
+    for route in routes:
+        types += [t for t in (route.query, route.body, route.answer, route.error) if t is not None]
+    # Not all types can be keys: they are told apart by where they stand.
+    inputs = [(n, MODE, TypeAdapter(t)) for n, t in enumerate(types)]
+    found, shared = TypeAdapter.json_schemas(inputs, ref_template=REF)
+    schemas: Json = shared.get("$defs", {})
+    for name, bound in bounds.items():
+        schemas[name] |= bound
+    schema_of = {id(t): found[n, MODE] for n, t in enumerate(types)}
+    paths: Json = {}
+    for route in routes:
+        item = paths.setdefault(re.sub(r"\{(\w+):\w+\}", r"{\1}", route.path), {})
+        item[route.method.lower()] = _operation(route, schema_of, schemas)
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "vssl",
-            "version": __version__,
-            "description": "Images in, Gaussian embeddings out: a mean and a variance per dimension, and one "
-            "number that says how unsure the model is. Search compares those Gaussians.",
-        },
+        "info": {"title": "vssl", "version": __version__, "description": DESCRIPTION},
         "servers": [{"url": "/"}],
         "security": [{}, {"bearer": []}, {"apiKey": []}],
-        "paths": {**native_paths(names), **dialect_paths(name)},
+        "paths": paths,
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             },
-            "schemas": {
-                **native_schemas(card.dim, names, max_items),
-                **dialect_schemas(card, names, max_items),
-            },
+            "schemas": schemas,
         },
     }
+
+
+def served_bounds(dim: int | None, side: int, names: Iterable[str], max_items: int) -> dict[str, Json]:
+    """Return what one server narrows: vectors of D numbers, the names of its models, images a request."""
+    names = list(names)
+    return {
+        "Vector": {} if dim is None else {"minItems": dim, "maxItems": dim},
+        "ModelName": {"enum": names},
+        "Images": {"maxItems": max_items},
+        "Shape": {
+            "prefixItems": [
+                {"minimum": 1, "maximum": max_items},
+                {"const": side},
+                {"const": side},
+                {"const": 3},
+            ]
+        },
+    }
+
+
+def _operation(route: Route[Any], schema_of: Mapping[int, Json], schemas: Mapping[str, Json]) -> Json:
+    path_names = re.findall(r"\{(\w+)", route.path)
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": schema_of[id(kind)], "description": text}
+        for name, (kind, text) in PATH_PARAMETERS.items()
+        if name in path_names
+    ]
+    query = _resolved(schema_of[id(route.query)], schemas)
+    parameters += [_query_parameter(name, field) for name, field in query.get("properties", {}).items()]
+    operation: Json = {
+        "summary": route.summary,
+        "description": route.description,
+        "parameters": parameters,
+        "responses": _responses(route, schema_of),
+        "x-codeSamples": [{"lang": "Shell", "source": route.example}],
+    }
+    if route.body is not None:
+        content: Json = {"application/json": {"schema": schema_of[id(route.body)]}}
+        operation["requestBody"] = {"required": True, "content": content}
+        if route.takes_images:
+            content |= {
+                kind: {"schema": BINARY} for kind in ("application/octet-stream", *sorted(MEDIA_TYPES))
+            }
+            fields = {"images": {"type": "array", "items": BINARY}, **query.get("properties", {})}
+            form = {"type": "object", "properties": fields, "required": ["images"]}
+            content["multipart/form-data"] = {"schema": form | {"additionalProperties": False}}
+    return operation
+
+
+def _responses(route: Route[Any], schema_of: Mapping[int, Json]) -> Json:
+    """Return what a route answers, by status."""
+    content: Json = {media: {"schema": BINARY} for media in route.media}
+    if route.answer is not None:
+        content = {"application/json": {"schema": schema_of[id(route.answer)]}, **content}
+    answers: Json = {"200": {"description": "Done", "content": content}}
+    if route.creates:
+        answers["201"] = {"description": "Added", "content": content}
+    statuses = {*route.statuses, *(OF_BODIES if route.body is not None else ())}
+    if route.query.model_config.get("extra") == "forbid" or "{id" in route.path:
+        statuses.add(400)
+    if not route.is_open:
+        statuses.add(401)
+    if "{" in route.path or "model" in route.query.model_fields:
+        statuses.add(404)
+    failure = {"application/json": {"schema": schema_of[id(route.error)]}}
+    return answers | {str(s): {"description": STATUSES[s], "content": failure} for s in sorted(statuses)}
+
+
+def _query_parameter(name: str, field: Json) -> Json:
+    """Return a query parameter; null cannot be written there, and an object is written as JSON."""
+    options = [option for option in field.get("anyOf", [field]) if option != {"type": "null"}]
+    schema = options[0] if len(options) == 1 else {"anyOf": options}
+    parameter: Json = {"name": name, "in": "query", "description": field.get("description", "")}
+    if schema.get("type") == "object":
+        return parameter | {"content": {"application/json": {"schema": schema}}}
+    return parameter | {"schema": schema}
+
+
+def _resolved(schema: Json, schemas: Mapping[str, Json]) -> Json:
+    """Return the schema that a reference points to."""
+    name = schema.get("$ref", "").removeprefix(REF.format(model=""))
+    return dict(schemas[name]) if name else schema

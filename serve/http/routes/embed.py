@@ -3,43 +3,65 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 from starlette.responses import Response
 
 from serve.http.batching.pending import Answer
 from serve.http.batching.served import Served
-from serve.http.io.answers import accepted, encoding_of, render
+from serve.http.io.answers import ARROW, NPZ, accepted, render
 from serve.http.io.body import Images
+from serve.http.io.routing import Route
+from serve.http.io.schemas import EmbedAnswer, EmbedOptions, EmbedRequest, WithImages
+from serve.http.io.validation import Strict
 from serve.http.middleware.context import RequestContext
 from serve.http.state import Runtime
 from serve.inference.engine import EmbeddedImage
 from vssl.errors import VsslError
 
 
-async def embed(runtime: Runtime, context: RequestContext) -> Response:
+async def embed(runtime: Runtime, context: RequestContext, query: EmbedOptions) -> Response:
     """Answer POST /embed."""
-    images = await read_images(runtime, context)
-    served = chosen(runtime, context, images.options) or runtime.served
-    form, encoding = accepted(context), encoding_of(options_of(context, images.options, encoding_of))
+    images = await read_images(runtime, context, EmbedOptions, EmbedRequest)
+    options = query.merged(images.options)
+    served = runtime.find(options.model)
     answers = await embed_images(runtime, served, context, images)
     raise_lone(images, answers)
     begun = time.perf_counter()
+    form, encoding = accepted(context), options.encoding_format or "float"
     card, model_id = served.engine.card, served.engine.model_id
     response = render(answers, images.names, card, model_id, form=form, encoding=encoding)
     note_stage(runtime, context, "serialise", time.perf_counter() - begun)
     return response
 
 
-async def read_images(runtime: Runtime, context: RequestContext) -> Images:
+ROUTES = [
+    Route(
+        "POST",
+        "/embed",
+        embed,
+        EmbedOptions,
+        summary="Embed images",
+        description="One answer or one error per image, in order. Ask for another form with Accept "
+        f"({ARROW}, {NPZ}) or with encoding_format=base64.",
+        example="curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' $URL/embed",
+        body=EmbedRequest,
+        takes_images=True,
+        answer=EmbedAnswer,
+        media=(ARROW, NPZ),
+    )
+]
+
+
+async def read_images(
+    runtime: Runtime, context: RequestContext, options: type[Strict], body: type[WithImages]
+) -> Images:
     """Read the images of a request; one that would find no room is refused before its body is read."""
     if len(runtime.lineup) == 1:
         refusal = runtime.served.batcher.admission.refusal(1)
         if refusal is not None:
             raise refusal
     begun = time.perf_counter()
-    images = await runtime.bodies.images(context)
+    images = await runtime.bodies.images(context, options, body)
     note_stage(runtime, context, "read", time.perf_counter() - begun)
     return images
 
@@ -66,14 +88,6 @@ def raise_lone(images: Images, answers: list[Answer]) -> None:
         raise answers[0]
 
 
-def chosen(runtime: Runtime, context: RequestContext, options: dict[str, Any]) -> Served | None:
-    """Return the model that the body or the query names, None for none; raises RequestError 404."""
-    asked = options.get("model")
-    if asked is None and context.request.scope["query_string"]:
-        asked = context.request.query_params.get("model")
-    return None if asked is None else runtime.find(asked)
-
-
 def count(runtime: Runtime, answers: list[Answer]) -> None:
     """Count answers by outcome and observe their uncertainty."""
     embedded = 0
@@ -85,17 +99,6 @@ def count(runtime: Runtime, answers: list[Answer]) -> None:
             runtime.metrics.images(answer.code, 1)
     if embedded:
         runtime.metrics.images("embedded", embedded)
-
-
-def options_of(
-    context: RequestContext, body: dict[str, Any], check: Callable[[dict[str, Any]], object]
-) -> dict[str, Any]:
-    """Return the query's parameters, overruled by what the body says; both must pass the check."""
-    if not context.request.scope["query_string"]:
-        return body
-    asked = dict(context.request.query_params)
-    check(asked)
-    return {**asked, **body}
 
 
 def note_stage(runtime: Runtime, context: RequestContext, stage: str, seconds: float) -> None:

@@ -13,9 +13,21 @@ import numpy as np
 from starlette.responses import Response
 
 from serve.http.errors import RequestError, invalid
-from serve.http.io.answers import base64_floats, encoding_of, json_response
+from serve.http.io.answers import base64_floats, json_response
+from serve.http.io.routing import Route
+from serve.http.io.schemas import (
+    MAX_ID,
+    EncodingOptions,
+    Item,
+    NoOptions,
+    PutOptions,
+    PutRequest,
+    Removed,
+    Written,
+)
+from serve.http.io.validation import with_param
 from serve.http.middleware.context import RequestContext
-from serve.http.routes.embed import embed_images, options_of, read_images
+from serve.http.routes.embed import embed_images, read_images
 from serve.http.state import Runtime
 from serve.inference.engine import EmbeddedImage
 from vssl.embeddings.gaussian import GaussianEmbedding
@@ -28,64 +40,66 @@ if TYPE_CHECKING:
     from index.gallery.protocol import Gallery
 
 THUMBNAIL_SIDE = 192
-MAX_ID = 1024
 
 
-async def describe_gallery(runtime: Runtime, context: RequestContext) -> Response:
+async def describe_gallery(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
     """Answer GET /gallery."""
     return json_response(await runtime.with_gallery(lambda gallery: gallery.info()))
 
 
-async def read_item(runtime: Runtime, context: RequestContext) -> Response:
-    """Answer GET /gallery/{id}: label, mean, variance, uncertainty."""
+async def read_item(runtime: Runtime, context: RequestContext, query: EncodingOptions) -> Response:
+    """Answer GET /gallery/{id}: label, mean, variance, uncertainty, metadata."""
     wanted = item_id(context)
-    encode = base64_floats if encoding_of(dict(context.request.query_params)) == "base64" else np.asarray
+    encode = base64_floats if query.encoding_format == "base64" else np.asarray
     item = await runtime.with_gallery(lambda gallery: find(gallery, wanted))
-    return json_response(
-        {
-            "id": item.id,
-            "label": item.label,
-            "model_id": runtime.gallery.model_id,
-            "mean": encode(item.mean),
-            "variance": encode(item.variance),
-            "uncertainty": item.uncertainty,
-            "metadata": item.metadata,
-        }
-    )
+    body: Item = {
+        "id": item.id,
+        "label": item.label,
+        "model_id": runtime.gallery.model_id,
+        "mean": encode(item.mean),
+        "variance": encode(item.variance),
+        "uncertainty": item.uncertainty,
+        "metadata": item.metadata,
+    }
+    return json_response(body)
 
 
-async def put_item(runtime: Runtime, context: RequestContext) -> Response:
+async def put_item(runtime: Runtime, context: RequestContext, query: PutOptions) -> Response:
     """Answer PUT /gallery/{id}: embed the image of the body and add it, or replace what was there."""
     wanted = item_id(context)
     _ = runtime.gallery
-    images = await read_images(runtime, context)
+    images = await read_images(runtime, context, PutOptions, PutRequest)
     if not images.single:
-        raise invalid(f"found {len(images.data)} images, expected one", "images")
-    label = label_of(options_of(context, images.options, label_of))
-    served = runtime.searched
-    model_id = served.engine.model_id
+        raise invalid(f"images: found {len(images.data)}, expected one", "images")
+    options = query.merged(images.options)
+    served = runtime.searched if options.model is None else runtime.find(options.model)
+    model_id, metadata = served.engine.model_id, options.metadata or {}
     answer = (await embed_images(runtime, served, context, images))[0]
     if not isinstance(answer, EmbeddedImage):
         raise answer
     gaussian = GaussianEmbedding(answer.mean[None], answer.variance[None])
-    rows = Rows([wanted], [""], [label], gaussian)
+    rows = Rows([wanted], [""], [options.label], gaussian)
 
     def write(gallery: Gallery) -> bool:
         existed = exists(gallery, wanted)
-        gallery.add(rows, replace=True, model_id=model_id)
+        gallery.add(rows, replace=True, metadata=[metadata], model_id=model_id)
         return existed
 
-    replaced = await runtime.write_gallery(write)
-    body: dict[str, Any] = {
+    try:
+        replaced = await runtime.write_gallery(write)
+    except InputError as error:
+        raise with_param(error) from None
+    body: Written = {
         "id": wanted,
-        "label": label,
+        "label": options.label,
+        "metadata": metadata,
         "uncertainty": answer.uncertainty,
         "replaced": replaced,
     }
     return json_response(body, 200 if replaced else 201)
 
 
-async def delete_item(runtime: Runtime, context: RequestContext) -> Response:
+async def delete_item(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
     """Answer DELETE /gallery/{id}."""
     wanted = item_id(context)
 
@@ -94,10 +108,11 @@ async def delete_item(runtime: Runtime, context: RequestContext) -> Response:
             raise absent(wanted)
 
     await runtime.write_gallery(work)
-    return json_response({"id": wanted, "removed": True})
+    body: Removed = {"id": wanted, "removed": True}
+    return json_response(body)
 
 
-async def thumbnail(runtime: Runtime, context: RequestContext) -> Response:
+async def thumbnail(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
     """Answer GET /thumbnails/{id}: a small JPEG of the file recorded for an item.
 
     Only files that the gallery names are read, they are decoded like any upload, and only
@@ -129,12 +144,65 @@ async def thumbnail(runtime: Runtime, context: RequestContext) -> Response:
     return Response(body, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
 
 
-def label_of(options: dict[str, Any]) -> str | None:
-    """Return the label of an item; raises RequestError 400 for one that is no text."""
-    label = options.get("label")
-    if label is not None and not isinstance(label, str):
-        raise invalid(f"label: found {label!r}, expected text", "label")
-    return label
+ROUTES: list[Route[Any]] = [
+    Route(
+        "GET",
+        "/gallery",
+        describe_gallery,
+        NoOptions,
+        summary="Describe the gallery",
+        description="Size, distance, model id.",
+        example="curl $URL/gallery",
+        answer=dict[str, Any],
+        statuses=(404,),
+    ),
+    Route(
+        "GET",
+        "/gallery/{id:path}",
+        read_item,
+        EncodingOptions,
+        summary="Read an item",
+        description="Its label, Gaussian and metadata.",
+        example="curl $URL/gallery/cats/1.jpg",
+        answer=Item,
+    ),
+    Route(
+        "PUT",
+        "/gallery/{id:path}",
+        put_item,
+        PutOptions,
+        summary="Add or replace an item",
+        description="Embeds the image of the body. The answer means that it is on the disk.",
+        example="curl -X PUT --data-binary @photo.jpg '$URL/gallery/cats/1.jpg?label=cat'",
+        body=PutRequest,
+        takes_images=True,
+        answer=Written,
+        statuses=(409,),
+        creates=True,
+    ),
+    Route(
+        "DELETE",
+        "/gallery/{id:path}",
+        delete_item,
+        NoOptions,
+        summary="Remove an item",
+        description="The answer means that it is gone from the disk.",
+        example="curl -X DELETE $URL/gallery/cats/1.jpg",
+        answer=Removed,
+        statuses=(409,),
+    ),
+    Route(
+        "GET",
+        "/thumbnails/{id:path}",
+        thumbnail,
+        NoOptions,
+        summary="A small JPEG of an item",
+        description="Only when the operator allows it (--show-images).",
+        example="curl $URL/thumbnails/cats/1.jpg",
+        media=("image/jpeg",),
+        statuses=(403,),
+    ),
+]
 
 
 def item_id(context: RequestContext) -> str:

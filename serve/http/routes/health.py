@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.responses import Response
 
 from serve.http.io.answers import json_response
+from serve.http.io.routing import AnyQuery, Route
+from serve.http.io.schemas import Health, ModelOptions
 from serve.http.middleware.context import RequestContext
 from serve.http.state import Runtime
 from vssl.images.decode import formats
 
 
-async def livez(runtime: Runtime, context: RequestContext) -> Response:
+async def livez(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """Answer GET /livez: the event loop turns; nothing else is asked."""
     return json_response({"status": "alive"})
 
 
-async def readyz(runtime: Runtime, context: RequestContext) -> Response:
+async def readyz(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """Answer GET /readyz: the model answers its golden pair; 503 when it does not."""
     await runtime.check_ready()
     return json_response({"status": "ready", "model_id": runtime.served.engine.model_id})
 
 
-async def model(runtime: Runtime, context: RequestContext) -> Response:
+async def model(runtime: Runtime, context: RequestContext, query: ModelOptions) -> Response:
     """Answer GET /model: the card, the model id, where it runs, what else is served, what is accepted."""
     settings = runtime.settings
-    served = runtime.find(context.request.query_params.get("model"))
+    served = runtime.find(query.model)
     engine = served.engine
     body = {
         "name": served.name,
@@ -52,6 +56,53 @@ async def model(runtime: Runtime, context: RequestContext) -> Response:
     return json_response(body)
 
 
-async def metrics(runtime: Runtime, context: RequestContext) -> Response:
+async def metrics(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """Answer GET /metrics in Prometheus' text form."""
     return Response(runtime.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+ROUTES: list[Route[Any]] = [
+    Route(
+        "GET",
+        "/model",
+        model,
+        ModelOptions,
+        summary="The model card",
+        description="What the model is, its id, the other models, the accepted formats and the limits.",
+        example="curl $URL/model",
+        answer=dict[str, Any],
+    ),
+    Route(
+        "GET",
+        "/livez",
+        livez,
+        AnyQuery,
+        summary="Alive",
+        description="The process answers.",
+        example="curl $URL/livez",
+        answer=Health,
+        is_open=True,
+    ),
+    Route(
+        "GET",
+        "/readyz",
+        readyz,
+        AnyQuery,
+        summary="Ready",
+        description="Every model answers its golden pair.",
+        example="curl $URL/readyz",
+        answer=Health,
+        statuses=(503,),
+        is_open=True,
+    ),
+    Route(
+        "GET",
+        "/metrics",
+        metrics,
+        AnyQuery,
+        summary="Prometheus metrics",
+        description="Requests, stages in seconds, batch sizes, queue, uncertainty.",
+        example="curl $URL/metrics",
+        media=("text/plain",),
+    ),
+]

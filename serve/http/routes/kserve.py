@@ -8,15 +8,20 @@ protocol's own form {"error": "message"}. Shape letters: N images, S side, D and
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
+from pydantic import Field
 from starlette.responses import Response
+from typing_extensions import TypeAliasType, TypedDict
 
 from serve.http.batching.served import Served
 from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import dumps, json_response
-from serve.http.io.body import parse_json, too_many
+from serve.http.io.body import too_many
+from serve.http.io.routing import AnyQuery, Handler, Route
+from serve.http.io.schemas import Numbers
+from serve.http.io.validation import Lenient, from_json
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import count, note_stage
 from serve.http.state import Runtime
@@ -26,33 +31,95 @@ from vssl.embeddings.gaussian import Floats
 from vssl.images.preprocess import Pixels
 
 HEADER_LENGTH = "inference-header-content-length"
-OUTPUTS = ("mean", "variance", "features")
+OutputName = Literal["mean", "variance", "features"]
+OUTPUTS: tuple[OutputName, ...] = ("mean", "variance", "features")
+Shape = TypeAliasType("Shape", Annotated[list[int], Field(min_length=4, max_length=4)])
 
 
-async def server_metadata(runtime: Runtime, context: RequestContext) -> Response:
+class Parameters(Lenient):
+    """How an input's data came; how one output, or each, is to go out."""
+
+    binary_data_size: int | None = None
+    binary_data: bool | None = None
+    binary_data_output: bool | None = None
+    classification: int | None = None
+
+
+class InferInput(Lenient):
+    """The images, uint8 (N, S, S, 3) at the model's size: as numbers, or as binary data behind the JSON."""
+
+    name: Literal["images"]
+    datatype: Literal["UINT8"]
+    shape: Shape
+    data: list[Any] | None = None
+    parameters: Parameters | None = None
+
+
+class RequestedOutput(Lenient):
+    """An output that is asked for."""
+
+    name: OutputName
+    parameters: Parameters | None = None
+
+
+class InferRequest(Lenient):
+    """One input, and the outputs that are asked for: all when none is."""
+
+    id: str | None = None
+    inputs: Annotated[list[InferInput], Field(min_length=1, max_length=1)]
+    outputs: list[RequestedOutput] | None = None
+    parameters: Parameters | None = None
+
+
+class InferredOutput(TypedDict):
+    """An output: its numbers as data, or binary_data_size bytes behind the JSON."""
+
+    name: str
+    datatype: Literal["FP32"]
+    shape: list[int]
+    data: NotRequired[Numbers]
+    parameters: NotRequired[dict[str, int]]
+
+
+class InferAnswer(TypedDict):
+    """What the graph gives."""
+
+    id: NotRequired[str]
+    model_name: str
+    model_version: str
+    outputs: list[InferredOutput]
+
+
+class KServeError(TypedDict):
+    """The protocol's own error."""
+
+    error: str
+
+
+async def server_metadata(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """Answer GET /v2."""
     return json_response({"name": "vssl", "version": __version__, "extensions": ["binary_tensor_data"]})
 
 
-async def live(runtime: Runtime, context: RequestContext) -> Response:
+async def live(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """Answer GET /v2/health/live."""
     return json_response({"live": True})
 
 
-async def ready(runtime: Runtime, context: RequestContext) -> Response:
+async def ready(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """Answer GET /v2/health/ready."""
     await runtime.check_ready()
     return json_response({"ready": True})
 
 
-async def model_ready(runtime: Runtime, context: RequestContext) -> Response:
+async def model_ready(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """Answer GET /v2/models/{model}/ready."""
     served = _named(runtime, context)
     await runtime.check_ready(served)
     return json_response({"name": served.name, "ready": True})
 
 
-async def model_metadata(runtime: Runtime, context: RequestContext) -> Response:
+async def model_metadata(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """Answer GET /v2/models/{model}."""
     served = _named(runtime, context)
     card = served.engine.card
@@ -68,14 +135,14 @@ async def model_metadata(runtime: Runtime, context: RequestContext) -> Response:
     )
 
 
-async def infer(runtime: Runtime, context: RequestContext) -> Response:
+async def infer(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """Answer POST /v2/models/{model}/infer."""
     _named(runtime, context)  # an unknown model costs no body
     begun = time.perf_counter()
     body = await runtime.bodies.read(context)
     served = _named(runtime, context)  # after the wait: it may have been replaced meanwhile
     header, binary = _split(body, context.request.headers.get(HEADER_LENGTH))
-    images = _images(runtime, served, header, binary)
+    images = _images(runtime, served, header.inputs[0], binary)
     wanted = _wanted(header)
     note_stage(runtime, context, "read", time.perf_counter() - begun)
     embedded = await served.batcher.embed(list(images))
@@ -92,6 +159,54 @@ async def infer(runtime: Runtime, context: RequestContext) -> Response:
     return response
 
 
+def _get(
+    path: str, handler: Handler[AnyQuery], summary: str, description: str, *, is_open: bool = False
+) -> Route[AnyQuery]:
+    return Route(
+        "GET",
+        f"/v2{path}",
+        handler,
+        AnyQuery,
+        summary=f"KServe: {summary}",
+        description=description,
+        example=f"curl $URL/v2{path}",
+        answer=dict[str, Any],
+        statuses=(503,),
+        error=KServeError,
+        is_open=is_open,
+    )
+
+
+def _of_model(base: str) -> list[Route[AnyQuery]]:
+    return [
+        _get(base, model_metadata, "the model's tensors", "Names, types and shapes."),
+        _get(f"{base}/ready", model_ready, "the model is ready", "It answers its golden pair."),
+        Route(
+            "POST",
+            f"/v2{base}/infer",
+            infer,
+            AnyQuery,
+            summary="KServe: run the graph",
+            description="Input images, uint8 (N, S, S, 3) at the model's size; outputs mean, variance, features. "
+            "Binary tensors as in the protocol's extension.",
+            example="python: tritonclient.http.InferenceServerClient('HOST:PORT').infer('MODEL', [images])",
+            body=InferRequest,
+            answer=InferAnswer,
+            media=("application/octet-stream",),
+            error=KServeError,
+        ),
+    ]
+
+
+ROUTES = [
+    _get("", server_metadata, "the server", "Name, version, extensions."),
+    _get("/health/live", live, "alive", "The process answers.", is_open=True),
+    _get("/health/ready", ready, "ready", "Every model answers its golden pair.", is_open=True),
+    *_of_model("/models/{model}"),
+    *_of_model("/models/{model}/versions/{version}"),
+]
+
+
 def _named(runtime: Runtime, context: RequestContext) -> Served:
     """Return the model and version of the path; raises RequestError 404."""
     return runtime.find(context.request.path_params["model"], context.request.path_params.get("version"))
@@ -102,7 +217,7 @@ def _widths(served: Served) -> dict[str, int]:
     return {"mean": card.dim, "variance": card.dim, "features": card.feature_dim}
 
 
-def _split(body: bytes, length: str | None) -> tuple[dict[str, Any], bytes]:
+def _split(body: bytes, length: str | None) -> tuple[InferRequest, bytes]:
     """Cut a body into its JSON header and the binary tensors behind it."""
     if length is None:
         end = len(body)
@@ -110,36 +225,24 @@ def _split(body: bytes, length: str | None) -> tuple[dict[str, Any], bytes]:
         end = int(length)
     else:
         raise invalid(f"Inference-Header-Content-Length: found {length!r}, the body has {len(body)} bytes")
-    header = parse_json(body[:end])
-    if not isinstance(header, dict):
-        raise invalid("expected a JSON object with inputs")
-    return header, body[end:]
+    return from_json(InferRequest, body[:end]), body[end:]
 
 
-def _images(runtime: Runtime, served: Served, header: dict[str, Any], binary: bytes) -> Pixels:
+def _images(runtime: Runtime, served: Served, tensor: InferInput, binary: bytes) -> Pixels:
     """Return the one input as uint8 (N, S, S, 3)."""
-    inputs = header.get("inputs")
-    if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
-        raise invalid("inputs: expected exactly one, named images")
-    tensor, size = inputs[0], served.engine.card.preprocess.size
-    name, kind = tensor.get("name"), tensor.get("datatype")
-    shape: Any = tensor.get("shape")
-    if name != "images" or kind != "UINT8":
-        raise invalid(f"inputs: found {name!r} of type {kind!r}, expected images of type UINT8")
-    fits = isinstance(shape, list) and len(shape) == 4 and all(type(n) is int for n in shape)
-    if not fits or shape[1:] != [size, size, 3] or shape[0] < 1:
+    size, shape = served.engine.card.preprocess.size, tensor.shape
+    if shape[1:] != [size, size, 3] or shape[0] < 1:
         raise invalid(f"images: found the shape {shape}, expected [N, {size}, {size}, 3] with N at least 1")
     if shape[0] > runtime.settings.max_items:
         raise too_many(runtime.settings.max_items, shape[0])
-    parameters = tensor.get("parameters") or {}
-    size_in_bytes = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    size_in_bytes = tensor.parameters.binary_data_size if tensor.parameters else None
     expected = int(np.prod(shape))
     if size_in_bytes is not None:
         if size_in_bytes != expected or len(binary) != expected:
             raise invalid(f"images: found {len(binary)} bytes of binary data, the shape says {expected}")
         return np.frombuffer(binary, np.uint8).reshape(shape)
     try:
-        values = np.asarray(tensor.get("data"), dtype=np.float64).reshape(-1)
+        values = np.asarray(tensor.data, dtype=np.float64).reshape(-1)
     except (TypeError, ValueError):
         raise invalid("images: expected data as a list of whole numbers from 0 to 255") from None
     if len(values) != expected:
@@ -149,48 +252,43 @@ def _images(runtime: Runtime, served: Served, header: dict[str, Any], binary: by
     return values.astype(np.uint8).reshape(shape)
 
 
-def _wanted(header: dict[str, Any]) -> list[tuple[str, bool]]:
+def _wanted(header: InferRequest) -> list[tuple[OutputName, bool]]:
     """Return the outputs asked for, each with whether it goes out as binary."""
-    parameters = header.get("parameters") or {}
-    default = isinstance(parameters, dict) and parameters.get("binary_data_output") is True
-    asked = header.get("outputs")
-    if asked is None or asked == []:
+    default = header.parameters is not None and header.parameters.binary_data_output is True
+    if not header.outputs:
         return [(name, default) for name in OUTPUTS]
-    if not isinstance(asked, list):
-        raise invalid("outputs: expected a list")
-    wanted = []
-    for output in asked:
-        name = output.get("name") if isinstance(output, dict) else None
-        if name not in OUTPUTS:
-            raise invalid(f"outputs: found {name!r}, expected some of {', '.join(OUTPUTS)}")
-        options = output.get("parameters") or {}
-        if not isinstance(options, dict) or options.get("classification"):
+    wanted: list[tuple[OutputName, bool]] = []
+    for output in header.outputs:
+        options = output.parameters or Parameters()
+        if options.classification:
             raise invalid("outputs: classification is not offered")
-        wanted.append((name, options.get("binary_data", default) is True))
+        if output.name in dict(wanted):
+            raise invalid(f"outputs: found {output.name} twice, expected it once")
+        wanted.append((output.name, default if options.binary_data is None else options.binary_data))
     return wanted
 
 
 def _render(
-    served: Served, header: dict[str, Any], rows: list[EmbeddedImage], wanted: list[tuple[str, bool]]
+    served: Served, header: InferRequest, rows: list[EmbeddedImage], wanted: list[tuple[OutputName, bool]]
 ) -> Response:
-    outputs: list[dict[str, Any]] = []
+    outputs: list[InferredOutput] = []
     tail: list[bytes] = []
     for name, binary in wanted:
         values: Floats = np.stack([getattr(row, name) for row in rows])
-        output: dict[str, Any] = {"name": name, "datatype": "FP32", "shape": list(values.shape)}
+        output: InferredOutput = {"name": name, "datatype": "FP32", "shape": list(values.shape)}
         if binary:
             tail.append(values.astype("<f4").tobytes())
             output["parameters"] = {"binary_data_size": len(tail[-1])}
         else:
             output["data"] = values.reshape(-1)
         outputs.append(output)
-    answer: dict[str, Any] = {
+    answer: InferAnswer = {
         "model_name": served.name,
         "model_version": str(served.version),
         "outputs": outputs,
     }
-    if isinstance(header.get("id"), str):
-        answer["id"] = header["id"]
+    if header.id is not None:
+        answer["id"] = header.id
     head = dumps(answer)
     if not tail:
         return Response(head, media_type="application/json")

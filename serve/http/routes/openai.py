@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Literal
 
+from pydantic import Field
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 from serve.http.batching.served import Served
 from serve.http.errors import RequestError, invalid
-from serve.http.io.answers import base64_floats, encoding_of, json_response
+from serve.http.io.answers import base64_floats, json_response
 from serve.http.io.body import Images, decode_base64, too_many
 from serve.http.io.fetch import Link
+from serve.http.io.routing import AnyQuery, Route
+from serve.http.io.schemas import Encoding, ModelName, NoOptions, Numbers, Whole
+from serve.http.io.validation import Lenient, from_json
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, note_stage
 from serve.http.state import Runtime
@@ -25,26 +30,88 @@ from serve.inference.engine import EmbeddedImage
 from vssl.errors import ImageError
 
 
-async def embeddings(runtime: Runtime, context: RequestContext) -> Response:
+class Url(Lenient):
+    """Where an image is: a data URI, or https of a host that the operator named."""
+
+    url: str
+
+
+class ImagePart(Lenient):
+    """An image as a part of a chat message would have it."""
+
+    image_url: Url | str | None = None
+    image: str | None = None
+
+
+class EmbeddingsRequest(Lenient):
+    """Images to embed: data URIs, https URLs, or objects with image_url."""
+
+    input: str | ImagePart | list[str | ImagePart]
+    model: ModelName | None = None
+    encoding_format: Encoding | None = None
+    dimensions: Annotated[int, Field(ge=1), Whole] | None = None
+
+
+class Embedding(TypedDict):
+    """One image's mean, and its variance beside it."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: Numbers
+    variance: Numbers
+    uncertainty: float
+
+
+class EmbeddingsAnswer(TypedDict):
+    """One embedding an image, in order."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: dict[str, int]
+
+
+class ModelEntry(TypedDict):
+    """A model that is served."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    version: int
+    model_id: str
+    dim: int
+
+
+class ModelList(TypedDict):
+    """The models that are served."""
+
+    object: Literal["list"]
+    data: list[ModelEntry]
+
+
+async def embeddings(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """Answer POST /v1/embeddings."""
     begun = time.perf_counter()
-    body = await runtime.bodies.json(context)
-    if not isinstance(body, dict):
-        raise invalid('the JSON body: expected {"model": "...", "input": ["data:image/...;base64,..."]}')
-    served = runtime.find(body.get("model"))
-    encoding, dimensions = encoding_of(body), _dimensions(served, body)
-    items = _inputs(body.get("input"), runtime.settings.max_items)
+    body = from_json(EmbeddingsRequest, await runtime.bodies.read(context))
+    served = runtime.find(body.model)
+    dimensions = _dimensions(served, body)
+    items = body.input if isinstance(body.input, list) else [body.input]
+    if not items:
+        raise invalid("input: found none, expected a data URI of an image, or a list of them", "input")
+    if len(items) > runtime.settings.max_items:
+        raise too_many(runtime.settings.max_items, len(items))
     data = await runtime.bodies.fetched(context, [_image(item) for item in items])
-    images = Images(data, [None] * len(items))
+    images = Images(data, [None] * len(items), NoOptions())
     note_stage(runtime, context, "read", time.perf_counter() - begun)
     answers = await embed_images(runtime, served, context, images)
     begun = time.perf_counter()
-    rows = []
+    encoded = body.encoding_format == "base64"
+    rows: list[Embedding] = []
     for index, answer in enumerate(answers):
         if not isinstance(answer, EmbeddedImage):
             raise RequestError(answer.status, answer.code, f"input[{index}]: {answer}", param="input")
         mean, variance = answer.mean[:dimensions], answer.variance[:dimensions]
-        encoded = encoding == "base64"
         rows.append(
             {
                 "object": "embedding",
@@ -55,22 +122,61 @@ async def embeddings(runtime: Runtime, context: RequestContext) -> Response:
             }
         )
     usage = {"prompt_tokens": 0, "total_tokens": 0}
-    response = json_response({"object": "list", "data": rows, "model": served.name, "usage": usage})
+    answer_body: EmbeddingsAnswer = {"object": "list", "data": rows, "model": served.name, "usage": usage}
+    response = json_response(answer_body)
     note_stage(runtime, context, "serialise", time.perf_counter() - begun)
     return response
 
 
-async def models(runtime: Runtime, context: RequestContext) -> Response:
+async def models(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """Answer GET /v1/models."""
-    return json_response({"object": "list", "data": [_model(runtime, s) for s in runtime.lineup]})
+    body: ModelList = {"object": "list", "data": [_model(runtime, s) for s in runtime.lineup]}
+    return json_response(body)
 
 
-async def one_model(runtime: Runtime, context: RequestContext) -> Response:
+async def one_model(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """Answer GET /v1/models/{model}."""
     return json_response(_model(runtime, runtime.find(context.request.path_params["model"])))
 
 
-def _model(runtime: Runtime, served: Served) -> dict[str, Any]:
+ROUTES = [
+    Route(
+        "POST",
+        "/v1/embeddings",
+        embeddings,
+        AnyQuery,
+        summary="OpenAI: embeddings",
+        description="Images as data URIs in input; embedding is the mean, variance and uncertainty stand beside it.",
+        example="curl $URL/v1/embeddings -H 'Content-Type: application/json' "
+        '-d \'{"input": "data:image/png;base64,..."}\'',
+        body=EmbeddingsRequest,
+        answer=EmbeddingsAnswer,
+        statuses=(404,),
+    ),
+    Route(
+        "GET",
+        "/v1/models",
+        models,
+        AnyQuery,
+        summary="OpenAI: models",
+        description="Every model that is served.",
+        example="curl $URL/v1/models",
+        answer=ModelList,
+    ),
+    Route(
+        "GET",
+        "/v1/models/{model}",
+        one_model,
+        AnyQuery,
+        summary="OpenAI: a model",
+        description="By name or id.",
+        example="curl $URL/v1/models/MODEL",
+        answer=ModelEntry,
+    ),
+]
+
+
+def _model(runtime: Runtime, served: Served) -> ModelEntry:
     card = served.engine.card
     alone = [other.name for other in runtime.lineup].count(served.name) == 1
     try:
@@ -88,31 +194,18 @@ def _model(runtime: Runtime, served: Served) -> dict[str, Any]:
     }
 
 
-def _dimensions(served: Served, body: dict[str, Any]) -> int:
+def _dimensions(served: Served, body: EmbeddingsRequest) -> int:
     dim = served.engine.card.dim
-    found = body.get("dimensions")
-    if found is None:
-        return dim
-    if type(found) is not int or not 1 <= found <= dim:
-        raise invalid(f"dimensions: found {found!r}, expected a whole number from 1 to {dim}", "dimensions")
-    return found
+    if body.dimensions is not None and body.dimensions > dim:
+        raise invalid(
+            f"dimensions: found {body.dimensions}, expected a whole number from 1 to {dim}", "dimensions"
+        )
+    return body.dimensions or dim
 
 
-def _inputs(found: Any, max_items: int) -> list[Any]:
-    items = found if isinstance(found, list) else [found]
-    if found is None or not items:
-        raise invalid("input: expected a data URI of an image, or a list of them", "input")
-    if len(items) > max_items:
-        raise too_many(max_items, len(items))
-    return items
-
-
-def _image(item: Any) -> bytes | ImageError | Link:
+def _image(item: str | ImagePart) -> bytes | ImageError | Link:
     """Take a data URI, base64 or an https URL, bare or as {"image_url": {"url": ...}}."""
-    if isinstance(item, dict):
-        item = item.get("image_url") or item.get("image")
-        if isinstance(item, dict):
-            item = item.get("url")
-    if not isinstance(item, str):
-        return ImageError("unreadable", "expected a data URI: data:image/png;base64,...")
+    if isinstance(item, ImagePart):
+        found = item.image_url or item.image
+        item = found.url if isinstance(found, Url) else found or ""
     return Link(item) if item[:8].lower().startswith(("http://", "https://")) else decode_base64(item)

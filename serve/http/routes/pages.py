@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from importlib import resources
+from typing import Any
 
 from starlette.responses import Response
 
 from serve.http.io.answers import dumps
-from serve.http.io.openapi import specification
+from serve.http.io.openapi import document, served_bounds
+from serve.http.io.routing import AnyQuery, Route
 from serve.http.middleware.context import RequestContext
 from serve.http.state import Runtime
 
@@ -29,21 +32,31 @@ def page(name: str) -> bytes:
     return resources.files("serve.http.routes").joinpath("static", name).read_bytes()
 
 
-async def ui(runtime: Runtime, context: RequestContext) -> Response:
+async def ui(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """Answer GET /ui: drop an image, see how sure the model is and what is near."""
     return Response(page("search_page.html"), media_type="text/html", headers=HEADERS)
 
 
-async def docs(runtime: Runtime, context: RequestContext) -> Response:
+async def docs(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """Answer GET /docs: the OpenAPI document as a page."""
     return Response(page("docs_page.html"), media_type="text/html", headers=HEADERS)
 
 
-async def openapi_json(runtime: Runtime, context: RequestContext) -> Response:
-    """Answer GET /openapi.json."""
-    served = runtime.served
-    names = [name for s in runtime.lineup for name in (s.name, f"{s.name}@{s.version}", s.engine.model_id)]
-    document = specification(
-        served.engine.card, served.name, list(dict.fromkeys(names)), runtime.settings.max_items
-    )
-    return Response(dumps(document), media_type="application/json")
+def routes(described: Sequence[Route[Any]]) -> list[Route[AnyQuery]]:
+    """Return the routes of the pages, and of the document that describes the others."""
+
+    @functools.lru_cache(maxsize=4)
+    def described_for(dims: frozenset[int], side: int, names: tuple[str, ...], max_items: int) -> bytes:
+        bounds = served_bounds(next(iter(dims)) if len(dims) == 1 else None, side, names, max_items)
+        return dumps(document(described, bounds))
+
+    async def openapi_json(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
+        """Answer GET /openapi.json, for the models that are served now."""
+        dims = frozenset(s.engine.card.dim for s in runtime.lineup)
+        names = [n for s in runtime.lineup for n in (s.name, f"{s.name}@{s.version}", s.engine.model_id)]
+        side = runtime.served.engine.card.preprocess.size
+        body = described_for(dims, side, tuple(dict.fromkeys(names)), runtime.settings.max_items)
+        return Response(body, media_type="application/json")
+
+    pages = {"/openapi.json": openapi_json, "/docs": docs, "/ui": ui, "/": ui}
+    return [Route("GET", path, handler, AnyQuery, is_open=True) for path, handler in pages.items()]

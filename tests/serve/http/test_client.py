@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -65,6 +66,9 @@ def test_searching_with_images_and_with_gaussians_agrees(client: Client) -> None
     assert by_image[0].neighbours[0].id == "set/3.png"
     only_even = client.search([encoded(3)], k=12, where={"label": "even"})[0].neighbours
     assert {n.label for n in only_even} == {"even"}
+    for asked in ([encoded(3)], embedded.gaussians[:1]):
+        for where in ("label=even", '{"label": "even"}'):
+            assert client.search(asked, k=12, where=where)[0].neighbours == only_even
 
 
 def test_items_are_added_and_removed(client: Client) -> None:
@@ -75,6 +79,18 @@ def test_items_are_added_and_removed(client: Client) -> None:
     with pytest.raises(ServerError) as caught:
         client.remove("from client/ü.png")
     assert (caught.value.status, caught.value.code) == (404, "not_found")
+
+
+def test_metadata_goes_in_and_comes_back_with_neighbours(client: Client) -> None:
+    metadata = {"year": 2024, "colour": "red", "sold": True}
+    client.add("from client/car.png", picture(72), metadata=metadata)
+    try:
+        (found,) = client.search([picture(72)], k=1, where={"year": {">": 2020}, "colour": "red"})
+        assert [(n.id, n.metadata) for n in found.neighbours] == [("from client/car.png", metadata)]
+        with pytest.raises(ServerError, match="where: no item has 'color'"):
+            client.search([picture(72)], where="color=red")
+    finally:
+        client.remove("from client/car.png")
 
 
 def test_wrong_images_are_refused_before_anything_is_sent(client: Client) -> None:
@@ -101,24 +117,33 @@ def test_the_async_client_answers_the_same(server: Running, world: World) -> Non
 
 
 def test_busy_answers_are_tried_again_after_the_named_time() -> None:
-    answers = [
-        httpx.Response(
-            429, headers={"Retry-After": "0"}, json={"error": {"code": "queue_full", "message": "full"}}
-        ),
-        httpx.Response(200, json={"model_id": "m"}),
-    ]
+    full = 429, b'{"error": {"code": "queue_full", "message": "full"}}'
+    answers = [full, (200, b'{"model_id": "m"}')]
     asked: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.path)
-        return answers[min(len(asked), len(answers)) - 1]
+    class Pages(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            status, body = answers.pop(0) if answers else full
+            self.send_response(status)
+            self.send_header("Retry-After", "0")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
-    with Client("http://server") as client:
-        client._http.close()
-        client._http = httpx.Client(base_url="http://server", transport=httpx.MockTransport(answer))
-        assert client.model() == {"model_id": "m"}
-        assert asked == ["/model", "/model"]
-        answers[1] = answers[0]
-        with pytest.raises(ServerError, match="queue_full"):
-            client.model()
-    assert len(asked) == 2 + 5
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Pages) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with Client(f"http://127.0.0.1:{server.server_port}") as client:
+                assert client.model() == {"model_id": "m"}
+                assert asked == ["/model", "/model"]
+                with pytest.raises(ServerError, match="queue_full"):
+                    client.model()
+            assert len(asked) == 2 + 5
+        finally:
+            server.shutdown()
+            thread.join()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 
 import httpx
 import numpy as np
+import pytest
 from PIL import Image
 
 from index.gallery.folder.gallery import FolderGallery
@@ -46,6 +49,42 @@ def test_an_item_is_added_replaced_and_removed_durably(http: httpx.Client, world
     assert http.get("/gallery/new/é x.png").status_code == 404
     found = http.post("/search?k=1", content=encoded(51)).json()["results"][0]["neighbours"][0]
     assert found["id"] != "new/é x.png"
+
+
+def test_metadata_goes_in_by_query_form_and_json_and_comes_back(http: httpx.Client, world: World) -> None:
+    metadata = {"price": 3, "maker": "ü", "used": True, "note": None}
+    text = json.dumps(metadata)
+    image = {"base64": base64.b64encode(encoded(60)).decode()}
+    puts = [
+        http.put("/gallery/priced", params={"metadata": text}, content=encoded(60)),
+        http.put("/gallery/priced", files={"images": encoded(60)}, data={"metadata": text}),
+        http.put("/gallery/priced", json={"images": [image], "metadata": metadata}),
+    ]
+    assert [(p.status_code, p.json()["metadata"]) for p in puts] == [(s, metadata) for s in (201, 200, 200)]
+    assert http.get("/gallery/priced").json()["metadata"] == metadata
+    with FolderGallery.open(world.gallery, read_only=True) as gallery:
+        assert gallery.get("priced").metadata == metadata
+    found = http.post("/search", params={"where": '{"price": {">": 2}}'}, content=encoded(61)).json()
+    assert [(n["id"], n["metadata"]) for n in found["results"][0]["neighbours"]] == [("priced", metadata)]
+    http.put("/gallery/priced", content=encoded(60))
+    assert http.get("/gallery/priced").json()["metadata"] == {}  # replaced as a whole
+    http.delete("/gallery/priced")
+
+
+@pytest.mark.parametrize(
+    "metadata", ['{"price": [1]}', '{"price": {"a": 1}}', '{"id": "x"}', '{"a b": 1}', "price=3", "[]", "{"]
+)
+def test_metadata_that_no_filter_could_ask_for_is_refused(http: httpx.Client, metadata: str) -> None:
+    answer = http.put("/gallery/refused", params={"metadata": metadata}, content=encoded(60))
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "metadata")
+    assert http.get("/gallery/refused").status_code == 404
+
+
+def test_an_id_is_the_whole_path_and_nothing_less(http: httpx.Client) -> None:
+    http.put("/gallery/line", content=encoded(60))
+    for method in ("GET", "DELETE"):
+        assert http.request(method, "/gallery/line%0A").status_code in (400, 404)
+    assert http.delete("/gallery/line").status_code == 200
 
 
 def test_a_bad_image_is_not_added(http: httpx.Client) -> None:

@@ -15,7 +15,7 @@ from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.images.preprocess import load_image
 
 QUERY = encoded(3)
-FIELDS = {"id", "label", "distance", "variance_score", "match_probability", "uncertainty"}
+FIELDS = {"id", "label", "distance", "variance_score", "match_probability", "uncertainty", "metadata"}
 
 
 def direct(world: World, data: bytes, **options: Any) -> list[tuple[str, float, float]]:
@@ -62,10 +62,19 @@ def test_images_and_their_embeddings_search_alike(http: httpx.Client, world: Wor
     assert len(http.post("/search", json=several).json()["results"]) == 2
 
 
-def test_filter_and_bound_apply(http: httpx.Client) -> None:
-    asked = {"k": 12, "filter": '{"label": "even"}'}
-    (result,) = http.post("/search", params=asked, content=QUERY).json()["results"]
-    assert [n["label"] for n in result["neighbours"]] == ["even"] * 6
+@pytest.mark.parametrize("where", ['{"label": "even"}', "label=even"])
+def test_a_filter_is_one_word_in_one_syntax_wherever_it_stands(http: httpx.Client, where: str) -> None:
+    in_query = http.post("/search", params={"k": 12, "where": where}, content=QUERY).json()
+    in_form = http.post("/search", files={"images": QUERY}, data={"k": "12", "where": where}).json()
+    images = [{"base64": base64.b64encode(QUERY).decode()}]
+    in_json = http.post("/search", json={"images": images, "k": 12, "where": where}).json()
+    as_object = http.post("/search", json={"images": images, "k": 12, "where": {"label": "even"}}).json()
+    for body in (in_query, in_form, in_json, as_object):
+        (result,) = body["results"]
+        assert [n["label"] for n in result["neighbours"]] == ["even"] * 6
+
+
+def test_a_bound_applies(http: httpx.Client) -> None:
     (result,) = http.post("/search?k=12&max_uncertainty=0", content=QUERY).json()["results"]
     assert result["neighbours"] == []
 
@@ -90,13 +99,26 @@ def test_a_bad_query_keeps_its_place(http: httpx.Client) -> None:
         ({"k": True}, "k"),
         ({"max_uncertainty": "low"}, "max_uncertainty"),
         ({"distance": 3}, "distance"),
-        ({"filter": "{"}, "filter"),
+        ({"where": "{"}, "where"),
+        ({"where": {"label": {"like": "c%"}}}, "where"),
+        ({"where": {"colour": "red"}}, "where"),
+        ({"where": {"label": 7}}, "where"),
+        ({"k": "5"}, "k"),
+        ({"k": 1001}, "k"),
+        ({"max_uncertainty": True}, "max_uncertainty"),
     ],
 )
 def test_wrong_options_are_named(http: httpx.Client, options: dict[str, Any], param: str) -> None:
     body = {"mean": [1.0] * DIM, "variance": [0.1] * DIM, **options}
     answer = http.post("/search", json=body)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+def test_null_is_the_default_and_5_0_is_5(http: httpx.Client) -> None:
+    body: dict[str, Any] = {"mean": [1.0] * DIM, "variance": [0.1] * DIM}
+    nothing = {"k": None, "distance": None, "max_uncertainty": None, "where": None, "model_id": None}
+    assert http.post("/search", json=body | nothing).json() == http.post("/search", json=body).json()
+    assert http.post("/search", json=body | {"k": 5.0}).json()["k"] == 5
 
 
 def test_an_unknown_distance_is_told_the_known_ones(http: httpx.Client) -> None:

@@ -1,0 +1,97 @@
+"""A request's method and path -> its route: the one declaration that serves it and that OpenAPI is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import compile_path
+
+from serve.http.io.schemas import Error
+from serve.http.io.validation import Lenient, from_text
+from serve.http.middleware.context import RequestContext
+
+if TYPE_CHECKING:
+    from serve.http.state import Runtime
+
+Q = TypeVar("Q", bound=BaseModel)
+Handler = Callable[["Runtime", RequestContext, Q], Awaitable[Response]]
+
+
+class AnyQuery(Lenient):
+    """A query that nobody reads: probes, pages and the dialects pass over what else is sent."""
+
+
+@dataclass(frozen=True)
+class Route(Generic[Q]):
+    """One method of one path.
+
+    method, path: a path's parameters stand in braces; {id:path} may hold slashes.
+    handler: answers a request whose query was validated.
+    query: the type of the query; a `Strict` one refuses what it does not know.
+    summary, description, example: for people; the example is a command to paste.
+    body: the type of the JSON body. takes_images: whether images may come as files and forms, too.
+    answer: the type of the JSON answer. media: other media types that it may have.
+    statuses: of its failures, beside those that follow from the rest. error: the type of their body.
+    creates: whether it answers 201 for what is new. is_open: whether it needs no API key.
+    """
+
+    method: str
+    path: str
+    handler: Handler[Q]
+    query: type[Q]
+    summary: str = ""
+    description: str = ""
+    example: str = ""
+    body: type[BaseModel] | None = None
+    takes_images: bool = False
+    answer: Any = None
+    media: tuple[str, ...] = ()
+    statuses: tuple[int, ...] = ()
+    error: Any = Error
+    creates: bool = False
+    is_open: bool = False
+
+    async def respond(self, runtime: Runtime, context: RequestContext) -> Response:
+        """Answer a request; raises RequestError 400 for a query that does not fit."""
+        if not context.request.scope["query_string"]:
+            return await self.handler(runtime, context, self.query())
+        query = from_text(self.query, context.request.query_params.multi_items())
+        return await self.handler(runtime, context, query)
+
+
+class Router:
+    """Finds the route of a request."""
+
+    def __init__(self, routes: Iterable[Route[Any]]) -> None:
+        self._exact: dict[tuple[str, str], Route[Any]] = {}
+        self._patterns = []
+        for route in routes:
+            if "{" in route.path:
+                pattern, _, convertors = compile_path(route.path)
+                self._patterns.append((route, pattern, convertors))
+            else:
+                self._exact[route.method, route.path] = route
+
+    def find(self, method: str, path: str) -> tuple[Route[Any], Mapping[str, Any]]:
+        """Return the route and the parameters in its path; raises HTTPException 404 or 405."""
+        method = "GET" if method == "HEAD" else method
+        exact = self._exact.get((method, path))
+        if exact is not None:
+            return exact, {}
+        allowed = [known for known, same in self._exact if same == path]
+        for route, pattern, convertors in self._patterns:
+            match = pattern.fullmatch(path)  # `match` would take a line end for the end
+            if match is None:
+                continue
+            if route.method == method:
+                return route, {n: convertors[n].convert(v) for n, v in match.groupdict().items()}
+            allowed.append(route.method)
+        if allowed:
+            allowed += ["HEAD"] if "GET" in allowed else []
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
+        raise HTTPException(404)
