@@ -7,6 +7,14 @@ The command line prints the message and exits 1; the server maps `status` and
 
 from __future__ import annotations
 
+import reprlib
+
+SHOWN = 80
+"""Characters of one value that a message repeats."""
+
+SHOWN_AT_MOST = 300
+"""Characters of values within values that a message repeats."""
+
 
 class VsslError(Exception):
     """An error of ours with a message for a person; never shown as a traceback."""
@@ -77,3 +85,37 @@ class MissingExtraError(VsslError):
         super().__init__(
             f"this command needs {package}, which is not installed. Install it with: pip install 'vssl[{extra}]'"
         )
+
+
+class _Short(reprlib.Repr):
+    """Repeats values cut short: long, wide and deep ones alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = SHOWN
+        self.maxlevel = 3
+
+    def repr_str(self, x: str, level: int) -> str:
+        """Cut a text before it is quoted, at its end."""
+        return repr(x) if len(x) <= SHOWN else f"{x[:SHOWN]!r}... ({len(x)} characters)"
+
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        """Cut bytes as texts are."""
+        return repr(x) if len(x) <= SHOWN else f"{x[:SHOWN]!r}... ({len(x)} bytes)"
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Name the size of a number that Python refuses to write out."""
+        return repr(x) if x.bit_length() <= 256 else f"a whole number of {x.bit_length()} bits"
+
+
+def shown(value: object) -> str:
+    """Return what was found as a message repeats it: like `repr`, but cut short and never an error.
+
+    Every message that repeats something a caller or a file said uses this, so that no answer grows
+    with what it refuses.
+    """
+    text = _SHORT.repr(value)
+    return text if len(text) <= SHOWN_AT_MOST else f"{text[:SHOWN_AT_MOST]}..."
+
+
+_SHORT = _Short()

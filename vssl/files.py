@@ -1,7 +1,11 @@
-"""Bytes -> a file that is always whole on the disk: the old one or the new one; and a lock between processes."""
+"""Bytes -> a file that is always whole on the disk: the old one or the new one; and a lock between processes.
+
+A path or a text file of a person -> what they meant: see `user_path`, `read_text`, `own_names`.
+"""
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import shutil
@@ -10,6 +14,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from vssl.errors import InputError, shown
+
+MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins as UTF-16 does, so it comes first
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+"""The byte order marks that editors write at the beginning of a text file, and what they say."""
+
+LEFTOVERS = frozenset([
+    "lost+found", "Thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.ini", "$RECYCLE.BIN",
+    "System Volume Information", "__MACOSX", "Icon\r", ".DS_Store", ".localized", ".Spotlight-V100", ".Trashes",
+    ".fseventsd", ".TemporaryItems", ".directory", "@eaDir", "#recycle", ".snapshot", ".zfs",
+])  # fmt: skip
+"""What file systems and file managers put into folders of their own accord."""
 
 
 @contextmanager
@@ -41,7 +63,7 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; it becomes `path`, where nothing is, when the block ends well.
+    """Give an empty folder to fill; it becomes `path`, which `is_free`, when the block ends well.
 
     The files in it must be flushed by the block. When the block raises, the folder is removed.
     """
@@ -58,10 +80,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def put_in_place(partial: Path, final: Path) -> None:
     """Flush a finished file or folder, then rename it to `final` so that a power cut keeps the new name.
 
-    `final` may be a file or an empty folder. The files in a folder must be flushed before.
+    `final` may be a file, or a folder that `is_free`: one that cannot be replaced, because it is a mount point
+    or holds a system's leftovers, is filled instead. The files in a folder must be flushed before.
     """
     flush(partial)
-    partial.replace(final)
+    try:
+        partial.replace(final)
+    except OSError:
+        if not (partial.is_dir() and final.is_dir() and is_free(final)):
+            raise
+        for name in own_names(partial):
+            shutil.move(partial / name, final / name)
+        partial.rmdir()
+        flush(final)
     flush(final.parent)
 
 
@@ -102,3 +133,60 @@ def take_lock(path: Path, *, shared: bool = False, wait: bool = False) -> int:
         os.close(handle)
         raise
     return handle
+
+
+def user_path(given: str | Path) -> Path:
+    """Return a path as a person wrote it, `~` in its place.
+
+    Raises InputError for what can be no path here: no such user's home, too long a name, a link to itself,
+    a folder that may not be entered. Whether there is anything at the path is not asked.
+    """
+    try:
+        path = Path(given).expanduser()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except RuntimeError:
+        raise InputError(f"{shown(str(given))}: this machine knows no home folder of that user") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{shown(str(given))}: {getattr(error, 'strerror', None) or error}") from None
+    return path
+
+
+def read_text(path: Path, what: str, *, errors: str = "strict") -> str:
+    r"""Return a text file as any editor saved it: UTF-8 or UTF-16, with a byte order mark or without.
+
+    what: the file's name in messages; errors: of decoding UTF-8, as for `bytes.decode`. Line ends become
+    `\n`. Raises InputError when the file cannot be read or is in another encoding.
+    """
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read {what} {shown(str(path))}: {reason}") from error
+    mark, encoding = next(((m, e) for m, e in MARKS if data.startswith(m)), (b"", "utf-8"))
+    try:
+        text = data[len(mark) :].decode(encoding, errors if encoding == "utf-8" else "strict")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{what} {shown(str(path))}: line {line} is no UTF-8 text; save the file as UTF-8"
+        ) from error
+    if "\0" in text:
+        raise InputError(f"{what} {shown(str(path))} holds zero bytes and is no text; save the file as UTF-8")
+    return text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
+
+
+def own_names(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted, without what systems leave there (`LEFTOVERS`)."""
+    return sorted(name for name in os.listdir(folder) if not is_leftover(name))  # noqa: PTH208
+
+
+def is_free(path: Path) -> bool:
+    """Tell whether an output may be written here: nothing is there, or a folder that holds nothing of anyone's."""
+    return not os.path.lexists(path) or (path.is_dir() and not own_names(path))
+
+
+def is_leftover(name: str) -> bool:
+    """Tell whether a system put a file or folder of this name there, and no person or program."""
+    return name in LEFTOVERS or name.startswith(("._", ".nfs", ".Trash-"))

@@ -20,11 +20,11 @@ from pathlib import Path
 
 from export.triton.config import BACKENDS, config_text, differences, model_ids, with_version
 from vssl.errors import ExistsError, FormatError, InputError
-from vssl.files import put_in_place, write_bytes
+from vssl.files import is_free, put_in_place, write_bytes
 from vssl.model.card import CARD_KEY, GOLDEN_KEY, ModelCard
 from vssl.model.golden import Golden
 from vssl.model.identity import sha256_bytes
-from vssl.model.seal import check_seal, read_metadata
+from vssl.model.seal import read_metadata, read_sealed
 
 CONFIG = "config.pbtxt"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -73,7 +73,7 @@ def write_repository(
         )
     target = repository / name
     versions, old = _versions(target), _config(target)
-    if old is None and target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if old is None and not is_free(target):
         raise ExistsError(
             f"{target} is there and is no model of a repository; choose another name with --name"
         )
@@ -118,14 +118,8 @@ def _put_model(target: Path, config: str, data: bytes, backend: str) -> None:
 
 def _read(model: Path) -> tuple[bytes, str, str]:
     """Return the bytes, the card and the golden pair of an undamaged model file."""
+    data = read_sealed(model)
     try:
-        data = model.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"no model at {str(model)!r}: {error.strerror}; write one with: vssl export RUN {model.name}"
-        ) from error
-    try:
-        check_seal(data)
         entries = read_metadata(data)
     except FormatError as error:
         raise FormatError(f"{model}: {error}") from error

@@ -26,6 +26,7 @@ from serve.inference.cores import available_cores
 from serve.inference.engine import ENGINES, Engine
 from vssl.embeddings import store
 from vssl.errors import InputError
+from vssl.files import user_path
 from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
 from vssl.images.items import ImageSource
 from vssl.images.sources import open_source
@@ -108,7 +109,7 @@ def extract(
     Raises InputError, ExistsError, MismatchError or FormatError; whatever is raised, the folder
     can be resumed.
     """
-    out = Path(out)
+    out = user_path(out)
     _check(images, out, shard=shard, batch_size=batch_size, workers=workers, part_rows=part_rows)
     if dtype not in store.DTYPES or engine not in ("local", "openvino", "tensorrt", "ray"):
         raise InputError(
@@ -194,8 +195,10 @@ def _check(images: object, out: Path, *, shard: tuple[int, int] | None, **counts
     if shard and not 0 <= shard[0] < shard[1]:
         raise InputError(f"shard: found {shard[0]}/{shard[1]}, expected i/n with i from 0 to n - 1")
     if isinstance(images, (str, Path)):
-        folder, target = Path(images).expanduser().resolve(), out.resolve()
-        if folder.is_dir() and (target == folder or folder in target.parents):
+        target, folder = out.resolve(), None
+        with suppress(InputError):  # a spec that is no path
+            folder = user_path(images).resolve()
+        if folder and folder.is_dir() and (target == folder or folder in target.parents):
             raise InputError(f"{out} lies inside {images}; choose an output folder outside of the images")
 
 

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from serve.extraction.plan import Plan, differences
 from vssl.embeddings import store
 from vssl.errors import ExistsError, FormatError, InputError, MismatchError
-from vssl.files import take_lock, write_json
+from vssl.files import own_names, take_lock, write_json
 
 PROGRESS, INPUTS, STAGED, PLACING = ".progress", ".inputs.parquet", "staged", "placing"
 OURS = (store.FAILURES, store.MANIFEST, INPUTS)
@@ -210,7 +210,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
+    return own_names(folder)
 
 
 def _part(name: str) -> bool:
@@ -227,7 +227,7 @@ def _matching(folder: Path, start: str, end: str) -> list[str]:
 def _clear(out: Path) -> None:
     (out / store.MANIFEST).unlink(missing_ok=True)  # first: from here on the folder is unfinished
     shutil.rmtree(out / PROGRESS, ignore_errors=True)
-    for entry in out.iterdir():
+    for entry in map(out.joinpath, _names(out)):
         if entry.is_dir():
             shutil.rmtree(entry)
         else:

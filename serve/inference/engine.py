@@ -30,8 +30,8 @@ from vssl.images.preprocess import Pixels, load_image
 from vssl.model.card import ModelCard
 from vssl.model.golden import TOLERANCE, Golden
 from vssl.model.identity import sha256_bytes
-from vssl.model.seal import check_seal
 from vssl.model.seal import read_metadata as read_entries
+from vssl.model.seal import read_sealed
 
 ENGINES = ("onnxruntime", "openvino", "tensorrt")
 
@@ -100,7 +100,7 @@ class Engine:
         threads: cores one call of `infer` uses here; all usable cores when None.
         abreast: load onnxruntime on CPUs twice, so that runs at the same time share those cores
             (`serve.inference.backends.onnxruntime.LocalGraph`); the weights are then in memory twice.
-        check: run the golden pair and compare, and see that a file's bytes fit their seal.
+        check: run the golden pair and compare. A file's seal is checked before anything of it is read.
 
         Raises InputError (absent file, wrong device), FormatError (not a model of ours, or one
         that does not answer its golden pair) or FleetError (no answer from a Triton server).
@@ -110,13 +110,7 @@ class Engine:
         _check_engine(model, engine=engine, precision=precision, device=device)
         if is_fleet(model):
             return cls._open_fleet(model, check=check)
-        path = Path(model)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise InputError(
-                f"no model at {str(path)!r}: {error.strerror}; write one with: vssl export RUN {path.name}"
-            ) from error
+        path, data = Path(model), read_sealed(model)
         threads = threads or available_cores()
         model_id = sha256_bytes(data)
         graph: Graph
@@ -143,11 +137,7 @@ class Engine:
             )
         opened = cls(str(path), graph, card, model_id, golden)
         if check:
-            opened.check_golden()  # first: it says what is wrong, the seal only that something is
-            try:
-                check_seal(data)
-            except FormatError as error:
-                raise FormatError(f"{path}: {error}") from error
+            opened.check_golden()
         return opened
 
     @classmethod

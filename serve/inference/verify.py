@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.inference.engine import Engine
-from vssl.errors import FormatError, InputError, VsslError
+from vssl.errors import FormatError, VsslError
 from vssl.model.card import CARD_KEY, ModelCard
 from vssl.model.golden import golden_images
-from vssl.model.seal import check_seal, read_metadata
+from vssl.model.seal import check_seal, read_metadata, read_model
 
 BATCHES = (1, 2, 7, 32)
 INVARIANCE = {"fp32": 1e-5, "fp16": 5e-3, "int8": 5e-2, "bf16": 2e-2}
@@ -37,10 +37,7 @@ class Check:
 
 def verify_file(path: Path, *, device: str = "auto", threads: int | None = None) -> list[Check]:
     """Run every check; a check that fails ends the list, since the later ones build on it."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"no model at {str(path)!r}: {error.strerror}") from error
+    data = read_model(path)
     engines: list[Engine] = []
 
     def load() -> str:

@@ -11,7 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from vssl.files import atomic_write, flush, put_in_place, take_lock, write_bytes, write_json
+from vssl.errors import InputError
+from vssl.files import (
+    atomic_write,
+    flush,
+    is_free,
+    own_names,
+    put_in_place,
+    read_text,
+    take_lock,
+    user_path,
+    write_bytes,
+    write_json,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -124,3 +136,95 @@ def test_a_lock_holds_between_processes_and_ends_with_its_holder(
                 take_lock(path, shared=True)
         holder.kill()
         os.close(take_lock(path, wait=True))
+
+
+class TestOutputsThatAreFree:
+    @pytest.mark.parametrize("left", [[], ["lost+found/"], [".DS_Store", "Thumbs.db", "desktop.ini", "._x"]])
+    def test_a_folder_of_leftovers_is_free_and_can_be_filled(self, tmp_path: Path, left: list[str]) -> None:
+        partial, final = tmp_path / "new", tmp_path / "out"
+        final.mkdir()
+        for name in left:
+            (final / name).mkdir() if name.endswith("/") else (final / name).write_bytes(b"system")
+        (partial / "inner").mkdir(parents=True)
+        (partial / "inner" / "a").write_bytes(b"a")
+        assert (is_free(final), own_names(final)) == (True, [])
+        put_in_place(partial, final)
+        assert (final / "inner" / "a").read_bytes() == b"a"
+        assert not partial.exists()
+        assert {name.rstrip("/") for name in left} <= set(names(final))
+        assert (is_free(final), own_names(final)) == (False, ["inner"])
+
+    def test_what_someone_put_there_is_not_free(self, tmp_path: Path) -> None:
+        assert is_free(tmp_path / "nothing")
+        (tmp_path / "file").write_bytes(b"")
+        (tmp_path / "link").symlink_to("nowhere")
+        assert not is_free(tmp_path)
+        assert not is_free(tmp_path / "file")
+        assert not is_free(tmp_path / "link")
+
+    def test_a_folder_with_files_is_never_filled(self, tmp_path: Path) -> None:
+        partial, final = tmp_path / "new", tmp_path / "out"
+        for folder, name in ((partial, "a"), (final, "theirs")):
+            folder.mkdir()
+            (folder / name).write_bytes(b"")
+        with pytest.raises(OSError, match="not empty"):
+            put_in_place(partial, final)
+        assert names(final) == ["theirs"]
+
+
+class TestPathsOfAPerson:
+    def test_a_tilde_is_the_home_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert user_path("~/a/b") == tmp_path / "a" / "b"
+        assert user_path(tmp_path / "not" / "there") == tmp_path / "not" / "there"
+
+    @pytest.mark.parametrize("given", ["~nosuchuser/x", "a" * 5000, "a\0b", "x" * 100_000])
+    def test_what_can_be_no_path_is_told_in_one_sentence(self, given: str) -> None:
+        with pytest.raises(InputError) as caught:
+            user_path(given)
+        assert len(str(caught.value)) < 250
+
+    def test_a_link_to_itself_is_no_path(self, tmp_path: Path) -> None:
+        (tmp_path / "loop").symlink_to("loop")
+        with pytest.raises(InputError, match="symbolic links"):
+            user_path(tmp_path / "loop")
+
+
+class TestTexts:
+    @pytest.mark.parametrize(
+        ("mark", "how"),
+        [
+            (b"", "utf-8"),
+            (b"\xef\xbb\xbf", "utf-8"),
+            (b"\xff\xfe", "utf-16-le"),
+            (b"\xfe\xff", "utf-16-be"),
+            (b"\xff\xfe\0\0", "utf-32-le"),
+            (b"\0\0\xfe\xff", "utf-32-be"),
+        ],
+    )
+    @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+    def test_any_editor_may_have_saved_it(self, tmp_path: Path, mark: bytes, how: str, ends: str) -> None:
+        path = tmp_path / "text"
+        path.write_bytes(mark + f"é{ends}漢 \u2028 {ends}".encode(how))
+        assert read_text(path, "the text") == "é\n漢 \u2028 \n"
+
+    def test_another_encoding_is_named_with_its_line(self, tmp_path: Path) -> None:
+        path = tmp_path / "text"
+        path.write_bytes("ab\ncd\ncafé".encode("cp1252"))
+        with pytest.raises(InputError, match=r"the text .* line 3 is no UTF-8 text; save the file as UTF-8"):
+            read_text(path, "the text")
+        assert read_text(path, "the text", errors="surrogateescape") == "ab\ncd\ncaf\udce9"
+
+    @pytest.mark.parametrize(
+        "data", ["ab".encode("utf-16-le"), b"\xff\xfea"], ids=["no mark", "half a character"]
+    )
+    def test_what_is_no_text_is_told(self, tmp_path: Path, data: bytes) -> None:
+        (tmp_path / "text").write_bytes(data)
+        with pytest.raises(InputError, match="save the file as UTF-8"):
+            read_text(tmp_path / "text", "the text")
+
+    def test_a_folder_or_nothing_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"cannot read the keys .*directory"):
+            read_text(tmp_path, "the keys")
+        with pytest.raises(InputError, match=r"cannot read the keys .*No such file"):
+            read_text(tmp_path / "none", "the keys")

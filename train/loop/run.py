@@ -33,6 +33,7 @@ from train.state.checkpoint import CHECKPOINT_NAME, Checkpoint, Fact, load_check
 from train.state.distributed import ALONE, Peers, join
 from train.state.metrics_log import METRICS_NAME
 from vssl.errors import ExistsError, InputError, MismatchError
+from vssl.files import is_free
 from vssl.images.items import ImageSource
 from vssl.images.preprocess import Preprocess
 from vssl.images.sources import open_source
@@ -218,7 +219,7 @@ def _prepare_folder(out: Path, *, resume: bool, overwrite: bool) -> Checkpoint |
         raise InputError("--resume and --overwrite exclude each other; choose one")
     if out.exists() and not out.is_dir():
         raise ExistsError(f"{out} exists and is no folder; choose another --out")
-    if out.is_dir() and any(out.iterdir()):
+    if not is_free(out):
         if resume:
             return load_checkpoint(out) if (out / CHECKPOINT_NAME).exists() else None
         if not overwrite:

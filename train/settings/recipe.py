@@ -18,6 +18,7 @@ import numpy as np
 from train.data.image_cache import MIN_IMAGES
 from train.settings.config import TrainConfig
 from vssl.errors import ImageError, InputError
+from vssl.files import read_text
 from vssl.images.decode import decode
 from vssl.images.items import ImageSource
 
@@ -55,11 +56,10 @@ def load_recipe(name: str) -> dict[str, Any]:
 
 def read_settings(path: Path) -> dict[str, Any]:
     """Return the settings of a TOML file. Raises InputError when it cannot be read."""
+    text = read_text(path, "the settings")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the settings {str(path)!r}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not valid TOML: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -29,7 +30,21 @@ from vssl.cli import (
     verify,
 )
 from vssl.cli.output import note
-from vssl.errors import VsslError
+from vssl.errors import VsslError, shown
+
+ADVICE = {
+    errno.EACCES: "give this user the right to it, or choose another place",
+    errno.EPERM: "give this user the right to it, or choose another place",
+    errno.EROFS: "choose a place that can be written to",
+    errno.ENOSPC: "free some space on that disk and repeat the command",
+    errno.EDQUOT: "free some space within this user's quota and repeat the command",
+    errno.ENOENT: "expected a file or folder there",
+    errno.EISDIR: "expected a file, found a folder",
+    errno.ENOTDIR: "expected a folder, found a file",
+    errno.ENAMETOOLONG: "expected a shorter path",
+    errno.EMFILE: "raise the number of open files with: ulimit -n 65536",
+}
+"""What helps against what a system refuses, by its number."""
 
 app = typer.Typer(
     name="vssl",
@@ -87,3 +102,18 @@ def run() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        if error.filename is None and error.errno not in ADVICE:
+            raise  # no file of this person's: a fault of ours
+        note(f"vssl: {_reason(error)}")
+        sys.exit(1)
+    except RecursionError:
+        note("vssl: a file or an argument nests its values too deeply; write it flatter")
+        sys.exit(1)
+
+
+def _reason(error: OSError) -> str:
+    """Say what the system refused, and what helps."""
+    where = "" if error.filename is None else f"{shown(error.filename)}: "
+    advice = ADVICE.get(error.errno or 0)
+    return f"{where}{error.strerror}" + (f"; {advice}" if advice else "")

@@ -1,21 +1,24 @@
 """A source spec -> images with ids and labels, in a stable order.
 
 Specs: a folder, one image file, `list:FILE` (one path a line; a file that ends in .jsonl has one
-object `{"path", "id", "label"}` a line), `parquet:FILE` (image bytes in a column),
+object `{"path", "id", "label"}` a line), `parquet:FILE` (image bytes in a column; a folder of
+shards, a pattern or a range too),
 `cifar10:DIR[:train|:test]`, `cifar100:DIR[...]`, `stl10:DIR[...]`, tar shards (`vssl.images.readers.archives`:
 `photos.tar`, `shard-{000..012}.tar`) and URLs (`vssl.images.readers.remote`: `s3://bucket/photos`).
 
 The id of a file is its path below the folder, with `/`; its label is the name of the folder
 that holds it, and none at the top. Folders are walked in numeric-aware order (`img_2` before
-`img_10`). Hidden files and folders are passed over; links to files are followed, links to
-folders are not. Every other file is an item: what is no image is reported when it is read.
+`img_10`). Hidden files and folders are passed over, and so is what systems leave behind
+(vssl.files.LEFTOVERS); links to files are followed, links to folders are not. Every other file is an
+item: what is no image is reported when it is read, and so is a folder that may not be listed.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from vssl.errors import InputError
+from vssl.errors import InputError, shown
+from vssl.files import user_path
 from vssl.images.items import ImageSource
 from vssl.images.readers.folders import open_file, open_folder, open_list
 
@@ -28,7 +31,7 @@ def open_source(spec: str | Path) -> ImageSource:
     text = str(spec)
     kind, _, rest = text.partition(":")
     if kind == "list" and rest:
-        return open_list(Path(rest))
+        return open_list(user_path(rest))
     if kind in ("cifar10", "cifar100", "stl10", "parquet") and rest:
         return _open_dataset(kind, rest)
     if "://" in text:
@@ -37,24 +40,31 @@ def open_source(spec: str | Path) -> ImageSource:
         return open_remote(text)
     from vssl.images.readers.archives import is_tar, local_shards, open_shards
 
-    path = Path(text).expanduser()
+    if text.startswith("data:"):
+        raise InputError(
+            f"found the data URI {shown(text)}, expected a path: write its bytes to a file, or send it to the "
+            "server (POST /v1/embeddings)"
+        )
+    path = user_path(text)
     if path.is_dir():
         return open_folder(path)
     if is_tar(text):
         return open_shards(local_shards(text))
+    if path.suffix == ".parquet" and path.is_file():
+        return _open_dataset("parquet", text)
     if path.is_file():
         return open_file(path)
     raise InputError(
-        f"no images at {text!r}: found no such file or folder; expected an image folder, an image file, "
+        f"no images at {shown(text)}: found no such file or folder; expected an image folder, an image file, "
         "list:FILE, parquet:FILE, cifar10:DIR, cifar100:DIR, stl10:DIR, tar shards or a URL"
     )
 
 
 def _open_dataset(kind: str, rest: str) -> ImageSource:
     if kind == "parquet":
-        from vssl.images.readers.parquet import ParquetSource
+        from vssl.images.readers.parquet import ParquetSource, parquet_files
 
-        return ParquetSource([Path(rest).expanduser()])
+        return ParquetSource(parquet_files(rest))
     if kind == "stl10":
         from vssl.images.readers.stl10 import open_stl10
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
-from vssl.errors import FormatError
+from vssl.errors import FormatError, InputError, shown
+from vssl.files import user_path
 
 SEAL_KEY = "vssl.seal"
 METADATA_FIELD = 14  # ModelProto.metadata_props
@@ -31,9 +33,36 @@ def check_seal(data: bytes) -> None:
     width = len(_entry(SEAL_KEY, "0" * 64))
     body, tail = data[:-width], data[-width:]
     if len(data) < width or not tail.startswith(_entry(SEAL_KEY, "0" * 64)[:-64]):
-        raise FormatError(f"the model carries no seal at its end: {ADVICE}")
+        raise FormatError(
+            f"not an ONNX model of vssl: it carries no seal at its end, so {ADVICE}, or another tool's encoder: "
+            "vssl export ENCODER.onnx model.onnx"
+        )
     if tail[-64:] != hashlib.sha256(body).hexdigest().encode():
         raise FormatError(f"the model's bytes do not fit its seal: {ADVICE}")
+
+
+def read_model(path: Path | str) -> bytes:
+    """Return the bytes of a model file as they are. Raises InputError when there is none to read."""
+    place = user_path(path)
+    try:
+        return place.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"no model at {shown(str(path))}: {error.strerror}; write one with: vssl export RUN model.onnx"
+        ) from error
+
+
+def read_sealed(path: Path | str) -> bytes:
+    """Return the bytes of a model file, whose seal fits them; nothing of an unsound file is ever parsed.
+
+    Raises InputError when there is none, FormatError when the seal does not fit.
+    """
+    data = read_model(path)
+    try:
+        check_seal(data)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from error
+    return data
 
 
 def read_metadata(data: bytes) -> dict[str, str]:

@@ -19,7 +19,7 @@ from index.gallery.folder.store import STORE
 from index.search.autotune import Budget, Selection
 from vssl.embeddings.store import iter_parts
 from vssl.errors import ExistsError, InputError
-from vssl.files import atomic_folder
+from vssl.files import atomic_folder, is_free
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +63,14 @@ def build_gallery(
             count = add_embeddings(gallery, embeddings, metadata=metadata)
             fitting = gallery.fit(distance or BEST)
             selection = gallery.choose_index(budget) if budget is not None else None
-        if path.exists():
+        if not is_free(path):
             path.rename(old)
     shutil.rmtree(old, ignore_errors=True)
     return BuildReport(count, fitting, selection)
 
 
 def _check_place(path: Path, *, overwrite: bool) -> None:
-    if not path.exists():
+    if is_free(path):
         return
     if not overwrite:
         raise ExistsError(f"{path} exists already; choose another output or add --overwrite")

@@ -32,7 +32,7 @@ from index.search.autotune import Budget, Selection
 from index.search.gpu import checked_device
 from vssl.embeddings.store import Rows
 from vssl.errors import ExistsError, InputError
-from vssl.files import atomic_folder
+from vssl.files import atomic_folder, is_free
 from vssl.model.card import ModelCard
 
 LOCK = "writer.lock"
@@ -214,7 +214,7 @@ class FolderGallery(GalleryReader):
         Raises ExistsError when there is something at `path`.
         """
         path = Path(path)
-        if path.exists():
+        if not is_free(path):
             raise ExistsError(f"{path} exists already; choose another place for the snapshot")
         with atomic_folder(path) as partial:
             self._store.copy_to(partial / STORE)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vssl.errors import InputError
+from vssl.files import read_text
 
 
 class Keys:
@@ -22,10 +23,7 @@ class Keys:
 
         Raises InputError when the file cannot be read or holds no key.
         """
-        try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the API keys in {str(path)!r}: {error}") from error
+        lines = [line.strip() for line in read_text(path, "the API keys in").split("\n")]
         keys = [line for line in lines if line and not line.startswith("#")]
         if not keys:
             raise InputError(f"{str(path)!r} holds no API key; expected one key a line")

@@ -10,7 +10,6 @@ is the folder's name, as for files on disk.
 from __future__ import annotations
 
 import glob
-import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from vssl.errors import ImageError, InputError
-from vssl.images.items import MAX_FILE_BYTES, ImageItem, printable
+from vssl.files import user_path
+from vssl.images.items import MAX_FILE_BYTES, ImageItem, expand, printable
 
 IMAGE_SUFFIXES = frozenset(["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif"])
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -78,24 +78,10 @@ def is_tar(spec: str) -> bool:
     return spec.endswith(".tar")
 
 
-def expand(spec: str) -> list[str]:
-    """Return the paths that a spec with ranges in braces names: `a-{08..10}.tar` gives three."""
-    found = re.search(r"\{(\d+)\.\.(\d+)\}", spec)
-    if not found:
-        return [spec]
-    first, last = found.groups()
-    numbers = range(int(first), int(last) + 1)
-    return [
-        name
-        for n in numbers
-        for name in expand(f"{spec[: found.start()]}{n:0{len(first)}d}{spec[found.end() :]}")
-    ]
-
-
 def local_shards(spec: str) -> list[Shard]:
     """Return the shards on this machine that a spec names, in order; InputError when there are none."""
     paths = []
-    for pattern in expand(str(Path(spec).expanduser())):
+    for pattern in expand(str(user_path(spec))):
         paths += [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern))  # noqa: PTH207
     if not paths:
         raise InputError(

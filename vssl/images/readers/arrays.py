@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vssl.errors import FormatError, InputError
+from vssl.files import user_path
 from vssl.images.items import ImageItem
 
 
@@ -41,7 +42,7 @@ def folder_and_split(kind: str, rest: str, splits: Sequence[str]) -> tuple[Path,
     folder, _, split = rest.rpartition(":")
     if split not in splits or not folder:
         folder, split = rest, splits[0]
-    path = Path(folder).expanduser()
+    path = user_path(folder)
     if not path.is_dir():
         expected = "|".join(splits)
         raise InputError(f"no folder at {str(path)!r}; expected {kind}:DIR or {kind}:DIR:{expected}")

@@ -8,8 +8,9 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vssl.errors import ImageError, InputError
-from vssl.images.items import MAX_FILE_BYTES, ImageItem, natural_key, printable
+from vssl.errors import ImageError, InputError, shown
+from vssl.files import is_leftover, read_text
+from vssl.images.items import MAX_FILE_BYTES, ImageItem, natural_key, one_text, printable
 
 
 class FileSource:
@@ -33,14 +34,15 @@ class FileSource:
                         "too_many_bytes", f"found {found.st_size} bytes, expected at most {MAX_FILE_BYTES}"
                     )
                 return file.read()
-        except OSError as error:
-            raise ImageError("unreadable", f"cannot be read: {error.strerror or error}") from error
+        except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+            reason = getattr(error, "strerror", None) or error
+            raise ImageError("unreadable", f"cannot be read: {reason}") from error
 
     def stamp(self, row: int) -> str:
         """Return the file's size and time of change, empty when it is not there."""
         try:
             found = os.stat(self._files[row])  # noqa: PTH116
-        except OSError:
+        except (OSError, ValueError):
             return ""
         return f"{found.st_size}:{found.st_mtime_ns}"
 
@@ -67,29 +69,38 @@ def open_folder(root: Path) -> FileSource:
     return FileSource(items, files)
 
 
-def _walk(folder: str) -> Iterator[str]:
-    """Files first, then folders, each in natural order."""
+def _walk(base: str) -> Iterator[str]:
+    """Files first, then folders, each in natural order; a folder that cannot be listed stands for itself."""
+    folders = [base]  # no recursion: there is no bound to how deep folders nest
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(folder) as scanned:
+                entries = [e for e in scanned if not e.name.startswith(".") and not is_leftover(e.name)]
+        except OSError as error:
+            if folder == base:
+                raise InputError(f"cannot list {shown(folder)}: {error.strerror}") from error
+            yield folder
+            continue
+        entries.sort(key=lambda e: (natural_key(e.name), e.name))
+        inner = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False) and not _links_to_folder(entry):
+                yield entry.path
+        folders += [os.path.join(entry.path, "") for entry in reversed(inner)]  # noqa: PTH118
+
+
+def _links_to_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        with os.scandir(folder) as scanned:
-            entries = [e for e in scanned if not e.name.startswith(".")]
-    except OSError as error:
-        raise InputError(f"cannot list {folder!r}: {error.strerror}") from error
-    entries.sort(key=lambda e: (natural_key(e.name), e.name))
-    for entry in entries:
-        if not entry.is_dir(follow_symlinks=False) and not (entry.is_symlink() and entry.is_dir()):
-            yield entry.path
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path)
+        return entry.is_symlink() and entry.is_dir()
+    except OSError:  # a link to itself, or to where one may not look: an item that cannot be read
+        return False
 
 
 def open_list(file: Path) -> FileSource:
     """Paths relative to the list's folder; in a plain list ids are the lines, labels their folders."""
-    try:
-        lines = file.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
-    except OSError as error:
-        raise InputError(f"cannot read the list {str(file)!r}: {error.strerror}") from error
-    entries = [_entry(line, file) for line in lines if line.strip()]
+    lines = read_text(file, "the list", errors="surrogateescape").split("\n")
+    entries = [_entry(line, number, file) for number, line in enumerate(lines, 1) if line.strip()]
     if not entries:
         raise InputError(f"the list {str(file)!r} is empty; expected one image path a line")
     if len({id_ for _, id_, _ in entries}) != len(entries):
@@ -102,15 +113,20 @@ def open_list(file: Path) -> FileSource:
     return FileSource(items, files)
 
 
-def _entry(line: str, file: Path) -> tuple[str, str, str | None]:
+def _entry(line: str, number: int, file: Path) -> tuple[str, str, str | None]:
     """One line -> (path, id, label)."""
     if file.suffix != ".jsonl":
-        line = line.rstrip("\r")
         return line, printable(line), printable(Path(line).parent.name) or None
     try:
         entry = json.loads(line)
-        return str(entry["path"]), printable(str(entry["id"])), entry.get("label")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        path, id_, label = entry["path"], entry["id"], entry.get("label")
+        for what, given in (("path", path), ("id", id_)):
+            if not one_text(given, what):
+                raise ValueError(f"the {what} is empty")
+        return str(path), str(one_text(id_, "id")), one_text(label, "label")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(
-            f'{str(file)!r}: found the line {line[:80]!r}, expected {{"path": ..., "id": ..., "label": ...}} ({error})'
+            f'{str(file)!r}: line {number}: found {shown(line)}, expected {{"path": ..., "id": ..., "label": ...}} '
+            f"({reason})"
         ) from None

@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 from typing import Any, cast
 
 from vssl.errors import ImageError, InputError, MissingExtraError
-from vssl.images.items import MAX_FILE_BYTES, ImageItem, ImageSource, natural_key, printable
-from vssl.images.readers.archives import Shard, TarSource, expand, is_tar, open_shards
+from vssl.images.items import MAX_FILE_BYTES, ImageItem, ImageSource, expand, natural_key, printable
+from vssl.images.readers.archives import Shard, TarSource, is_tar, open_shards
 
 
 class RemoteSource:

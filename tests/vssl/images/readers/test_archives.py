@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from vssl.errors import ImageError, InputError
-from vssl.images.items import ImageSource
-from vssl.images.readers.archives import expand
+from vssl.images.items import ImageSource, expand
 from vssl.images.sources import open_source
 
 PHOTOS = Path(__file__).resolve().parents[4] / ".." / "shared" / "data" / "photos_clothing_cc0.tar"

@@ -80,12 +80,73 @@ class TestParquet:
         with pytest.raises(FormatError, match="not a readable Parquet"):
             open_source(f"parquet:{tmp_path / 'text.parquet'}")
         with pytest.raises(InputError, match="column `image`"):
-            open_source(self.write(tmp_path / "a.parquet", {"picture": [png(0)]}))
+            open_source(self.write(tmp_path / "a.parquet", {"left": [png(0)], "right": [png(1)]}))
         with pytest.raises(InputError, match="column `image`"):
             open_source(self.write(tmp_path / "b.parquet", {"image": [1, 2]}))
         empty = self.write(tmp_path / "c.parquet", {"image": pa.array([], pa.binary())})
         with pytest.raises(InputError, match="no rows"):
             open_source(empty)
+
+    @pytest.mark.parametrize("column", ["img", "photo"])
+    def test_the_column_may_have_another_name(self, tmp_path: Path, column: str) -> None:
+        images = [{"bytes": png(seed), "path": f"p{seed}.png"} for seed in range(4)]
+        source = open_source(self.write(tmp_path / "a.parquet", {column: images, "label": range(4)}))
+        assert [item.id for item in source.items] == [f"p{seed}.png" for seed in range(4)]
+        assert np.array_equal(pixels(source, 3), picture(3))
+
+    def test_of_several_columns_of_bytes_image_is_taken(self, tmp_path: Path) -> None:
+        source = open_source(self.write(tmp_path / "a.parquet", {"mask": [png(1)], "image": [png(0)]}))
+        assert np.array_equal(pixels(source, 0), picture(0))
+
+    def test_labels_of_cifar100_are_its_fine_ones(self, tmp_path: Path) -> None:
+        features = {"fine_label": {"names": ["apple", "bee"], "_type": "ClassLabel"}}
+        columns: dict[str, object] = {"img": [png(0), png(1)], "fine_label": [1, 0], "coarse_label": [5, 6]}
+        source = open_source(self.write(tmp_path / "a.parquet", columns, features))
+        assert [item.label for item in source.items] == ["bee", "apple"]
+
+    @pytest.mark.parametrize("how", ["folder", "pattern", "range"])
+    def test_shards_are_one_source_in_the_order_of_their_numbers(self, tmp_path: Path, how: str) -> None:
+        (tmp_path / "data").mkdir()
+        for shard in range(11):
+            self.write(tmp_path / f"data/train-{shard}.parquet", {"image": [png(shard)]})
+        (tmp_path / "data/._train-0.parquet").write_bytes(b"left by a Mac")
+        ends = {"folder": "", "pattern": "/data/train-*.parquet", "range": "/data/train-{0..10}.parquet"}
+        source = open_source(f"parquet:{tmp_path}{ends[how]}")
+        assert [item.id for item in source.items] == [f"train-{n}.parquet/0" for n in range(11)]
+        assert np.array_equal(pixels(source, 10), picture(10))
+
+    def test_a_file_needs_no_prefix(self, tmp_path: Path) -> None:
+        self.write(tmp_path / "a.parquet", {"image": [png(0), png(1)]})
+        assert len(open_source(tmp_path / "a.parquet").items) == 2
+
+    @pytest.mark.parametrize("rest", ["empty", "none*.parquet", "~nosuchuser/x.parquet"])
+    def test_where_no_file_is_one_sentence_says_so(self, tmp_path: Path, rest: str) -> None:
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(InputError, match=r"no Parquet file at|no home folder of that user"):
+            open_source(f"parquet:{rest if rest.startswith('~') else tmp_path / rest}")
+
+    def test_labels_that_are_lists_are_refused_with_their_row(self, tmp_path: Path) -> None:
+        columns: dict[str, object] = {"image": [png(0), png(1)], "label": [None, ["cat", "pet"]]}
+        with pytest.raises(InputError, match=r"row 1: the label .*neither a text nor a number"):
+            open_source(self.write(tmp_path / "a.parquet", columns))
+
+    def test_a_damaged_file_is_one_sentence(self, tmp_path: Path) -> None:
+        """Wherever a byte is flipped: a listing, an image that cannot be read, or one of our errors."""
+        self.write(tmp_path / "a.parquet", {"image": [png(0), png(1)], "label": ["red", "green"]})
+        whole = (tmp_path / "a.parquet").read_bytes()
+        random, kinds = np.random.default_rng(0), set()
+        for place in random.integers(0, len(whole), 150):
+            data = bytearray(whole)
+            data[place] ^= 1 << int(random.integers(8))
+            (tmp_path / "b.parquet").write_bytes(data)
+            try:
+                source = open_source(f"parquet:{tmp_path / 'b.parquet'}")
+                kinds.add("listed")
+                for row in range(len(source.items)):
+                    source.read(row)
+            except (InputError, FormatError, ImageError) as error:
+                kinds.add(type(error).__name__)
+        assert {"listed", "FormatError"} <= kinds
 
 
 TWO_READERS = """

@@ -1,0 +1,291 @@
+"""Folders, files and machines as they are: what a command makes of them, as a person sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.deep_folder import deep_folder
+from tests.hostile_pictures import bmp_with_empty_alpha, scan_bomb
+from tests.tiny_model import picture, tiny_model
+from vssl.cli.main import run
+from vssl.embeddings.store import Embeddings, read_embeddings
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def vssl(*words: object) -> subprocess.CompletedProcess[str]:
+    """Do what the command `vssl` does, in this process: starting one takes seconds."""
+    arguments = ["vssl", *map(str, words)]
+    out, errors, code = io.StringIO(), io.StringIO(), 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(errors),
+    ):
+        patch.setattr(sys, "argv", arguments)
+        try:
+            run()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        except BaseException:
+            traceback.print_exc(file=errors)
+            code = 1
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
+
+
+def started(
+    *words: object, cwd: Path | None = None, before: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Start the command in a process of its own."""
+    return subprocess.run(
+        [*before, sys.executable, "-m", "vssl", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def as_a_plain_user() -> list[str]:
+    """Return what starts a command without the right to read and write everything, which root has."""
+    if os.getuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("root may read everything, and there is no setpriv to give that up")
+    rights = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"]
+
+
+def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
+    """Check that a command was refused as a person should be told, and return what was said."""
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert lines[-1].startswith("vssl: ")
+    assert len(done.stderr) < 1500
+    return lines[-1]
+
+
+def jpeg(path: Path, seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture(seed)).save(path, "JPEG", quality=90)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model") / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("good")
+    for seed in range(12):
+        jpeg(folder / f"class{seed % 3}" / f"img_{seed}.jpg", seed)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def extracted(good: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("extracted") / "out"
+    assert vssl("extract", good, out, "--model", model).returncode == 0
+    return out
+
+
+def extract(spec: object, out: Path, model: Path) -> Embeddings:
+    done = vssl("extract", spec, out, "--model", model)
+    assert done.returncode == 0, done.stderr
+    return read_embeddings(out)
+
+
+class TestFolders:
+    def test_a_link_to_itself_is_a_failure_and_the_rest_is_done(self, tmp_path: Path, model: Path) -> None:
+        for seed in range(3):
+            jpeg(tmp_path / "in" / f"{seed}.jpg", seed)
+        (tmp_path / "in" / "loop").symlink_to("loop")
+        found = extract(tmp_path / "in", tmp_path / "out", model)
+        assert found.rows.ids == ["0.jpg", "1.jpg", "2.jpg"]
+        assert [(f.error, "symbolic links" in f.reason) for f in found.failures] == [("unreadable", True)]
+
+    def test_eleven_hundred_nested_folders_are_walked(self, tmp_path: Path, model: Path) -> None:
+        data = jpeg(tmp_path / "a.jpg", 1).read_bytes()
+        with deep_folder(tmp_path / "deep", 1100, data) as deep:
+            assert len(extract(deep, tmp_path / "out", model).rows) == 2
+
+    def test_a_folder_that_may_not_be_read_is_named_and_the_rest_is_done(
+        self, model: Path, tmp_path: Path
+    ) -> None:
+        for name in ("a.jpg", "shut/b.jpg", "z/c.jpg"):
+            jpeg(tmp_path / "in" / name, 1)
+        (tmp_path / "in" / "shut").chmod(0o000)
+        done = started(
+            "extract", tmp_path / "in", tmp_path / "out", "--model", model, before=as_a_plain_user()
+        )
+        assert done.returncode == 0, done.stderr
+        found = read_embeddings(tmp_path / "out")
+        assert found.rows.ids == ["a.jpg", "z/c.jpg"]
+        assert [f.path.rstrip("/") for f in found.failures] == [str(tmp_path / "in" / "shut")]
+        assert "Permission denied" in found.failures[0].reason
+
+    def test_what_systems_leave_in_an_output_does_not_count(
+        self, good: Path, model: Path, extracted: Path, tmp_path: Path
+    ) -> None:
+        out, gallery = tmp_path / "out", tmp_path / "gallery"
+        for folder in (out, gallery):
+            (folder / "lost+found").mkdir(parents=True)
+            for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+                (folder / name).write_bytes(b"of the system")
+        for flag in ([], ["--update"], ["--overwrite"]):
+            assert vssl("extract", good, out, "--model", model, *flag).returncode == 0
+        built = vssl("index", extracted, gallery)
+        assert built.returncode == 0, built.stderr
+        assert vssl("index", extracted, gallery, "--overwrite").returncode == 0
+        assert (out / "lost+found").is_dir()
+        assert (out / "Thumbs.db").read_bytes() == b"of the system"
+
+    def test_what_a_person_left_there_does(self, good: Path, model: Path, tmp_path: Path) -> None:
+        (tmp_path / "thesis.txt").write_text("years of work")
+        said = one_sentence(vssl("extract", good, tmp_path, "--model", model, "--overwrite"))
+        assert "thesis.txt" in said
+        assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    "path", ["data:image/png;base64,AAAA", "data:image/png;base64," + "A" * 6000, "~nosuchuser/x", "a" * 5000]
+)
+class TestWhatIsNoPath:
+    def test_as_images(self, path: str, model: Path, tmp_path: Path) -> None:
+        one_sentence(vssl("extract", path, tmp_path / "out", "--model", model))
+
+    def test_as_an_output(
+        self, path: str, good: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        if path != "data:image/png;base64,AAAA":  # a strange name, but a name
+            one_sentence(vssl("extract", good, path, "--model", model))
+
+    def test_as_a_model(self, path: str, good: Path, tmp_path: Path) -> None:
+        one_sentence(vssl("extract", good, tmp_path / "out", "--model", path))
+
+    def test_as_a_gallery_or_a_query(self, path: str, good: Path, extracted: Path, tmp_path: Path) -> None:
+        one_sentence(vssl("search", path, next(good.rglob("*.jpg"))))
+        one_sentence(vssl("inspect", path))
+
+
+class TestTexts:
+    def test_a_list_with_a_byte_order_mark(self, good: Path, model: Path, tmp_path: Path) -> None:
+        names = [str(path) for path in sorted(good.rglob("*.jpg"))[:2]]
+        (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*names, ""]).encode())
+        assert extract(f"list:{tmp_path / 'list.txt'}", tmp_path / "out", model).rows.ids == names
+
+    @pytest.mark.parametrize("label", [3, 2.5, True])
+    def test_labels_that_are_numbers(
+        self, good: Path, model: Path, tmp_path: Path, label: float | bool
+    ) -> None:
+        row = {"path": str(next(good.rglob("*.jpg"))), "id": "a", "label": label}
+        (tmp_path / "list.jsonl").write_bytes(b"\xef\xbb\xbf" + json.dumps(row).encode())
+        found = extract(f"list:{tmp_path / 'list.jsonl'}", tmp_path / "out", model)
+        assert found.rows.labels == [json.dumps(label)]
+
+    @pytest.mark.parametrize(
+        "wrong", [{"label": ["cat", "pet"]}, {"path": "\ud83d.jpg"}, {"label": "\ud83d"}]
+    )
+    def test_what_cannot_be_a_label_or_a_path_names_its_line(
+        self, model: Path, tmp_path: Path, wrong: dict[str, object]
+    ) -> None:
+        rows = [{"path": "a.jpg", "id": "a"}, {"path": "b.jpg", "id": "b", **wrong}]
+        (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        assert "line 2" in one_sentence(
+            vssl("extract", f"list:{tmp_path / 'list.jsonl'}", tmp_path / "out", "--model", model)
+        )
+
+    def test_settings_with_a_byte_order_mark(self, good: Path, tmp_path: Path) -> None:
+        (tmp_path / "run.toml").write_bytes(b"\xef\xbb\xbfepochs = 0\r\nsize = 16\r\n")
+        done = vssl("train", good, "--out", tmp_path / "run", "--config", tmp_path / "run.toml")
+        assert done.returncode == 0, done.stderr
+
+    def test_parquet_as_hugging_face_names_it(self, model: Path, tmp_path: Path) -> None:
+        images = [{"bytes": jpeg(tmp_path / "x.jpg", n).read_bytes(), "path": None} for n in range(4)]
+        (tmp_path / "shards").mkdir()
+        for shard in range(2):
+            table = pa.table({"img": images[shard::2], "label": [shard, 1]})
+            pq.write_table(table, tmp_path / f"shards/train-{shard:05d}-of-00002.parquet")
+        for number, spec in enumerate(
+            ["shards", "shards/*.parquet", "shards/train-{00000..00001}-of-00002.parquet"]
+        ):
+            assert len(extract(f"parquet:{tmp_path / spec}", tmp_path / f"out{number}", model).rows) == 4
+
+
+class TestPictures:
+    def test_a_bmp_with_empty_alpha_embeds_as_its_reference(self, model: Path, tmp_path: Path) -> None:
+        pixels = picture(3, (96, 72))
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in" / "a.bmp").write_bytes(bmp_with_empty_alpha(pixels))
+        Image.fromarray(pixels).save(tmp_path / "in" / "b.png")
+        means = extract(tmp_path / "in", tmp_path / "out", model).rows.gaussians.mean
+        assert np.array_equal(means[0], means[1])
+
+    def test_a_png_with_a_large_profile_embeds_as_without(self, model: Path, tmp_path: Path) -> None:
+        (tmp_path / "in").mkdir()
+        image = Image.fromarray(picture(5))
+        sink = io.BytesIO()
+        image.save(sink, "PNG", icc_profile=bytes(3_000_000))
+        (tmp_path / "in" / "a.png").write_bytes(sink.getvalue())
+        image.save(tmp_path / "in" / "b.png")
+        means = extract(tmp_path / "in", tmp_path / "out", model).rows.gaussians.mean
+        assert np.array_equal(means[0], means[1])
+
+    def test_a_scan_bomb_is_a_failure(self, model: Path, tmp_path: Path) -> None:
+        jpeg(tmp_path / "in" / "a.jpg", 1)
+        (tmp_path / "in" / "bomb.jpg").write_bytes(scan_bomb(8000, 7992, 8000))
+        found = extract(tmp_path / "in", tmp_path / "out", model)
+        assert (found.rows.ids, [f.error for f in found.failures]) == (["a.jpg"], ["too_many_pixels"])
+
+
+class TestMachines:
+    def test_a_persons_own_modules_are_never_taken_for_ours(
+        self, good: Path, model: Path, tmp_path: Path
+    ) -> None:
+        for name in ("serve", "train", "index", "export"):
+            (tmp_path / f"{name}.py").write_text("raise SystemExit('this is not vssl')\n")
+        done = started("extract", good, "out", "--model", model, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert started("index", "out", "gallery", cwd=tmp_path).returncode == 0
+        one_sentence(started("export", "nothing", "m.onnx", cwd=tmp_path))
+
+    def test_an_output_that_may_not_be_written_is_one_sentence(
+        self, good: Path, model: Path, tmp_path: Path
+    ) -> None:
+        tmp_path.chmod(0o500)
+        done = started("extract", good, tmp_path / "out", "--model", model, before=as_a_plain_user())
+        assert "Permission denied" in one_sentence(done)
+
+    @pytest.mark.parametrize("verb", ["extract", "index", "train"])
+    def test_an_output_below_a_file_is_one_sentence(
+        self, good: Path, model: Path, extracted: Path, tmp_path: Path, verb: str
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        out = tmp_path / "file" / "out"
+        words = {
+            "extract": ("extract", good, out, "--model", model),
+            "index": ("index", extracted, out),
+            "train": ("train", good, "--out", out, "--epochs", 0, "--size", 16),
+        }[verb]
+        assert str(tmp_path / "file") in one_sentence(vssl(*words))
