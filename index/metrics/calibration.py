@@ -42,24 +42,3 @@ def ece(probability: Float64s, outcome: Bools, bins: int = BINS) -> float:
         return float("nan")
     predicted, observed, share = reliability(probability, outcome, bins)
     return float((share * np.abs(observed - predicted)).sum())
-
-
-def brier(probability: Float64s, outcome: Bools) -> float:
-    """Return the mean squared difference of probability and outcome.
-
-    >>> round(brier(np.array([0.5, 1.0]), np.array([True, True])), 6)
-    0.125
-    """
-    return float(((probability - outcome) ** 2).mean())
-
-
-def log_loss(probability: Float64s, outcome: Bools) -> float:
-    """Return the mean of -ln of the probability given to what happened, in nats.
-
-    Probabilities are kept 1e-12 away from 0 and 1.
-
-    >>> round(log_loss(np.array([0.5, 0.5]), np.array([True, False])), 6)
-    0.693147
-    """
-    clipped = np.clip(probability, 1e-12, 1 - 1e-12)
-    return float(-np.log(np.where(outcome, clipped, 1 - clipped)).mean())

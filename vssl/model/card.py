@@ -7,7 +7,7 @@ The card is written by export and read by everything downstream; the model id is
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from vssl.errors import FormatError
@@ -114,7 +114,3 @@ class ModelCard:
                 f"model card: not readable ({type(error).__name__}: {error}); "
                 "export the model again: vssl export RUN model.onnx"
             ) from error
-
-    def with_calibration(self, calibration: Calibration) -> ModelCard:
-        """Return the card with another calibration."""
-        return replace(self, calibration=calibration)

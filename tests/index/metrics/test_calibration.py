@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
 from index.metrics import calibration
@@ -46,9 +45,3 @@ def test_the_calibration_error_is_a_mean_gap(drawn: list[tuple[float, bool]], bi
     assert 0 <= error <= 1
     assert error >= abs(probability.mean() - outcome.mean()) - 1e-9
     assert calibration.ece(probability, outcome, 1) == pytest.approx(abs(probability.mean() - outcome.mean()))
-
-
-def test_scores_are_those_of_scikit_learn() -> None:
-    assert calibration.brier(PROBABILITY, OUTCOME) == pytest.approx(sk.brier_score_loss(OUTCOME, PROBABILITY))
-    assert calibration.log_loss(PROBABILITY, OUTCOME) == pytest.approx(sk.log_loss(OUTCOME, PROBABILITY))
-    assert np.isfinite(calibration.log_loss(np.array([0.0, 1.0]), np.array([True, False])))

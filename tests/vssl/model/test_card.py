@@ -33,12 +33,6 @@ def test_the_same_card_is_the_same_text() -> None:
     assert list(json.loads(CARD.to_json())) == sorted(CARD.to_dict())
 
 
-def test_calibration_is_replaced_as_a_whole() -> None:
-    found = CARD.with_calibration(Calibration("none"))
-    assert (found.calibration.kind, found.calibration.images) == ("none", 0)
-    assert CARD.calibration.images == 500
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
