@@ -229,10 +229,10 @@ class AbstentionRule:
     def abstains(self, inputs: AbstentionInputs) -> Bools:
         """Say of n queries which not to answer; of those without a labelled neighbour, always."""
         there = np.isfinite(inputs.nearest)
-        doubtful: Bools = ~there
+        abstained: Bools = ~there
         known = inputs[there]
-        doubtful[there] = ~self.best.accepts(self.scores(known)[self.best.score])
-        return doubtful
+        abstained[there] = ~self.best.accepts(self.scores(known)[self.best.score])
+        return abstained
 
 
 def fit_rule(

@@ -44,7 +44,7 @@ def average_precision_at_r(relevant: Bools, totals: Int64s) -> Float64s:
 
 
 def occurrences(rows: Int64s, count: int) -> Int64s:
-    """Count for each of `count` items how often it is among the neighbours (Q, K); -1 is nobody.
+    """Count for each of `count` items how often it is among the neighbours (Q, K); -1 is none.
 
     >>> occurrences(np.array([[0, 2], [0, -1]]), 4)
     array([2, 0, 1, 0])

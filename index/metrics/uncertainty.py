@@ -27,7 +27,7 @@ def r_auroc(uncertainty: Float64s, correct: Bools) -> float:
 def false_positives_at(score: Float64s, positive: Bools, share: float = 0.95) -> float:
     """Return the share of negatives at or above the threshold that `share` of the positives reach.
 
-    For FPR95 of out-of-distribution detection the positives are the foreign images.
+    For FPR95 of out-of-distribution detection the positives are the images from elsewhere.
 
     >>> false_positives_at(np.array([4.0, 3, 2, 1]), np.array([True, False, True, False]))
     0.5

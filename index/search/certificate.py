@@ -23,7 +23,7 @@ UNIT = 2.0**-24
 # Features and definitions are themselves computed in float64; this is far above their error.
 DOUBLE = 1e-12
 FINE = 64  # evaluations up to which the shortlist is taken in small steps, then doubled
-BESIDE = 6  # evaluated at first beyond k: enough where the certificate's margin is that of rounding
+FIRST = 6  # evaluated at first beyond k: enough where the certificate's margin is that of rounding
 NOWHERE = np.iinfo(np.int64).max  # sorts after every row
 SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max) / 4
 
@@ -90,7 +90,7 @@ def refine(
     distances, chosen, evaluated = best.distances, np.full((count, k), NOWHERE), best.evaluated
     certain = np.zeros(count, np.bool_)
     open_ = np.arange(count)
-    start, step = 0, k + BESIDE
+    start, step = 0, k + FIRST
     while start < length and len(open_):
         stop = min(length, start + step)
         part = rows[open_, start:stop]

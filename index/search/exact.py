@@ -23,11 +23,11 @@ from index.distances.encoding import Anchor, Distance
 from index.distances.parameters import Densities, DistanceParameters
 from index.distances.prior import completed
 from index.distances.table import named
-from index.search.certificate import BESIDE, Found, joined, nothing, refine, slack
+from index.search.certificate import FIRST, Found, joined, nothing, refine, slack
 from index.search.gpu import FlatSearch
 from index.search.rerank import evaluate, scan
 from index.search.vectors import Vectors, padded
-from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.errors import FormatError, InputError
 
 FORMAT = 1
@@ -59,7 +59,7 @@ class ExactIndex:
         self._count = 0
         self._widest = np.zeros(0)
         # An exact encoding is off by rounding alone, so that hardly more than k candidates settle a query.
-        self._beyond = BOUNDED if self._distance.bounds else BESIDE
+        self._beyond = BOUNDED if self._distance.bounds else FIRST
         self._asked = self._unsettled = 0
         self._faiss: Any = None  # an IndexFlatIP as soon as there are items
         self.device = "auto"  # where shortlists are looked for: auto, cpu or cuda (index.search.gpu)
@@ -216,10 +216,10 @@ class ExactIndex:
         prepared = self._prepared(queries)
         phi, offset = self._distance.encode_queries(prepared, self._anchor, self.parameters)
         phi = padded(phi)
-        doubt = slack(phi, offset, self._widest)
+        error = slack(phi, offset, self._widest)
         with np.errstate(over="ignore"):
             asked = phi.astype(np.float32)
-        representable = np.isfinite(doubt) & np.isfinite(asked).all(axis=1)
+        representable = np.isfinite(error) & np.isfinite(asked).all(axis=1)
         length = min(available, k + min(self._beyond, max(SHORTLIST, available // 4)))
         open_ = np.arange(len(queries)) if representable.all() else np.flatnonzero(representable)
         first = True
@@ -227,24 +227,8 @@ class ExactIndex:
             scores, rows = self._flat_search.largest(
                 self._faiss, self._widest, asked[open_], length, keep, device=self.device
             )
-            subset = open_
-
-            def exact(which: Int64s, candidates: Int64s, subset: Int64s = subset) -> Float64s:
-                asking = prepared.at(subset[which])
-                return evaluate(self._distance, self.parameters, self._items, asking, candidates)
-
-            def nearest_left(which: Int64s, score: Float64s, subset: Int64s = subset) -> Float64s:
-                value = offset[subset[which]] - score - doubt[subset[which]]
-                return self._distance.decode(value, self._anchor, self.parameters)
-
-            found, certain = refine(
-                scores,
-                rows,
-                k,
-                everything=length == available,
-                evaluate=exact,
-                nearest_left=nearest_left,
-            )
+            terms = prepared.at(open_), offset[open_] - error[open_]
+            found, certain = self._refined(scores, rows, k, *terms, everything=length == available)
             result.distances[open_], result.rows[open_] = found.distances, found.rows
             result.evaluated[open_] += found.evaluated
             open_ = open_[~certain]
@@ -259,6 +243,22 @@ class ExactIndex:
             result.distances[rest], result.rows[rest] = scanned
             result.evaluated[rest] += len(rows)
         return result
+
+    def _refined(
+        self, scores: Floats, rows: Int64s, k: int, asked: Densities, bound: Float64s, *, everything: bool
+    ) -> tuple[Found, Bools]:
+        """Evaluate shortlists (Q, L) of queries until each top k is certain; see `refine`.
+
+        bound (Q,): what a score is taken from to give a lower bound of the distance.
+        """
+
+        def exact(which: Int64s, candidates: Int64s) -> Float64s:
+            return evaluate(self._distance, self.parameters, self._items, asked.at(which), candidates)
+
+        def nearest_left(which: Int64s, score: Float64s) -> Float64s:
+            return self._distance.decode(bound[which] - score, self._anchor, self.parameters)
+
+        return refine(scores, rows, k, everything=everything, evaluate=exact, nearest_left=nearest_left)
 
     def _learn(self, asked: int, unsettled: int) -> None:
         """Begin with longer shortlists from now on where the tight one keeps failing: it costs a second pass."""

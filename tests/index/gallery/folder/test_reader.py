@@ -5,12 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.distances import pairwise
 from index.gallery.folder.gallery import FolderGallery
 from tests.index.brute import brute, ids, new
 from tests.index.samples import MODEL, card, gaussians, part, sample
 from vssl.embeddings.gaussian import GaussianEmbedding
-from vssl.embeddings.store import Rows
 from vssl.errors import InputError
 
 
@@ -51,52 +49,6 @@ def test_neighbours_say_how_sure_they_are(tmp_path: Path) -> None:
     below = (rows.gaussians.uncertainty < queries.uncertainty[0]).mean() * 100
     assert results[0].uncertainty_percentile == pytest.approx(below)
     assert [n.distance for n in results[0].neighbours] == sorted(n.distance for n in results[0].neighbours)
-
-
-def test_match_probabilities_hold_on_new_queries(tmp_path: Path) -> None:
-    rows, queries = sample(600), gaussians(300, seed=5)
-    with new(tmp_path, rows) as gallery:
-        results = gallery.search(queries, 5)
-    said = np.array([[n.match_probability for n in r.neighbours] for r in results])
-    true = np.array([[n.label == f"group{i % 6}" for n in r.neighbours] for i, r in enumerate(results)])
-    assert said.mean() == pytest.approx(true.mean(), abs=0.05)
-    sure = said > np.median(said)
-    assert true[sure].mean() > true[~sure].mean() + 0.1
-
-
-def test_match_probability_is_null_without_repeated_labels(tmp_path: Path) -> None:
-    rows = sample(60)
-    rows = Rows(rows.ids, rows.paths, [None] * 60, rows.gaussians)
-    with new(tmp_path, rows) as gallery:
-        assert gallery.search(gaussians(1), 1)[0].neighbours[0].match_probability is None
-        assert gallery.info()["match_calibration"] is None
-
-
-def test_the_match_calibration_sees_each_item_s_neighbours_and_never_itself(tmp_path: Path) -> None:
-    rows = sample(150)
-    with new(tmp_path, rows) as gallery:
-        gallery.save()
-        fitted = gallery.info()["match_calibration"]
-    table = pairwise("cosine", rows.gaussians.normalised(), rows.gaussians.normalised())
-    np.fill_diagonal(table, np.inf)
-    nearest = np.argsort(table, axis=1)[:, :10]
-    labels = np.array(rows.labels)
-    assert fitted["pairs"] == 1500
-    assert fitted["share_same"] == pytest.approx((labels[nearest] == labels[:, None]).mean())
-
-
-def test_the_match_calibration_is_kept_and_renewed(tmp_path: Path) -> None:
-    with new(tmp_path, sample(200)) as gallery:
-        gallery.save()
-        first = gallery.info()["match_calibration"]
-        gallery.add(sample(10, prefix="j"))
-        gallery.search(gaussians(1), 1)
-        assert gallery.info()["match_calibration"] == first
-        gallery.add(sample(100, prefix="k"))
-        gallery.search(gaussians(1), 1)
-        assert gallery.info()["match_calibration"]["generation"] == 3
-    with FolderGallery.open(tmp_path / "gallery", read_only=True) as reader:
-        assert reader.info()["match_calibration"]["generation"] == 3
 
 
 def test_k_results_when_k_exist_and_never_a_sentinel(tmp_path: Path) -> None:

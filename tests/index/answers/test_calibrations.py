@@ -1,0 +1,114 @@
+"""What is calibrated on a gallery's own labels holds for others, and is kept until the gallery has changed."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from index.answers import calibrations
+from index.distances import pairwise
+from index.gallery.folder.gallery import FolderGallery
+from tests.index.brute import new
+from tests.index.samples import gaussians, sample
+from vssl.embeddings.store import Rows
+from vssl.errors import InputError
+
+
+def test_match_probabilities_hold_on_new_queries(tmp_path: Path) -> None:
+    rows, queries = sample(600), gaussians(300, seed=5)
+    with new(tmp_path, rows) as gallery:
+        results = gallery.search(queries, 5)
+    said = np.array([[n.match_probability for n in r.neighbours] for r in results])
+    true = np.array([[n.label == f"group{i % 6}" for n in r.neighbours] for i, r in enumerate(results)])
+    assert said.mean() == pytest.approx(true.mean(), abs=0.05)
+    sure = said > np.median(said)
+    assert true[sure].mean() > true[~sure].mean() + 0.1
+
+
+def test_match_probability_is_null_without_repeated_labels(tmp_path: Path) -> None:
+    rows = sample(60)
+    rows = Rows(rows.ids, rows.paths, [None] * 60, rows.gaussians)
+    with new(tmp_path, rows) as gallery:
+        assert gallery.search(gaussians(1), 1)[0].neighbours[0].match_probability is None
+        assert gallery.info()["match_calibration"] is None
+
+
+def test_the_match_calibration_sees_each_item_s_neighbours_and_never_itself(tmp_path: Path) -> None:
+    rows = sample(150)
+    with new(tmp_path, rows) as gallery:
+        gallery.save()
+        fitted = gallery.info()["match_calibration"]
+    table = pairwise("cosine", rows.gaussians.normalised(), rows.gaussians.normalised())
+    np.fill_diagonal(table, np.inf)
+    nearest = np.argsort(table, axis=1)[:, :10]
+    labels = np.array(rows.labels)
+    assert fitted["pairs"] == 1500
+    assert fitted["share_same"] == pytest.approx((labels[nearest] == labels[:, None]).mean())
+
+
+def test_the_match_calibration_is_kept_and_renewed(tmp_path: Path) -> None:
+    with new(tmp_path, sample(200)) as gallery:
+        gallery.save()
+        first = gallery.info()["match_calibration"]
+        gallery.add(sample(10, prefix="j"))
+        gallery.search(gaussians(1), 1)
+        assert gallery.info()["match_calibration"] == first
+        gallery.add(sample(100, prefix="k"))
+        gallery.search(gaussians(1), 1)
+        assert gallery.info()["match_calibration"]["generation"] == 3
+    with FolderGallery.open(tmp_path / "gallery", read_only=True) as reader:
+        assert reader.info()["match_calibration"]["generation"] == 3
+
+
+def test_a_rule_is_calibrated_once_and_again_when_the_gallery_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[float] = []
+    honest = calibrations.fit_rule
+    monkeypatch.setattr(calibrations, "fit_rule", lambda *a, **k: fitted.append(a[2]) or honest(*a, **k))
+    with new(tmp_path, sample(200)) as gallery:
+        for risk in (0.3, 0.3, 0.4):
+            gallery.search(gaussians(2), 3, max_risk=risk)
+        assert fitted == [0.3, 0.4]
+        gallery.abstention(0.3)
+        gallery.add(sample(10, prefix="j"))
+        gallery.abstention(0.3)
+        assert fitted == [0.3, 0.4]
+        gallery.add(sample(100, prefix="k"))
+        gallery.abstention(0.3)
+        assert fitted == [0.3, 0.4, 0.3]
+
+
+def test_a_search_does_not_wait_for_the_calibration_of_another_risk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, leave = threading.Event(), threading.Event()
+    with new(tmp_path, sample(200)) as gallery, ThreadPoolExecutor(1) as pool:
+        gallery.abstention(0.3)
+        honest = calibrations.fit_rule
+
+        def slow(*arguments: Any, **options: Any) -> object:
+            entered.set()
+            assert leave.wait(30)
+            return honest(*arguments, **options)
+
+        monkeypatch.setattr(calibrations, "fit_rule", slow)
+        other = pool.submit(gallery.abstention, 0.4)
+        assert entered.wait(30)
+        (found,) = gallery.search(gaussians(1), 3, max_risk=0.3)
+        assert found.abstain in (True, False)
+        leave.set()
+        assert other.result(30).best.max_risk == 0.4
+
+
+def test_without_labels_there_is_nothing_to_calibrate_a_risk_on(tmp_path: Path) -> None:
+    rows = sample(60)
+    unlabelled = Rows(rows.ids, rows.paths, [None] * 60, rows.gaussians)
+    told = "no labelled images to calibrate --max-risk on"
+    with new(tmp_path, unlabelled) as gallery, pytest.raises(InputError, match=told):
+        gallery.abstention(0.1)
