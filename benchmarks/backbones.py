@@ -29,7 +29,7 @@ import torch
 from export.calibration.head import CalibrationConfig
 from export.package import ExportOptions, export_run
 from export.precision import lower_precision
-from train.data.image_cache import load_bank
+from train.data.image_cache import load_images
 from train.methods import new_method
 from train.settings.config import NetworkConfig, TrainConfig
 from train.state.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
@@ -137,7 +137,7 @@ def untrained_run(run: Path, name: str, side: int, stem: str, spec: str) -> Imag
         ),
     )
     source = open_source(spec)
-    pictures: Images = load_bank(
+    pictures: Images = load_images(
         source, preprocess, rows=list(range(min(PICTURES, len(source.items))))
     ).images
     return np.ascontiguousarray(pictures)

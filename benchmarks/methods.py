@@ -36,7 +36,7 @@ from export.served_encoder import head_inputs
 from index.metrics.bootstrap import interval
 from index.metrics.uncertainty import r_auroc
 from train.augment.views import Views
-from train.data.image_cache import load_bank
+from train.data.image_cache import load_images
 from train.evaluation.collapse import effective_rank
 from train.evaluation.knn import knn_predict
 from train.evaluation.linear import linear_predict
@@ -96,7 +96,7 @@ class Images:
 
 def read_images(data: str, preprocess: Preprocess) -> Images:
     """Decode both splits."""
-    banks = [load_bank(open_source(f"cifar10:{data}{split}"), preprocess) for split in ("", ":test")]
+    banks = [load_images(open_source(f"cifar10:{data}{split}"), preprocess) for split in ("", ":test")]
     names = sorted({str(label) for label in banks[0].labels})
     labels = [np.array([names.index(str(label)) for label in bank.labels]) for bank in banks]
     return Images(banks[0].images, labels[0], banks[1].images, labels[1])

@@ -30,7 +30,7 @@ from export.served_encoder import head_inputs
 from index.evaluation.ood import score
 from index.search.exact import ExactIndex
 from train.augment.views import Views
-from train.data.image_cache import ImageBank, load_bank
+from train.data.image_cache import ImageCache, load_images
 from train.evaluation.monitor import embed
 from train.loop.run import train_images
 from train.methods import build_encoder
@@ -103,7 +103,7 @@ def judge(
     return {name: auroc(value, foreign) for name, value in found.items()}
 
 
-def one(data: str, out: Path, method: str, name: str, epochs: int, test: ImageBank) -> None:
+def one(data: str, out: Path, method: str, name: str, epochs: int, test: ImageCache) -> None:
     """Train and judge one method on one class, and keep the row."""
     row = out / f"{method}-{name}.json"
     if row.exists():
@@ -111,7 +111,7 @@ def one(data: str, out: Path, method: str, name: str, epochs: int, test: ImageBa
     file, run = class_file(data, out, name), out / "run"
     seconds = train(file, run, method, epochs)
     preprocess = load_checkpoint(run).preprocess
-    normal = load_bank(open_source(f"parquet:{file}"), preprocess)
+    normal = load_images(open_source(f"parquet:{file}"), preprocess)
     foreign = np.array([str(label) != name for label in test.labels])
     row.write_text(json.dumps(judge(run, normal.images, test.images, foreign) | {"seconds": seconds}) + "\n")
 
@@ -144,7 +144,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     preprocess = Preprocess(size=32, resize=32)
-    test = load_bank(open_source(f"cifar10:{arguments.data}:test"), preprocess)
+    test = load_images(open_source(f"cifar10:{arguments.data}:test"), preprocess)
     every = sorted({str(label) for label in test.labels})
     names = [every[number] for number in arguments.classes]
     for name in names:

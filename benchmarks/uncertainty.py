@@ -35,7 +35,7 @@ from export.served_encoder import ServedMean, ServedVariance, head_inputs
 from index.metrics.bootstrap import interval
 from index.metrics.uncertainty import r_auroc
 from train.augment.views import Views
-from train.data.image_cache import load_bank
+from train.data.image_cache import load_images
 from train.evaluation.monitor import embed
 from train.evaluation.uncertainty import nearest_is_wrong
 from train.methods import build_encoder
@@ -211,8 +211,8 @@ def main() -> None:
     views = Views(config.augment, config.size)
     train_source, test_source = open_source(arguments.train), open_source(arguments.test)
     chosen = np.random.default_rng(0).permutation(len(train_source.items))[: arguments.fit_images + HELD]
-    bank = load_bank(train_source, checkpoint.preprocess, rows=np.sort(chosen).tolist())
-    test = load_bank(test_source, checkpoint.preprocess, rows=list(range(arguments.images)))
+    bank = load_images(train_source, checkpoint.preprocess, rows=np.sort(chosen).tolist())
+    test = load_images(test_source, checkpoint.preprocess, rows=list(range(arguments.images)))
     names = sorted({str(label) for label in test.labels})
     labels = np.array([names.index(str(label)) for label in test.labels])
     mixed = np.random.default_rng(1).permutation(len(bank.images))

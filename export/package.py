@@ -26,7 +26,7 @@ from export.precision import PRECISIONS, lower_precision
 from export.served_encoder import ServedEncoder
 from export.verify import Agreement, run_model, verify
 from train.augment.views import Views
-from train.data.image_cache import ImageBank, load_bank
+from train.data.image_cache import ImageCache, load_images
 from train.methods import build_encoder
 from train.state.checkpoint import Checkpoint, load_checkpoint
 from vssl import __version__
@@ -98,7 +98,7 @@ def export_run(run: Path, out: Path, options: ExportOptions, report: Report = la
     if labelled is not None:
         source, rows = labelled
         report(f"reading {len(rows)} images to judge the model on from {options.evaluation_source}")
-        judged = load_bank(source, checkpoint.preprocess, rows=rows)  # as the file will see them
+        judged = load_images(source, checkpoint.preprocess, rows=rows)  # as the file will see them
     fidelity = None
     if options.precision != "fp32":
         report(f"lowering the precision to {options.precision}")
@@ -180,7 +180,7 @@ class Fitted:
 
     model: ServedEncoder
     calibration: Calibration
-    bank: ImageBank
+    bank: ImageCache
 
 
 def fit_served(checkpoint: Checkpoint, options: ExportOptions, report: Report = lambda _: None) -> Fitted:
@@ -210,14 +210,16 @@ def _progress(report: Report, views: int) -> Callable[[int, int], None]:
     return progress
 
 
-def calibration_bank(checkpoint: Checkpoint, options: ExportOptions, report: Report) -> ImageBank:
+def calibration_bank(checkpoint: Checkpoint, options: ExportOptions, report: Report) -> ImageCache:
     """Decode as many calibration images as the fit uses: the run's own unless others are named."""
     spec = options.calibration_source or str(checkpoint.summary["source"])
     source = open_source(spec)
     wanted = min(len(source.items), options.calibration.images)
     report(f"reading {wanted} of {len(source.items)} calibration images from {spec}")
     rows = np.random.default_rng(options.calibration.seed).permutation(len(source.items))[:wanted]
-    return load_bank(source, checkpoint.preprocess, checkpoint.config.cache_size, rows=sorted(rows.tolist()))
+    return load_images(
+        source, checkpoint.preprocess, checkpoint.config.cache_size, rows=sorted(rows.tolist())
+    )
 
 
 def labelled_rows(options: ExportOptions) -> tuple[ImageSource, list[int]] | None:
@@ -236,7 +238,7 @@ def labelled_rows(options: ExportOptions) -> tuple[ImageSource, list[int]] | Non
     return source, rows
 
 
-def measured(data: bytes, bank: ImageBank, options: ExportOptions) -> dict[str, str | int | float | None]:
+def measured(data: bytes, bank: ImageCache, options: ExportOptions) -> dict[str, str | int | float | None]:
     """Return what a graph reaches on labelled images, as the card tells it."""
     found = accuracy(embed(open_session(data), bank.images), bank.labels)
     if found is None:
@@ -245,7 +247,7 @@ def measured(data: bytes, bank: ImageBank, options: ExportOptions) -> dict[str, 
     return {"source": source, **asdict(found)}
 
 
-def served_pictures(bank: ImageBank, size: int, count: int) -> NDArray[np.uint8]:
+def served_pictures(bank: ImageCache, size: int, count: int) -> NDArray[np.uint8]:
     """Return up to `count` of the bank's pictures, (n, S, S, 3) uint8 at the network's size."""
     some = np.ascontiguousarray(bank.images[:count])
     parts = [

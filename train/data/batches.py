@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train.data.image_cache import ImageBank
+from train.data.image_cache import ImageCache
 from train.data.split import Split
 from train.settings.config import TrainConfig
-from train.state.distributed import Peers
+from train.state.distributed import ProcessGroup
 
 RESIDENT_SHARE = 0.4
 """Share of a GPU's free memory that all images may take."""
@@ -36,17 +36,17 @@ class Batches:
 
     def __init__(
         self,
-        bank: ImageBank,
+        cache: ImageCache,
         split: Split,
         config: TrainConfig,
         device: torch.device,
-        peers: Peers,
+        group: ProcessGroup,
         resident: bool | None = None,
     ) -> None:
-        self.bank, self.split, self.device, self.peers = bank, split, device, peers
+        self.cache, self.split, self.device, self.group = cache, split, device, group
         self.batch, self.accumulate = config.batch_size, config.optimiser.accumulate
         held = self._has_room() if resident is None else resident
-        self.resident = torch.from_numpy(np.ascontiguousarray(bank.images)).to(device) if held else None
+        self.resident = torch.from_numpy(np.ascontiguousarray(cache.images)).to(device) if held else None
         self._rows = torch.from_numpy(split.train).to(device)
         self._labels = (
             None if split.labels is None else torch.from_numpy(split.labels[split.train]).to(device)
@@ -87,11 +87,13 @@ class Batches:
 
     def _pick(self, resident: Tensor, chosen: Tensor) -> Tensor:
         """Return this process's share of the images at places (B,), from those on the device."""
-        return resident[self._rows[chosen[self.peers.share(len(chosen))]]]
+        return resident[self._rows[chosen[self.group.local_slice(len(chosen))]]]
 
     def _images_of(self, chosen: NDArray[np.int64]) -> Tensor:
         """Return this process's share of the images at places (B,), from the image cache."""
-        return torch.from_numpy(self.bank.images[self.split.train[chosen[self.peers.share(len(chosen))]]])
+        return torch.from_numpy(
+            self.cache.images[self.split.train[chosen[self.group.local_slice(len(chosen))]]]
+        )
 
     def _read_images(self, order: NDArray[np.int64], number: int) -> list[Tensor]:
         """Return a step's images, read ahead if the step before was asked for, and read on ahead."""
@@ -112,4 +114,4 @@ class Batches:
         if self.device.type != "cuda":
             return False
         free, _ = torch.cuda.mem_get_info(self.device)
-        return self.bank.images.nbytes <= RESIDENT_SHARE * free
+        return self.cache.images.nbytes <= RESIDENT_SHARE * free

@@ -1,6 +1,6 @@
 """An image source -> one array of decoded images (N, C0, C0, 3) uint8, each decoded once.
 
-Small banks live in memory; large ones in a file that is mapped, so that the memory in use does
+A small cache lives in memory; a large one in a file that is mapped, so that the memory in use does
 not grow with the folder. Shape letters: N images, C0 side of the stored square.
 """
 
@@ -17,16 +17,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from train.settings.config import MIN_IMAGES
 from vssl.errors import ImageError, InputError
 from vssl.images.items import ImageSource
 from vssl.images.preprocess import Pixels, Preprocess, load_image
 from vssl.model.identity import sha256_bytes
 
-MIN_IMAGES = 8
-"""Fewer cannot be trained on: batch norm needs others to compare with."""
-
 IN_MEMORY = 256 * 1024 * 1024
-"""Banks up to so many bytes are kept in memory even when a cache folder is given."""
+"""Up to so many bytes are kept in memory even when a folder is given."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Failure:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageBank:
+class ImageCache:
     """Decoded images with what is known of them.
 
     images: (N, C0, C0, 3) uint8, an array or a read-only memory map; rows: N, their places in the
@@ -56,7 +54,7 @@ class ImageBank:
         return len(self.images)
 
 
-def load_bank(
+def load_images(
     source: ImageSource,
     preprocess: Preprocess,
     cache_size: int | None = None,
@@ -65,11 +63,11 @@ def load_bank(
     cache: Path | None = None,
     threads: int = 2,
     tick: Callable[[int], None] | None = None,
-) -> ImageBank:
+) -> ImageCache:
     """Decode every image of the source to squares of `cache_size` (default: the preprocess's size).
 
     The squares show what `preprocess` would show, only larger; at its own size they are its
-    result bit for bit. rows: decode these only. cache: a folder in which a large bank is kept
+    result bit for bit. rows: decode these only. cache: a folder in which many images are kept
     and found again as long as source and preprocess stay the same. tick: called with the number
     of images done. Items that cannot be read are listed in `failures` and left out; raises
     InputError when fewer than MIN_IMAGES are left.
@@ -87,32 +85,22 @@ def load_bank(
         if found is not None:
             return found
         cache.mkdir(parents=True, exist_ok=True)
-        (cache / "bank.json").unlink(missing_ok=True)
-        images: Pixels = open_memmap(cache / "bank.npy", mode="w+", dtype=np.uint8, shape=shape)
+        (cache / "images.json").unlink(missing_ok=True)
+        images: Pixels = open_memmap(cache / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
     else:
         images = np.empty(shape, np.uint8)
-    kept: list[int] = []
-    failures: list[Failure] = []
-    for row, result in _decoded(source, wanted, stored, threads):
-        if isinstance(result, ImageError):
-            item = source.items[row]
-            failures.append(Failure(item.id, item.path, str(result)))
-        else:
-            images[len(kept)] = result
-            kept.append(row)
-        if tick is not None:
-            tick(len(kept) + len(failures))
+    kept, failures = _fill(images, source, wanted, stored, threads, tick)
     _require_enough(kept, failures)
     if cache is not None and on_disk:
         cast(np.memmap[Any, np.dtype[np.uint8]], images).flush()
         values = {"key": key, "rows": kept, "failures": [[f.id, f.path, f.reason] for f in failures]}
-        (cache / "bank.json").write_text(json.dumps(values))  # last: it vouches for the array
+        (cache / "images.json").write_text(json.dumps(values))  # last: it vouches for the array
         return _cached(cache, key, source, wanted) or _unreachable(cache)
-    return _bank(images[: len(kept)], source, kept, failures)
+    return _image_cache(images[: len(kept)], source, kept, failures)
 
 
 def _fingerprint(source: ImageSource, rows: Sequence[int], preprocess: Preprocess) -> str:
-    """Identify what a bank holds: the recipe, the ids, and size and time of files that are files."""
+    """Identify what an image cache holds: the recipe, the ids, and size and time of files that are files."""
     seen: list[Any] = [preprocess.to_dict()]
     for row in rows:
         item = source.items[row]
@@ -146,6 +134,29 @@ def _decoded(
             yield done, future.result()
 
 
+def _fill(
+    images: Pixels,
+    source: ImageSource,
+    rows: Sequence[int],
+    preprocess: Preprocess,
+    threads: int,
+    tick: Callable[[int], None] | None,
+) -> tuple[list[int], list[Failure]]:
+    """Decode the rows into the first places of `images`; return which were kept, and what was left out."""
+    kept: list[int] = []
+    failures: list[Failure] = []
+    for row, result in _decoded(source, rows, preprocess, threads):
+        if isinstance(result, ImageError):
+            item = source.items[row]
+            failures.append(Failure(item.id, item.path, str(result)))
+        else:
+            images[len(kept)] = result
+            kept.append(row)
+        if tick is not None:
+            tick(len(kept) + len(failures))
+    return kept, failures
+
+
 def _require_enough(kept: list[int], failures: list[Failure]) -> None:
     if len(kept) >= MIN_IMAGES:
         return
@@ -156,23 +167,23 @@ def _require_enough(kept: list[int], failures: list[Failure]) -> None:
     )
 
 
-def _bank(images: Pixels, source: ImageSource, rows: list[int], failures: list[Failure]) -> ImageBank:
+def _image_cache(images: Pixels, source: ImageSource, rows: list[int], failures: list[Failure]) -> ImageCache:
     items = [source.items[row] for row in rows]
-    return ImageBank(images, rows, [item.id for item in items], [item.label for item in items], failures)
+    return ImageCache(images, rows, [item.id for item in items], [item.label for item in items], failures)
 
 
-def _cached(cache: Path, key: str, source: ImageSource, wanted: Sequence[int]) -> ImageBank | None:
-    """Map a finished bank of the same key, if there is one."""
+def _cached(cache: Path, key: str, source: ImageSource, wanted: Sequence[int]) -> ImageCache | None:
+    """Map a finished image cache of the same key, if there is one."""
     try:
-        values = json.loads((cache / "bank.json").read_text())
+        values = json.loads((cache / "images.json").read_text())
         if values["key"] != key:
             return None
         rows = [int(row) for row in values["rows"]]
-        images = np.load(cache / "bank.npy", mmap_mode="r")
+        images = np.load(cache / "images.npy", mmap_mode="r")
     except (OSError, ValueError, KeyError):
         return None
-    return _bank(images[: len(rows)], source, rows, [Failure(*f) for f in values["failures"]])
+    return _image_cache(images[: len(rows)], source, rows, [Failure(*f) for f in values["failures"]])
 
 
-def _unreachable(cache: Path) -> ImageBank:
+def _unreachable(cache: Path) -> ImageCache:
     raise InputError(f"the cache just written to {str(cache)!r} cannot be read back; is the disk full?")

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from train.data.image_cache import ImageBank, load_bank
+from train.data.image_cache import ImageCache, load_images
 from train.evaluation.knn import knn_predict
 from train.evaluation.linear import linear_predict
 from train.evaluation.monitor import embed
@@ -85,7 +85,9 @@ def probe(
             f"probe: found {len(names)} classes in {spec!r} and {len(known)} images of them to test on, "
             "expected at least 2 classes; labels are the names of the folders that hold the images"
         )
-    banks = [load_bank(source, checkpoint.preprocess, rows=rows, tick=tick) for source, rows in (train, test)]
+    banks = [
+        load_images(source, checkpoint.preprocess, rows=rows, tick=tick) for source, rows in (train, test)
+    ]
     labels, truth = (_numbers(bank, names).to(where) for bank in banks)
     left_out = _why_not_online(checkpoint, names, test_spec)
     classifier = online_classifier(checkpoint, names).to(where) if left_out is None else None
@@ -163,7 +165,7 @@ def _labelled(source: ImageSource, out: bool | None) -> tuple[ImageSource, list[
     return source, rows
 
 
-def _numbers(bank: ImageBank, names: list[str]) -> Tensor:
+def _numbers(bank: ImageCache, names: list[str]) -> Tensor:
     """Return class numbers, (N,); a class unseen in training is -1 and always counts as wrong."""
     number = {name: place for place, name in enumerate(names)}
     return torch.tensor([number.get(str(label), -1) for label in bank.labels])

@@ -23,7 +23,7 @@ from train.methods import new_method
 from train.methods.method import Method, cosine_momentum
 from train.settings.config import TrainConfig
 from train.state.arithmetic import computes_bf16, tune_convolutions, use_full_precision
-from train.state.distributed import ALONE, Peers
+from train.state.distributed import SINGLE, ProcessGroup
 from train.state.randomness import generator_for, seed_of
 from vssl.errors import InputError
 
@@ -55,15 +55,20 @@ class Learner:
     """The modules and optimisers of a run, and the step that changes them.
 
     All randomness comes from (seed, step), so a learner restored to step k goes on exactly as
-    one that never stopped. With peers each process is given its share of a batch's images and
+    one that never stopped. With group each process is given its share of a batch's images and
     makes the step that one process would make of them all.
     """
 
     def __init__(
-        self, config: TrainConfig, length: Length, classes: int, device: torch.device, peers: Peers = ALONE
+        self,
+        config: TrainConfig,
+        length: Length,
+        classes: int,
+        device: torch.device,
+        group: ProcessGroup = SINGLE,
     ) -> None:
         torch.manual_seed(seed_of(config.seed, "weights"))
-        self.config, self.length, self.device, self.peers = config, length, device, peers
+        self.config, self.length, self.device, self.group = config, length, device, group
         self.method: Method = new_method(config).to(device).to(memory_format=torch.channels_last)
         self.views = (Views(config.augment, config.size), Views(config.augment_second, config.size))
         self.optimiser = build_optimiser([self.method], config.optimiser, self._steady())
@@ -74,7 +79,7 @@ class Learner:
             self.classifier_optimiser = build_classifier_optimiser(self.classifier, config.optimiser)
         wanted = config.precision
         self.half = wanted == "bf16" or (wanted == "auto" and computes_bf16(device))
-        self.sharing = share_batches(self.method, peers) if peers.count > 1 else None
+        self.sharing = share_batches(self.method, group) if group.count > 1 else None
         if config.cuda_graphs:
             require_sound_cuda_graphs(config, device, torch.__version__)
         self._drawn = self.views
@@ -97,9 +102,9 @@ class Learner:
 
     def _compile(self) -> None:
         """Translate the views, and the encoders, heads and loss: nearly all of a step's work."""
-        if self.peers.count > 1:
+        if self.group.count > 1:
             raise InputError(
-                f"compile: found {self.peers.count} processes, expected one: batch norm over several processes is "
+                f"compile: found {self.group.count} processes, expected one: batch norm over several processes is "
                 "not translated. Set compile = false"
             )
         first, second = (Views(view.config, view.size) for view in self.views)
@@ -132,9 +137,9 @@ class Learner:
     ) -> dict[str, Tensor]:
         """Make optimiser step `number` (from 0) on micro-batches (B, C0, C0, 3) uint8.
 
-        images: with peers, this process's share of each. labels: (B,) class numbers of each,
+        images: with several processes, this process's share of each. labels: (B,) class numbers of each,
         below 0 where unknown, for the online classifier. rows: (B,) places of each among the
-        training images, for methods that remember images; with peers, needed to tell B.
+        training images, for methods that remember images; with several processes, needed to know B.
         Returns detached scalars: `loss`, the method's parts and `classifier_loss`.
         """
         scale, config = self.length.images_per_step, self.config
@@ -162,8 +167,8 @@ class Learner:
             names = list(values)
             sums = sums + torch.stack([value.float() for value in values.values()]).double() / len(images)
         # The encoders saw a share each, so their gradients add up; the heads saw the whole batch.
-        self.peers.add_gradients(self.method.student.parameters())
-        self.peers.add_gradients(self.method.heads.parameters(), 1.0 / self.peers.count)
+        self.group.sum_gradients(self.method.student.parameters())
+        self.group.sum_gradients(self.method.heads.parameters(), 1.0 / self.group.count)
         if config.optimiser.clip_norm:
             nn.utils.clip_grad_norm_(self.method.parameters(), config.optimiser.clip_norm)
         self.optimiser.step()
@@ -181,13 +186,13 @@ class Learner:
         if self.sharing is None:
             yield None
             return
-        if total < self.peers.count:
+        if total < self.group.count:
             raise InputError(
-                f"a batch of {total} images cannot be divided over {self.peers.count} processes; "
+                f"a batch of {total} images cannot be divided over {self.group.count} processes; "
                 "start fewer of them, or give more images"
             )
         with self.sharing.batch_of(total):
-            yield self.peers.share(total)
+            yield self.group.local_slice(total)
 
     def _classify(self, features: Tensor, labels: Tensor, rate: float) -> Tensor:
         """Train the online classifier on detached features (2, B, F); its rate follows the student's."""

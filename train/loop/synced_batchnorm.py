@@ -19,14 +19,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from train.methods.method import Method
 from train.models.encoder import EncoderOutput
-from train.state.distributed import Peers
+from train.state.distributed import ProcessGroup
 
 
 class Sharing:
-    """What the modules of one learner must know: the peers, B, and whether an encoder is running."""
+    """What the modules of one learner must know: the group, B, and whether an encoder is running."""
 
-    def __init__(self, peers: Peers) -> None:
-        self.peers = peers
+    def __init__(self, group: ProcessGroup) -> None:
+        self.group = group
         self.total = 0
         """B inside `batch_of`, 0 outside."""
         self.inside = False
@@ -45,22 +45,22 @@ class Sharing:
         """Return the share of the batch that each process has, (count, 1); made once per size."""
         key = (self.total, device)
         if key not in self._weights:
-            sizes = torch.tensor(self.peers.sizes(self.total), device=device)
+            sizes = torch.tensor(self.group.sizes(self.total), device=device)
             self._weights[key] = sizes[:, None] / self.total
         return self._weights[key]
 
 
-def share_batches(method: Method, peers: Peers) -> Sharing:
+def share_batches(method: Method, group: ProcessGroup) -> Sharing:
     """Let the student and the teacher answer for the whole batch while they are trained.
 
     Training steps belong inside `batch_of` of the result. In eval mode nothing changes.
     """
-    sharing = Sharing(peers)
+    sharing = Sharing(group)
 
     def enter(encoder: nn.Module, images: tuple[Tensor, ...]) -> None:
         if not encoder.training:
             return
-        share = peers.share(sharing.total)
+        share = group.local_slice(sharing.total)
         if len(images[0]) != share.stop - share.start:
             raise RuntimeError(f"found {len(images[0])} images, expected {share.stop - share.start}")
         sharing.inside = True
@@ -97,7 +97,7 @@ def gather(part: Tensor, sharing: Sharing) -> Tensor:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, part: Tensor, sharing: Sharing) -> Tensor:
-        ctx.share = sharing.peers.share(sharing.total)
+        ctx.share = sharing.group.local_slice(sharing.total)
         # A sum with zeros is exact and needs no equal shares.
         whole = torch.zeros(sharing.total, *part.shape[1:], device=part.device)
         whole[ctx.share] = part.float()
@@ -113,10 +113,10 @@ class _Exchange(torch.autograd.Function):
     """Each process's row among all others', (C,) -> (count, C); the gradients of all are added up."""
 
     @staticmethod
-    def forward(ctx: Any, row: Tensor, peers: Peers) -> Tensor:
-        ctx.peers = peers
-        rows = torch.zeros(peers.count, *row.shape, device=row.device)
-        rows[peers.rank] = row
+    def forward(ctx: Any, row: Tensor, group: ProcessGroup) -> Tensor:
+        ctx.group = group
+        rows = torch.zeros(group.count, *row.shape, device=row.device)
+        rows[group.rank] = row
         distributed.all_reduce(rows)
         return rows
 
@@ -124,7 +124,7 @@ class _Exchange(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
         slope = slope.clone(memory_format=torch.contiguous_format)  # autograd's own may be used elsewhere
         distributed.all_reduce(slope)
-        return slope[ctx.peers.rank], None
+        return slope[ctx.group.rank], None
 
 
 class SharedNorm(_BatchNorm):
@@ -145,12 +145,12 @@ class SharedNorm(_BatchNorm):
         if not (self.training and self.sharing.inside):
             normed: Tensor = super().forward(x)
             return normed
-        peers, total = self.sharing.peers, self.sharing.total
+        group, total = self.sharing.group, self.sharing.total
         over = [dim for dim in range(x.ndim) if dim != 1]
         with torch.autocast(x.device.type, enabled=False):
             wide = x.float()
             own = torch.stack([wide.mean(dim=over), wide.var(dim=over, correction=0)])
-            means, variances = _Exchange.apply(own, peers).unbind(dim=1)
+            means, variances = _Exchange.apply(own, group).unbind(dim=1)
             weights = self.sharing.weights(x.device)
             mean = (weights * means).sum(dim=0)
             variance = (weights * (variances + (means - mean).square())).sum(dim=0)

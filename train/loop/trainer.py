@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from train.data.batches import Batches
-from train.data.image_cache import ImageBank
+from train.data.image_cache import ImageCache
 from train.data.split import Split
 from train.evaluation.collapse import collapse_reason
 from train.evaluation.monitor import EvaluationSet, watch
@@ -29,7 +29,7 @@ from train.methods.method import cosine_momentum
 from train.models.weights import WEIGHTS_NAME, initialise, save_weights
 from train.settings.config import TrainConfig
 from train.state.checkpoint import Checkpoint, Fact, load_checkpoint
-from train.state.distributed import ALONE, Peers
+from train.state.distributed import SINGLE, ProcessGroup
 from train.state.metrics_log import MetricsLog
 from train.state.randomness import generator_for
 from vssl.errors import VsslError
@@ -70,25 +70,25 @@ class Outcome:
 
 
 class Run:
-    """One training run over a bank of decoded images."""
+    """One training run over decoded images."""
 
     def __init__(
         self,
         out: Path,
         config: TrainConfig,
         preprocess: Preprocess,
-        bank: ImageBank,
+        cache: ImageCache,
         split: Split,
         evaluation: EvaluationSet,
         device: torch.device,
         summary: dict[str, Fact],
-        peers: Peers = ALONE,
+        group: ProcessGroup = SINGLE,
     ) -> None:
-        self.peers = peers
+        self.group = group
         self.out, self.config, self.preprocess, self.device = out, config, preprocess, device
-        self.bank, self.split, self.evaluation = bank, split, evaluation
+        self.cache, self.split, self.evaluation = cache, split, evaluation
         self.length = length_of(config, len(split.train))
-        self.learner = Learner(config, self.length, split.classes, device, peers)
+        self.learner = Learner(config, self.length, split.classes, device, group)
         self.summary = summary
         self.step = self.epoch = 0
         self.names: list[str] = []
@@ -102,7 +102,7 @@ class Run:
         self._began = 0.0
         self._epoch_began = (0.0, 0)
         self._saver = Saver(out, SAVE_SECONDS, SAVE_SHARE)
-        self.batches = Batches(bank, split, config, device, peers)
+        self.batches = Batches(cache, split, config, device, group)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to a checkpoint of this run."""
@@ -125,12 +125,12 @@ class Run:
     def train(self, report: Callable[[Progress], None]) -> Outcome:
         """Train to the end, or until SIGTERM or SIGINT, which save and stop.
 
-        With peers, all stop when one is told to. Raises TrainingError on a loss that is no number
+        With several processes, all stop when one has a signal. Raises TrainingError on a loss that is no number
         and on a collapse.
         """
         handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
-            if not self.peers.first:
+            if not self.group.is_first:
                 return self._train(None, report)
             with MetricsLog(self.out, resume_epoch=self.epoch if self.step else -1) as log:
                 return self._train(log, report)
@@ -159,12 +159,12 @@ class Run:
             if log is not None:
                 log.write({"epoch": self.epoch, "step": self.step, **row, "seconds": self.spent})
             report(self._progress(row["loss"]))
-            if self.peers.first:
+            if self.group.is_first:
                 if evaluated and self._is_best():
                     self._saver.keep_best(self._checkpoint())
                 self._saver.save_if_due(self._checkpoint)
         checkpoint = self._end()
-        if self.peers.first:
+        if self.group.is_first:
             save_weights(self.out / WEIGHTS_NAME, checkpoint)
         return Outcome(checkpoint, self.metrics, None)
 
@@ -187,7 +187,7 @@ class Run:
                 loss = float(values["loss"])
                 self._require_finite(loss)
                 report(self._progress(loss))
-            stopped_by = self.peers.any(self.stop_signal or 0)
+            stopped_by = self.group.largest(self.stop_signal or 0)
             if stopped_by:
                 return stopped_by
         return 0
@@ -218,7 +218,7 @@ class Run:
 
     def _watch(self) -> dict[str, float]:
         """Watch in the first process and tell the others, so that all judge alike."""
-        metrics: dict[str, float] = self.peers.tell(self._measure() if self.peers.first else {})
+        metrics: dict[str, float] = self.group.broadcast(self._measure() if self.group.is_first else {})
         return metrics
 
     def _measure(self) -> dict[str, float]:
@@ -293,7 +293,7 @@ class Run:
     def _end(self) -> Checkpoint:
         """Save the last state and return it as the disk holds it."""
         checkpoint = self._checkpoint()
-        if not self.peers.first:
+        if not self.group.is_first:
             return checkpoint
         self._saver.save(checkpoint)
         return load_checkpoint(self.out)

@@ -18,6 +18,9 @@ Pair = tuple[float, float]
 Triple = tuple[float, float, float]
 Option = str | int | float | bool
 
+MIN_IMAGES = 8
+"""Fewer cannot be trained on: batch norm needs others to compare with."""
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
@@ -159,10 +162,10 @@ class TrainConfig:
     teacher_momentum: share of the teacher kept at each step, at the start and at the end.
     options: the method's own switches; see the method's file.
     precision: fp32, bf16, or auto (bf16 where the device computes it natively).
-    compile: let torch.compile translate the encoders, which takes half a minute at the start and
-        makes the steps that follow a little faster; not with several processes.
-    cuda_graphs: replay the translated encoders on a GPU as CUDA graphs, so that small networks do not wait
-        for their kernels to be launched; with compile only.
+    compile: let torch.compile translate the views, and encoders, heads and loss as one graph, which takes
+        a minute or more at the start and spares a GPU's host most of its work; not with several processes.
+    cuda_graphs: replay what was translated on a GPU as CUDA graphs, so that small networks do not wait
+        for their kernels to be launched; with compile only, from torch 2.13 on, and with accumulate = 1.
     """
 
     method: str = "vssl"

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from train.data.image_cache import MIN_IMAGES
-from train.settings.config import TrainConfig
+from train.settings.config import MIN_IMAGES, TrainConfig
 from vssl.errors import ImageError, InputError
 from vssl.files import read_text
 from vssl.images.decode import decode

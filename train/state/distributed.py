@@ -1,9 +1,9 @@
-"""torchrun's environment -> the processes of one run, and what they say to each other.
+"""torchrun's environment -> the process group of one run, and what is exchanged in it.
 
     torchrun --nproc-per-node 2 -m vssl train IMAGES --out RUN
 
 The batch is split over the processes; the first of them alone writes. Without torchrun a run is
-ALONE and none of this talks to anyone.
+a SINGLE process and nothing is exchanged.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from torch import Tensor, distributed
 
 from vssl.errors import InputError
 
-PATIENCE = timedelta(hours=12)
-"""How long a process waits for the others: the first one may decode a large folder meanwhile."""
+TIMEOUT = timedelta(hours=12)
+"""How long a process waits for the others: the first one may be decoding a large folder."""
 
 
 @dataclass(frozen=True)
-class Peers:
-    """This process among those of a run: `rank` of `count`; `local` is its place on this machine."""
+class ProcessGroup:
+    """This process among those of a run: `rank` of `count`; `local_rank` counts on this machine."""
 
     rank: int = 0
     count: int = 1
-    local: int = 0
+    local_rank: int = 0
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this process is the one that writes and reports."""
         return self.rank == 0
 
-    def share(self, total: int) -> slice:
+    def local_slice(self, total: int) -> slice:
         """Return which of `total` rows are this process's: consecutive, sizes differing by one at most."""
         return slice(self.rank * total // self.count, (self.rank + 1) * total // self.count)
 
@@ -47,12 +47,12 @@ class Peers:
         edges = [rank * total // self.count for rank in range(self.count + 1)]
         return [stop - start for start, stop in pairwise(edges)]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Return when every process has come here."""
         if self.count > 1:
-            self.tell(None)
+            self.broadcast(None)
 
-    def tell(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Return the first process's plain value, in every process."""
         if self.count == 1:
             return value
@@ -60,10 +60,10 @@ class Peers:
         distributed.broadcast_object_list(values, src=0, device=torch.device("cpu"))
         return values[0]
 
-    def any(self, number: int) -> int:
-        """Return the largest number among the processes, so that all stop when one is told to.
+    def largest(self, number: int) -> int:
+        """Return the largest number among the processes, so that all stop when one has a signal.
 
-        Between the processes only: no device is waited for.
+        An all-reduce between the processes only: no device is waited for.
         """
         if self.count == 1:
             return number
@@ -71,7 +71,7 @@ class Peers:
         distributed.all_reduce(flag, distributed.ReduceOp.MAX)
         return int(flag)
 
-    def add_gradients(self, weights: Iterable[Tensor], scale: float = 1.0) -> None:
+    def sum_gradients(self, weights: Iterable[Tensor], scale: float = 1.0) -> None:
         """Replace every weight's gradient by scale times the sum of it over the processes."""
         if self.count == 1:
             return
@@ -85,17 +85,17 @@ class Peers:
             slope.copy_(part.view_as(slope))
 
 
-ALONE = Peers()
+SINGLE = ProcessGroup()
 
 
-def join() -> Peers:
-    """Return this process's place in the run that torchrun started, or ALONE.
+def join_group() -> ProcessGroup:
+    """Return this process's place in the run that torchrun started, or SINGLE.
 
     Tensors of a GPU travel by NCCL, those of the CPU by gloo.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        return ALONE
+        return SINGLE
     if not distributed.is_initialized():
         if "MASTER_ADDR" not in os.environ:
             raise InputError(
@@ -103,6 +103,6 @@ def join() -> Peers:
                 "torchrun --nproc-per-node N -m vssl train ..., or unset WORLD_SIZE"
             )
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        distributed.init_process_group(backend, timeout=PATIENCE)
+        distributed.init_process_group(backend, timeout=TIMEOUT)
         atexit.register(distributed.destroy_process_group)
-    return Peers(distributed.get_rank(), count, int(os.environ.get("LOCAL_RANK", "0")))
+    return ProcessGroup(distributed.get_rank(), count, int(os.environ.get("LOCAL_RANK", "0")))

@@ -69,7 +69,7 @@ def train(
         from train.evaluation.curves import plot_curves
         from train.loop.run import Display, train_images
         from train.settings.recipe import read_settings
-        from train.state.distributed import join
+        from train.state.distributed import join_group
     with progress() as bars:
         screen = _Screen(bars)
         outcome = train_images(
@@ -86,7 +86,7 @@ def train(
             overwrite=overwrite,
             display=Display(screen.decoded, screen.planned, screen.stepped),
         )
-    if join().first:  # of several processes, one speaks
+    if join_group().is_first:  # of several processes, one speaks
         if plot:
             note(f"drawn: {plot_curves(out)}")
         _conclude(out, outcome, as_json)

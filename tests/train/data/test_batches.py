@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from train.data.batches import Batches
-from train.data.image_cache import ImageBank
+from train.data.image_cache import ImageCache
 from train.data.split import Split
 from train.loop.step import epoch_order
 from train.settings.config import OptimiserConfig, TrainConfig
-from train.state.distributed import ALONE, Peers
+from train.state.distributed import SINGLE, ProcessGroup
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(batch_size=4, optimiser=OptimiserConfig(accumulate=2), size=8, cache_size=8)
@@ -21,14 +21,17 @@ OUT = np.arange(0, 30, 5)
 
 
 def batches(
-    peers: Peers = ALONE, config: TrainConfig = CONFIG, labelled: bool = True, resident: bool | None = None
+    group: ProcessGroup = SINGLE,
+    config: TrainConfig = CONFIG,
+    labelled: bool = True,
+    resident: bool | None = None,
 ) -> Batches:
     """Thirty pictures; every pixel of one is its row in the bank, and so is its label."""
     images = np.broadcast_to(np.arange(30, dtype=np.uint8)[:, None, None, None], (30, 8, 8, 3)).copy()
     ids = [str(row) for row in range(30)]
     labels = np.arange(30, dtype=np.int64) if labelled else None
-    bank = ImageBank(images, list(range(30)), ids, [None] * 30, [])
-    return Batches(bank, Split(TRAIN, OUT, labels, 30 if labelled else 0), config, CPU, peers, resident)
+    bank = ImageCache(images, list(range(30)), ids, [None] * 30, [])
+    return Batches(bank, Split(TRAIN, OUT, labels, 30 if labelled else 0), config, CPU, group, resident)
 
 
 def rows(images: torch.Tensor) -> list[int]:
@@ -67,7 +70,7 @@ def test_what_was_read_ahead_is_that_of_the_step_and_order_that_are_asked_for() 
 def test_images_that_the_device_holds_are_those_that_are_read() -> None:
     """What a GPU with room does, on the CPU."""
     order = epoch_order(24, 5, 2)
-    for group in (ALONE, Peers(1, 3)):
+    for group in (SINGLE, ProcessGroup(1, 3)):
         held, read = batches(group, resident=True), batches(group)
         for number in range(3):
             for one, other in zip(held.step(order, number), read.step(order, number), strict=True):
@@ -94,7 +97,7 @@ def test_one_pass_shows_all_in_order_the_remainder_too() -> None:
 def test_the_shares_of_three_processes_make_up_the_batch() -> None:
     order = epoch_order(24, 5, 1)
     whole = batches().step(order, 1)
-    shares = [batches(Peers(rank, 3)).step(order, 1) for rank in range(3)]
+    shares = [batches(ProcessGroup(rank, 3)).step(order, 1) for rank in range(3)]
     for part in range(2):
         assert rows(torch.cat([images[part] for images, _, _ in shares])) == rows(whole[0][part])
         for _, labels, places in shares:
@@ -102,7 +105,7 @@ def test_the_shares_of_three_processes_make_up_the_batch() -> None:
             assert whole[1] is not None
             assert torch.equal(labels[part], whole[1][part])
             assert torch.equal(places[part], whole[2][part])
-    passes = [list(batches(Peers(rank, 3)).once()) for rank in range(3)]
+    passes = [list(batches(ProcessGroup(rank, 3)).once()) for rank in range(3)]
     for (places, images), *others in zip(list(batches().once()), *passes, strict=True):
         assert rows(torch.cat([shown for _, shown in others])) == rows(images)
         assert all(torch.equal(where, places) for where, _ in others)

@@ -10,7 +10,7 @@ from PIL import Image
 
 import train.data.image_cache
 from tests.tiny_model import picture
-from train.data.image_cache import load_bank
+from train.data.image_cache import load_images
 from vssl.errors import InputError
 from vssl.images.preprocess import Preprocess, load_image
 from vssl.images.sources import open_source
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_images_are_the_preprocess_bit_for_bit(folder: Path) -> None:
     source = open_source(folder)
-    bank = load_bank(source, PREPROCESS)
+    bank = load_images(source, PREPROCESS)
     assert len(bank) == 12
     assert sorted(set(bank.labels), key=str) == ["even", "odd"]
     for place, row in enumerate(bank.rows):
@@ -42,22 +42,22 @@ def test_images_are_the_preprocess_bit_for_bit(folder: Path) -> None:
 
 def test_a_larger_cache_shows_the_same_part(folder: Path) -> None:
     source = open_source(folder)
-    large = load_bank(source, PREPROCESS, 40).images[0].astype(float)
-    small = load_bank(source, PREPROCESS).images[0].astype(float)
+    large = load_images(source, PREPROCESS, 40).images[0].astype(float)
+    small = load_images(source, PREPROCESS).images[0].astype(float)
     again = np.asarray(Image.fromarray(large.astype(np.uint8)).resize((24, 24), Image.Resampling.BICUBIC))
     assert np.abs(again - small).mean() < 6
 
 
 def test_failures_are_listed_and_left_out(folder: Path) -> None:
-    bank = load_bank(open_source(folder), PREPROCESS)
+    bank = load_images(open_source(folder), PREPROCESS)
     assert sorted(f.id for f in bank.failures) == ["even/torn.png", "notes.txt"]
     assert all(f.reason for f in bank.failures)
 
 
 def test_rows_choose(folder: Path) -> None:
     source = open_source(folder)
-    whole = load_bank(source, PREPROCESS)
-    some = load_bank(source, PREPROCESS, rows=whole.rows[2:10])
+    whole = load_images(source, PREPROCESS)
+    some = load_images(source, PREPROCESS, rows=whole.rows[2:10])
     assert some.ids == whole.ids[2:10]
     assert np.array_equal(some.images, whole.images[2:10])
 
@@ -65,17 +65,17 @@ def test_rows_choose(folder: Path) -> None:
 def test_a_large_bank_lives_in_a_file_and_is_decoded_once(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = load_bank(open_source(folder), PREPROCESS)
+    expected = load_images(open_source(folder), PREPROCESS)
     monkeypatch.setattr(train.data.image_cache, "IN_MEMORY", 0)
     seen: list[int] = []
     for _ in range(2):
-        bank = load_bank(open_source(folder), PREPROCESS, cache=tmp_path / "cache", tick=seen.append)
+        bank = load_images(open_source(folder), PREPROCESS, cache=tmp_path / "cache", tick=seen.append)
         assert isinstance(bank.images.base, np.memmap)
         assert np.array_equal(bank.images, expected.images)
         assert (bank.ids, bank.labels, bank.failures) == (expected.ids, expected.labels, expected.failures)
     assert seen == list(range(1, 15))  # the second time nothing is decoded
     Image.fromarray(picture(99)).save(folder / "odd" / "1.png")
-    changed = load_bank(open_source(folder), PREPROCESS, cache=tmp_path / "cache")
+    changed = load_images(open_source(folder), PREPROCESS, cache=tmp_path / "cache")
     assert not np.array_equal(changed.images, expected.images)
 
 
@@ -86,5 +86,5 @@ def test_too_few_images_are_refused_with_the_reasons(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"found 5 readable images and 1 that cannot.*expected at least 8"
     ) as e:
-        load_bank(open_source(tmp_path), PREPROCESS)
+        load_images(open_source(tmp_path), PREPROCESS)
     assert "broken.jpg" in str(e.value)

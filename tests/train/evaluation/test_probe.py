@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.train.picture_folder import TINY, write_pictures
-from train.data.image_cache import load_bank
+from train.data.image_cache import load_images
 from train.evaluation.probe import online_classifier, probe, wilson
 from train.loop.run import train_images
 from train.methods import build_encoder
@@ -48,7 +48,7 @@ def test_the_online_accuracy_is_that_of_the_stored_classifier_by_class_names(tmp
     checkpoint = train_images(
         str(pictures), run, recipe="small", settings=settings, device="cpu", threads=1
     ).checkpoint
-    bank = load_bank(open_source(pictures), checkpoint.preprocess)
+    bank = load_images(open_source(pictures), checkpoint.preprocess)
     weights, names = checkpoint.classifier["weights"], checkpoint.classifier["classes"]
     assert names == ["across", "down", "rings"]
     for branch in ("student", "teacher"):

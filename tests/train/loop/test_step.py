@@ -17,7 +17,7 @@ from train.methods import new_method
 from train.methods.method import cosine_momentum
 from train.settings.config import TrainConfig
 from train.settings.recipe import merge
-from train.state.distributed import Peers
+from train.state.distributed import ProcessGroup
 from train.state.randomness import generator_for, seed_of
 from vssl.errors import InputError
 
@@ -144,7 +144,7 @@ def test_translated_encoders_make_the_same_step(monkeypatch: pytest.MonkeyPatch)
     for name, value in student(eager).items():
         torch.testing.assert_close(student(translated)[name], value, rtol=1e-3, atol=1e-5)
     with pytest.raises(InputError, match=r"found 2 processes.*Set compile = false"):
-        Learner(translated.config, LENGTH, 0, CPU, Peers(0, 2))
+        Learner(translated.config, LENGTH, 0, CPU, ProcessGroup(0, 2))
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -191,6 +191,6 @@ def test_the_order_of_an_epoch_is_a_permutation_of_its_own() -> None:
 
 
 def test_a_batch_smaller_than_the_number_of_processes_is_refused() -> None:
-    one = Learner(replace(learner().config, batch_size=2), LENGTH, 0, CPU, Peers(0, 3))
+    one = Learner(replace(learner().config, batch_size=2), LENGTH, 0, CPU, ProcessGroup(0, 3))
     with pytest.raises(InputError, match="a batch of 2 images cannot be divided over 3 processes"):
         one.step(0, [pictures(count=1)], None, [torch.arange(2)])

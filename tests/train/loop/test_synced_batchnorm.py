@@ -18,7 +18,7 @@ from train.loop.run import train_images
 from train.methods import METHODS
 from train.settings.recipe import merge
 from train.state.checkpoint import load_checkpoint
-from train.state.distributed import ALONE, Peers
+from train.state.distributed import SINGLE, ProcessGroup
 from train.state.metrics_log import read_metrics
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -148,18 +148,20 @@ def test_the_command_line_speaks_and_writes_once(runs: Path, tmp_path: Path) -> 
 
 
 def test_shares_cover_the_batch_once() -> None:
-    assert ALONE.share(7) == slice(0, 7)
+    assert SINGLE.local_slice(7) == slice(0, 7)
     for count in (1, 2, 3, 5):
         for total in (5, 7, 16):
-            parts = [list(range(total))[Peers(rank, count).share(total)] for rank in range(count)]
+            parts = [
+                list(range(total))[ProcessGroup(rank, count).local_slice(total)] for rank in range(count)
+            ]
             assert [row for part in parts for row in part] == list(range(total))
-            assert [len(part) for part in parts] == Peers(0, count).sizes(total)
+            assert [len(part) for part in parts] == ProcessGroup(0, count).sizes(total)
             assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_gradients_of_one_process_are_left_alone() -> None:
     weight = torch.ones(3, requires_grad=True)
     weight.sum().backward()
-    ALONE.add_gradients([weight], 0.5)
+    SINGLE.sum_gradients([weight], 0.5)
     assert weight.grad is not None
     assert weight.grad.tolist() == [1, 1, 1]

@@ -16,7 +16,7 @@ from train.models.backbones import Backbone
 from train.models.encoder import Encoder
 from train.models.library_backbones import build_outside, feature_dim
 from train.settings.config import NetworkConfig, TrainConfig
-from train.state.distributed import ALONE
+from train.state.distributed import SINGLE
 from vssl.errors import InputError
 
 needs_timm = pytest.mark.skipif(
@@ -177,7 +177,7 @@ def test_nothing_is_left_to_chance_in_training(name: str) -> None:
 def test_shared_batch_norms_keep_the_activations_that_timms_carry() -> None:
     method = new_method(config("timm/test_efficientnet"))
     plain: Encoder = copy.deepcopy(method.student).eval()
-    share_batches(method, ALONE)
+    share_batches(method, SINGLE)
     method.eval()
     with torch.inference_mode():
         found, expected = (e(pictures(32)).features for e in (method.student, plain))

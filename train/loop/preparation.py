@@ -1,0 +1,130 @@
+"""A run's settings, folder and images -> settings that fit them, a folder to write into, images to watch.
+
+What `train.loop.run` does before the first step.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from train.data.image_cache import ImageCache, load_images
+from train.data.split import Split
+from train.evaluation.curves import CURVES_NAME
+from train.evaluation.monitor import EvaluationSet
+from train.loop.saving import BEST_NAME
+from train.loop.step import Learner, length_of
+from train.models.weights import WEIGHTS_NAME
+from train.settings.config import TrainConfig
+from train.state.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint
+from train.state.distributed import SINGLE, ProcessGroup
+from train.state.metrics_log import METRICS_NAME
+from vssl.errors import ExistsError, InputError
+from vssl.files import is_free
+from vssl.images.items import ImageSource
+from vssl.images.preprocess import Preprocess
+
+OWN_FILES = (
+    CHECKPOINT_NAME, BEST_NAME, WEIGHTS_NAME, METRICS_NAME, CURVES_NAME, "config.json", "failures.json"
+)  # fmt: skip
+TIMED_STEPS = 4  # steps tried out to learn what one costs
+WATCH_SHARE = 0.85  # of a time budget that goes to steps; the rest to watching and saving
+
+
+def fitting(config: TrainConfig, images: int) -> TrainConfig:
+    """Return the config with a batch, and batches a step, no larger than so many training images."""
+    batch = min(config.batch_size, images)
+    accumulate = min(config.optimiser.accumulate, images // batch)
+    return replace(config, batch_size=batch, optimiser=replace(config.optimiser, accumulate=accumulate))
+
+
+def fit_to_minutes(
+    config: TrainConfig,
+    cache: ImageCache,
+    split: Split,
+    device: torch.device,
+    minutes: float,
+    group: ProcessGroup = SINGLE,
+) -> TrainConfig:
+    """Return the config with as many epochs, at most its own, as fit into the minutes.
+
+    A throwaway learner makes a few steps on the real images; the evaluations are spread over
+    at most ten points of the run. With several processes, the first one's clock counts.
+    """
+    trial = replace(config, epochs=max(config.epochs, 1))
+    length = length_of(trial, len(split.train))
+    learner = Learner(trial, length, split.classes, device, group)
+    rows = split.train[: config.batch_size]
+    own = rows[group.local_slice(len(rows))]
+    images = [torch.from_numpy(np.ascontiguousarray(cache.images[own])).to(device)]
+    places = [torch.arange(len(rows), device=device)]
+    learner.begin_epoch(lambda: [(places[0], images[0])])
+    learner.step(0, images, None, places)  # the first step pays for allocations
+    began = time.monotonic()
+    for number in range(1, 1 + TIMED_STEPS):
+        float(learner.step(number, images, None, places)["loss"])
+    cost = (time.monotonic() - began) / TIMED_STEPS * config.optimiser.accumulate
+    epochs = int(60.0 * minutes * WATCH_SHARE / (cost * length.steps_per_epoch))
+    epochs = group.broadcast(max(1, min(config.epochs, epochs)))
+    every = max(config.evaluation.every, -(-epochs // 10))
+    return replace(config, epochs=epochs, evaluation=replace(config.evaluation, every=every))
+
+
+def prepare_folder(out: Path, *, resume: bool, overwrite: bool) -> Checkpoint | None:
+    """Make the run's folder; return the checkpoint to go on from, if any."""
+    if resume and overwrite:
+        raise InputError("--resume and --overwrite exclude each other; choose one")
+    if out.exists() and not out.is_dir():
+        raise ExistsError(f"{out} exists and is no folder; choose another --out")
+    if not is_free(out):
+        if resume:
+            return load_checkpoint(out) if (out / CHECKPOINT_NAME).exists() else None
+        if not overwrite:
+            raise ExistsError(
+                f"{out} exists already; choose another --out, go on with --resume, or replace it with --overwrite"
+            )
+        for name in OWN_FILES:
+            (out / name).unlink(missing_ok=True)
+        for name in ("tensorboard", "cache"):
+            shutil.rmtree(out / name, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    return None
+
+
+def evaluation_set(
+    source: ImageSource, preprocess: Preprocess, cache: ImageCache, split: Split, config: TrainConfig
+) -> EvaluationSet:
+    """Choose the images that are watched, as export and search will see them."""
+    most = config.evaluation.images
+    train = _spread(split.train, most)
+    queries = _spread(split.validation, most) if len(split.validation) else _spread(split.train, most)
+
+    def plain(rows: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        if cache.images.shape[1] == preprocess.size:
+            return np.ascontiguousarray(cache.images[rows])
+        return load_images(source, preprocess, rows=[cache.rows[row] for row in rows]).images
+
+    labelled = split.classes and len(split.validation)
+    shown = _spread(np.arange(len(queries), dtype=np.int64), 1000)
+    return EvaluationSet(
+        bank=plain(train),
+        queries=plain(queries),
+        stored=np.ascontiguousarray(cache.images[queries[shown]]),
+        bank_labels=split.labels[train] if labelled and split.labels is not None else None,
+        query_labels=split.labels[queries] if labelled and split.labels is not None else None,
+        classes=split.classes,
+        stored_rows=shown,
+    )
+
+
+def _spread(rows: np.ndarray[Any, np.dtype[np.int64]], most: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return at most `most` of the rows, evenly spread over them."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]
