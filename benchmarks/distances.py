@@ -5,7 +5,7 @@
         [--offset 10] [--copies 10]
 
 Synthetic items are classes of a hundred images: the class centre on the unit sphere, the image
-about it, each image's variance of its regime (the regimes of tests/index/regimes.py). For every
+about it, each image's variance of its regime (the regimes of benchmarks/regimes.py). For every
 distance the table shows, in CPU time of one thread: seconds to build, milliseconds a query in a
 batch and alone; then exact float64 evaluations a query (median, mean, largest); how many of the
 checked queries have the neighbours of brute force, distances bit for bit; and hubs (largest
@@ -23,10 +23,10 @@ from pathlib import Path
 import faiss
 import numpy as np
 
+from benchmarks.regimes import REGIMES, gaussians, shifted
 from index.distances import NAMES, DistanceParameters, fit_prior, pairwise
 from index.metrics.retrieval import occurrences, skewness
 from index.search.exact import ExactIndex
-from tests.index.regimes import REGIMES, gaussians, shifted
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import read_embeddings
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks.regimes import REGIMES, gaussians, shifted
 from index.distances import NAMES, DistanceParameters, fit_prior, gathered, pairwise
 from index.distances.encoding import Anchor
 from index.distances.table import DISTANCES
-from tests.index.regimes import REGIMES, gaussians, shifted
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import FormatError, InputError
 

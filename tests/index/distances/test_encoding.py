@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from benchmarks.regimes import gaussians
 from index.distances.encoding import Anchor, as_it_is, columns, square_root
 from index.distances.parameters import Densities, DistanceParameters
-from tests.index.regimes import gaussians
 
 ITEMS = DistanceParameters().scaled(gaussians(90, 5, regime="wide"))
 

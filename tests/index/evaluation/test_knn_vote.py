@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.regimes import gaussians
 from index.distances import DistanceParameters, fit_prior, pairwise
 from index.evaluation.context import make_context
 from index.evaluation.evaluate import Settings, evaluate
@@ -23,7 +24,6 @@ from index.evaluation.knn_vote import (
 from index.metrics.calibration import ece
 from index.metrics.vote import votes
 from tests.index.evaluation.test_evaluate import dataset
-from tests.index.regimes import gaussians
 from tests.index.samples import sample
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows

@@ -10,12 +10,12 @@ from scipy import special
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.regimes import gaussians
 from index.distances import pairwise
 from index.evaluation.dataset import Dataset
 from index.evaluation.evaluate import Settings, SideData, evaluate
 from index.evaluation.ood import SHRINKAGE, mahalanobis, rank_anomalies, score
 from index.search.exact import ExactIndex
-from tests.index.regimes import gaussians
 from tests.index.samples import MODEL, card, sample
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows

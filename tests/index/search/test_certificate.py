@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.regimes import gaussians, shifted
 from index.search.certificate import merge, refine, slack
-from tests.index.regimes import gaussians, shifted
 
 
 def test_no_rounding_error_exceeds_the_slack() -> None:

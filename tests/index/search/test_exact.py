@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.regimes import REGIMES, gaussians, shifted
 from index.distances import NAMES, DistanceParameters, fit_prior, pairwise
 from index.distances.table import DISTANCES
 from index.search.exact import ExactIndex
 from index.search.gpu import FlatSearch
-from tests.index.regimes import REGIMES, gaussians, shifted
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import FormatError, InputError
 

@@ -13,11 +13,11 @@ import faiss
 import numpy as np
 import pytest
 
+from benchmarks.regimes import gaussians
 from index.gallery.folder.gallery import FolderGallery
 from index.search import gpu
 from index.search.exact import ExactIndex
 from index.search.gpu import FORCED, Copy, checked_device, gpus
-from tests.index.regimes import gaussians
 from tests.index.samples import MODEL, card, sample
 from tests.index.search.test_exact import assert_same, brute_force
 from vssl.errors import InputError
