@@ -15,11 +15,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.serve.http.conftest import encoded, make_gallery
+from tests.serve.http.conftest import encoded
 from tests.serve.running import (
     VSSL,
     Running,
-    free_port,
     running,
     until,
     wait_for_metric,
@@ -29,16 +28,6 @@ from tests.serve.running import (
 from tests.tiny_model import tiny_model
 
 BENTOML = [sys.executable, "-m", "bentoml", "serve", "serve.service:Vssl", "--host", "127.0.0.1"]
-
-
-def refused(*arguments: str) -> str:
-    """Run `vssl serve` that must not start; return its message."""
-    done = subprocess.run(
-        [*VSSL, "serve", *arguments, "--port", str(free_port())], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    return done.stderr
 
 
 def test_importing_the_service_loads_no_torch_and_no_faiss() -> None:
@@ -58,15 +47,6 @@ def test_bentoml_serves_the_same_service(tmp_path: Path, tracing: str) -> None:
         assert httpx.post(f"{server.url}/embed", content=encoded(1)).status_code == 200
         assert httpx.post(f"{server.url}/search", content=encoded(1)).json()["error"]["code"] == "no_gallery"
         assert server.terminate() == 0
-
-
-def test_it_says_where_it_listens_and_warns_of_a_raw_variance(tmp_path: Path) -> None:
-    model = tiny_model(tmp_path / "model.onnx", calibration="none")
-    with running(["--model", str(model)], tmp_path) as server:
-        said = server.log.read_text()
-    assert f"{server.url}/ui" in said
-    assert "curl --data-binary @photo.jpg" in said
-    assert "calibration none" in said
 
 
 def test_a_key_is_asked_for_where_one_is_set(tmp_path: Path) -> None:
@@ -115,44 +95,6 @@ def is_refused(server: Running) -> bool:
     return False
 
 
-def test_a_missing_or_broken_model_refuses_with_what_to_type(tmp_path: Path) -> None:
-    assert "vssl export" in refused("--model", str(tmp_path / "absent.onnx"))
-    broken = tmp_path / "broken.onnx"
-    broken.write_bytes(tiny_model(tmp_path / "model.onnx").read_bytes()[:-2000])
-    assert "vssl export" in refused("--model", str(broken))
-
-
-def test_a_gallery_of_another_model_is_refused(tmp_path: Path) -> None:
-    from serve.inference.engine import Engine
-
-    one, other = tiny_model(tmp_path / "one.onnx"), tiny_model(tmp_path / "other.onnx", seed=1)
-    make_gallery(tmp_path, Engine.open(one, threads=1))
-    message = refused("--model", str(other), "--gallery", str(tmp_path / "gallery"))
-    assert "vssl index" in message
-
-
-def test_an_address_that_cannot_be_listened_on_is_refused(tmp_path: Path) -> None:
-    model = str(tiny_model(tmp_path / "model.onnx"))
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
-        done = subprocess.run(
-            [*VSSL, "serve", "--model", model, "--port", port], capture_output=True, text=True
-        )
-    assert done.returncode == 1
-    assert "--port" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "--host" in refused("--model", model, "--host", "example.org")
-
-
-def test_an_empty_key_file_is_refused(tmp_path: Path) -> None:
-    model = tiny_model(tmp_path / "model.onnx")
-    keys = tmp_path / "keys"
-    keys.write_text("# nothing\n")
-    assert "no API key" in refused("--model", str(model), "--api-key-file", str(keys))
-
-
 def test_two_workers_share_the_port_and_the_counts(tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "model.onnx")
     with running(["--model", str(model), "--workers", "2", "--threads", "1"], tmp_path) as server:
@@ -161,14 +103,6 @@ def test_two_workers_share_the_port_and_the_counts(tmp_path: Path) -> None:
             assert httpx.post(f"{server.url}/embed", content=encoded(n % 3)).status_code == 200
         # the counts of the worker that does not answer this are at most a second old
         wait_for_metric(server, 'vssl_requests_total{route="/embed",status="200"} 20')
-
-
-@pytest.mark.parametrize(("variable", "value"), [("VSSL_MAX_ITEMS", "many"), ("VSSL_DEADLINE_S", "0")])
-def test_a_wrong_setting_is_named(
-    tmp_path: Path, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(variable, value)
-    assert variable in refused("--model", str(tiny_model(tmp_path / "model.onnx")))
 
 
 def test_a_replaced_model_is_taken_up_without_a_failed_request(tmp_path: Path) -> None:

@@ -24,76 +24,82 @@ LOOPBACK = ("127.0.0.1", "::1")
 EVERYWHERE = "0.0.0.0"
 
 
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="[NAME=]SOURCE",
+        help="The model file, or triton://HOST:PORT/MODEL on a Triton server. Repeat it with names, as in "
+        "--model NAME=FILE or NAME@2=FILE, to serve several; the first is the default. Without it the "
+        "small model that comes with vssl is served.",
+    ),
+]
+Host = Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 opens it to the network.")]
+KeyFile = Annotated[
+    Path | None, typer.Option("--api-key-file", help="Ask for a key; the file holds one a line.")
+]
+MaxRisk = Annotated[
+    float | None,
+    typer.Option(
+        "--max-risk",
+        help="Mark the answers to abstain from, so that at most this share of the others has a wrong nearest "
+        "image; calibrated on the gallery's labelled images.",
+    ),
+]
+EngineName = Annotated[
+    str,
+    typer.Option("--engine", help="onnxruntime, openvino for CPUs with bf16 units, or tensorrt on a GPU."),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision", help="What openvino and tensorrt compute in: fp32 (default), bf16; tensorrt fp16 too."
+    ),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Cores one process uses; all by default.")
+]
+Cors = Annotated[
+    str | None,
+    typer.Option(
+        "--cors",
+        metavar="ORIGIN,...",
+        help="Let web pages of these origins read the answers, as in --cors https://example.org; * for all. "
+        "Without it browsers show no other page an answer.",
+    ),
+]
+FetchHosts = Annotated[
+    str | None,
+    typer.Option(
+        "--fetch-hosts",
+        metavar="HOST,...",
+        help="Fetch images given as https URLs from these hosts; without it no URL is fetched.",
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add this verb to the application."""
     app.command("serve")(serve)
 
 
 def serve(
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            metavar="[NAME=]SOURCE",
-            help="The model file, or triton://HOST:PORT/MODEL on a Triton server. Repeat it with names, as in "
-            "--model NAME=FILE or NAME@2=FILE, to serve several; the first is the default. Without it the "
-            "small model that comes with vssl is served.",
-        ),
-    ] = None,
+    model: Models = None,
     gallery: Annotated[Path | None, typer.Option("--gallery", help="A gallery to search.")] = None,
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 opens it to the network.")
-    ] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 3000,
-    api_key_file: Annotated[
-        Path | None, typer.Option("--api-key-file", help="Ask for a key; the file holds one a line.")
-    ] = None,
-    max_risk: Annotated[
-        float | None,
-        typer.Option(
-            "--max-risk",
-            help="Mark the answers to abstain from, so that at most this share of the others has a wrong nearest "
-            "image; calibrated on the gallery's labelled images.",
-        ),
-    ] = None,
+    api_key_file: KeyFile = None,
+    max_risk: MaxRisk = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Server processes.")] = 1,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    engine: Annotated[
-        str,
-        typer.Option(
-            "--engine", help="onnxruntime, openvino for CPUs with bf16 units, or tensorrt on a GPU."
-        ),
-    ] = "onnxruntime",
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            "--precision",
-            help="What openvino and tensorrt compute in: fp32 (default), bf16; tensorrt fp16 too.",
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Cores one process uses; all by default.")
-    ] = None,
+    engine: EngineName = "onnxruntime",
+    precision: Precision = None,
+    threads: Threads = None,
     show_images: Annotated[
         bool, typer.Option("--show-images", help="Serve thumbnails of the gallery's files.")
     ] = False,
-    cors: Annotated[
-        str | None,
-        typer.Option(
-            "--cors",
-            metavar="ORIGIN,...",
-            help="Let web pages of these origins read the answers, as in --cors https://example.org; * for all. "
-            "Without it browsers show no other page an answer.",
-        ),
-    ] = None,
-    fetch_hosts: Annotated[
-        str | None,
-        typer.Option(
-            "--fetch-hosts",
-            metavar="HOST,...",
-            help="Fetch images given as https URLs from these hosts; without it no URL is fetched.",
-        ),
-    ] = None,
+    cors: Cors = None,
+    fetch_hosts: FetchHosts = None,
     log: Annotated[str, typer.Option("--log", help="Access log on stderr: text, json or off.")] = "off",
 ) -> None:
     """Serve a model over HTTP: embed images, search a gallery, a page for people at /ui."""
@@ -102,33 +108,24 @@ def serve(
 
         from serve.http.settings import Settings
 
-    given = {"gallery": gallery, "api_key_file": api_key_file}
-    paths = {name: path.expanduser().resolve() for name, path in given.items() if path is not None}
-    settings = Settings.from_environment(
-        {
-            **os.environ,
-            "VSSL_MODEL": "\n".join(map(_whole, model or [str(shipped_model())])),
-            **{f"VSSL_{name.upper()}": str(path) for name, path in paths.items()},
-            "VSSL_HOST": "127.0.0.1" if host == "localhost" else host,
-            "VSSL_PORT": str(port),
-            "VSSL_WORKERS": str(workers),
-            "VSSL_DEVICE": device,
-            "VSSL_ENGINE": engine,
-            "VSSL_LOG": log,
-            **({"VSSL_PRECISION": precision} if precision else {}),
-            **({"VSSL_THREADS": str(threads)} if threads else {}),
-            **({} if max_risk is None else {"VSSL_MAX_RISK": str(max_risk)}),
-            **({"VSSL_CORS_ORIGINS": cors} if cors else {}),
-            **({"VSSL_FETCH_HOSTS": fetch_hosts} if fetch_hosts else {}),
-            **({"VSSL_SHOW_IMAGES": "1"} if show_images else {}),
-        }
-    )
+    given = {
+        "model": "\n".join(map(_absolute, model or [str(shipped_model())])),
+        "gallery": gallery and gallery.expanduser().resolve(),
+        "api_key_file": api_key_file and api_key_file.expanduser().resolve(),
+        "host": "127.0.0.1" if host == "localhost" else host,
+        "cors_origins": cors,
+        "show_images": "1" if show_images else None,
+        **{"port": port, "workers": workers, "device": device, "engine": engine, "log": log},
+        **{"max_risk": max_risk, "precision": precision, "threads": threads, "fetch_hosts": fetch_hosts},
+    }
+    variables = {f"VSSL_{name.upper()}": str(value) for name, value in given.items() if value is not None}
+    settings = Settings.from_environment({**os.environ, **variables})
     _check_address(settings)
     _greet(settings)
     raise typer.Exit(_run(settings))
 
 
-def _whole(model: str) -> str:
+def _absolute(model: str) -> str:
     """Return a model as asked for, its file as it is found from any folder."""
     from serve.inference.backends.triton import is_fleet
     from serve.inference.model_sources import parse_models
