@@ -99,7 +99,7 @@ def extract(
         raise typer.BadParameter("give one of --resume, --update and --overwrite")
     if form not in ("parquet", "npy"):
         raise typer.BadParameter(f"--format: found {form!r}, expected parquet or npy")
-    with _quiet_decoders(), _stoppable(), _display() as report:
+    with _quiet_decoders(), stoppable(), _display() as report:
         summary = run(
             images,
             out,
@@ -216,7 +216,7 @@ def _quiet_decoders() -> Iterator[None]:
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
+def stoppable() -> Iterator[None]:
     """Let SIGTERM end the run as Ctrl-C does: finished parts stay, nothing half is left.
 
     A signal that comes just when a lock is taken back leaves as that lock's error; it is a stop all the same.

@@ -13,7 +13,7 @@ import torch
 from tests.serve.photo_folder import photo_folder
 from tests.tiny_model import tiny_model
 from tests.train.picture_folder import TINY, write_pictures
-from tests.vssl.cli.test_search import vssl
+from tests.vssl.cli.command import vssl
 from train.settings.recipe import plan
 from vssl.cli.ceilings.searching import measure as measure_search
 from vssl.cli.ceilings.training import measure as measure_step

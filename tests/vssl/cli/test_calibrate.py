@@ -11,7 +11,7 @@ import pytest
 from export.calibration.head import CalibrationConfig
 from export.package import ExportOptions, export_run
 from tests.tiny_run import image_folder, tiny_run
-from tests.vssl.cli.test_search import vssl
+from tests.vssl.cli.command import vssl
 
 
 @pytest.fixture(scope="module")

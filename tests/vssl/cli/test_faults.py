@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,30 +20,10 @@ from PIL import Image
 from tests.deep_folder import deep_folder
 from tests.hostile_pictures import bmp_with_empty_alpha, scan_bomb
 from tests.tiny_model import picture, tiny_model
-from vssl.cli.main import run
+from tests.vssl.cli.command import vssl
 from vssl.embeddings.store import Embeddings, read_embeddings
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def vssl(*words: object) -> subprocess.CompletedProcess[str]:
-    """Do what the command `vssl` does, in this process: starting one takes seconds."""
-    arguments = ["vssl", *map(str, words)]
-    out, errors, code = io.StringIO(), io.StringIO(), 0
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(errors),
-    ):
-        patch.setattr(sys, "argv", arguments)
-        try:
-            run()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        except BaseException:
-            traceback.print_exc(file=errors)
-            code = 1
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
 
 
 def started(

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,13 +17,21 @@ import pytest
 from PIL import Image
 
 from tests.serve.photo_folder import assert_same, photo_folder
-from vssl.cli.extract import _stoppable
+from tests.serve.running import until
+from tests.tiny_model import tiny_model
+from tests.vssl.cli.command import vssl
+from vssl.cli.extract import stoppable
 from vssl.embeddings.store import read_embeddings
 
 
-def vssl(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vssl", *map(str, arguments)]
-    return subprocess.run(command, check=False, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model") / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return photo_folder(tmp_path_factory.mktemp("photos"))
 
 
 def test_it_prints_a_summary_and_exits_0(photos: Path, model: Path, tmp_path: Path) -> None:
@@ -87,7 +94,8 @@ def test_decoders_do_not_print_on_the_screen(model: Path, tmp_path: Path) -> Non
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(folder / "x.tif", compression="tiff_deflate")
     whole = (folder / "x.tif").read_bytes()
     (folder / "x.tif").write_bytes(whole[:8] + b"\xff" * 40 + whole[48:])
-    found = vssl("extract", folder, tmp_path / "out", "--model", model)
+    command = [sys.executable, "-m", "vssl", "extract", folder, tmp_path / "out", "--model", model]
+    found = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (found.returncode, found.stderr) == (0, "")
     assert "1  undecodable" in found.stdout
 
@@ -122,7 +130,7 @@ def test_a_signal_in_the_midst_of_a_lock_is_a_stop_too(
 ) -> None:
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt), _stoppable():
+        with pytest.raises(KeyboardInterrupt), stoppable():
             interrupted(number)
     finally:
         signal.signal(signal.SIGINT, usual)
@@ -130,7 +138,7 @@ def test_a_signal_in_the_midst_of_a_lock_is_a_stop_too(
 
 
 def test_an_error_without_a_signal_stays_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RuntimeError, match="unlocked"), _stoppable():
+    with pytest.raises(RuntimeError, match="unlocked"), stoppable():
         threading.Lock().release()
     assert capsys.readouterr().err == ""
 
@@ -160,8 +168,8 @@ def test_a_signal_stops_it_and_it_can_go_on(
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    while process.poll() is None and not (tmp_path / "out" / ".progress" / "plan.json").exists():
-        time.sleep(0.001)
+    plan = tmp_path / "out" / ".progress" / "plan.json"
+    until(lambda: process.poll() is not None or plan.exists())
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors.strip()) == (

@@ -1,0 +1,68 @@
+"""`vssl gallery`: a gallery is looked at, changed, refitted and copied."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.vssl.cli.command import vssl
+
+
+def test_a_gallery_is_changed_by_add_remove_and_compact(house: Path, tmp_path: Path) -> None:
+    target = tmp_path / "gallery"
+    vssl("index", house / "embeddings", target)
+    assert "removed 2, now 22" in vssl("gallery", "remove", target, "a/0.png", "a/1.png", "nobody").stdout
+    assert "removed 8, now 14" in vssl("gallery", "remove", target, "--where", '{"label": "b"}').stdout
+    done = vssl("gallery", "add", target, house / "embeddings")
+    assert done.returncode == 1
+    assert "14 of 24 ids are in the gallery already" in done.stderr
+    assert "added 24, now 24" in vssl("gallery", "add", target, house / "embeddings", "--replace").stdout
+    assert "bytes before" in vssl("gallery", "compact", target).stdout
+    facts = json.loads(vssl("gallery", "info", target, "--json").stdout)
+    assert (facts["items"], facts["labels"], facts["index_damage"]) == (24, 3, None)
+    assert vssl("gallery", "remove", target).returncode == 2
+
+
+def test_refit_chooses_anew_and_compact_refits_what_is_stale(labelled: Path, tmp_path: Path) -> None:
+    target = tmp_path / "gallery"
+    vssl("index", labelled, target, "--no-normalise", "--distance", "mls")
+    assert "distance mls" in vssl("gallery", "refit", target).stdout
+    made = json.loads(vssl("gallery", "refit", target, "--distance", "best", "--json").stdout)
+    assert (made["distance"], made["fitting"]["chosen"]) == ("posterior", "best on held-out images")
+    vssl("gallery", "remove", target, *(f"i{row}" for row in range(100)))
+    assert "run: vssl gallery refit GALLERY" in vssl("gallery", "info", target).stdout
+    done = vssl("gallery", "compact", target)
+    assert "75 held-out images asked" in done.stdout
+    assert json.loads(vssl("gallery", "info", target, "--json").stdout)["fitting"]["stale"] is None
+    done = vssl("gallery", "add", target, labelled, "--replace")
+    assert "run: vssl gallery refit GALLERY" in done.stderr
+
+
+def test_a_place_without_a_gallery_says_how_to_make_one(tmp_path: Path) -> None:
+    done = vssl("gallery", "info", tmp_path / "nothing")
+    assert done.returncode == 1
+    assert "vssl index EMBEDDINGS" in done.stderr
+
+
+def test_move_and_snapshot_copy_a_gallery(house: Path, tmp_path: Path) -> None:
+    assert "24 images" in vssl("gallery", "snapshot", house / "gallery", tmp_path / "copy").stdout
+    assert "24 images" in vssl("gallery", "move", tmp_path / "copy", tmp_path / "moved").stdout
+    done = vssl("gallery", "move", tmp_path / "copy", tmp_path / "moved")
+    assert done.returncode == 1
+    assert "exists already" in done.stderr
+
+
+def test_metadata_from_a_table_can_be_filtered_by(house: Path, tmp_path: Path) -> None:
+    table = tmp_path / "notes.csv"
+    table.write_text("id,year\na/0.png,2020\nb/1.png,2021\nnobody,1\n")
+    target = tmp_path / "gallery"
+    assert vssl("index", house / "embeddings", target, "--metadata", table).returncode == 0
+    asked = ("search", target, house / "images" / "c" / "0.png", "--model", house / "model.onnx", "--json")
+    found = json.loads(vssl(*asked, "--where", '{"year": {">=": 2020}}').stdout)
+    assert {n["id"] for n in found["neighbours"]} == {"a/0.png", "b/1.png"}
+    table.write_text("id,year\na/0.png,1999\n")
+    assert (
+        vssl("gallery", "add", target, house / "embeddings", "--replace", "--metadata", table).returncode == 0
+    )
+    found = json.loads(vssl(*asked, "--where", '{"year": {"<": 2020}}').stdout)
+    assert [n["id"] for n in found["neighbours"]] == ["a/0.png"]

@@ -1,0 +1,54 @@
+"""`vssl index`: a gallery that says which distance it has, and why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.vssl.cli.command import vssl
+
+
+def test_an_existing_gallery_is_kept_unless_told(house: Path, tmp_path: Path) -> None:
+    target = tmp_path / "gallery"
+    assert vssl("index", house / "embeddings", target).returncode == 0
+    done = vssl("index", house / "embeddings", target)
+    assert done.returncode == 1
+    assert "--overwrite" in done.stderr
+    done = vssl("index", house / "embeddings", target, "--overwrite", "--distance", "wasserstein")
+    assert done.returncode == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["gallery"]
+    assert json.loads(vssl("gallery", "info", target, "--json").stdout)["distance"] == "wasserstein"
+    done = vssl("index", house / "embeddings", house / "images", "--overwrite")
+    assert done.returncode == 1
+    assert "is no gallery" in done.stderr
+    assert (house / "images" / "a").is_dir()
+
+
+def test_index_says_which_distance_won_and_uses_it(labelled: Path, tmp_path: Path) -> None:
+    target = tmp_path / "gallery"
+    done = vssl("index", labelled, target, "--no-normalise")
+    assert done.returncode == 0, done.stderr
+    assert "400 images, distance posterior" in done.stdout
+    for name in ("cosine", "mls", "posterior *", "mAP@R", "hub max", "100 held-out images asked"):
+        assert name in done.stdout
+    facts = json.loads(vssl("gallery", "info", target, "--json").stdout)
+    assert facts["distance"] == "posterior"
+    assert next(iter(facts["fitting"]["trials"])) == "cosine"
+    assert len(facts["fitting"]["parameters"]["between"]) == 8
+    for verb in (("gallery", "info"), ("inspect",)):
+        assert "between" in vssl("inspect", target).stdout
+        assert "posterior" in vssl(*verb, target).stdout
+    done = vssl("index", labelled, target, "--overwrite", "--distance", "mls", "--json")
+    made = json.loads(done.stdout)
+    assert (made["images"], made["distance"], made["fitting"]["chosen"]) == (400, "mls", "given")
+    assert vssl("index", labelled, tmp_path / "other", "--distance", "angle").returncode == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["gallery"]
+
+
+def test_a_budget_prints_what_was_measured(house: Path, tmp_path: Path) -> None:
+    done = vssl("index", house / "embeddings", tmp_path / "g", "--budget", "recall=0.9")
+    assert done.returncode == 0, done.stderr
+    assert "index: flat: recall@10 1.000" in done.stdout
+    done = vssl("index", house / "embeddings", tmp_path / "h", "--budget", "speed=9")
+    assert done.returncode == 1
+    assert "expected memory=2GB" in done.stderr
