@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from serve.http.io.routing import Route
-from serve.http.io.schemas import ItemId, ModelName
+from serve.http.io.schemas import ItemId, ModelName, Version
 from vssl import __version__
 from vssl.images.decode import MEDIA_TYPES
 
@@ -40,13 +40,13 @@ OF_BODIES = (400, 408, 413, 415, 422, 429, 503, 504)
 PATH_PARAMETERS = {
     "id": (ItemId, "The item's id"),
     "model": (ModelName, "The model's name, name@version or id"),
-    "version": (str, '"1" unless started as NAME@VERSION'),
+    "version": (Version, '"1" unless started as NAME@VERSION'),
 }
 
 
 def document(routes: Sequence[Route[Any]], bounds: Mapping[str, Json]) -> Json:
     """Return the document; `bounds` are what this server narrows: constraints by the name of a schema."""
-    types: list[Any] = [ItemId, ModelName, str]
+    types: list[Any] = [ItemId, ModelName, Version]
     for route in routes:
         types += [t for t in (route.query, route.body, route.answer, route.error) if t is not None]
     # Not all types can be keys: they are told apart by where they stand.
@@ -76,12 +76,16 @@ def document(routes: Sequence[Route[Any]], bounds: Mapping[str, Json]) -> Json:
     }
 
 
-def served_bounds(dim: int | None, side: int, names: Iterable[str], max_items: int) -> dict[str, Json]:
-    """Return what one server narrows: vectors of D numbers, the names of its models, images a request."""
-    names = list(names)
+def served_bounds(
+    dim: int | None, side: int, names: Iterable[str], versions: Iterable[int], max_items: int
+) -> dict[str, Json]:
+    """Return what one server narrows: vectors of D numbers, its models' names and versions, images a request."""
+    vector = {} if dim is None else {"minItems": dim, "maxItems": dim}
     return {
-        "Vector": {} if dim is None else {"minItems": dim, "maxItems": dim},
-        "ModelName": {"enum": names},
+        "Vector": vector,
+        "PositiveVector": vector,
+        "ModelName": {"enum": list(names)},
+        "Version": {"enum": [str(version) for version in versions]},
         "Images": {"maxItems": max_items},
         "Shape": {
             "prefixItems": [
@@ -117,7 +121,8 @@ def _operation(route: Route[Any], schema_of: Mapping[int, Json], schemas: Mappin
             content |= {
                 kind: {"schema": BINARY} for kind in ("application/octet-stream", *sorted(MEDIA_TYPES))
             }
-            fields = {"images": {"type": "array", "items": BINARY}, **query.get("properties", {})}
+            fields = {p["name"]: _written_in_form(p) for p in parameters if p["in"] == "query"}
+            fields["images"] = {"type": "array", "items": BINARY, "minItems": 1}
             form = {"type": "object", "properties": fields, "required": ["images"]}
             content["multipart/form-data"] = {"schema": form | {"additionalProperties": False}}
     return operation
@@ -150,6 +155,12 @@ def _query_parameter(name: str, field: Json) -> Json:
     if schema.get("type") == "object":
         return parameter | {"content": {"application/json": {"schema": schema}}}
     return parameter | {"schema": schema}
+
+
+def _written_in_form(parameter: Json) -> Json:
+    """Return the schema of a form's field: the same words as in the query."""
+    schema: Json = parameter.get("schema") or parameter["content"]["application/json"]["schema"]
+    return schema
 
 
 def _resolved(schema: Json, schemas: Mapping[str, Json]) -> Json:

@@ -24,8 +24,9 @@ PIXEL = (
 
 
 def _whole(value: Any) -> Any:
-    """5.0 is 5, as JSON has it."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return (
+        int(value) if isinstance(value, float) and value.is_integer() else value
+    )  # 5.0 is 5, as JSON has it
 
 
 def _object(value: Any) -> Any:
@@ -51,7 +52,9 @@ def _condition(value: Any) -> Any:
 
 # What has a name here can be bounded in the document by what a server serves (`openapi.served_bounds`).
 ModelName = TypeAliasType("ModelName", str)
+Version = TypeAliasType("Version", str)
 Vector = TypeAliasType("Vector", list[float])
+PositiveVector = TypeAliasType("PositiveVector", list[Annotated[float, Field(gt=0)]])
 Whole = BeforeValidator(_whole)
 Count = Annotated[int, Field(ge=1, le=MAX_K), Whole]
 Encoding = Literal["float", "base64"]
@@ -77,8 +80,7 @@ Numbers = TypeAliasType(
 )
 
 
-Number = Annotated[Any, WithJsonSchema({"type": "number"})]
-"""A float32, printed as one."""
+Number = Annotated[Any, WithJsonSchema({"type": "number"})]  # a float32, printed as one
 
 
 class ImageItem(Strict):
@@ -153,7 +155,7 @@ class GaussianSearch(SearchOptions):
     """Gaussians to search with: the mean and variance (D,) of earlier answers, or several of each."""
 
     mean: Vector | list[Vector]
-    variance: Vector | list[Vector]
+    variance: PositiveVector | list[PositiveVector]
     model_id: str | None = Field(None, description="Of the model that made them; another one's are refused")
 
 

@@ -46,16 +46,23 @@ def routes(described: Sequence[Route[Any]]) -> list[Route[AnyQuery]]:
     """Return the routes of the pages, and of the document that describes the others."""
 
     @functools.lru_cache(maxsize=4)
-    def described_for(dims: frozenset[int], side: int, names: tuple[str, ...], max_items: int) -> bytes:
-        bounds = served_bounds(next(iter(dims)) if len(dims) == 1 else None, side, names, max_items)
-        return dumps(document(described, bounds))
+    def described_for(
+        dims: frozenset[int], side: int, names: tuple[str, ...], versions: tuple[int, ...], max_items: int
+    ) -> bytes:
+        dim = next(iter(dims)) if len(dims) == 1 else None
+        return dumps(document(described, served_bounds(dim, side, names, versions, max_items)))
 
     async def openapi_json(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
         """Answer GET /openapi.json, for the models that are served now."""
-        dims = frozenset(s.engine.card.dim for s in runtime.lineup)
-        names = [n for s in runtime.lineup for n in (s.name, f"{s.name}@{s.version}", s.engine.model_id)]
-        side = runtime.served.engine.card.preprocess.size
-        body = described_for(dims, side, tuple(dict.fromkeys(names)), runtime.settings.max_items)
+        lineup = runtime.lineup
+        names = [n for s in lineup for n in (s.name, f"{s.name}@{s.version}", s.engine.model_id)]
+        body = described_for(
+            frozenset(s.engine.card.dim for s in lineup),
+            runtime.served.engine.card.preprocess.size,
+            tuple(dict.fromkeys(names)),
+            tuple(sorted({s.version for s in lineup})),
+            runtime.settings.max_items,
+        )
         return Response(body, media_type="application/json")
 
     pages = {"/openapi.json": openapi_json, "/docs": docs, "/ui": ui, "/": ui}

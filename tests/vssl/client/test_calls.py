@@ -1,0 +1,87 @@
+"""Requests of the client: what is sent for images, Gaussians, filters and metadata."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny_model import picture
+from vssl.client.calls import chunks, embed_call, image_bytes, item_path, key_header, put_call, search_call
+from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.errors import InputError
+
+GAUSSIANS = GaussianEmbedding(np.eye(2, 3, dtype=np.float32), np.ones((2, 3), np.float32))
+
+
+def test_every_kind_of_image_becomes_bytes_without_loss(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    Image.fromarray(picture(1)).save(file)
+    for image in (file, str(file), file.read_bytes(), picture(1), Image.fromarray(picture(1))):
+        read = Image.open(io.BytesIO(image_bytes(image)))
+        np.testing.assert_array_equal(np.asarray(read), picture(1))
+    grey = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(image_bytes(grey)))), grey)
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["/nowhere/a.png", np.zeros((2, 2), np.float32), np.zeros((2, 2, 4), np.uint8), np.zeros(4, np.uint8)],
+)
+def test_what_is_no_image_is_refused(image: object) -> None:
+    with pytest.raises(InputError, match=r"expected uint8|no image at"):
+        image_bytes(image)  # type: ignore[arg-type]
+
+
+def test_images_go_out_under_their_names() -> None:
+    call = embed_call([b"one", b"two"])
+    assert (call.method, call.path) == ("POST", "/embed")
+    assert call.options["files"] == [("images", ("image-0", b"one")), ("images", ("image-1", b"two"))]
+    assert embed_call([b"one"], ["a"]).options["files"] == [("images", ("a", b"one"))]
+    with pytest.raises(InputError, match="found none"):
+        embed_call([])
+
+
+@pytest.mark.parametrize("where", [{"year": {">": 2019}}, "label=cat"])
+def test_a_search_says_only_what_was_asked(where: dict[str, object] | str) -> None:
+    plain = search_call([b"one"], 10, None, None, None, None)
+    assert plain.options["params"] == {"k": 10}
+    asked = search_call([b"one"], 3, "mls", 0.5, where, None).options["params"]
+    sent = asked.pop("where")
+    assert asked == {"k": 3, "distance": "mls", "max_uncertainty": 0.5}
+    assert (sent if isinstance(where, str) else json.loads(sent)) == where
+    body = search_call(GAUSSIANS, 3, None, None, where, "id").options["json"]
+    assert body == {
+        "mean": GAUSSIANS.mean.tolist(),
+        "variance": GAUSSIANS.variance.tolist(),
+        "k": 3,
+        "where": where,
+        "model_id": "id",
+    }
+
+
+def test_an_item_goes_out_with_label_and_metadata() -> None:
+    call = put_call("a b/ü?#.png", b"bytes", "cat", {"year": 2024})
+    assert (call.method, call.path) == ("PUT", "/gallery/a%20b/%C3%BC%3F%23.png")
+    assert call.options["content"] == b"bytes"
+    assert call.options["params"] == {"label": "cat", "metadata": '{"year": 2024}'}
+    assert put_call("a", b"bytes", None, None).options["params"] == {}
+    assert item_path("a/b") == "/gallery/a/b"
+
+
+def test_a_key_is_a_header() -> None:
+    assert key_header("secret") == {"X-API-Key": "secret"}
+    assert key_header(None) == {}
+
+
+def test_a_folder_comes_in_chunks_and_the_unreadable_is_empty(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.png").write_bytes(name.encode())
+    (tmp_path / "d.png").symlink_to(tmp_path / "nowhere.png")
+    found = list(chunks(tmp_path, 3))
+    assert [names for names, _ in found] == [["a.png", "b.png", "c.png"], ["d.png"]]
+    assert [data for _, data in found] == [[b"a", b"b", b"c"], [b""]]
