@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from index.calibration.holdout import ANSWERING, JUDGES, answers, split
+from index.calibration.holdout import JUDGING, SEARCHED, searched_count, split
 from index.calibration.selection import Quality, Trial, compare, fit_parameters, hubs, ranking, winner
 from index.distances.parameters import DistanceParameters
 from index.distances.prior import completed
@@ -152,14 +152,14 @@ def _labelled(items: GaussianEmbedding, labels: Sequence[str | None], seed: int)
         split(labels, seed=seed, fit=True, dim=items.dim)
     except InputError:
         return None
-    if len(judges.asking) < LEAST:
+    if len(judges.queries) < LEAST:
         return None
     constants: Mapping[str, DistanceParameters] = {
         name: fit_parameters(items, labels, name=name, seed=seed) for name in NAMES
     }
-    asked, answered = len(judges.asking), len(judges.answering)
+    asked, answered = len(judges.queries), len(judges.searched)
     basis = (
-        f"labels: {asked} held-out images asked {answered} others, of {int((class_codes(labels) >= 0).sum())} "
+        f"labels: {asked} held-out images searched {answered} others, of {int((class_codes(labels) >= 0).sum())} "
         "labelled ones; constants fitted on images that did not judge"
     )
     return compare(items, labels, constants, seed=seed), basis, asked, answered
@@ -168,17 +168,17 @@ def _labelled(items: GaussianEmbedding, labels: Sequence[str | None], seed: int)
 def _unlabelled(items: GaussianEmbedding, seed: int) -> Trials:
     """Take constants from the embeddings themselves, and count hubs among images drawn at random."""
     drawn = np.random.default_rng(seed).permutation(len(items))
-    asking = drawn[: min(JUDGES, len(items) // 2)]
-    answering = drawn[len(asking) : len(asking) + answers(ANSWERING, items.dim)]
+    queries = drawn[: min(JUDGING, len(items) // 2)]
+    searched = drawn[len(queries) : len(queries) + searched_count(SEARCHED, items.dim)]
     trials = []
     for name in NAMES:
         constants = completed(name, None, items[drawn[:PRIOR_ITEMS]])
         most, skew = 0, 0.0
-        if len(asking):
-            most, skew = hubs(ranking(name, items[asking], items[answering], constants), len(answering))
+        if len(queries):
+            most, skew = hubs(ranking(name, items[queries], items[searched], constants), len(searched))
         trials.append(Trial(name, constants, None, most, skew))
     basis = (
         f"too few labels to judge by: the prior of posterior comes from means and variances of "
-        f"{min(len(items), PRIOR_ITEMS)} images, hubs from {len(asking)} images that asked {len(answering)}"
+        f"{min(len(items), PRIOR_ITEMS)} images, hubs from {len(queries)} images that searched {len(searched)}"
     )
-    return trials, basis, len(asking), len(answering)
+    return trials, basis, len(queries), len(searched)

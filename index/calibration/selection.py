@@ -1,7 +1,7 @@
 """Labelled (or paired) embeddings -> constants of the distances, and the distance that ranks best.
 
 Images that share a label, or two views of one image that share its id as label, should be near.
-Some of them are asked, others answer; a distance is judged by mAP@R. Cosine is the control:
+Some of them search the others; a distance is judged by mAP@R. Cosine is the control:
 another distance, or another scale of the variance than the given one, has to beat it by more
 than twice the standard error of the paired difference, and not lose recall@1 by as much.
 Constants are fitted on other queries than those that judge (index.calibration.holdout).
@@ -89,13 +89,13 @@ def fit_parameters(
     if name in WITHOUT_VARIANCE:
         return given
     parts = split(labels, seed=seed, fit=True, dim=items.dim)
-    answers = [labels[row] for row in parts.answering]
+    answers = [labels[row] for row in parts.searched]
 
     def constants(alpha: float, labelled: bool) -> DistanceParameters:
         scaled = replace(given, alpha=alpha)
         if name != "posterior":
             return scaled
-        return fit_prior(items[parts.answering], answers if labelled else None, scaled)
+        return fit_prior(items[parts.searched], answers if labelled else None, scaled)
 
     def precision(alpha: float, labelled: bool) -> Float64s:
         return _precision(_ranked(name, items, parts, constants(alpha, labelled)), parts)
@@ -137,13 +137,13 @@ def compare(
         given = parameters.get(name) if isinstance(parameters, Mapping) else parameters
         constants = given or DistanceParameters(alpha=UNFITTED_ALPHA if name == "posterior" else 1.0)
         if name == "posterior" and not constants.between:
-            constants = fit_prior(items[parts.answering], [labels[row] for row in parts.answering], constants)
+            constants = fit_prior(items[parts.searched], [labels[row] for row in parts.searched], constants)
         rows = _ranked(name, items, parts, constants)
         precision, first = _precision(rows, parts), _first(rows, parts)
         low, high = _interval(precision, seed)
         gains = *_gain(precision, control), *_gain(first, control_first)
         quality = Quality(float(precision.mean()), low, high, float(first.mean()), *gains)
-        trials.append(Trial(name, constants, quality, *hubs(rows, len(parts.answering))))
+        trials.append(Trial(name, constants, quality, *hubs(rows, len(parts.searched))))
     return trials
 
 
@@ -182,9 +182,9 @@ def _gain(found: Float64s, control: Float64s) -> tuple[float, float]:
 
 
 def _ranked(name: str, items: GaussianEmbedding, parts: Split, parameters: DistanceParameters) -> Int64s:
-    """Return the nearest answering rows of each query, (Q, K), as many as are relevant, at least 10."""
+    """Return the nearest searched rows of each query, (Q, K), as many as are relevant, at least 10."""
     wanted = max(SHOWN, int(parts.relevant.sum(axis=1).max()))
-    return ranking(name, items[parts.asking], items[parts.answering], parameters)[:, :wanted]
+    return ranking(name, items[parts.queries], items[parts.searched], parameters)[:, :wanted]
 
 
 def _first(rows: Int64s, parts: Split) -> Float64s:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.calibration.holdout import ANSWERING, JUDGES, MATES, PRIOR_ROWS, split, unjudged
+from index.calibration.holdout import JUDGING, MATES, PRIOR_ROWS, SEARCHED, split, unjudged
 from index.metrics.vote import class_codes
 from vssl.errors import InputError
 
@@ -20,11 +20,11 @@ def test_the_groups_are_apart_and_unlabelled_rows_are_in_none(count: int, classe
     except InputError:
         return
     rows = unjudged(labels, seed=seed)
-    assert not set(judge.asking) & {*judge.answering, *fit.asking, *fit.answering, *rows}
-    assert not set(fit.asking) & {*fit.answering, *judge.answering}
+    assert not set(judge.queries) & {*judge.searched, *fit.queries, *fit.searched, *rows}
+    assert not set(fit.queries) & {*fit.searched, *judge.searched}
     for part in (judge, fit):
-        assert all(labels[row] is not None for row in (*part.asking, *part.answering))
-        expected = [[labels[a] == labels[b] for b in part.answering] for a in part.asking]
+        assert all(labels[row] is not None for row in (*part.queries, *part.searched))
+        expected = [[labels[a] == labels[b] for b in part.searched] for a in part.queries]
         np.testing.assert_array_equal(part.relevant, expected)
         assert part.relevant.any(axis=1).all()
 
@@ -32,14 +32,14 @@ def test_the_groups_are_apart_and_unlabelled_rows_are_in_none(count: int, classe
 def test_of_many_small_classes_the_mates_of_who_asks_are_there() -> None:
     labels = [str(i // 5) for i in range(50_000)]  # of 2,000 drawn at random one in six would have a mate
     judge = split(labels)
-    assert len(judge.asking) == JUDGES
-    assert len(judge.answering) == ANSWERING
+    assert len(judge.queries) == JUDGING
+    assert len(judge.searched) == SEARCHED
     assert judge.relevant.sum(axis=1).mean() > 0.9 * MATES
 
 
 def test_wide_embeddings_are_judged_on_fewer_pairs() -> None:
     labels = [str(i % 10) for i in range(20_000)]
-    found = [len(split(labels, dim=dim).answering) for dim in (128, 256, 512, 2048, 8192)]
+    found = [len(split(labels, dim=dim).searched) for dim in (128, 256, 512, 2048, 8192)]
     assert found == [2000, 2000, 1000, 500, 500]
 
 

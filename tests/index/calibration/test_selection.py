@@ -42,7 +42,7 @@ def test_a_trial_is_what_brute_force_says() -> None:
     parts = split(labels)
     for name in ("cosine", "kl", "student-t", "mls", "posterior"):
         trial = compare(items, labels, names=[name])[-1]
-        distances = pairwise(name, items[parts.asking], items[parts.answering], trial.parameters)
+        distances = pairwise(name, items[parts.queries], items[parts.searched], trial.parameters)
         order = np.argsort(distances, axis=1)
         relevant = np.take_along_axis(parts.relevant, order, axis=1)
         precision = average_precision_at_r(relevant, parts.relevant.sum(axis=1))
@@ -88,7 +88,7 @@ def test_alpha_stays_where_another_is_better_only_by_chance() -> None:
 
 def test_constants_are_not_fitted_on_the_images_that_judge() -> None:
     items, labels = classes(1200)
-    judges = split(labels).asking
+    judges = split(labels).queries
     mean = items.mean.copy()
     mean[judges] = 100.0
     other = GaussianEmbedding(mean, items.variance)
