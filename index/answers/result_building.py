@@ -1,4 +1,4 @@
-"""Int64s and distances -> results: variance scores, percentiles, match probabilities, whether to abstain.
+"""Rows and distances -> results: variance scores, percentiles, match probabilities, whether to abstain.
 
 Shape letters: Q queries, K neighbours, N items, D embedding dimension.
 """

@@ -34,7 +34,7 @@ def test_every_distance_has_constants_and_figures_and_cosine_is_the_control() ->
     assert facts["trials"]["cosine"]["gain"] == 0.0
     assert facts["trials"]["posterior"]["gain"] > 2 * facts["trials"]["posterior"]["gain_error"]
     assert len(facts["parameters"]["between"]) == ITEMS.dim
-    assert "150 held-out images asked 300 others, of 600" in facts["basis"]
+    assert "150 held-out images searched 300 others, of 600" in facts["basis"]
 
 
 def test_without_labels_cosine_stays_and_hubs_are_still_counted() -> None:
