@@ -65,12 +65,7 @@ def write_repository(
     data, card_text, golden_text = _read(model)
     card, model_id = ModelCard.from_json(card_text), sha256_bytes(data)
     Golden.from_json(golden_text)  # a repository that cannot be checked is not written
-    name = name or card.name
-    if not _NAME.fullmatch(name):
-        raise InputError(
-            f"name: found {name!r}, which Triton cannot serve; expected letters, digits, '.', '_' and '-'; "
-            "give another: --name NAME"
-        )
+    name = _servable(name or card.name)
     target = repository / name
     versions, old = _versions(target), _config(target)
     if old is None and not is_free(target):
@@ -96,6 +91,15 @@ def write_repository(
     text = with_version(text, 1, model_id, card_text, golden_text, keep=())
     _put_model(target, text, data, backend)
     return RepositoryEntry(target, name, 1, model_id, backend, added=True)
+
+
+def _servable(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"name: found {name!r}, which Triton cannot serve; expected letters, digits, '.', '_' and '-'; "
+            "give another: --name NAME"
+        )
+    return name
 
 
 def _add_version(target: Path, version: int, config: str, data: bytes, backend: str) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from vssl import __version__
 from vssl.cli.output import extras, note, print_table, refuse_existing, say_json
+from vssl.files import write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,31 +59,32 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
 
 
+Distance = Annotated[str | None, typer.Option(help="Rank by this distance; the gallery's own otherwise.")]
+Ood = Annotated[Path | None, typer.Option(help="Embeddings of images from elsewhere, to be told apart.")]
+Corrupted = Annotated[
+    list[Path] | None,
+    typer.Option(help="Embeddings of a corrupted form of QUERIES (repeatable; blur-1 .. blur-5)."),
+]
+MaxRisk = Annotated[float | None, typer.Option(help="Share of wrong answers to abstain for, as 0.05.")]
+OneClass = Annotated[
+    bool, typer.Option("--one-class", help="Take each class of GALLERY in turn as the normal one.")
+]
+
+
 def evaluate(
     gallery: Annotated[str, typer.Argument(help="A gallery, or an embeddings folder.", show_default=False)],
     queries: Annotated[Path, typer.Argument(help="An embeddings folder.", show_default=False)],
     k: Annotated[int, typer.Option("-k", help="Neighbours that vote.", min=1)] = 20,
-    distance: Annotated[
-        str | None, typer.Option(help="Rank by this distance; the gallery's own otherwise.")
-    ] = None,
+    distance: Distance = None,
     temperature: Annotated[float, typer.Option(help="Of the vote's weights exp(cos / T).")] = 0.07,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples of the queries.", min=1)] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
-    ood: Annotated[
-        Path | None, typer.Option(help="Embeddings of images from elsewhere, to be told apart.")
-    ] = None,
-    corrupted: Annotated[
-        list[Path] | None,
-        typer.Option(help="Embeddings of a corrupted form of QUERIES (repeatable; blur-1 .. blur-5)."),
-    ] = None,
+    ood: Ood = None,
+    corrupted: Corrupted = None,
     human: Annotated[Path | None, typer.Option(help="Votes of people, .npy of counts (n, C).")] = None,
-    max_risk: Annotated[
-        float | None, typer.Option(help="Share of wrong answers to abstain for, as 0.05.")
-    ] = None,
+    max_risk: MaxRisk = None,
     compare: Annotated[bool, typer.Option("--compare", help="Measure all twelve distances.")] = False,
-    one_class: Annotated[
-        bool, typer.Option("--one-class", help="Take each class of GALLERY in turn as the normal one.")
-    ] = False,
+    one_class: OneClass = False,
     report: Annotated[Path | None, typer.Option(help="Write the whole report here as JSON.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Draw one page of plots (.png, .pdf, .svg).")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier report or plots.")] = False,
@@ -120,17 +122,12 @@ def evaluate(
         "vssl_version": __version__,
     }
     if report is not None:
-        from vssl.files import write_json
-
         write_json(report, values)
         note(f"vssl: wrote {report}")
     if plots is not None:
         plot(values, plots)
         note(f"vssl: wrote {plots}")
-    if as_json:
-        say_json(values)
-    else:
-        _print(values)
+    say_json(values) if as_json else _print(values)
 
 
 def _print(values: dict[str, Any]) -> None:

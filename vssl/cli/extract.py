@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vssl.cli.output import extras, note, progress, say, say_json
+from vssl.cli.output import check_choice, extras, note, progress, say, say_json
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from serve.extraction.extract import Summary
     from serve.extraction.writer import Progress
+    from vssl.images.decode import DecodeLimits
 
 PLAIN_SECONDS = 5.0  # between progress lines when stderr is no terminal
 
@@ -31,74 +32,68 @@ def register(app: typer.Typer) -> None:
     app.command()(extract)
 
 
+Images = Annotated[str, typer.Argument(help="Image folder, file, list:FILE, parquet:FILE, cifar10:DIR, ...")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="The exported model.onnx, or triton://HOST:PORT/MODEL on a Triton server; without it the "
+        "small model that comes with vssl."
+    ),
+]
+Update = Annotated[bool, typer.Option("--update", help="Embed what is new or changed, drop what vanished.")]
+Shard = Annotated[
+    str | None, typer.Option(metavar="I/N", help="Do share I (from 0) of N; all shards share OUT.")
+]
+Form = Annotated[str, typer.Option("--format", help="parquet, or npy for clip-retrieval's arrays beside it.")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="local, openvino (often faster on CPUs with bf16 units), tensorrt on a GPU, or ray for Ray Data."
+    ),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(help="What openvino and tensorrt compute in: fp32 (default), bf16; tensorrt fp16 too."),
+]
+MaxFailures = Annotated[int | None, typer.Option(help="Stop with exit 1 when more images than this fail.")]
+Histogram = Annotated[bool, typer.Option("--histogram", help="Print the distribution of uncertainty.")]
+ContactSheet = Annotated[
+    Path | None, typer.Option(help="Write a PNG of the most and the least certain images.")
+]
+
+
 def extract(
-    images: Annotated[
-        str, typer.Argument(help="Image folder, file, list:FILE, parquet:FILE, cifar10:DIR, ...")
-    ],
+    images: Images,
     out: Annotated[Path, typer.Argument(help="Folder to write the embeddings into.")],
     *,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="The exported model.onnx, or triton://HOST:PORT/MODEL on a Triton server; without it the "
-            "small model that comes with vssl."
-        ),
-    ] = None,
+    model: Model = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run ended.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")] = False,
-    update: Annotated[
-        bool, typer.Option("--update", help="Embed what is new or changed, drop what vanished.")
-    ] = False,
-    shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Do share I (from 0) of N; all shards share OUT.")
-    ] = None,
+    update: Update = False,
+    shard: Shard = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a thread embeds at once.")] = None,
     workers: Annotated[int | None, typer.Option(help="Threads; all usable cores by default.")] = None,
     features: Annotated[bool, typer.Option("--features", help="Write the backbone's features too.")] = False,
     sha256: Annotated[bool, typer.Option("--sha256", help="Write the sha256 of each file too.")] = False,
     dtype: Annotated[str, typer.Option(help="float32 or float16, of the stored numbers.")] = "float32",
-    form: Annotated[
-        str, typer.Option("--format", help="parquet, or npy for clip-retrieval's arrays beside it.")
-    ] = "parquet",
-    engine: Annotated[
-        str,
-        typer.Option(
-            help="local, openvino (often faster on CPUs with bf16 units), tensorrt on a GPU, or ray for Ray Data."
-        ),
-    ] = "local",
-    precision: Annotated[
-        str | None,
-        typer.Option(help="What openvino and tensorrt compute in: fp32 (default), bf16; tensorrt fp16 too."),
-    ] = None,
+    form: Form = "parquet",
+    engine: Engine = "local",
+    precision: Precision = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    max_failures: Annotated[
-        int | None, typer.Option(help="Stop with exit 1 when more images than this fail.")
-    ] = None,
+    max_failures: MaxFailures = None,
     max_pixels: Annotated[int | None, typer.Option(help="Refuse larger images before decoding.")] = None,
-    histogram: Annotated[
-        bool, typer.Option("--histogram", help="Print the distribution of uncertainty.")
-    ] = False,
-    contact_sheet: Annotated[
-        Path | None, typer.Option(help="Write a PNG of the most and the least certain images.")
-    ] = None,
+    histogram: Histogram = False,
+    contact_sheet: ContactSheet = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Embed every image: Gaussians to Parquet, unreadable files to failures.parquet."""
     with extras():
         from serve.extraction.extract import extract as run
-    from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
     from vssl.model.shipped import shipped_model
 
-    limits = DEFAULT_LIMITS
-    if max_pixels is not None:
-        try:
-            limits = DecodeLimits(max_pixels=max_pixels)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
     if resume + overwrite + update > 1:
         raise typer.BadParameter("give one of --resume, --update and --overwrite")
-    if form not in ("parquet", "npy"):
-        raise typer.BadParameter(f"--format: found {form!r}, expected parquet or npy")
+    check_choice("--format", form, ("parquet", "npy"))
     with _quiet_decoders(), stoppable(), _display() as report:
         summary = run(
             images,
@@ -118,7 +113,7 @@ def extract(
             precision=precision,
             device=device,
             max_failures=max_failures,
-            limits=limits,
+            limits=_limits(max_pixels),
             report=report,
         )
     if as_json:
@@ -126,13 +121,28 @@ def extract(
     else:
         _print_summary(summary)
     if summary.complete and (histogram or contact_sheet):
-        from serve.extraction.report import draw_extremes, uncertainty_histogram
+        _show_uncertainty(images, out, contact_sheet, histogram=histogram)
 
-        if histogram:
-            say(uncertainty_histogram(out))
-        if contact_sheet:
-            draw_extremes(out, images, contact_sheet)
-            note(f"wrote {contact_sheet}")
+
+def _limits(max_pixels: int | None) -> DecodeLimits:
+    from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
+
+    if max_pixels is None:
+        return DEFAULT_LIMITS
+    try:
+        return DecodeLimits(max_pixels=max_pixels)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _show_uncertainty(images: str, out: Path, contact_sheet: Path | None, *, histogram: bool) -> None:
+    from serve.extraction.report import draw_extremes, uncertainty_histogram
+
+    if histogram:
+        say(uncertainty_histogram(out))
+    if contact_sheet:
+        draw_extremes(out, images, contact_sheet)
+        note(f"wrote {contact_sheet}")
 
 
 def _share(text: str | None) -> tuple[int, int] | None:
