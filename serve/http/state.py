@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from serve.http.batching.served import Served, ServedModels, open_engines
 from serve.http.errors import NotReadyError, RequestError
@@ -82,20 +82,6 @@ class Runtime:
         self._gallery_threads.shutdown()
         if self._gallery is not None:
             self._gallery.close()
-
-    @property
-    def served(self) -> Served:
-        """The model of requests that name none: the first."""
-        return self.models.default
-
-    @property
-    def lineup(self) -> list[Served]:
-        """Every model, in the order they were named."""
-        return self.models.all
-
-    def find(self, asked: Any, version: str | None = None) -> Served:
-        """Return the model that a request names; see `ServedModels.find`."""
-        return self.models.find(asked, version)
 
     @property
     def searched(self) -> Served:

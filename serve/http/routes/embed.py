@@ -23,7 +23,7 @@ async def embed(runtime: Runtime, context: RequestContext, query: EmbedOptions) 
     """Answer POST /embed."""
     images = await read_images(runtime, context, EmbedOptions, EmbedRequest)
     options = query.merged(images.options)
-    served = runtime.find(options.model)
+    served = runtime.models.find(options.model)
     answers = await embed_images(runtime, served, context, images)
     raise_lone(images, answers)
     begun = time.perf_counter()
@@ -56,8 +56,8 @@ async def read_images(
     runtime: Runtime, context: RequestContext, options: type[Strict], body: type[WithImages]
 ) -> Images:
     """Read the images of a request; one that would find no room is refused before its body is read."""
-    if len(runtime.lineup) == 1:
-        refusal = runtime.served.batcher.admission.refusal(1)
+    if len(runtime.models.all) == 1:
+        refusal = runtime.models.default.batcher.admission.refusal(1)
         if refusal is not None:
             raise refusal
     begun = time.perf_counter()

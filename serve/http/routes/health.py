@@ -22,13 +22,13 @@ async def livez(runtime: Runtime, context: RequestContext, query: AnyQuery) -> R
 async def readyz(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """Answer GET /readyz: the model answers its golden pair; 503 when it does not."""
     await runtime.check_ready()
-    return json_response({"status": "ready", "model_id": runtime.served.engine.model_id})
+    return json_response({"status": "ready", "model_id": runtime.models.default.engine.model_id})
 
 
 async def model(runtime: Runtime, context: RequestContext, query: ModelOptions) -> Response:
     """Answer GET /model: the card, the model id, where it runs, what else is served, what is accepted."""
     settings = runtime.settings
-    served = runtime.find(query.model)
+    served = runtime.models.find(query.model)
     engine = served.engine
     body = {
         "name": served.name,
@@ -40,7 +40,7 @@ async def model(runtime: Runtime, context: RequestContext, query: ModelOptions) 
         "providers": engine.providers,
         "threads": engine.threads,
         "models": [
-            {"name": s.name, "version": s.version, "model_id": s.engine.model_id} for s in runtime.lineup
+            {"name": s.name, "version": s.version, "model_id": s.engine.model_id} for s in runtime.models.all
         ],
         "formats": formats(),
         "gallery": runtime.has_gallery,

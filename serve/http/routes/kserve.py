@@ -127,7 +127,7 @@ async def model_metadata(runtime: Runtime, context: RequestContext, query: AnyQu
     return json_response(
         {
             "name": served.name,
-            "versions": sorted(str(s.version) for s in runtime.lineup if s.name == served.name),
+            "versions": sorted(str(s.version) for s in runtime.models.all if s.name == served.name),
             "platform": "onnxruntime_onnx",
             "inputs": [{"name": "images", "datatype": "UINT8", "shape": [-1, size, size, 3]}],
             "outputs": [{"name": n, "datatype": "FP32", "shape": [-1, widths[n]]} for n in OUTPUTS],
@@ -209,7 +209,9 @@ ROUTES = [
 
 def _named(runtime: Runtime, context: RequestContext) -> Served:
     """Return the model and version of the path; raises RequestError 404."""
-    return runtime.find(context.request.path_params["model"], context.request.path_params.get("version"))
+    return runtime.models.find(
+        context.request.path_params["model"], context.request.path_params.get("version")
+    )
 
 
 def _widths(served: Served) -> dict[str, int]:

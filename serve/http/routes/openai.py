@@ -94,7 +94,7 @@ async def embeddings(runtime: Runtime, context: RequestContext, query: AnyQuery)
     """Answer POST /v1/embeddings."""
     begun = time.perf_counter()
     body = from_json(EmbeddingsRequest, await runtime.bodies.read(context))
-    served = runtime.find(body.model)
+    served = runtime.models.find(body.model)
     dimensions = _dimensions(served, body)
     items = body.input if isinstance(body.input, list) else [body.input]
     if not items:
@@ -130,13 +130,13 @@ async def embeddings(runtime: Runtime, context: RequestContext, query: AnyQuery)
 
 async def models(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """Answer GET /v1/models."""
-    body: ModelList = {"object": "list", "data": [_model(runtime, s) for s in runtime.lineup]}
+    body: ModelList = {"object": "list", "data": [_model(runtime, s) for s in runtime.models.all]}
     return json_response(body)
 
 
 async def one_model(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """Answer GET /v1/models/{model}."""
-    return json_response(_model(runtime, runtime.find(context.request.path_params["model"])))
+    return json_response(_model(runtime, runtime.models.find(context.request.path_params["model"])))
 
 
 ROUTES = [
@@ -178,7 +178,7 @@ ROUTES = [
 
 def _model(runtime: Runtime, served: Served) -> ModelEntry:
     card = served.engine.card
-    alone = [other.name for other in runtime.lineup].count(served.name) == 1
+    alone = [other.name for other in runtime.models.all].count(served.name) == 1
     try:
         created = int(datetime.fromisoformat(card.created).timestamp())
     except ValueError:

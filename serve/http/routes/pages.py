@@ -54,11 +54,11 @@ def routes(described: Sequence[Route[Any]]) -> list[Route[AnyQuery]]:
 
     async def openapi_json(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
         """Answer GET /openapi.json, for the models that are served now."""
-        lineup = runtime.lineup
+        lineup = runtime.models.all
         names = [n for s in lineup for n in (s.name, f"{s.name}@{s.version}", s.engine.model_id)]
         body = described_for(
             frozenset(s.engine.card.dim for s in lineup),
-            runtime.served.engine.card.preprocess.size,
+            runtime.models.default.engine.card.preprocess.size,
             tuple(dict.fromkeys(names)),
             tuple(sorted({s.version for s in lineup})),
             runtime.settings.max_items,

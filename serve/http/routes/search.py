@@ -81,7 +81,7 @@ ROUTES = [
 
 def searched(runtime: Runtime, options: SearchOptions) -> Served:
     """Return the model that embeds queries: the gallery's own unless another is named."""
-    return runtime.searched if options.model is None else runtime.find(options.model)
+    return runtime.searched if options.model is None else runtime.models.find(options.model)
 
 
 async def respond(
