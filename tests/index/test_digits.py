@@ -1,4 +1,4 @@
-"""On real images that nobody fitted on, seven in ten means seven in ten and five in a hundred means at most five.
+"""On real images that no curve was fitted on, seven in ten means seven in ten and five in a hundred means at most five.
 
 The images are scikit-learn's handwritten digits; the encoder is six principal components of the
 pixels of other digits, weak enough to err, and the variance is what shifts by a pixel make of them.

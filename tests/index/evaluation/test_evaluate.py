@@ -92,7 +92,7 @@ def test_queries_of_the_gallery_leave_themselves_out_by_id() -> None:
     assert "instance_recall_at_1" not in report["metrics"]  # each would find its own numbers
 
 
-def test_disturbed_copies_are_asked_to_find_their_originals() -> None:
+def test_corrupted_copies_are_asked_to_find_their_originals() -> None:
     rows = sample(120)
     random = np.random.default_rng(5)
     mean = rows.gaussians.mean + random.normal(0, 0.5, rows.gaussians.mean.shape).astype(np.float32)

@@ -11,7 +11,7 @@ from index.distances import pairwise
 from index.search import approximate as module
 from index.search.approximate import ApproximateIndex, Recipe, coordinates
 from index.search.exact import ExactIndex
-from tests.index.samples import gaussians
+from tests.index.samples import gaussians, mapped_files
 from vssl.errors import FormatError, InputError
 
 ITEMS = gaussians(3000, 16, groups=40).normalised()
@@ -95,10 +95,10 @@ def test_a_mapped_index_is_read_before_it_is_added_to(
     ApproximateIndex.build("cosine", ITEMS[:2000], RECIPES[0]).save(tmp_path)
     monkeypatch.setattr(module, "MAPPED", 0)
     mapped = ApproximateIndex.load(tmp_path, ITEMS[:2000])
-    assert mapped._source is not None
+    assert mapped_files(tmp_path) == {"candidates.faiss"}
     before = mapped.search(QUERIES, 5)[1]
     mapped.add(ITEMS[2000:])
-    assert mapped._source is None
+    assert mapped_files(tmp_path) == set()
     assert len(mapped) == 3000
     assert recall(before, ExactIndex.build("cosine", ITEMS[:2000]).search(QUERIES, 5)[1]) > 0.95
     assert mapped.search(ITEMS[2500:2501], 1)[1][0, 0] == 2500

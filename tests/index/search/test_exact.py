@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -225,8 +226,12 @@ def test_the_largest_features_are_remembered_over_additions(tmp_path: Path) -> N
     index.save(tmp_path)
     loaded = ExactIndex.load(tmp_path, items)
     unit = items.mean.astype(np.float64) / np.linalg.norm(items.mean, axis=1, keepdims=True)
-    for one in (index, loaded):
-        np.testing.assert_allclose(one._widest[:8], np.abs(unit).max(axis=0), rtol=1e-6)
+    for number, one in enumerate((index, loaded)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        one.save(folder)
+        widest = json.loads((folder / "exact.json").read_text())["widest"]
+        np.testing.assert_allclose(widest[:8], np.abs(unit).max(axis=0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["cosine", "kl", "mls", "bhattacharyya", "posterior"])

@@ -122,7 +122,10 @@ def test_a_device_that_rounds_more_than_float32_is_not_used(
             return super().search(bits.view(np.float32), length)
 
     index = ExactIndex.build("cosine", ITEMS)
-    assert Copy(index._faiss, index._widest).usable
+    unit = ITEMS.mean / np.linalg.norm(ITEMS.mean, axis=1, keepdims=True)
+    flat = faiss.IndexFlatIP(unit.shape[1])
+    flat.add(unit)
+    assert Copy(flat, np.abs(unit).max(axis=0).astype(np.float64)).usable
     made: list[Coarse] = []
 
     def coarse(index: Any) -> tuple[Any, Any]:
