@@ -86,7 +86,7 @@ class PartWriter:
                 self.resumed += len(plan.rows(number))
                 column = pq.read_table(folder.failures(number), columns=["error"]).column("error")
                 self._reasons.update(column.to_pylist())
-        self._heed(None)
+        self._check_failures(None)
         open_parts: dict[int, list[BlockResult]] = {}
         with closing(mapper(self._tasks(numbers, open_parts))) as results:
             for task, block in results:
@@ -132,13 +132,13 @@ class PartWriter:
         if block.rows is not None:
             self._spread += float(block.rows.gaussians.uncertainty.sum())
             self._embedded += len(block.rows)
-        self._heed(block)
+        self._check_failures(block)
         earlier = self.resumed + self.reused
         seconds = time.perf_counter() - self._started
         failed = sum(self._reasons.values())
         self._report(Progress(earlier + self.fresh, self.total, failed, earlier, seconds, self.uncertainty))
 
-    def _heed(self, latest: BlockResult | None) -> None:
+    def _check_failures(self, latest: BlockResult | None) -> None:
         failed = sum(self._reasons.values())
         if self._max_failures is not None and failed > self._max_failures:
             last = latest.failures[-1] if latest and latest.failures else None

@@ -207,7 +207,7 @@ class TestRefusals:
         (tmp_path / "damaged.onnx").write_bytes(data)
         with pytest.raises(FormatError, match=r"damaged.onnx: .*seal"):
             write_repository(tmp_path / "damaged.onnx", tmp_path / "r")
-        with pytest.raises(InputError, match=r"vssl export RUN absent\.onnx"):
+        with pytest.raises(InputError, match=r"absent\.onnx.*vssl export RUN model\.onnx"):
             write_repository(tmp_path / "absent.onnx", tmp_path / "r")
         (tmp_path / "foreign.onnx").write_bytes(sealed(b""))
         with pytest.raises(FormatError, match="carries no model card"):
