@@ -32,7 +32,7 @@ def test_refit_chooses_anew_and_compact_refits_what_is_stale(labelled: Path, tmp
     vssl("gallery", "remove", target, *(f"i{row}" for row in range(100)))
     assert "run: vssl gallery refit GALLERY" in vssl("gallery", "info", target).stdout
     done = vssl("gallery", "compact", target)
-    assert "75 held-out images asked" in done.stdout
+    assert "75 held-out images searched" in done.stdout
     assert json.loads(vssl("gallery", "info", target, "--json").stdout)["fitting"]["stale"] is None
     done = vssl("gallery", "add", target, labelled, "--replace")
     assert "run: vssl gallery refit GALLERY" in done.stderr
@@ -66,3 +66,37 @@ def test_metadata_from_a_table_can_be_filtered_by(house: Path, tmp_path: Path) -
     )
     found = json.loads(vssl(*asked, "--where", '{"year": {"<": 2020}}').stdout)
     assert [n["id"] for n in found["neighbours"]] == ["a/0.png"]
+
+
+def test_info_lists_the_metadata_and_a_filter_means_what_a_person_writes(house: Path, tmp_path: Path) -> None:
+    table, target = tmp_path / "notes.csv", tmp_path / "gallery"
+    table.write_text("id,year,make\na/0.png,2020,x\na/1.png,2021,\nb/1.png,2021,y\n")
+    assert vssl("index", house / "embeddings", target, "--metadata", table).returncode == 0
+    facts = json.loads(vssl("gallery", "info", target, "--json").stdout)
+    assert facts["metadata"] == {"make": {"text": 2}, "year": {"number": 3}}
+    shown = vssl("gallery", "info", target).stdout
+    assert "metadata make      2 text" in shown
+    assert "metadata year      3 number" in shown
+    asked = ("search", target, house / "images" / "c" / "0.png", "--model", house / "model.onnx", "--json")
+    found = json.loads(vssl(*asked, "--where", "year=2021").stdout)["neighbours"]
+    assert {n["id"]: n["metadata"] for n in found} == {
+        "a/1.png": {"year": 2021},
+        "b/1.png": {"year": 2021, "make": "y"},
+    }
+    for where, told in (("yaer=2021", "did you mean 'year'?"), ("year=new", "no item has a text there")):
+        done = vssl(*asked, "--where", where)
+        assert done.returncode == 1
+        assert told in " ".join(done.stderr.split())
+
+
+def test_a_table_of_other_ids_is_refused_and_changes_nothing(house: Path, tmp_path: Path) -> None:
+    table, target = tmp_path / "notes.csv", tmp_path / "gallery"
+    table.write_text("id,year\n0.png,2020\n")
+    done = vssl("index", house / "embeddings", target, "--metadata", table)
+    assert done.returncode == 1
+    assert "none of its 1 ids, such as '0.png', is among the images" in " ".join(done.stderr.split())
+    assert not target.exists()
+    assert vssl("index", house / "embeddings", target).returncode == 0
+    done = vssl("gallery", "add", target, house / "embeddings", "--replace", "--metadata", table)
+    assert done.returncode == 1
+    assert json.loads(vssl("gallery", "info", target, "--json").stdout)["metadata"] == {}

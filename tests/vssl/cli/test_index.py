@@ -29,7 +29,7 @@ def test_index_says_which_distance_won_and_uses_it(labelled: Path, tmp_path: Pat
     done = vssl("index", labelled, target, "--no-normalise")
     assert done.returncode == 0, done.stderr
     assert "400 images, distance posterior" in done.stdout
-    for name in ("cosine", "mls", "posterior *", "mAP@R", "hub max", "100 held-out images asked"):
+    for name in ("cosine", "mls", "posterior *", "mAP@R", "hub max", "100 held-out images searched"):
         assert name in done.stdout
     facts = json.loads(vssl("gallery", "info", target, "--json").stdout)
     assert facts["distance"] == "posterior"
