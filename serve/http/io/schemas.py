@@ -188,11 +188,16 @@ class PutRequest(WithImages, PutOptions):
     """One image to add or to replace an item with."""
 
 
-class ErrorFields(TypedDict):
-    """What went wrong; `param` names the parameter where it was one."""
+class ItemErrorFields(TypedDict):
+    """What went wrong with one image."""
 
     code: str
     message: str
+
+
+class ErrorFields(ItemErrorFields):
+    """What went wrong with a request; `param` names the parameter where it was one."""
+
     type: str
     param: str | None
 
@@ -201,13 +206,6 @@ class Error(TypedDict):
     """The answer of every request that fails."""
 
     error: ErrorFields
-
-
-class ItemErrorFields(TypedDict):
-    """What went wrong with one image."""
-
-    code: str
-    message: str
 
 
 class FailedImage(TypedDict):
