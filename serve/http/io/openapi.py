@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -107,9 +108,10 @@ def _operation(route: Route[Any], schema_of: Mapping[int, Json], schemas: Mappin
     ]
     query = _resolved(schema_of[id(route.query)], schemas)
     parameters += [_query_parameter(name, field) for name, field in query.get("properties", {}).items()]
+    summary, _, description = (inspect.getdoc(route.handler) or "").partition("\n\n")
     operation: Json = {
-        "summary": route.summary,
-        "description": route.description,
+        "summary": summary.removesuffix("."),
+        "description": " ".join(description.split()),
         "parameters": parameters,
         "responses": _responses(route, schema_of),
         "x-codeSamples": [{"lang": "Shell", "source": route.example}],

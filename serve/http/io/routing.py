@@ -31,9 +31,9 @@ class Route(Generic[Q]):
     """One method of one path.
 
     method, path: a path's parameters stand in braces; {id:path} may hold slashes.
-    handler: answers a request whose query was validated.
+    handler: answers a request whose query was validated; its docstring describes the route.
     query: the type of the query; a `Strict` one refuses what it does not know.
-    summary, description, example: for people; the example is a command to paste.
+    example: a command to paste.
     body: the type of the JSON body. takes_images: whether images may come as files and forms, too.
     answer: the type of the JSON answer. media: other media types that it may have.
     statuses: of its failures, beside those that follow from the rest. error: the type of their body.
@@ -44,8 +44,6 @@ class Route(Generic[Q]):
     path: str
     handler: Handler[Q]
     query: type[Q]
-    summary: str = ""
-    description: str = ""
     example: str = ""
     body: type[BaseModel] | None = None
     takes_images: bool = False

@@ -20,7 +20,11 @@ from vssl.errors import VsslError
 
 
 async def embed(runtime: Runtime, context: RequestContext, query: EmbedOptions) -> Response:
-    """Answer POST /embed."""
+    """Embed images.
+
+    One answer or one error per image, in order. Ask for another form with Accept
+    (application/vnd.apache.arrow.stream, application/x-npz) or with encoding_format=base64.
+    """
     images = await read_images(runtime, context, EmbedOptions, EmbedRequest)
     options = query.merged(images.options)
     served = runtime.models.find(options.model)
@@ -40,10 +44,7 @@ ROUTES = [
         "/embed",
         embed,
         EmbedOptions,
-        summary="Embed images",
-        description="One answer or one error per image, in order. Ask for another form with Accept "
-        f"({ARROW}, {NPZ}) or with encoding_format=base64.",
-        example="curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' $URL/embed",
+        "curl --data-binary @photo.jpg $URL/embed",
         body=EmbedRequest,
         takes_images=True,
         answer=EmbedAnswer,

@@ -43,12 +43,12 @@ THUMBNAIL_SIDE = 192
 
 
 async def describe_gallery(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
-    """Answer GET /gallery."""
+    """Describe the gallery: size, distance, model id."""
     return json_response(await runtime.with_gallery(lambda gallery: gallery.info()))
 
 
 async def read_item(runtime: Runtime, context: RequestContext, query: EncodingOptions) -> Response:
-    """Answer GET /gallery/{id}: label, mean, variance, uncertainty, metadata."""
+    """Read an item: its label, Gaussian and metadata."""
     wanted = item_id(context)
     encode = base64_floats if query.encoding_format == "base64" else np.asarray
     item = await runtime.with_gallery(lambda gallery: find(gallery, wanted))
@@ -65,7 +65,10 @@ async def read_item(runtime: Runtime, context: RequestContext, query: EncodingOp
 
 
 async def put_item(runtime: Runtime, context: RequestContext, query: PutOptions) -> Response:
-    """Answer PUT /gallery/{id}: embed the image of the body and add it, or replace what was there."""
+    """Add or replace an item.
+
+    Embeds the image of the body. The answer means that it is on the disk.
+    """
     wanted = item_id(context)
     _ = runtime.gallery
     images = await read_images(runtime, context, PutOptions, PutRequest)
@@ -100,7 +103,7 @@ async def put_item(runtime: Runtime, context: RequestContext, query: PutOptions)
 
 
 async def delete_item(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
-    """Answer DELETE /gallery/{id}."""
+    """Remove an item: the answer means that it is gone from the disk."""
     wanted = item_id(context)
 
     def work(gallery: Gallery) -> None:
@@ -113,10 +116,10 @@ async def delete_item(runtime: Runtime, context: RequestContext, query: NoOption
 
 
 async def thumbnail(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
-    """Answer GET /thumbnails/{id}: a small JPEG of the file recorded for an item.
+    """Show a small JPEG of the file recorded for an item.
 
-    Only files that the gallery names are read, they are decoded like any upload, and only
-    when the operator has allowed it.
+    Only files that the gallery names are read, they are decoded like any upload, and only when the operator
+    allows it (--show-images).
     """
     if not runtime.settings.show_images:
         raise RequestError(
@@ -144,36 +147,24 @@ async def thumbnail(runtime: Runtime, context: RequestContext, query: NoOptions)
     return Response(body, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
 
 
+ITEM = "/gallery/{id:path}"
 ROUTES: list[Route[Any]] = [
     Route(
         "GET",
         "/gallery",
         describe_gallery,
         NoOptions,
-        summary="Describe the gallery",
-        description="Size, distance, model id.",
-        example="curl $URL/gallery",
+        "curl $URL/gallery",
         answer=dict[str, Any],
         statuses=(404,),
     ),
-    Route(
-        "GET",
-        "/gallery/{id:path}",
-        read_item,
-        EncodingOptions,
-        summary="Read an item",
-        description="Its label, Gaussian and metadata.",
-        example="curl $URL/gallery/cats/1.jpg",
-        answer=Item,
-    ),
+    Route("GET", ITEM, read_item, EncodingOptions, "curl $URL/gallery/cats/1.jpg", answer=Item),
     Route(
         "PUT",
-        "/gallery/{id:path}",
+        ITEM,
         put_item,
         PutOptions,
-        summary="Add or replace an item",
-        description="Embeds the image of the body. The answer means that it is on the disk.",
-        example="curl -X PUT --data-binary @photo.jpg '$URL/gallery/cats/1.jpg?label=cat'",
+        "curl -X PUT --data-binary @photo.jpg '$URL/gallery/cats/1.jpg?label=cat'",
         body=PutRequest,
         takes_images=True,
         answer=Written,
@@ -182,12 +173,10 @@ ROUTES: list[Route[Any]] = [
     ),
     Route(
         "DELETE",
-        "/gallery/{id:path}",
+        ITEM,
         delete_item,
         NoOptions,
-        summary="Remove an item",
-        description="The answer means that it is gone from the disk.",
-        example="curl -X DELETE $URL/gallery/cats/1.jpg",
+        "curl -X DELETE $URL/gallery/cats/1.jpg",
         answer=Removed,
         statuses=(409,),
     ),
@@ -196,9 +185,7 @@ ROUTES: list[Route[Any]] = [
         "/thumbnails/{id:path}",
         thumbnail,
         NoOptions,
-        summary="A small JPEG of an item",
-        description="Only when the operator allows it (--show-images).",
-        example="curl $URL/thumbnails/cats/1.jpg",
+        "curl $URL/thumbnails/cats/1.jpg",
         media=("image/jpeg",),
         statuses=(403,),
     ),

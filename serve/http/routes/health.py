@@ -15,18 +15,18 @@ from vssl.images.decode import formats
 
 
 async def livez(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
-    """Answer GET /livez: the event loop turns; nothing else is asked."""
+    """Alive: the event loop turns; nothing else is asked."""
     return json_response({"status": "alive"})
 
 
 async def readyz(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
-    """Answer GET /readyz: the model answers its golden pair; 503 when it does not."""
+    """Ready: every model answers its golden pair; 503 when one does not."""
     await runtime.check_ready()
     return json_response({"status": "ready", "model_id": runtime.models.default.engine.model_id})
 
 
 async def model(runtime: Runtime, context: RequestContext, query: ModelOptions) -> Response:
-    """Answer GET /model: the card, the model id, where it runs, what else is served, what is accepted."""
+    """The model: its card and id, where it runs, what else is served, formats and limits."""
     settings = runtime.settings
     served = runtime.models.find(query.model)
     engine = served.engine
@@ -57,52 +57,15 @@ async def model(runtime: Runtime, context: RequestContext, query: ModelOptions) 
 
 
 async def metrics(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
-    """Answer GET /metrics in Prometheus' text form."""
+    """Prometheus metrics: requests, stages in seconds, batch sizes, queue, uncertainty."""
     return Response(runtime.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 ROUTES: list[Route[Any]] = [
+    Route("GET", "/model", model, ModelOptions, "curl $URL/model", answer=dict[str, Any]),
+    Route("GET", "/livez", livez, AnyQuery, "curl $URL/livez", answer=Health, is_open=True),
     Route(
-        "GET",
-        "/model",
-        model,
-        ModelOptions,
-        summary="The model card",
-        description="What the model is, its id, the other models, the accepted formats and the limits.",
-        example="curl $URL/model",
-        answer=dict[str, Any],
+        "GET", "/readyz", readyz, AnyQuery, "curl $URL/readyz", answer=Health, statuses=(503,), is_open=True
     ),
-    Route(
-        "GET",
-        "/livez",
-        livez,
-        AnyQuery,
-        summary="Alive",
-        description="The process answers.",
-        example="curl $URL/livez",
-        answer=Health,
-        is_open=True,
-    ),
-    Route(
-        "GET",
-        "/readyz",
-        readyz,
-        AnyQuery,
-        summary="Ready",
-        description="Every model answers its golden pair.",
-        example="curl $URL/readyz",
-        answer=Health,
-        statuses=(503,),
-        is_open=True,
-    ),
-    Route(
-        "GET",
-        "/metrics",
-        metrics,
-        AnyQuery,
-        summary="Prometheus metrics",
-        description="Requests, stages in seconds, batch sizes, queue, uncertainty.",
-        example="curl $URL/metrics",
-        media=("text/plain",),
-    ),
+    Route("GET", "/metrics", metrics, AnyQuery, "curl $URL/metrics", media=("text/plain",)),
 ]

@@ -97,30 +97,30 @@ class KServeError(TypedDict):
 
 
 async def server_metadata(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
-    """Answer GET /v2."""
+    """KServe: the server's name, version and extensions."""
     return json_response({"name": "vssl", "version": __version__, "extensions": ["binary_tensor_data"]})
 
 
 async def live(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
-    """Answer GET /v2/health/live."""
+    """KServe: alive, the process answers."""
     return json_response({"live": True})
 
 
 async def ready(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
-    """Answer GET /v2/health/ready."""
+    """KServe: ready, every model answers its golden pair."""
     await runtime.check_ready()
     return json_response({"ready": True})
 
 
 async def model_ready(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
-    """Answer GET /v2/models/{model}/ready."""
+    """KServe: whether the model answers its golden pair."""
     served = _named(runtime, context)
     await runtime.check_ready(served)
     return json_response({"name": served.name, "ready": True})
 
 
 async def model_metadata(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
-    """Answer GET /v2/models/{model}."""
+    """KServe: names, types and shapes of the model's tensors."""
     served = _named(runtime, context)
     card = served.engine.card
     size, widths = card.preprocess.size, _widths(served)
@@ -136,7 +136,11 @@ async def model_metadata(runtime: Runtime, context: RequestContext, query: AnyQu
 
 
 async def infer(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
-    """Answer POST /v2/models/{model}/infer."""
+    """KServe: run the graph.
+
+    Input images, uint8 (N, S, S, 3) at the model's size; outputs mean, variance, features. Binary tensors as
+    in the protocol's extension.
+    """
     _named(runtime, context)  # an unknown model costs no body
     begun = time.perf_counter()
     body = await runtime.bodies.read(context)
@@ -159,17 +163,13 @@ async def infer(runtime: Runtime, context: RequestContext, query: AnyQuery) -> R
     return response
 
 
-def _get(
-    path: str, handler: Handler[AnyQuery], summary: str, description: str, *, is_open: bool = False
-) -> Route[AnyQuery]:
+def _get(path: str, handler: Handler[AnyQuery], *, is_open: bool = False) -> Route[AnyQuery]:
     return Route(
         "GET",
         f"/v2{path}",
         handler,
         AnyQuery,
-        summary=f"KServe: {summary}",
-        description=description,
-        example=f"curl $URL/v2{path}",
+        f"curl $URL/v2{path}",
         answer=dict[str, Any],
         statuses=(503,),
         error=KServeError,
@@ -177,31 +177,26 @@ def _get(
     )
 
 
-def _of_model(base: str) -> list[Route[AnyQuery]]:
-    return [
-        _get(base, model_metadata, "the model's tensors", "Names, types and shapes."),
-        _get(f"{base}/ready", model_ready, "the model is ready", "It answers its golden pair."),
-        Route(
-            "POST",
-            f"/v2{base}/infer",
-            infer,
-            AnyQuery,
-            summary="KServe: run the graph",
-            description="Input images, uint8 (N, S, S, 3) at the model's size; outputs mean, variance, features. "
-            "Binary tensors as in the protocol's extension.",
-            example="python: tritonclient.http.InferenceServerClient('HOST:PORT').infer('MODEL', [images])",
-            body=InferRequest,
-            answer=InferAnswer,
-            media=("application/octet-stream",),
-            error=KServeError,
-        ),
-    ]
+def _of_model(path: str) -> list[Route[AnyQuery]]:
+    client = "python: tritonclient.http.InferenceServerClient('HOST:PORT').infer('MODEL', [images])"
+    infer_route = Route(
+        "POST",
+        f"/v2{path}/infer",
+        infer,
+        AnyQuery,
+        client,
+        body=InferRequest,
+        answer=InferAnswer,
+        media=("application/octet-stream",),
+        error=KServeError,
+    )
+    return [_get(path, model_metadata), _get(f"{path}/ready", model_ready), infer_route]
 
 
 ROUTES = [
-    _get("", server_metadata, "the server", "Name, version, extensions."),
-    _get("/health/live", live, "alive", "The process answers.", is_open=True),
-    _get("/health/ready", ready, "ready", "Every model answers its golden pair.", is_open=True),
+    _get("", server_metadata),
+    _get("/health/live", live, is_open=True),
+    _get("/health/ready", ready, is_open=True),
     *_of_model("/models/{model}"),
     *_of_model("/models/{model}/versions/{version}"),
 ]

@@ -91,7 +91,10 @@ class ModelList(TypedDict):
 
 
 async def embeddings(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
-    """Answer POST /v1/embeddings."""
+    """OpenAI: embeddings.
+
+    Images as data URIs in input; embedding is the mean, variance and uncertainty stand beside it.
+    """
     begun = time.perf_counter()
     body = from_json(EmbeddingsRequest, await runtime.bodies.read(context))
     served = runtime.models.find(body.model)
@@ -129,13 +132,13 @@ async def embeddings(runtime: Runtime, context: RequestContext, query: AnyQuery)
 
 
 async def models(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
-    """Answer GET /v1/models."""
+    """OpenAI: every model that is served."""
     body: ModelList = {"object": "list", "data": [_model(runtime, s) for s in runtime.models.all]}
     return json_response(body)
 
 
 async def one_model(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
-    """Answer GET /v1/models/{model}."""
+    """OpenAI: a model, by name or id."""
     return json_response(_model(runtime, runtime.models.find(context.request.path_params["model"])))
 
 
@@ -145,34 +148,13 @@ ROUTES = [
         "/v1/embeddings",
         embeddings,
         AnyQuery,
-        summary="OpenAI: embeddings",
-        description="Images as data URIs in input; embedding is the mean, variance and uncertainty stand beside it.",
-        example="curl $URL/v1/embeddings -H 'Content-Type: application/json' "
-        '-d \'{"input": "data:image/png;base64,..."}\'',
+        "curl $URL/v1/embeddings -H 'Content-Type: application/json' -d '{\"input\": \"data:image/png;base64,...\"}'",
         body=EmbeddingsRequest,
         answer=EmbeddingsAnswer,
         statuses=(404,),
     ),
-    Route(
-        "GET",
-        "/v1/models",
-        models,
-        AnyQuery,
-        summary="OpenAI: models",
-        description="Every model that is served.",
-        example="curl $URL/v1/models",
-        answer=ModelList,
-    ),
-    Route(
-        "GET",
-        "/v1/models/{model}",
-        one_model,
-        AnyQuery,
-        summary="OpenAI: a model",
-        description="By name or id.",
-        example="curl $URL/v1/models/MODEL",
-        answer=ModelEntry,
-    ),
+    Route("GET", "/v1/models", models, AnyQuery, "curl $URL/v1/models", answer=ModelList),
+    Route("GET", "/v1/models/{model}", one_model, AnyQuery, "curl $URL/v1/models/MODEL", answer=ModelEntry),
 ]
 
 

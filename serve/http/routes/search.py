@@ -39,7 +39,11 @@ DEFAULT_K = 10
 
 
 async def search(runtime: Runtime, context: RequestContext, query: SearchOptions) -> Response:
-    """Answer POST /search."""
+    """Search with images or Gaussians.
+
+    Images as in /embed, or the mean and variance of earlier answers. Of the neighbours, only those that
+    `where` and `max_uncertainty` let through.
+    """
     _ = runtime.gallery  # a server without one says so before it reads anything
     if media_type(context) == "application/json":
         begun = time.perf_counter()
@@ -67,10 +71,7 @@ ROUTES = [
         "/search",
         search,
         SearchOptions,
-        summary="Search with images or Gaussians",
-        description="Images as in /embed, or the mean and variance of earlier answers. Of the neighbours, only "
-        "those that `where` and `max_uncertainty` let through.",
-        example="curl --data-binary @photo.jpg '$URL/search?k=5&where=label=cat'",
+        "curl --data-binary @photo.jpg '$URL/search?k=5&where=label=cat'",
         body=SearchRequest,
         takes_images=True,
         answer=SearchAnswer,

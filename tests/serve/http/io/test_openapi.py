@@ -12,7 +12,7 @@ import pytest
 
 from serve.http.app import ROUTES
 from serve.inference.engine import Engine
-from tests.serve.http.conftest import DIM, make_gallery
+from tests.serve.http.conftest import DIM, World, make_gallery
 from tests.serve.running import Running, running
 from tests.tiny_model import tiny_model
 
@@ -25,6 +25,22 @@ def test_every_route_and_no_other_is_described(http: httpx.Client) -> None:
     described = {(m.upper(), p) for p, item in paths.items() for m in item if m != "parameters"}
     served = {(r.method, r.path.replace("{id:path}", "{id}")) for r in ROUTES if r.path not in FOR_PEOPLE}
     assert described == served
+
+
+def test_every_route_says_what_it_is_and_how_to_try_it(http: httpx.Client) -> None:
+    for path, item in http.get("/openapi.json").json()["paths"].items():
+        for operation in item.values():
+            assert operation["summary"], path
+            assert operation["x-codeSamples"][0]["source"].startswith(("curl ", "python: ")), path
+            assert "200" in operation["responses"], path
+
+
+def test_what_the_server_narrows_stands_in_it(http: httpx.Client, world: World) -> None:
+    schemas = http.get("/openapi.json").json()["components"]["schemas"]
+    assert (schemas["Vector"]["minItems"], schemas["Vector"]["maxItems"]) == (DIM, DIM)
+    assert schemas["Images"]["maxItems"] == 16
+    assert world.engine.model_id in schemas["ModelName"]["enum"]
+    assert schemas["ImageSearch"]["additionalProperties"] is False
 
 
 def test_every_reference_points_somewhere(http: httpx.Client) -> None:
