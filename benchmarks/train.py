@@ -88,6 +88,7 @@ def usual(
     transform: Callable[[Image.Image], Any],
     heads: tuple[nn.Module, nn.Module],
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    workers: int = 2,
 ) -> Iterator[int]:
     """The usual loop: workers augment, the model trains in fp32."""
     import copy
@@ -97,7 +98,7 @@ def usual(
     weights = [*student.parameters(), *predictor.parameters()]
     optimiser = torch.optim.SGD(weights, lr=0.05, momentum=0.9)
     loader = DataLoader(
-        Encoded(images, transform), config.batch_size, shuffle=True, drop_last=True, num_workers=2,
+        Encoded(images, transform), config.batch_size, shuffle=True, drop_last=True, num_workers=workers,
         persistent_workers=True,
     )  # fmt: skip
     while True:

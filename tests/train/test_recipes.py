@@ -86,7 +86,7 @@ def planned(source: ImageSource, recipe: str, method: str) -> TrainConfig:
 
 def test_there_is_a_row_for_every_method() -> None:
     assert set(CIFAR) == set(METHODS)
-    assert set(recipe_names()) >= {*PUBLISHED, "small", "digits", "folder"}
+    assert set(recipe_names()) >= {*PUBLISHED, "cifar10-minutes", "small", "digits", "folder"}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -202,3 +202,12 @@ def test_each_data_set_has_its_size_and_statistics(
 def test_a_person_s_settings_win_over_the_method_s(source: ImageSource) -> None:
     config = plan(source, "cifar10", {"optimiser": {"lr": 0.7}}, {"method": "simsiam", "epochs": 3})
     assert (config.optimiser.lr, config.optimiser.name, config.epochs) == (0.7, "sgd", 3)
+
+
+def test_the_recipe_for_minutes_is_that_of_the_table_made_short(source: ImageSource) -> None:
+    short, long = planned(source, "cifar10-minutes", "vssl"), planned(source, "cifar10", "vssl")
+    assert (short.network, short.optimiser.lr) == (long.network, long.optimiser.lr)
+    assert short.evaluation.validation == 0.0
+    assert short.compile
+    assert short.options == {"pairs": "all"}
+    assert 1 - short.teacher_momentum[0] == pytest.approx(2.5 * (1 - long.teacher_momentum[0]))

@@ -86,7 +86,8 @@ def probe(
             "expected at least 2 classes; labels are the names of the folders that hold the images"
         )
     banks = [
-        load_images(source, checkpoint.preprocess, rows=rows, tick=tick) for source, rows in (train, test)
+        load_images(source, checkpoint.preprocess, rows=rows, threads=torch.get_num_threads(), tick=tick)
+        for source, rows in (train, test)
     ]
     labels, truth = (_numbers(bank, names).to(where) for bank in banks)
     left_out = _why_not_online(checkpoint, names, test_spec)
