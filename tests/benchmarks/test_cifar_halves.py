@@ -15,7 +15,8 @@ from tests.benchmarks.halves import labelled_pictures, write_halves
 from vssl.images.preprocess import Preprocess, load_image
 from vssl.images.sources import open_source
 
-PACKER = Path("../shared/gpu/pack_cifar.py")
+ROOT = Path(__file__).parents[2]
+PACKER = ROOT.parent / "shared" / "gpu" / "pack_cifar.py"
 
 
 def test_the_binary_version_holds_the_images_in_order(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_it_reads_what_the_packer_writes(tmp_path: Path) -> None:
         "from tests.benchmarks.halves import labelled_pictures as draw; out = pathlib.Path(sys.argv[2]); "
         "p.write(out / 'half-a.bin', {'train-a': draw(300, 1), 'test': draw(20, 2)})"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", program, PACKER, tmp_path], check=True, env=environment)
     found = read_halves([tmp_path], ["half-a.bin"])
     for name, drawn in (("train-a", labelled_pictures(300, 1)), ("test", labelled_pictures(20, 2))):

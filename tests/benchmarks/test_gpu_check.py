@@ -17,6 +17,7 @@ from train.methods import METHODS
 from train.settings.config import NetworkConfig, TrainConfig
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
 
 
 def test_it_measures_every_part_and_says_what_to_type_next(tmp_path: Path) -> None:
@@ -25,7 +26,7 @@ def test_it_measures_every_part_and_says_what_to_type_next(tmp_path: Path) -> No
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.bare_machine", "benchmarks.gpu_check", "--quick",
          "--device", "cpu", "--data", tmp_path / "data", "--out", tmp_path / "out", "--config", tmp_path / "tiny.toml"],
-        check=True, stdout=subprocess.PIPE, text=True, timeout=280,
+        check=True, stdout=subprocess.PIPE, text=True, timeout=280, cwd=ROOT,
     )  # fmt: skip
     facts = json.loads((tmp_path / "out" / "check.json").read_text())
     assert facts["ceilings"]["bf16_tflops"] > 0

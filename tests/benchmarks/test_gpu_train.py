@@ -20,6 +20,7 @@ from train.loop.run import train_images
 from train.state.checkpoint import load_checkpoint
 from vssl.images.sources import open_source
 
+ROOT = Path(__file__).parents[2]
 MODULE = [sys.executable, "-m", "tests.benchmarks.bare_machine", "benchmarks.gpu_train"]
 
 
@@ -37,7 +38,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gpu")
     write_halves(folder / "a", folder / "b")
     words = command(folder, "400", "--rate", "2.2", "--reserve", "45")
-    subprocess.run(words, check=True, timeout=280, stdout=subprocess.PIPE)
+    subprocess.run(words, check=True, timeout=280, stdout=subprocess.PIPE, cwd=ROOT)
     return folder
 
 
@@ -69,7 +70,7 @@ def test_the_packed_features_are_the_students_of_the_test_images(done: Path) -> 
 
 def test_the_joined_student_begins_another_run(done: Path, tmp_path: Path) -> None:
     joined = tmp_path / "student.safetensors"
-    subprocess.run([*MODULE, "--join", done / "out", joined], check=True, stdout=subprocess.PIPE)
+    subprocess.run([*MODULE, "--join", done / "out", joined], check=True, stdout=subprocess.PIPE, cwd=ROOT)
     packed = load_file(done / "out" / "student-00.safetensors")
     assert {value.dtype for value in packed.values()} == {torch.float16, torch.int64}
     folder = tmp_path / "images"
@@ -96,7 +97,7 @@ def test_a_run_that_is_slower_than_thought_is_stopped_in_time_and_measured(tmp_p
     write_halves(tmp_path / "a", tmp_path / "b")
     began = time.monotonic()
     words = command(tmp_path, "20", "--rate", "1000000", "--reserve", "14")
-    subprocess.run(words, check=True, timeout=280, stdout=subprocess.PIPE)
+    subprocess.run(words, check=True, timeout=280, stdout=subprocess.PIPE, cwd=ROOT)
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["stopped_by"] == 15
     assert results["summary"]["steps"] >= 1

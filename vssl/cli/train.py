@@ -25,42 +25,38 @@ def register(app: typer.Typer) -> None:
     app.command("train")(train)
 
 
+Images = Annotated[
+    str, typer.Argument(help="An image folder, or list:FILE, parquet:FILE, cifar10:DIR, stl10:DIR ...")
+]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the images; 0 writes the untrained encoder.")]
+Init = Annotated[
+    Path | None,
+    typer.Option(help="Begin with these weights: a run, FILE.safetensors, FILE.pth, or pretrained."),
+]
+
+
 def train(
-    images: Annotated[
-        str, typer.Argument(help="An image folder, or list:FILE, parquet:FILE, cifar10:DIR, stl10:DIR ...")
-    ],
+    images: Images,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
     method: Annotated[str | None, typer.Option(help="Training method (default: vssl).")] = None,
-    recipe: Annotated[
-        str, typer.Option(help="Settings to start from: folder, small, digits, ...")
-    ] = "folder",
+    recipe: Annotated[str, typer.Option(help="Settings to start from: folder, small, ...")] = "folder",
     config: Annotated[Path | None, typer.Option(help="TOML file of settings over the recipe's.")] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes over the images; 0 writes the untrained encoder.")
-    ] = None,
+    epochs: Epochs = None,
     minutes: Annotated[float | None, typer.Option(help="Shorten the run to about so many minutes.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     size: Annotated[int | None, typer.Option(help="Side of the pictures the network sees, pixels.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all randomness.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 uses all.")] = 0,
-    init: Annotated[
-        Path | None,
-        typer.Option(help="Begin with these weights: a run, FILE.safetensors, FILE.pth, or pretrained."),
-    ] = None,
+    init: Init = None,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the run's curves to RUN/curves.png.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Train an encoder on unlabelled images."""
-    options: dict[str, Any] = {
-        name: value
-        for name, value in (
-            ("method", method), ("epochs", epochs), ("batch_size", batch_size), ("size", size), ("seed", seed),
-        )
-        if value is not None
-    }  # fmt: skip
+    given = {"method": method, "epochs": epochs, "batch_size": batch_size, "size": size, "seed": seed}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if size is not None:
         options["cache_size"] = "auto"
     with extras():
@@ -70,22 +66,14 @@ def train(
         from train.loop.run import Display, train_images
         from train.settings.recipe import read_settings
         from train.state.distributed import join_group
+    settings = read_settings(config) if config is not None else None
     with progress() as bars:
         screen = _Screen(bars)
         outcome = train_images(
-            images,
-            out,
-            recipe=recipe,
-            settings=read_settings(config) if config is not None else None,
-            options=options,
-            device=device,
-            threads=threads,
-            minutes=minutes,
-            init=init,
-            resume=resume,
-            overwrite=overwrite,
+            images, out, recipe=recipe, settings=settings, options=options, device=device, threads=threads,
+            minutes=minutes, init=init, resume=resume, overwrite=overwrite,
             display=Display(screen.decoded, screen.planned, screen.stepped),
-        )
+        )  # fmt: skip
     if join_group().is_first:  # of several processes, one speaks
         if plot:
             note(f"drawn: {plot_curves(out)}")
