@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import pybase64
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
@@ -150,7 +151,16 @@ class BodyReader:
             return await self._multipart(context, options)
         if kind == "application/json":
             return await self.images_of(context, from_json(body, await self.read(context)))
-        return Images([await self.read(context)], [None], options())
+        raw = await self.read(context)
+        if raw[:1] in (b"{", b"["):  # as no image begins
+            found = kind or "none"
+            raise RequestError(
+                415,
+                "unsupported_type",
+                f"Content-Type: found {found} and a body of JSON, expected application/json; "
+                "with curl: -H 'Content-Type: application/json'",
+            )
+        return Images([raw], [None], options())
 
     async def images_of(self, context: RequestContext, body: WithImages) -> Images:
         """Take the images out of a JSON body; raises RequestError where there are too many."""
@@ -195,11 +205,14 @@ class BodyReader:
             yield body
 
         most = self._settings.max_items
+        boundary = parse_options_header(context.headers[b"content-type"])[1].get(b"boundary")
+        if not boundary or b"--%s--" % boundary not in body:
+            raise invalid("multipart body: found no closing boundary; was the body cut off?")
         try:
             form = await MultiPartParser(
                 context.request.headers, once(), max_files=most, max_fields=64
             ).parse()
-        except (MultiPartException, KeyError) as error:
+        except (MultiPartException, LookupError, UnicodeError) as error:  # a charset may be anything
             message = getattr(error, "message", str(error))
             if "Too many files" in message:
                 raise too_many(most) from None
@@ -242,8 +255,14 @@ def decode_base64(text: str) -> bytes | ImageError:
             return ImageError("unreadable", "data URI: expected data:image/...;base64,...")
     try:
         return pybase64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        pass
+    try:  # line ends and spaces are passed over (RFC 2045)
+        return pybase64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        return ImageError("unreadable", f"base64: {error}")
+        return ImageError(
+            "unreadable", f"base64: {error}; expected the letters A-Z, a-z, 0-9, + and /, padded with ="
+        )
 
 
 def too_large(found: int, limit: int) -> RequestError:

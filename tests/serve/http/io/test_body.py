@@ -90,13 +90,32 @@ def test_the_three_forms_carry_the_same() -> None:
         (part("images", b"x", "a") + part("encoding", b"float") + END, "did you mean 'encoding_format'"),
         (part("images", b"x", "a") + part("encoding_format", b"hex") + END, "found 'hex'"),
         (part("images", b"x", "a") + part("model", b"a") * 2 + END, "model: given twice"),
-        (b"no boundary at all", "multipart body"),
+        (b"no boundary at all", "no closing boundary"),
+        ((part("images", b"one", "a") + part("images", b"two", "b") + END)[:-50], "was the body cut off"),
+        (part("images", b"one", "a") + part("images", b"two", "b"), "was the body cut off"),
     ],
 )
 def test_a_form_that_does_not_fit_is_refused(body: bytes, told: str) -> None:
     with pytest.raises(RequestError, match=told) as caught:
         images(body, FORM)
     assert refused(caught) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "kind", [f"{FORM}; charset=undefined", "multipart/form-data", "multipart/form-data; boundary="]
+)
+def test_a_form_of_a_wrong_content_type_is_refused(kind: str) -> None:
+    body = part("images", b"x", "a") + part("model", b"\xff") + END
+    with pytest.raises(RequestError, match="multipart body") as caught:
+        images(body, kind)
+    assert refused(caught) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", ""])
+def test_json_under_another_content_type_is_told_the_right_one(kind: str) -> None:
+    with pytest.raises(RequestError, match="expected application/json") as caught:
+        images(b'{"images": []}', kind)
+    assert refused(caught) == (415, "unsupported_type")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +199,8 @@ def test_links_are_not_followed_unless_hosts_are_named() -> None:
 def test_base64_and_data_uris() -> None:
     assert decode_base64("eA==") == decode_base64("data:image/png;base64,eA==") == b"x"
     assert decode_base64("DATA:;BASE64,eA==") == b"x"
-    for text in ("e A", "%%", "data:image/png,x", "data:image/png;base64", "é"):
+    assert decode_base64("e\r\nA =\n=") == decode_base64("data:image/png;base64,eA\n==") == b"x"
+    for text in ("eA", "_-==", "%%", "data:image/png,x", "data:image/png;base64", "é"):
         found = decode_base64(text)
         assert isinstance(found, ImageError), text
         assert found.code == "unreadable"
