@@ -148,3 +148,35 @@ def test_no_module_is_longer_than_300_lines() -> None:
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 300
     }
     assert long == {}
+
+
+ALIKE = {"train/methods", "train/losses", "train/settings/recipes", "index/distances", "vssl/cli"}
+"""Folders that list things of one kind, and may be as long as the list."""
+
+
+def test_no_folder_holds_more_than_nine_entries() -> None:
+    crowded = {}
+    for package in PACKAGES:
+        for folder in (ROOT / package, *(p for p in (ROOT / package).rglob("*") if p.is_dir())):
+            name = folder.relative_to(ROOT).as_posix()
+            entries = {p.name for p in folder.iterdir()} - {
+                "__init__.py",
+                "__main__.py",
+                "__pycache__",
+                "py.typed",
+            }
+            if folder.name != "__pycache__" and name not in ALIKE and len(entries) > 9:
+                crowded[name] = sorted(entries)
+    assert crowded == {}
+
+
+def test_fewer_than_eight_functions_are_longer_than_fifty_lines() -> None:
+    long = [
+        f"{path.relative_to(ROOT)}:{node.name} {lines}"
+        for package in PACKAGES
+        for path in modules(package).values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and (lines := (node.end_lineno or 0) - node.lineno + 1) > 50
+    ]
+    assert len(long) < 8, "\n".join(sorted(long))

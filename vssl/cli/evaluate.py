@@ -101,7 +101,6 @@ def evaluate(
         from index.evaluation.dataset import read_dataset
         from index.evaluation.evaluate import Settings, SideData
         from index.evaluation.evaluate import evaluate as measure
-        from index.evaluation.plots import plot
 
         settings = Settings(k, temperature, distance, resamples, seed, max_risk, compare, one_class)
         side = SideData(
@@ -116,6 +115,12 @@ def evaluate(
             side,
             progress=lambda step: note(f"vssl: {step}"),
         )
+    _write(values, report, plots)
+    say_json(values) if as_json else _print(values)
+
+
+def _write(values: dict[str, Any], report: Path | None, plots: Path | None) -> None:
+    """Add when and how the values were measured, and write what was asked for."""
     values |= {
         "command": shlex.join(["vssl", *sys.argv[1:]]),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -125,9 +130,11 @@ def evaluate(
         write_json(report, values)
         note(f"vssl: wrote {report}")
     if plots is not None:
-        plot(values, plots)
+        with extras():
+            from index.evaluation.plots import plot
+
+            plot(values, plots)
         note(f"vssl: wrote {plots}")
-    say_json(values) if as_json else _print(values)
 
 
 def _print(values: dict[str, Any]) -> None:
