@@ -1,7 +1,7 @@
 """Operations that the host launches in one training step, per method: what a GPU waits for where its work is short.
 
 A step of the recipe `cifar10` on the CPU with the branches that a GPU takes; what only looks at memory in another way
-(views, detach, empty) is not counted. Counts do not depend on the batch, which is small here.
+(views, detach, empty) is not counted. Counts depend neither on the batch nor on widths, which are small here.
 
 eager       every operation of the step
 compiled    with `compile = true`: what is left outside of the compiled graphs, and how many graphs are called
@@ -28,6 +28,8 @@ from train.settings.config import TrainConfig
 from train.settings.recipe import load_recipe, merge
 
 BATCH = 8
+NARROW = {"width": 8, "dim": 16, "projector_hidden": 32, "predictor_hidden": 32, "denoiser_hidden": 32}
+FEW = 64  # rows of a queue, prototypes
 ALLOCATING = ("aten.empty", "aten.detach", "profiler.")
 GRAPH = "compiled graph"
 
@@ -65,15 +67,19 @@ class Operations(TorchDispatchMode):
 
             return make_boxed_func(run)
 
-        return aot_module_simplified(graph, inputs, fw_compiler=compiled, bw_compiler=compiled)
+        return aot_module_simplified(
+            graph, inputs, fw_compiler=compiled, bw_compiler=compiled, keep_inference_input_mutations=True
+        )
 
 
 def config(method: str, *, compiled: bool = False) -> TrainConfig:
-    """Return the settings of the recipe `cifar10` for a method, in fp32."""
+    """Return the settings of the recipe `cifar10` for a method, in fp32, with narrow layers and small queues."""
     values = load_recipe("cifar10")
     values = merge(values, values.pop("methods").get(method, {}))
     values["augment_second"] = merge(values["augment"], values.get("augment_second", {}))
-    return TrainConfig.from_dict(merge(values, {"method": method, "precision": "fp32", "compile": compiled}))
+    options = {name: FEW for name in ("queue", "prototypes") if name in values.get("options", {})}
+    own = {"method": method, "precision": "fp32", "compile": compiled, "network": NARROW, "options": options}
+    return TrainConfig.from_dict(merge(values, own))
 
 
 @contextmanager

@@ -6,7 +6,8 @@ dimensions, so that its size does not depend on D. Shape letters: B batch, D dim
 
 from __future__ import annotations
 
-import torch
+import math
+
 from torch import Tensor
 
 LOG_VARIANCE_BOUNDS = (-8.0, 8.0)
@@ -36,8 +37,7 @@ def expected_negative_log_likelihood(
     """
     mean, teacher_mean = mean.float(), teacher_mean.float()
     spread = teacher_log_variance.exp() + (mean - teacher_mean).square()
-    constant = float(torch.log(torch.tensor(2.0 * torch.pi)))
-    return 0.5 * (constant + log_variance + spread * (-log_variance).exp()).mean(dim=1)
+    return 0.5 * (math.log(2.0 * math.pi) + log_variance + spread * (-log_variance).exp()).mean(dim=1)
 
 
 def gaussian_sample(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:

@@ -54,6 +54,9 @@ def jobs() -> dict[str, dict[str, Any]]:
     gentle = {"epochs": 2, "optimiser": {"lr": 0.03}, "evaluation": {"every": 2}}
     base = merge(TINY, {**gentle, "augment": {"noise": 20.0, "rotate": 10.0}})
     all_methods = {name: merge(base, {"method": name, "options": SMALL.get(name, {})}) for name in METHODS}
+    # With seed 5 an activation lies so near to ReLU's kink that the order of a sum decides its gradient; with
+    # seeds 6 and 7 the weights of one and two processes differ by 5e-7.
+    all_methods["swav"]["seed"] = 6
     all_methods["dino"]["options"] = {"prototypes": 10, "frozen_steps": 2}
     return {
         **all_methods,
