@@ -96,6 +96,9 @@ def operations(settings: TrainConfig) -> Counter[str]:
     labels, rows = [torch.zeros(BATCH, dtype=torch.int64)], [torch.arange(BATCH)]
     with branches_of_a_gpu(), patch("train.loop.step.TRANSLATOR", counter.backend):
         learner = Learner(settings, Length(195, 195_000, 256), 10, torch.device("cpu"))
+        optimisers = [each for each in (learner.optimiser, learner.classifier_optimiser) if each is not None]
+        for group in (group for each in optimisers for group in each.param_groups if "foreach" in group):
+            group["foreach"] = True  # as torch's own optimisers choose on a GPU
         learner.begin_epoch(lambda: [(rows[0], images[0])])
         learner.step(0, images, labels, rows)
         counter.counts.clear()
