@@ -37,17 +37,17 @@ def measure(config: TrainConfig, device: torch.device, seconds: float = 3.0) -> 
     noise = generator_for(device, config.seed, "bench", 0)
     with torch.no_grad():
         first, second = (view(stored, noise) for view in learner.views)
-    learner.method.rows = torch.arange(batch)
-    learner.begin_epoch(lambda: [(torch.arange(batch), stored)])
+    rows = torch.arange(batch)
+    learner.begin_epoch(lambda: [(rows, stored)])
     number = iter(range(10**9))
 
     def networks() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=learner.half):
-            learner.method(first, second, noise).loss.backward()
+            learner.method(first, second, noise, rows).loss.backward()
         learner.optimiser.zero_grad(set_to_none=True)
 
     def step() -> None:
-        learner.step(next(number), [stored], None, [torch.arange(batch)])
+        learner.step(next(number), [stored], None, [rows])
 
     return StepRate(_rate(step, batch, seconds, device), _rate(networks, batch, seconds, device))
 
