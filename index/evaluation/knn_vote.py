@@ -11,7 +11,7 @@ Shape letters: Q queries, K neighbours, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
@@ -52,14 +52,7 @@ class VoteInputs:
         return self._at(which)
 
     def _at(self, which: Int64s | slice | tuple[slice, slice]) -> VoteInputs:
-        return VoteInputs(
-            self.codes[which],
-            self.cosine[which],
-            self.trace[which],
-            self.attenuation[which],
-            self.likelihood[which],
-            self.ratio[which],
-        )
+        return VoteInputs(*(getattr(self, column.name)[which] for column in fields(self)))
 
 
 def vote_inputs(

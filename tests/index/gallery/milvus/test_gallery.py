@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from index.distances import NAMES
+from index.evaluation.dataset import read_dataset
+from index.evaluation.evaluate import Settings, evaluate
 from index.gallery.folder.gallery import FolderGallery
 from index.gallery.open import move_gallery, open_gallery
 from tests.index.calibration.test_selection import classes
@@ -168,6 +171,17 @@ def test_adding_replacing_and_removing(uri: str) -> None:
         MilvusGallery.create(uri, "changing", card=card(), model_id=MODEL)
     with MilvusGallery.create(uri, "changing", card=card(), model_id=MODEL, overwrite=True) as gallery:
         assert len(gallery) == 0
+
+
+def test_an_evaluation_reads_it_as_it_reads_a_folder(local: FolderGallery, remote: MilvusGallery) -> None:
+    here, there = read_dataset(local.place), read_dataset(remote.place)
+    assert (there.ids, there.labels, there.distance) == (here.ids, here.labels, "expected")
+    assert here.match is not None
+    assert there.match == here.match
+    np.testing.assert_array_equal(there.gaussians.variance, here.gaussians.variance)
+    queries = replace(there, ids=[f"q{id_}" for id_ in there.ids], place="queries")
+    one, two = (evaluate(side, queries, Settings(resamples=5))["metrics"] for side in (here, there))
+    assert one == two
 
 
 def test_what_was_fitted_moves_along(uri: str, tmp_path: Path) -> None:
