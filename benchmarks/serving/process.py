@@ -40,12 +40,13 @@ def server(command: Sequence[str]) -> Iterator[tuple[int, psutil.Process]]:
                 time.sleep(0.1)
             yield port, psutil.Process(started.pid)
         finally:
-            family = [psutil.Process(started.pid)]
-            family += family[0].children(recursive=True)
-            started.send_signal(signal.SIGTERM)
-            _, alive = psutil.wait_procs(family, timeout=15)
-            for process in alive:  # LitServe ends without its own workers
-                process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                family = [psutil.Process(started.pid)]
+                family += family[0].children(recursive=True)
+                started.send_signal(signal.SIGTERM)
+                _, alive = psutil.wait_procs(family, timeout=15)
+                for process in alive:  # LitServe ends without its own workers
+                    process.kill()
             started.wait()
 
 
