@@ -53,7 +53,7 @@ class Supervisor:
         )
         ended = asyncio.create_task(process.wait())
         asked = await self._wait_for_the_end(ended)
-        if not ended.done():
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
             process.terminate()
         status = await ended
         listening.close()

@@ -24,6 +24,10 @@ from vssl.model.shipped import shipped_model
         show_images=st.booleans(),
         max_items=st.integers(1, 10_000),
         deadline_s=st.floats(0.001, 1e6),
+        drain_s=st.floats(0, 1e6),
+        keep_alive_s=st.integers(1, 10_000),
+        tracing=st.booleans(),
+        metrics_folder=st.sampled_from([None, Path("/counts")]),
         log=st.sampled_from(["text", "json", "off"]),
     )
 )
@@ -43,6 +47,8 @@ def test_without_a_model_the_packages_own_is_served() -> None:
         ("VSSL_THREADS", "0"),
         ("VSSL_DEADLINE_S", "-1"),
         ("VSSL_DEADLINE_S", "nan"),
+        ("VSSL_DRAIN_S", "-0.5"),
+        ("VSSL_KEEP_ALIVE_S", "0.5"),
         ("VSSL_SHOW_IMAGES", "perhaps"),
         ("VSSL_LOG", "loud"),
         ("VSSL_MAX_PIXELS", "1000000000"),
