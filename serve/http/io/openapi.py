@@ -50,7 +50,7 @@ def document(routes: Sequence[Route[Any]], bounds: Mapping[str, Json]) -> Json:
     types: list[Any] = [ItemId, ModelName, Version]
     for route in routes:
         types += [t for t in (route.query, route.body, route.answer, route.error) if t is not None]
-    # Not all types can be keys: they are told apart by where they stand.
+    # Types are looked up by identity: not all of them can be hashed.
     inputs = [(n, MODE, TypeAdapter(t)) for n, t in enumerate(types)]
     found, shared = TypeAdapter.json_schemas(inputs, ref_template=REF)
     schemas: Json = shared.get("$defs", {})

@@ -23,7 +23,7 @@ Handler = Callable[["Runtime", RequestContext, Q], Awaitable[Response]]
 
 
 class AnyQuery(Lenient):
-    """A query that nobody reads: probes, pages and the dialects pass over what else is sent."""
+    """A query that is not read: probes, metrics, pages and the dialects ignore what else is sent."""
 
 
 @dataclass(frozen=True)

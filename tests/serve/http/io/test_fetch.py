@@ -235,9 +235,10 @@ def test_names_that_resolve_slowly_hold_up_nothing_else(
     site: Site, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The readiness check and thumbnails run in the loop's own threads."""
-    resolved = threading.Event()
+    resolved, asked = threading.Event(), threading.Semaphore(0)
 
     def answer(_: str) -> list[str]:
+        asked.release()
         resolved.wait(20)
         return ["127.0.0.1"]
 
@@ -246,7 +247,9 @@ def test_names_that_resolve_slowly_hold_up_nothing_else(
         links = [Link(f"https://localhost:{site.port}/image/1")] * AT_ONCE
         fetching = asyncio.create_task(fetcher(site, trusting).fetch(links, lambda _: None))
         try:
-            await asyncio.sleep(0.1)
+            for _ in range(AT_ONCE):  # until every look-up waits
+                while not asked.acquire(blocking=False):
+                    await asyncio.sleep(0.01)
             await asyncio.wait_for(asyncio.to_thread(int), 5)
         finally:
             resolved.set()

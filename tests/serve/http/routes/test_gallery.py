@@ -66,6 +66,7 @@ def test_metadata_goes_in_by_query_form_and_json_and_comes_back(http: httpx.Clie
         assert gallery.get("priced").metadata == metadata
     found = http.post("/search", params={"where": '{"price": {">": 2}}'}, content=encoded(61)).json()
     assert [(n["id"], n["metadata"]) for n in found["results"][0]["neighbours"]] == [("priced", metadata)]
+    assert http.get("/gallery").json()["metadata"]["price"] == {"number": 1}
     http.put("/gallery/priced", content=encoded(60))
     assert http.get("/gallery/priced").json()["metadata"] == {}  # replaced as a whole
     http.delete("/gallery/priced")
