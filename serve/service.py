@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.http.app import Application
 from serve.http.middleware.cors import parse_origins, with_cors
+from serve.http.middleware.head_limit import bound_heads
 from serve.http.settings import Settings
 from serve.http.state import check
 from serve.supervisor import follow_supervisor, is_supervised
@@ -48,6 +49,7 @@ class AsgiService(bentoml.Service[Any]):  # type: ignore[misc]
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Return the application that BentoML's worker runs."""
         settings = Settings.from_environment(os.environ)
+        bound_heads()
         requests: ASGIApp = application
         if settings.cors_origins is not None:
             requests = with_cors(parse_origins(settings.cors_origins), requests)

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from index.answers.filters import COLUMNS, Among, Compare, Every, Filter, Scalar, Some, Without
-from vssl.errors import InputError
+from vssl.errors import InputError, shown
 
 Columns = Mapping[str, Mapping[str, int]]  # by name: how many items have a value of each kind there
 TEXT, NUMBER, FLAG = "text", "number", "true or false"
@@ -51,7 +51,7 @@ def check_columns(tree: Filter, holds: Callable[[Filter], bool], names: Callable
         if len(missing) > (len(kinds) - 1 if either else 0):
             kind, value = missing[0], kinds[missing[0]]
             raise InputError(
-                f"where: {field}: found the {kind} {value!r}, "
+                f"where: {field}: found the {kind} {shown(value)}, "
                 + (
                     f"expected a {held}"
                     if held

@@ -19,13 +19,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vssl.errors import InputError
+from vssl.errors import InputError, shown
 
 COLUMNS = ("id", "label", "path", "uncertainty")
 OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "in", "not in", "is")
 FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 DEPTH = 32
 VALUES = 10_000
+PARTS = 200
 
 Scalar = str | int | float | bool | None
 Parameters = list[str | int | float]
@@ -76,7 +77,19 @@ Where = Mapping[str, object]
 
 def parse_filter(where: Where) -> Filter:
     """Return the tree of a filter; raises InputError that names the part it cannot read."""
-    return _parse(where, DEPTH)
+    tree = _parse(where, DEPTH)
+    if (found := _size(tree)) > PARTS:
+        raise InputError(
+            f"where: found {found} conditions, expected at most {PARTS}; name many values of one field in a list"
+        )
+    return tree
+
+
+def _size(tree: Filter) -> int:
+    """Count the conditions of a filter: the cost of asking for it, and the depth of SQL's expression."""
+    if isinstance(tree, (Every, Some)):
+        return 1 + sum(map(_size, tree.parts))
+    return 1 + _size(tree.part) if isinstance(tree, Without) else 1
 
 
 def parse_where(text: str) -> dict[str, object]:
@@ -84,11 +97,11 @@ def parse_where(text: str) -> dict[str, object]:
     if not text.lstrip().startswith("{"):
         field, found, value = text.partition("=")
         if not found:
-            raise InputError(f"where: found {text!r}, expected JSON as in {EXAMPLE}, or field=value")
+            raise InputError(f"where: found {shown(text)}, expected JSON as in {EXAMPLE}, or field=value")
         return {_field(field.strip()): {"is": value.strip()}}
     try:
         where: dict[str, object] = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"where: not JSON ({error}); expected as in {EXAMPLE}") from None
     parse_filter(where)
     return where
@@ -110,14 +123,14 @@ EXAMPLE = '{"label": ["cat", "dog"], "uncertainty": {"<=": 0.2}}'
 
 def _parse(where: object, depth: int) -> Filter:
     if not isinstance(where, Mapping):
-        raise InputError(f"where: found {where!r}, expected an object as in {EXAMPLE}")
+        raise InputError(f"where: found {shown(where)}, expected an object as in {EXAMPLE}")
     if depth == 0:
         raise InputError(f"where: nested deeper than {DEPTH}")
     parts: list[Filter] = []
     for key, value in where.items():
         if key in ("and", "or"):
             if not isinstance(value, list):
-                raise InputError(f"where: {key!r} takes a list of filters, found {value!r}")
+                raise InputError(f"where: {key!r} takes a list of filters, found {shown(value)}")
             inner = tuple(_parse(part, depth - 1) for part in value)
             parts.append(Every(inner) if key == "and" else Some(inner))
         elif key == "not":
@@ -130,7 +143,7 @@ def _parse(where: object, depth: int) -> Filter:
 def _field(name: object) -> str:
     if not isinstance(name, str) or not FIELD.fullmatch(name) or name in ("and", "or", "not"):
         raise InputError(
-            f"where: found the field {name!r}, expected a name of letters, digits, '_', '.', '-'"
+            f"where: found the field {shown(name)}, expected a name of letters, digits, '_', '.', '-'"
         )
     return name
 
@@ -143,22 +156,26 @@ def _conditions(field: str, value: object) -> list[Filter]:
     parts: list[Filter] = []
     for operator, operand in value.items():
         if operator not in OPERATORS:
-            raise InputError(f"where: {field}: found the operator {operator!r}, expected one of {OPERATORS}")
+            raise InputError(
+                f"where: {field}: found the operator {shown(operator)}, expected one of {OPERATORS}"
+            )
         if operator in ("in", "not in"):
             if not isinstance(operand, list):
-                raise InputError(f"where: {field}: {operator!r} takes a list, found {operand!r}")
+                raise InputError(f"where: {field}: {shown(operator)} takes a list, found {shown(operand)}")
             among = Among(field, _scalars(field, operand))
             parts.append(among if operator == "in" else Without(among))
         elif operator == "is":
             if not isinstance(operand, str):
-                raise InputError(f"where: {field}: 'is' takes a text, found {operand!r}")
+                raise InputError(f"where: {field}: 'is' takes a text, found {shown(operand)}")
             parts.append(Among(field, _as_written(operand), either=True))
         elif operator == "!=":
             parts.append(Without(Compare(field, "=", _scalar(field, operand))))
         else:
             scalar = _scalar(field, operand)
             if operator != "=" and scalar is None:
-                raise InputError(f"where: {field}: null has no order; {operator!r} takes a number or a text")
+                raise InputError(
+                    f"where: {field}: null has no order; {shown(operator)} takes a number or a text"
+                )
             parts.append(Compare(field, operator, scalar))
     return parts
 
@@ -173,12 +190,12 @@ def _scalar(field: str, value: object) -> Scalar:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise InputError(f"where: {field}: {value} does not fit 64 bits")
+        raise InputError(f"where: {field}: {shown(value)} does not fit 64 bits")
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"where: {field}: found {value}, expected a finite number")
     if value is None or isinstance(value, (str, int, float)):
         return value
-    raise InputError(f"where: {field}: found {value!r}, expected a text, a number, true, false or null")
+    raise InputError(f"where: {field}: found {shown(value)}, expected a text, a number, true, false or null")
 
 
 def to_sql(tree: Filter) -> tuple[str, Parameters]:

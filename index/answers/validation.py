@@ -9,7 +9,8 @@ import numpy as np
 from index.answers.filters import COLUMNS, FIELD, Scalar
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows
-from vssl.errors import InputError, MismatchError
+from vssl.errors import InputError, MismatchError, shown
+from vssl.images.items import MAX_TEXT
 from vssl.model.card import ModelCard
 from vssl.model.identity import short_id
 
@@ -50,14 +51,17 @@ def check_search(
 def checked_metadata(rows: Rows, metadata: Sequence[Metadata] | None) -> list[dict[str, Scalar]]:
     """Return the metadata of N rows, one flat mapping each.
 
-    Raises InputError for an id given twice, for metadata of another length, and for a name or a
-    value that a filter could not ask for.
+    Raises InputError for an id given twice, a label longer than `MAX_TEXT`, metadata of another length, and a
+    name or a value that a filter could not ask for.
     """
+    long = next((label for label in rows.labels if label is not None and len(label) > MAX_TEXT), None)
+    if long is not None:
+        raise InputError(f"label: found {shown(long)}, expected at most {MAX_TEXT} characters")
     if len(set(rows.ids)) != len(rows):
         seen: set[str] = set()
         for id_ in rows.ids:
             if id_ in seen:
-                raise InputError(f"the id {id_!r} is given twice; ids must be unique")
+                raise InputError(f"the id {shown(id_)} is given twice; ids must be unique")
             seen.add(id_)
     if metadata is None:
         return [{} for _ in range(len(rows))]
@@ -69,7 +73,7 @@ def checked_metadata(rows: Rows, metadata: Sequence[Metadata] | None) -> list[di
 def _value(name: object, value: object) -> Scalar:
     if not isinstance(name, str) or not FIELD.fullmatch(name) or name in RESERVED:
         raise InputError(
-            f"metadata: found the name {name!r}, expected letters, digits, '_', '.', '-', "
+            f"metadata: found the name {shown(name)}, expected letters, digits, '_', '.', '-', "
             f"and none of {', '.join(RESERVED)}"
         )
     if isinstance(value, (str, bool, type(None))):
@@ -79,5 +83,5 @@ def _value(name: object, value: object) -> Scalar:
     if isinstance(value, float) and np.isfinite(value):
         return value
     raise InputError(
-        f"metadata: {name}: found {value!r}, expected a text, a finite number, true, false or null"
+        f"metadata: {name}: found {shown(value)}, expected a text, a finite number, true, false or null"
     )

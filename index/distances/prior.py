@@ -76,7 +76,8 @@ def _codes(labels: Sequence[str | None] | None) -> tuple[np.ndarray, np.ndarray]
     if labels is None:
         return None
     rows = np.array([i for i, label in enumerate(labels) if label is not None], np.int64)
-    _, codes = np.unique([str(labels[i]) for i in rows], return_inverse=True)
+    number: dict[str | None, int] = {}  # an array of texts would give each the room of the longest
+    codes = np.array([number.setdefault(labels[i], len(number)) for i in rows], np.int64)
     shared = len(rows) > 1 and len(set(codes.tolist())) < len(rows)
     return (rows, codes) if shared else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from index.distances import divergence, means, overlap, predictive, stored_scale, transport
 from index.distances.encoding import Distance
-from vssl.errors import InputError
+from vssl.errors import InputError, shown
 
 FAMILIES = (means, transport, divergence, stored_scale, overlap, predictive)
 DISTANCES: dict[str, Distance] = {
@@ -30,5 +30,5 @@ SIGNED = ("student-t", "mls", "posterior")  # logarithms of densities: may be ne
 def named(name: str) -> Distance:
     """Return the distance of that name. Raises InputError for an unknown one."""
     if name not in DISTANCES:
-        raise InputError(f"distance: found {name!r}, expected one of {', '.join(NAMES)}")
+        raise InputError(f"distance: found {shown(name)}, expected one of {', '.join(NAMES)}")
     return DISTANCES[name]

@@ -16,10 +16,11 @@ from starlette.types import Receive, Scope, Send
 
 from serve.http.errors import NotReadyError, RequestError, error_response, internal_error
 from serve.http.io.fetch import Fetcher
-from serve.http.io.routing import Route, Router
+from serve.http.io.routing import Route, Router, check_target
 from serve.http.middleware.access_log import Log, access_log
 from serve.http.middleware.auth import presented_key
 from serve.http.middleware.context import RequestContext
+from serve.http.middleware.head_limit import MAX_HEAD_BYTES, head_size, too_long
 from serve.http.routes import embed, gallery, health, kserve, openai, pages, search
 from serve.http.settings import Settings
 from serve.http.state import Runtime
@@ -87,7 +88,8 @@ class Application:
         try:
             response = await self._answer(context)
         except (VsslError, HTTPException) as error:
-            response = error_response(error, plain=scope["path"].startswith("/v2"))
+            secret = self._runtime.settings.places if self._runtime is not None else ()
+            response = error_response(error, plain=scope["path"].startswith("/v2"), secret=secret)
             error.with_traceback(None)  # its frames hold the images, and one of them this error
         except ClientDisconnect:
             response = Response(status_code=499)  # the client has left
@@ -125,6 +127,9 @@ class Application:
         if runtime.keys is not None and path not in OPEN_PATHS:
             _check_key(runtime, context)
         scope = context.request.scope
+        if head_size(scope) > MAX_HEAD_BYTES:
+            raise too_long()
+        check_target(scope)
         route, scope["path_params"] = ROUTER.find(scope["method"], path)
         context.route = route.path
         return await route.respond(runtime, context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -59,6 +60,11 @@ class DeadlineError(RequestError):
         super().__init__(504, "deadline", f"no answer within the deadline of {seconds:g} s")
 
 
+MAX_MESSAGE = 600
+MAX_PARAM = 100
+"""Characters of an error's message and of its parameter: what is repeated of a request makes no answer long."""
+
+
 def invalid(message: str, param: str | None = None) -> RequestError:
     """Return the 400 of a malformed request."""
     return RequestError(400, "invalid_request", message, param=param)
@@ -76,13 +82,18 @@ def describe(error: VsslError | HTTPException) -> dict[str, str | None]:
         code, message = CODES.get(status, "http_error"), error.detail
     else:
         code, message = error.code, str(error)
+    param = getattr(error, "param", None)
     default = "server_error" if status >= 500 else "invalid_request_error"
     return {
         "code": code,
-        "message": message,
+        "message": _cut(message, MAX_MESSAGE),
         "type": TYPES.get(status, default),
-        "param": getattr(error, "param", None),
+        "param": param and _cut(param, MAX_PARAM),
     }
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
 
 
 def internal_error() -> RequestError:
@@ -103,8 +114,15 @@ def error_headers(error: VsslError | HTTPException) -> dict[str, str]:
     return headers
 
 
-def error_response(error: VsslError | HTTPException, *, plain: bool = False) -> Response:
-    """Return the response of an error; `plain` gives the KServe form {"error": "message"}."""
+def error_response(
+    error: VsslError | HTTPException, *, plain: bool = False, secret: Sequence[str] = ()
+) -> Response:
+    """Return the response of an error; `plain` gives the KServe form {"error": "message"}.
+
+    secret: texts that no answer names, such as the places of this server's files.
+    """
     described = describe(error)
+    for text in secret:
+        described["message"] = (described["message"] or "").replace(text, "")
     body = {"error": described["message"] if plain else described}
     return Response(orjson.dumps(body), status_of(error), error_headers(error), media_type="application/json")

@@ -6,6 +6,7 @@ a Bento and a container read the same ones.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -116,6 +117,17 @@ class Settings:
             AllowList.parse(self.fetch_hosts)
         if self.log not in ("text", "json", "off"):
             raise InputError(f"{PREFIX}LOG: found {self.log!r}, expected text, json or off")
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where this server's files lie, as texts that no answer should name; the longest first."""
+        given = [
+            self.gallery,
+            self.api_key_file,
+            *(Path(m.source) for m in self.models if "://" not in m.source),
+        ]
+        found = {str(path.parent) + os.sep for path in given if path is not None and len(path.parts) > 1}
+        return tuple(sorted(found - {os.sep}, key=len, reverse=True))
 
     @property
     def models(self) -> tuple[NamedModel, ...]:

@@ -80,7 +80,10 @@ def png_chunks(data: bytes) -> Iterable[tuple[bytes, int, int]]:
         end = place + 12 + int.from_bytes(data[place : place + 4], "big")
         if end > len(data):
             return
-        yield data[place + 4 : place + 8], place, end
+        kind = data[place + 4 : place + 8]
+        yield kind, place, end
+        if kind == b"IEND":
+            return  # what follows is no part of the file
         place = end
 
 

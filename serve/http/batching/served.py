@@ -18,7 +18,7 @@ from serve.http.settings import Settings
 from serve.inference.backends.triton import FleetError
 from serve.inference.engine import Engine
 from serve.inference.model_sources import NamedModel, check_distinct
-from vssl.errors import VsslError
+from vssl.errors import VsslError, shown
 from vssl.model.identity import short_id
 
 READY_FOR_S = 1.0
@@ -95,13 +95,13 @@ class ServedModels:
         if not known:
             names = ", ".join(repr(name) for name in dict.fromkeys(served.name for served in self.all))
             raise RequestError(
-                404, "model_not_found", f"model: found {asked!r}, this server has {names}", param="model"
+                404, "model_not_found", f"model: found {shown(asked)}, this server has {names}", param="model"
             )
         fitting = [served for served in known if version in (None, str(served.version))]
         if not fitting:
             versions = ", ".join(repr(str(served.version)) for served in known)
             raise RequestError(
-                404, "model_not_found", f"version: found {version!r}, this server has {versions}"
+                404, "model_not_found", f"version: found {shown(version)}, this server has {versions}"
             )
         return max(fitting, key=lambda served: served.version)
 

@@ -1,34 +1,36 @@
 """A request's body -> its images as bytes, in whichever of three forms it came.
 
 A raw image (any content type, or none), multipart/form-data with `images` (repeatable), or
-JSON {"images": [{"base64": ...}]}, where {"url": ...} may stand too. Bytes and items are counted
-while they arrive; what is wrong with one image of several stays with that image.
+JSON {"images": [{"base64": ...}]}, where {"url": ...} may stand too; JSON is known by its first byte
+as well. Bytes and items are counted while they arrive; what is wrong with one image of several stays with that image.
 """
 
 from __future__ import annotations
 
 import asyncio
 import binascii
+import re
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
+from urllib.parse import unquote
 
 import pybase64
-from python_multipart.multipart import parse_options_header
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from serve.http.errors import BusyError, RequestError, invalid
 from serve.http.io.addresses import AllowList
 from serve.http.io.fetch import DISABLED, Fetcher, Link, not_allowed
+from serve.http.io.multipart import Part, read_parts
 from serve.http.io.schemas import WithImages
 from serve.http.io.validation import Strict, from_json, from_text
 from serve.http.middleware.context import RequestContext
 from serve.http.settings import Settings
-from vssl.errors import ImageError, VsslError
+from vssl.errors import ImageError, VsslError, shown
 
 SWEEP_S = 0.5
+MAX_DIGITS = 19  # of a length that is taken for a number
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,8 @@ class BodyReader:
             )
         declared = headers.get(b"content-length", b"")
         if declared.isdigit():
-            if int(declared) > limit:
-                raise too_large(int(declared), limit)
+            if len(declared) > MAX_DIGITS or int(declared) > limit:
+                raise too_large(declared[:MAX_DIGITS].decode(), limit)
             if self.held and self.held + int(declared) > most:
                 raise BusyError("too many bytes of other requests are held in memory", 1)
         chunks: list[bytes] = []
@@ -149,18 +151,10 @@ class BodyReader:
         kind = media_type(context)
         if kind == "multipart/form-data":
             return await self._multipart(context, options)
-        if kind == "application/json":
-            return await self.images_of(context, from_json(body, await self.read(context)))
-        raw = await self.read(context)
-        if raw[:1] in (b"{", b"["):  # as no image begins
-            found = kind or "none"
-            raise RequestError(
-                415,
-                "unsupported_type",
-                f"Content-Type: found {found} and a body of JSON, expected application/json; "
-                "with curl: -H 'Content-Type: application/json'",
-            )
-        return Images([raw], [None], options())
+        data = await self.read(context)
+        if kind == "application/json" or is_json(data):
+            return await self.images_of(context, from_json(body, data))
+        return Images([data], [None], options())
 
     async def images_of(self, context: RequestContext, body: WithImages) -> Images:
         """Take the images out of a JSON body; raises RequestError where there are too many."""
@@ -200,37 +194,17 @@ class BodyReader:
 
     async def _multipart(self, context: RequestContext, options: type[Strict]) -> Images:
         body = await self.read(context)  # counted and bounded before anything is parsed
-
-        async def once() -> Any:
-            yield body
-
         most = self._settings.max_items
-        boundary = parse_options_header(context.headers[b"content-type"])[1].get(b"boundary")
-        if not boundary or b"--%s--" % boundary not in body:
-            raise invalid("multipart body: found no closing boundary; was the body cut off?")
-        try:
-            form = await MultiPartParser(
-                context.request.headers, once(), max_files=most, max_fields=64
-            ).parse()
-        except (MultiPartException, LookupError, UnicodeError) as error:  # a charset may be anything
-            message = getattr(error, "message", str(error))
-            if "Too many files" in message:
-                raise too_many(most) from None
-            raise invalid(f"multipart body: {message}") from None
+        content_type = context.headers.get(b"content-type", b"")
         data: list[bytes | VsslError] = []
         names: list[str | None] = []
         fields: list[tuple[str, str]] = []
-        try:
-            for name, value in form.multi_items():
-                if isinstance(value, UploadFile):
-                    data.append(await value.read())
-                    names.append(value.filename or None)
-                elif name == "images":
-                    raise invalid("images: found a part without a file name, expected files", "images")
-                else:
-                    fields.append((name, value))
-        finally:
-            await form.close()
+        for part in read_parts(body, content_type, most=most, too_many=too_many(most)):
+            if part.is_file:
+                data.append(transferred(part))
+                names.append(part.filename or None)
+            else:
+                fields.append((part.name, part.data.decode("utf-8", "replace")))
         if not data:
             raise invalid("multipart body: found no files, expected one or more parts named images", "images")
         return Images(data, names, from_text(options, fields))
@@ -242,30 +216,62 @@ def media_type(context: RequestContext) -> str:
     return header.partition(b";")[0].strip().lower().decode("latin-1")
 
 
+def is_json(body: bytes) -> bool:
+    """Whether a body is a JSON object, whatever its Content-Type says: no image begins as one does."""
+    return body[:64].removeprefix(BOM_UTF8).lstrip()[:1] == b"{"
+
+
 def located(url: str) -> bytes | ImageError | Link:
     """Decode a data URI; anything else is a link."""
     return decode_base64(url) if url[:5].lower() == "data:" else Link(url)
 
 
 def decode_base64(text: str) -> bytes | ImageError:
-    """Decode base64 or a data URI; returns the item's error when it is neither."""
+    """Decode base64 (RFC 4648, white space between passed over) or a data URI; returns the item's error otherwise."""
     if text[:5].lower() == "data:":
         head, comma, text = text.partition(",")
-        if not comma or not head.lower().endswith(";base64"):
+        if not comma or not head.rstrip().lower().endswith(";base64"):
             return ImageError("unreadable", "data URI: expected data:image/...;base64,...")
+        if "%" in text:
+            text = unquote(text)
     try:
         return pybase64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         pass
-    try:  # line ends and spaces are passed over (RFC 2045)
-        return pybase64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        return ImageError(
-            "unreadable", f"base64: {error}; expected the letters A-Z, a-z, 0-9, + and /, padded with ="
+    text = "".join(text.split())
+    try:
+        return pybase64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return ImageError("unreadable", f"base64: {_not_base64(text)}")
+
+
+def _not_base64(text: str) -> str:
+    """Say what of a text is no base64."""
+    other = re.search(r"[^A-Za-z0-9+/=]", text)
+    if other is not None and other[0] in "-_":
+        return f"found {other[0]!r} of the URL-safe alphabet, expected + and / in its place"
+    if other is not None:
+        return f"found {other[0]!r}, expected letters, digits, + and / with = at the end"
+    if len(text) % 4:
+        return (
+            f"found {len(text)} characters, expected a multiple of 4: it is cut, or = is missing at its end"
         )
+    return "found = within it, expected it at the end only"
 
 
-def too_large(found: int, limit: int) -> RequestError:
+def transferred(part: Part) -> bytes | ImageError:
+    """Return a part's bytes as they were before they were sent."""
+    encoding = part.head.get("content-transfer-encoding", "binary").strip().lower()
+    if encoding == "base64":
+        return decode_base64(part.data.decode("latin-1"))
+    if encoding in ("binary", "8bit", "7bit", ""):
+        return part.data
+    return ImageError(
+        "unreadable", f"content-transfer-encoding: found {shown(encoding)}, expected binary or base64"
+    )
+
+
+def too_large(found: int | str, limit: int) -> RequestError:
     """Return the 413 of a body beyond the limit."""
     return RequestError(413, "too_many_bytes", f"found {found} bytes, expected a body of at most {limit}")
 

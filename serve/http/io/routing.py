@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import compile_path
+from starlette.types import Scope
 
+from serve.http.errors import invalid
 from serve.http.io.schemas import Error
 from serve.http.io.validation import Lenient, from_text
 from serve.http.middleware.context import RequestContext
@@ -62,6 +66,16 @@ class Route(Generic[Q]):
         return await self.handler(runtime, context, query)
 
 
+def check_target(scope: Scope) -> None:
+    """Raise RequestError 400 for a path or a query that is no UTF-8: two of them would become one text."""
+    for what, raw in (("path", scope.get("raw_path") or b""), ("query", scope["query_string"])):
+        if b"%" in raw or not raw.isascii():
+            try:
+                unquote_to_bytes(raw).decode("utf-8")
+            except UnicodeDecodeError:
+                raise invalid(f"the {what} is not UTF-8; write é as %C3%A9") from None
+
+
 class Router:
     """Finds the route of a request."""
 
@@ -71,7 +85,8 @@ class Router:
         for route in routes:
             if "{" in route.path:
                 pattern, _, convertors = compile_path(route.path)
-                self._patterns.append((route, pattern, convertors))
+                whole = re.compile(pattern.pattern, re.DOTALL)  # an id may hold a line end
+                self._patterns.append((route, whole, convertors))
             else:
                 self._exact[route.method, route.path] = route
 

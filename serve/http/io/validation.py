@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import reprlib
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
 from typing import Any, Self, TypeVar, get_args
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import TypeAliasType
 
 from serve.http.errors import RequestError, invalid
-from vssl.errors import InputError
+from vssl.errors import InputError, shown
 
 M = TypeVar("M", bound=BaseModel)
 Location = Sequence[str | int]
@@ -48,7 +48,7 @@ class Lenient(BaseModel):
 def from_json(model: type[M], body: bytes) -> M:
     """Return the value of a JSON body; raises RequestError 400 that names what does not fit."""
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(body.removeprefix(BOM_UTF8))
     except ValidationError as error:
         raise _refusal(error, model) from None
 
@@ -117,7 +117,7 @@ def _message(found: Any, errors: Sequence[Any], model: type[BaseModel]) -> str:
         ]
         texts = alike if found["loc"] and found["loc"][-1] in SCALARS else [text]
         expected = " or ".join(one.removeprefix(EXPECTED) for one in texts)
-        return f"found {reprlib.repr(found['input'])}, expected {expected}"
+        return f"found {shown(found['input'])}, expected {expected}"
     return text[:1].lower() + text[1:]
 
 

@@ -32,8 +32,9 @@ from serve.http.state import Runtime
 from serve.inference.engine import EmbeddedImage
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows
-from vssl.errors import ImageError, InputError
+from vssl.errors import ImageError, InputError, shown
 from vssl.images.decode import decode
+from vssl.images.readers.folders import open_file
 
 if TYPE_CHECKING:
     from index.answers.results import GalleryItem
@@ -44,7 +45,8 @@ THUMBNAIL_SIDE = 192
 
 async def describe_gallery(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
     """Describe the gallery: size, distance, model id."""
-    return json_response(await runtime.with_gallery(lambda gallery: gallery.info()))
+    facts = await runtime.with_gallery(lambda gallery: gallery.info())
+    return json_response({name: fact for name, fact in facts.items() if name != "path"})
 
 
 async def read_item(runtime: Runtime, context: RequestContext, query: EncodingOptions) -> Response:
@@ -130,11 +132,7 @@ async def thumbnail(runtime: Runtime, context: RequestContext, query: NoOptions)
     limits = runtime.settings.limits
 
     def work() -> bytes:
-        try:
-            data = Path(path).read_bytes() if path else b""
-        except OSError:
-            data = b""
-        picture = decode(data, limits, min_side=THUMBNAIL_SIDE)
+        picture = decode(_file_of(wanted, path), limits, min_side=THUMBNAIL_SIDE)
         picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         sink = io.BytesIO()
         picture.save(sink, "JPEG", quality=85)
@@ -143,8 +141,26 @@ async def thumbnail(runtime: Runtime, context: RequestContext, query: NoOptions)
     try:
         body = await runtime.in_thread(work)
     except ImageError as error:
-        raise RequestError(404, "no_image", f"the file of {wanted!r} cannot be shown: {error}") from error
+        raise RequestError(
+            404, "no_image", f"the file of {shown(wanted)} cannot be shown: {error}", param="id"
+        ) from error
     return Response(body, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
+
+
+def _file_of(wanted: str, path: str) -> bytes:
+    """Read the file that a gallery records for an item; raises RequestError 404 that says why there is none."""
+    if not path:
+        raise no_picture(wanted, "its picture was sent, and not kept")
+    try:
+        return open_file(Path(path)).read(0)
+    except ImageError as error:
+        if Path(path).is_absolute():
+            raise no_picture(wanted, f"the file it was embedded from {error}") from None
+        raise no_picture(
+            wanted,
+            f"the file {shown(path)}, looked for in the folder that the server was started in, {error}; start it "
+            "where the images were extracted, or extract them again",
+        ) from None
 
 
 ITEM = "/gallery/{id:path}"
@@ -217,6 +233,11 @@ def find(gallery: Gallery, wanted: str) -> GalleryItem:
         raise absent(wanted) from None
 
 
+def no_picture(wanted: str, reason: str) -> RequestError:
+    """Return the 404 of an item without a file to show."""
+    return RequestError(404, "no_image", f"{shown(wanted)} cannot be shown: {reason}", param="id")
+
+
 def absent(wanted: str) -> RequestError:
     """Return the 404 of an unknown id."""
-    return RequestError(404, "not_found", f"the gallery holds no item {wanted!r}", param="id")
+    return RequestError(404, "not_found", f"the gallery holds no item {shown(wanted)}", param="id")

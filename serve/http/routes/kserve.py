@@ -28,8 +28,10 @@ from serve.http.state import Runtime
 from serve.inference.engine import EmbeddedImage
 from vssl import __version__
 from vssl.embeddings.gaussian import Floats
+from vssl.errors import shown
 from vssl.images.preprocess import Pixels
 
+MAX_DIGITS = 19
 HEADER_LENGTH = "inference-header-content-length"
 OutputName = Literal["mean", "variance", "features"]
 OUTPUTS: tuple[OutputName, ...] = ("mean", "variance", "features")
@@ -218,10 +220,12 @@ def _split(body: bytes, length: str | None) -> tuple[InferRequest, bytes]:
     """Cut a body into its JSON header and the binary tensors behind it."""
     if length is None:
         end = len(body)
-    elif length.isdecimal() and int(length) <= len(body):
+    elif length.isdecimal() and len(length) <= MAX_DIGITS and int(length) <= len(body):
         end = int(length)
     else:
-        raise invalid(f"Inference-Header-Content-Length: found {length!r}, the body has {len(body)} bytes")
+        raise invalid(
+            f"Inference-Header-Content-Length: found {shown(length)}, the body has {len(body)} bytes"
+        )
     return from_json(InferRequest, body[:end]), body[end:]
 
 

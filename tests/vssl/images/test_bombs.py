@@ -99,6 +99,11 @@ class TestClaimedParts:
     def test_chunks_of_a_png_are_bounded(self) -> None:
         assert refusal(with_chunks(encoded("PNG"), png_chunk(b"abCd", b"") * 100_000)).code == "undecodable"
 
+    @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"])
+    def test_what_follows_a_picture_does_not_count(self, kind: str) -> None:
+        for trailer in (bytes(1_000_000), b"\xff\xda" * 100_000, b"\xff" * 1_000_000):
+            assert decode(encoded(kind) + trailer).size == (64, 48)
+
     def test_blocks_of_a_gif_are_bounded(self) -> None:
         assert decode(gif_with_comment(20_000)).size == (8, 8)
         assert refusal(gif_with_comment(1_000_000)).code == "undecodable"

@@ -49,13 +49,13 @@ class FileSource:
 
 def open_file(path: Path) -> FileSource:
     """Return one image file as a source of one image without a label."""
-    return FileSource([ImageItem(printable(path.name), None, printable(str(path)))], [path])
+    return FileSource([ImageItem(printable(path.name), None, printable(str(path.absolute())))], [path])
 
 
 def open_folder(root: Path) -> FileSource:
     """List a folder of images and the folders below. Raises InputError when it holds no files."""
     # Plain strings: a million Path objects would take seconds and most of a gigabyte.
-    base = os.path.join(root, "")  # noqa: PTH118
+    base = os.path.join(os.path.abspath(root), "")  # noqa: PTH100, PTH118  # paths that hold from any folder
     files = list(_walk(base))
     if not files:
         raise InputError(
@@ -105,7 +105,7 @@ def open_list(file: Path) -> FileSource:
         raise InputError(f"the list {str(file)!r} is empty; expected one image path a line")
     if len({id_ for _, id_, _ in entries}) != len(entries):
         raise InputError(f"the list {str(file)!r} names an id twice; expected each once")
-    files = [file.parent / path for path, _, _ in entries]
+    files = [file.absolute().parent / path for path, _, _ in entries]
     items = [
         ImageItem(id_, label, printable(str(path)))
         for (_, id_, label), path in zip(entries, files, strict=True)

@@ -86,13 +86,15 @@ def test_the_three_forms_carry_the_same() -> None:
     [
         (END, "found no files"),
         (part("encoding_format", b"float") + END, "found no files"),
-        (part("images", b"data") + END, "images: found a part without a file name"),
         (part("images", b"x", "a") + part("encoding", b"float") + END, "did you mean 'encoding_format'"),
         (part("images", b"x", "a") + part("encoding_format", b"hex") + END, "found 'hex'"),
         (part("images", b"x", "a") + part("model", b"a") * 2 + END, "model: given twice"),
-        (b"no boundary at all", "no closing boundary"),
-        ((part("images", b"one", "a") + part("images", b"two", "b") + END)[:-50], "was the body cut off"),
-        (part("images", b"one", "a") + part("images", b"two", "b"), "was the body cut off"),
+        (b"no boundary at all", "multipart body: "),
+        (
+            (part("images", b"one", "a") + part("images", b"two", "b") + END)[:-50],
+            "before its closing boundary",
+        ),
+        (part("images", b"one", "a") + part("images", b"two", "b"), "before its closing boundary"),
     ],
 )
 def test_a_form_that_does_not_fit_is_refused(body: bytes, told: str) -> None:
@@ -101,9 +103,7 @@ def test_a_form_that_does_not_fit_is_refused(body: bytes, told: str) -> None:
     assert refused(caught) == (400, "invalid_request")
 
 
-@pytest.mark.parametrize(
-    "kind", [f"{FORM}; charset=undefined", "multipart/form-data", "multipart/form-data; boundary="]
-)
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary="])
 def test_a_form_of_a_wrong_content_type_is_refused(kind: str) -> None:
     body = part("images", b"x", "a") + part("model", b"\xff") + END
     with pytest.raises(RequestError, match="multipart body") as caught:
@@ -112,10 +112,8 @@ def test_a_form_of_a_wrong_content_type_is_refused(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", ""])
-def test_json_under_another_content_type_is_told_the_right_one(kind: str) -> None:
-    with pytest.raises(RequestError, match="expected application/json") as caught:
-        images(b'{"images": []}', kind)
-    assert refused(caught) == (415, "unsupported_type")
+def test_json_under_another_content_type_is_json(kind: str) -> None:
+    assert images(b'{"images": [{"base64": "AAAA"}]}', kind).data == [b"\0\0\0"]
 
 
 @pytest.mark.parametrize(
