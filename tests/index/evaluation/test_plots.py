@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,12 +17,22 @@ pytest.importorskip("matplotlib")
 QUICK = Settings(resamples=5)
 
 
-@pytest.mark.parametrize("ending", [".png", ".svg"])
-def test_a_page_is_drawn_with_and_without_labels(tmp_path: Path, ending: str) -> None:
+@pytest.fixture(scope="module")
+def reports() -> dict[str, dict[str, Any]]:
     unlabelled = replace(QUERIES, labels=[None] * len(QUERIES))
-    for name, queries in (("labelled", QUERIES), ("unlabelled", unlabelled)):
+    return {
+        "labelled": evaluate(GALLERY, QUERIES, replace(QUICK, compare=True)),
+        "unlabelled": evaluate(GALLERY, unlabelled, QUICK),
+    }
+
+
+@pytest.mark.parametrize("ending", [".png", ".svg"])
+def test_a_page_is_drawn_with_and_without_labels(
+    tmp_path: Path, reports: dict[str, dict[str, Any]], ending: str
+) -> None:
+    for name, report in reports.items():
         path = tmp_path / f"{name}{ending}"
-        plot(evaluate(GALLERY, queries, replace(QUICK, compare=name == "labelled")), path)
+        plot(report, path)
         assert path.stat().st_size > 5000
 
 

@@ -72,7 +72,7 @@ def test_what_was_fitted_is_what_a_search_uses_now_and_after_opening(tmp_path: P
 def test_a_named_distance_stays_until_the_best_is_asked_for(tmp_path: Path) -> None:
     with new(tmp_path, distance="expected") as gallery:
         assert gallery.fit().given
-        assert gallery.distance == "expected"
+        assert gallery.distance == "expected"  # and fitting again does not change that
         assert gallery.fit().distance == "expected"
         assert gallery.fit(BEST).distance == "posterior"
         assert gallery.fit().distance == "posterior"
