@@ -165,8 +165,12 @@ def padded(columns: NDArray[Any]) -> NDArray[Any]:
 
     FAISS falls to scalar code for dimensions that are no multiple of its vector width.
     """
-    width = columns.shape[1]
-    return columns if width % LANES == 0 else np.pad(columns, ((0, 0), (0, -width % LANES)))
+    count, width = columns.shape
+    if width % LANES == 0:
+        return columns
+    whole = np.zeros((count, width + -width % LANES), columns.dtype)  # several times as fast as np.pad
+    whole[:, :width] = columns
+    return whole
 
 
 def _grown(array: Floats, room: int) -> Floats:
