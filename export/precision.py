@@ -93,9 +93,14 @@ def without_idle_casts(proto: onnx.ModelProto) -> onnx.ModelProto:
         # Named so by the converter; a cast of the graph's own, as of its pixels, starts from no fp32.
         if before is not None and before.input[0].endswith("_cast_to_fp16"):
             whole[name] = before.input[0]
+    given: dict[str, str] = {}  # a value that an fp32 node makes -> the graph's output that it is
+    for value in proto.graph.output:
+        if (made := whole.pop(value.name, None)) is not None:
+            given[made] = value.name
+            makers[value.name] = makers[made]
     for node in proto.graph.node:
-        for place, name in enumerate(node.input):
-            node.input[place] = whole.get(name, name)
+        node.input[:] = [given.get(whole.get(name, name), whole.get(name, name)) for name in node.input]
+        node.output[:] = [given.get(name, name) for name in node.output]
     ordered: list[onnx.NodeProto] = []
     placed: set[str] = set()
 

@@ -14,10 +14,10 @@ WEIGHT = np.eye(4, dtype=np.float32) / 3
 
 
 def model(*nodes: onnx.NodeProto, outputs: tuple[str, ...]) -> onnx.ModelProto:
-    """Build a graph from `x` (N, 4) with one weight `w` (4, 4)."""
+    """Build a graph from `x` (N, 4) with the weights `w` and `head` (4, 4)."""
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4]) for name in ("x", *outputs)]
-    weight = numpy_helper.from_array(WEIGHT, "w")
-    graph = helper.make_graph(list(nodes), "g", values[:1], values[1:], [weight])
+    weights = [numpy_helper.from_array(WEIGHT, name) for name in ("w", "head")]
+    graph = helper.make_graph(list(nodes), "g", values[:1], values[1:], weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
@@ -26,7 +26,7 @@ def network() -> onnx.ModelProto:
     """A backbone of one map, and two heads behind its features."""
     return model(
         helper.make_node("MatMul", ["x", "w"], ["features"], "backbone"),
-        helper.make_node("MatMul", ["features", "w"], ["mean"], "mean_head"),
+        helper.make_node("MatMul", ["features", "head"], ["mean"], "mean_head"),
         helper.make_node("Exp", ["features"], ["variance"], "variance_head"),
         outputs=("mean", "variance", "features"),
     )
