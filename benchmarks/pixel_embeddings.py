@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from vssl.embeddings.gaussian import GaussianEmbedding
-from vssl.embeddings.store import Rows, part_name, to_table, write_failures, write_manifest, write_table
+from vssl.embeddings.manifest import write_manifest
+from vssl.embeddings.store import Rows, part_name, to_table, write_failures, write_table
 from vssl.images.preprocess import Preprocess
 from vssl.model.card import Calibration, ModelCard
 

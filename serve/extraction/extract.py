@@ -25,6 +25,7 @@ from serve.extraction.writer import EarlierRows, PartWriter, Progress
 from serve.inference.cores import available_cores
 from serve.inference.engine import ENGINES, Engine
 from vssl.embeddings import store
+from vssl.embeddings.manifest import read_manifest
 from vssl.errors import InputError
 from vssl.files import user_path
 from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
@@ -228,7 +229,7 @@ def _complete(folder: OutputFolder) -> None:
 def _summary(folder: OutputFolder, writer: PartWriter, numbers: range, started: float) -> Summary:
     seconds = time.perf_counter() - started
     if folder.complete:
-        manifest = store.read_manifest(folder.path)
+        manifest = read_manifest(folder.path)
         images, rows, reasons = folder.plan.images, manifest["rows"], manifest["reasons"]
         uncertainty = manifest["mean_uncertainty"]
     else:

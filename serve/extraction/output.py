@@ -24,15 +24,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from serve.extraction.plan import Plan, differences
 from vssl.embeddings import store
+from vssl.embeddings.manifest import FAILURES, INPUTS, MANIFEST, read_manifest, read_part, write_manifest
 from vssl.errors import ExistsError, FormatError, InputError, MismatchError
 from vssl.files import own_names, take_lock, write_json
 
-PROGRESS, INPUTS, STAGED, PLACING = ".progress", ".inputs.parquet", "staged", "placing"
-OURS = (store.FAILURES, store.MANIFEST, INPUTS)
+PROGRESS, STAGED, PLACING = ".progress", "staged", "placing"
+OURS = (FAILURES, MANIFEST, INPUTS)
 ARRAYS = {"img_emb": ".npy", "img_var": ".npy", "metadata": ".parquet"}  # see serve.extraction.clip_layout
 
 
@@ -52,7 +52,7 @@ class OutputFolder:
     @property
     def complete(self) -> bool:
         """Whether the manifest is there and no update is under way."""
-        return (self.path / store.MANIFEST).exists() and not self.progress.exists()
+        return (self.path / MANIFEST).exists() and not self.progress.exists()
 
     def part(self, number: int) -> Path:
         """Return where a part is written."""
@@ -72,7 +72,7 @@ class OutputFolder:
         plan, names = self.plan, [store.part_name(number) for number in range(self.plan.parts)]
         if self.staged:
             (self.progress / PLACING).touch()
-            (self.path / store.MANIFEST).unlink(missing_ok=True)
+            (self.path / MANIFEST).unlink(missing_ok=True)
             for old in set(_matching(self.path, "part-", ".parquet")) - set(names):
                 (self.path / old).unlink()
             for name in _matching(self.progress / STAGED, "part-", ".parquet"):
@@ -80,13 +80,13 @@ class OutputFolder:
         failures = [
             store.Failure(**row)
             for number in range(plan.parts)
-            for row in pq.read_table(self.failures(number)).to_pylist()
+            for row in read_part(self.failures(number)).to_pylist()
         ]
         store.write_failures(failures, self.path)
         if (self.progress / "items.parquet").exists():
             (self.progress / "items.parquet").replace(self.path / INPUTS)
         spread = np.concatenate([_column(self.path / name, "uncertainty") for name in names])
-        store.write_manifest(
+        write_manifest(
             self.path,
             model_id=plan.model_id,
             parts=names,
@@ -125,8 +125,8 @@ def prepare(
             _refuse(started, folder, folder.progress / "items.parquet", listing)
         shutil.rmtree(folder.progress)  # the input set changed again since that update began
         return prepare(out, plan, listing, resume=resume, overwrite=False, update=update)
-    elif store.MANIFEST in found:
-        finished = _plan(out / store.MANIFEST, lambda values: values.get("plan"))
+    elif MANIFEST in found:
+        finished = Plan.read(plan_of, out / MANIFEST) if (plan_of := read_manifest(out).get("plan")) else None
         if not (resume or update):
             raise ExistsError(
                 f"{out} holds embeddings already; choose another folder, add --update to embed what "
@@ -225,7 +225,7 @@ def _matching(folder: Path, start: str, end: str) -> list[str]:
 
 
 def _clear(out: Path) -> None:
-    (out / store.MANIFEST).unlink(missing_ok=True)  # first: from here on the folder is unfinished
+    (out / MANIFEST).unlink(missing_ok=True)  # first: from here on the folder is unfinished
     shutil.rmtree(out / PROGRESS, ignore_errors=True)
     for entry in map(out.joinpath, _names(out)):
         if entry.is_dir():
@@ -235,5 +235,5 @@ def _clear(out: Path) -> None:
 
 
 def _column(path: Path, name: str) -> np.ndarray[Any, Any]:
-    column: np.ndarray[Any, Any] = pq.read_table(path, columns=[name]).column(name).to_numpy()
+    column: np.ndarray[Any, Any] = read_part(path, [name]).column(name).to_numpy()
     return column

@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from vssl.embeddings.manifest import read_part
 from vssl.errors import FormatError
 from vssl.images.items import ImageSource, StampedSource
 from vssl.model.identity import short_id
@@ -108,7 +108,7 @@ def differences(old: Plan, new: Plan, before: Path, now: pa.Table) -> list[str]:
 def _changed(before: Path, now: pa.Table) -> str:
     if not before.exists():
         return "the input set is another one"
-    old, new = stamps(pq.read_table(before)), stamps(now)
+    old, new = stamps(read_part(before)), stamps(now)
     groups = {
         "new": [name for name in new if name not in old],
         "gone": [name for name in old if name not in new],

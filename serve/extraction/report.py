@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from PIL import Image
 
-from vssl.embeddings import store
 from vssl.embeddings.gaussian import Floats
+from vssl.embeddings.manifest import read_file, read_manifest
 from vssl.errors import ImageError, InputError
 from vssl.images.contact_sheet import Tile, contact_sheet
 from vssl.images.decode import decode
@@ -65,8 +64,7 @@ def _thumbnail(data: bytes) -> Image.Image:
 
 
 def _uncertainties(out: Path) -> tuple[list[str], Floats]:
-    tables = [
-        pq.read_table(out / part, columns=["id", "uncertainty"]) for part in store.read_manifest(out)["parts"]
-    ]
+    manifest = read_manifest(out)
+    tables = [read_file(out, manifest, part, ["id", "uncertainty"]) for part in manifest["parts"]]
     names = [name for table in tables for name in table["id"].to_pylist()]
     return names, np.concatenate([table["uncertainty"].to_numpy() for table in tables])

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from serve.extraction.blocks import BlockResult, Task, join
-from serve.extraction.output import INPUTS, OutputFolder
+from serve.extraction.output import OutputFolder
 from serve.extraction.plan import stamps
 from vssl.embeddings import store
 from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.manifest import INPUTS, read_file, read_manifest, read_part
 from vssl.embeddings.store import Rows
 from vssl.errors import InputError
 from vssl.images.items import ImageItem
@@ -84,7 +84,7 @@ class PartWriter:
         for number in numbers:
             if folder.is_done(number):
                 self.resumed += len(plan.rows(number))
-                column = pq.read_table(folder.failures(number), columns=["error"]).column("error")
+                column = read_part(folder.failures(number), ["error"]).column("error")
                 self._reasons.update(column.to_pylist())
         self._check_failures(None)
         open_parts: dict[int, list[BlockResult]] = {}
@@ -163,13 +163,14 @@ class EarlierRows:
     """
 
     def __init__(self, out: Path, listing: pa.Table) -> None:
-        before, now = stamps(pq.read_table(out / INPUTS)), stamps(listing)
+        manifest = read_manifest(out)
+        before, now = stamps(read_file(out, manifest, INPUTS)), stamps(listing)
         same = {name for name, stamp in now.items() if stamp and before.get(name) == stamp}
         self._places: dict[str, tuple[str, int]] = {}
-        for part in store.read_manifest(out)["parts"]:
-            names = pq.read_table(out / part, columns=["id"]).column("id").to_pylist()
+        for part in manifest["parts"]:
+            names = read_file(out, manifest, part, ["id"]).column("id").to_pylist()
             self._places |= {name: (part, row) for row, name in enumerate(names) if name in same}
-        self._part = lru_cache(maxsize=2)(lambda name: store.from_table(pq.read_table(out / name)))
+        self._part = lru_cache(maxsize=2)(lambda name: store.from_table(read_file(out, manifest, name)))
 
     def take(self, items: Sequence[ImageItem], numbers: Sequence[int]) -> BlockResult:
         """Return what is known of the given source rows, with the paths and labels they have now."""

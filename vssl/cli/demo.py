@@ -145,6 +145,7 @@ def _raw_pixels(out: Path) -> None:
 
     from vssl.embeddings import store
     from vssl.embeddings.gaussian import GaussianEmbedding
+    from vssl.embeddings.manifest import write_manifest
     from vssl.errors import ImageError
     from vssl.images.preprocess import load_image
     from vssl.images.sources import open_source
@@ -176,9 +177,7 @@ def _raw_pixels(out: Path) -> None:
         folder.mkdir(parents=True)
         store.write_table(store.to_table(rows, card, model_id), folder / store.part_name(0))
         store.write_failures([], folder)
-        store.write_manifest(
-            folder, model_id=model_id, parts=[store.part_name(0)], rows=len(rows), failures=0
-        )
+        write_manifest(folder, model_id=model_id, parts=[store.part_name(0)], rows=len(rows), failures=0)
 
 
 def _evaluate(out: Path) -> dict[str, dict[str, dict[str, Any]]]:

@@ -34,8 +34,9 @@ def inspect(
 def _facts(path: Path) -> dict[str, Any]:
     if path.is_dir() and (path / "manifest.json").exists() and not (path / "gallery.json").exists():
         from vssl.embeddings import store
+        from vssl.embeddings.manifest import read_manifest
 
-        manifest = store.read_manifest(path)
+        manifest = read_manifest(path)
         cards = [card for _, card, _ in store.iter_parts(path)]
         return {"artefact": "embeddings", **manifest, "card": cards[0].to_dict() if cards else None}
     if (path.is_dir() and (path / "checkpoint.pt").exists()) or path.suffix in (".pt", ".pth"):

@@ -4,7 +4,7 @@
       part-00000.parquet ...   id, path, label, mean, variance, uncertainty, optional features
                                and sha256 of the file
       failures.parquet         path, reason, error
-      manifest.json            written last: a folder without it is unfinished
+      manifest.json            written last (vssl.embeddings.manifest): a folder without it is unfinished
 
 Parts are written under a temporary name and renamed, so a part that exists is whole. The
 schema's metadata carries the ModelCard and the model id. Shape letters: N rows, D embedding
@@ -13,7 +13,6 @@ dimension, F feature dimension.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,14 +24,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
+from vssl.embeddings.manifest import FAILURES, read_file, read_manifest
 from vssl.errors import FormatError, InputError, MismatchError
-from vssl.files import atomic_write, write_json
+from vssl.files import atomic_write
 from vssl.model.card import CARD_KEY, ModelCard
 
-STORE_FORMAT = 1
+STORE_FORMAT = 1  # of a part; a folder's is in vssl.embeddings.manifest
 MODEL_ID_KEY = "vssl.model_id"
-MANIFEST = "manifest.json"
-FAILURES = "failures.parquet"
 DTYPES = {"float32": pa.float32(), "float16": pa.float16()}
 REPEATED = ["label", "reason", "error"]  # columns whose values come again and again
 FAILURE_SCHEMA = pa.schema([("path", pa.string()), ("reason", pa.string()), ("error", pa.string())])
@@ -210,7 +208,7 @@ def write_table(table: pa.Table, path: Path) -> None:
     """Write a Parquet file, whole or not at all."""
     with atomic_write(path) as file:
         # Dictionaries of floats and of ids only cost: a sixth of the time and two thirds of the size without.
-        pq.write_table(table, file, compression="zstd", use_dictionary=REPEATED)
+        pq.write_table(table, file, compression="zstd", use_dictionary=REPEATED, write_page_checksum=True)
 
 
 def write_failures(failures: Sequence[Failure], folder: Path) -> None:
@@ -224,53 +222,16 @@ def write_failures_file(failures: Sequence[Failure], path: Path) -> None:
     write_table(pa.Table.from_pylist(rows, schema=FAILURE_SCHEMA), path)
 
 
-def write_manifest(
-    folder: Path, *, model_id: str, parts: Sequence[str], rows: int, failures: int, **more: Any
-) -> None:
-    """Write `manifest.json`, which makes the folder complete."""
-    values = {
-        "format": STORE_FORMAT,
-        "model_id": model_id,
-        "parts": list(parts),
-        "rows": rows,
-        "failures": failures,
-        **more,
-    }
-    write_json(folder / MANIFEST, values)
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read `manifest.json`. Raises InputError for a folder that is none of ours or unfinished."""
-    if not folder.is_dir():
-        raise InputError(
-            f"no embeddings at {str(folder)!r}: found no such folder; write one with: vssl extract"
-        )
-    try:
-        values: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{str(folder)!r} holds no {MANIFEST}: the extraction has not finished; "
-            "go on with: vssl extract IMAGES OUT --model model.onnx --resume"
-        ) from None
-    except ValueError as error:
-        raise FormatError(f"{folder / MANIFEST} is not JSON: {error}; extract the folder again") from None
-    if values.get("format") != STORE_FORMAT:
-        raise FormatError(
-            f"{folder}: found format {values.get('format')!r}, expected {STORE_FORMAT}; extract again"
-        )
-    return values
-
-
 def iter_parts(folder: Path) -> Iterator[tuple[Rows, ModelCard, str]]:
     """Yield (rows, card, model id) of each part in order; raises FormatError for a damaged part."""
     manifest = read_manifest(folder)
     for name in manifest["parts"]:
         try:
-            table = pq.read_table(folder / name)
+            table = read_file(folder, manifest, name)
             metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
             card, model_id = ModelCard.from_json(metadata[CARD_KEY]), metadata[MODEL_ID_KEY]
             rows = from_table(table)
-        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        except (pa.ArrowException, KeyError, ValueError, AttributeError) as error:
             raise FormatError(f"{folder / name} is damaged ({error}); extract the folder again") from error
         if model_id != manifest["model_id"]:
             raise MismatchError(
@@ -281,11 +242,11 @@ def iter_parts(folder: Path) -> Iterator[tuple[Rows, ModelCard, str]]:
 
 
 def read_failures(folder: Path) -> list[Failure]:
-    """Read `failures.parquet`; an absent file means none."""
-    path = folder / FAILURES
-    if not path.exists():
+    """Read `failures.parquet` of a finished folder; a folder without one has none."""
+    manifest = read_manifest(folder)
+    if FAILURES not in manifest["files"]:
         return []
-    return [Failure(**row) for row in pq.read_table(path).to_pylist()]
+    return [Failure(**row) for row in read_file(folder, manifest, FAILURES).to_pylist()]
 
 
 def read_embeddings(folder: Path) -> Embeddings:

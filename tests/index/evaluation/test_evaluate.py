@@ -16,7 +16,8 @@ from index.evaluation.evaluate import Settings, evaluate
 from index.gallery.folder.gallery import FolderGallery
 from tests.index.samples import MODEL, card, sample
 from vssl.embeddings.gaussian import GaussianEmbedding
-from vssl.embeddings.store import Rows, part_name, to_table, write_manifest, write_table
+from vssl.embeddings.manifest import write_manifest
+from vssl.embeddings.store import Rows, part_name, to_table, write_table
 from vssl.errors import InputError, MismatchError
 
 QUICK = Settings(resamples=20)

@@ -11,7 +11,8 @@ import pytest
 from serve.extraction.extract import extract
 from serve.extraction.output import PLACING, PROGRESS, STAGED, OutputFolder, locked, make, prepare
 from serve.extraction.plan import Plan, list_source
-from vssl.embeddings.store import MANIFEST, read_embeddings, read_failures, write_failures_file
+from vssl.embeddings.manifest import MANIFEST
+from vssl.embeddings.store import read_embeddings, read_failures, write_failures_file
 from vssl.errors import ExistsError, FormatError, InputError, MismatchError
 from vssl.files import write_json
 from vssl.images.sources import open_source

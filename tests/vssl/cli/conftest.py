@@ -11,7 +11,8 @@ from tests.index.calibration.test_selection import classes
 from tests.index.samples import MODEL, card
 from tests.tiny_model import picture, tiny_model
 from tests.vssl.cli.command import vssl
-from vssl.embeddings.store import Rows, part_name, to_table, write_manifest, write_table
+from vssl.embeddings.manifest import write_manifest
+from vssl.embeddings.store import Rows, part_name, to_table, write_table
 
 
 @pytest.fixture(scope="session")

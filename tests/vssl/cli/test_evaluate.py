@@ -11,7 +11,8 @@ import pytest
 
 from tests.index.samples import MODEL, card, sample
 from vssl.cli.main import app, run
-from vssl.embeddings.store import Rows, part_name, to_table, write_manifest, write_table
+from vssl.embeddings.manifest import write_manifest
+from vssl.embeddings.store import Rows, part_name, to_table, write_table
 
 
 def stored(rows: Rows, folder: Path) -> Path:

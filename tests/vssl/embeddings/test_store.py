@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from vssl.embeddings import store
 from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.manifest import write_manifest
 from vssl.embeddings.store import Failure, Rows
 from vssl.errors import FormatError, InputError, MismatchError
 from vssl.images.preprocess import Preprocess
@@ -45,7 +46,7 @@ def folder(path: Path, *counts: int, features: bool = False) -> Path:
     for seed, (name, count) in enumerate(zip(names, counts, strict=True)):
         store.write_table(store.to_table(rows(count, seed, features=features), CARD, ID), path / name)
     store.write_failures([Failure("/data/x", "why", "undecodable")], path)
-    store.write_manifest(path, model_id=ID, parts=names, rows=sum(counts), failures=1, note="more")
+    write_manifest(path, model_id=ID, parts=names, rows=sum(counts), failures=1, note="more")
     return path
 
 
@@ -164,7 +165,7 @@ class TestReading:
         with pytest.raises(InputError, match=r"has not finished.*--resume"):
             store.read_embeddings(tmp_path)
 
-    @pytest.mark.parametrize("text", ["{", '{"format": 9}'])
+    @pytest.mark.parametrize("text", ["{", '{"format": 9}', "[]", "null", '{"format": 2}', "[" * 100_000])
     def test_a_manifest_of_another_kind(self, tmp_path: Path, text: str) -> None:
         (folder(tmp_path, 2) / "manifest.json").write_text(text)
         with pytest.raises(FormatError):
@@ -179,12 +180,13 @@ class TestReading:
             part.unlink()
         else:
             pq.write_table(pq.read_table(part).replace_schema_metadata(None), part)
-        with pytest.raises(FormatError, match=r"part-00001.parquet is damaged.*extract"):
+        with pytest.raises(FormatError, match=r"part-00001.parquet (is damaged|cannot be read).*extract"):
             store.read_embeddings(tmp_path)
 
     def test_a_part_of_another_model(self, tmp_path: Path) -> None:
         part = folder(tmp_path, 2) / "part-00000.parquet"
         store.write_table(store.to_table(rows(2), CARD, "cd" * 32), part)
+        write_manifest(tmp_path, model_id=ID, parts=[part.name], rows=2, failures=0)
         with pytest.raises(MismatchError, match="is of model cdcdcdcdcdcd, its manifest of abababababab"):
             store.read_embeddings(tmp_path)
 
@@ -192,9 +194,10 @@ class TestReading:
         with pytest.raises(InputError, match=r"every image failed; see its failures\.parquet"):
             store.read_embeddings(folder(tmp_path))
 
-    def test_no_failures_file_means_none(self, tmp_path: Path) -> None:
+    def test_a_failures_file_that_went_is_missed(self, tmp_path: Path) -> None:
         (folder(tmp_path, 1) / "failures.parquet").unlink()
-        assert store.read_failures(tmp_path) == []
+        with pytest.raises(FormatError, match=r"failures.parquet cannot be read"):
+            store.read_failures(tmp_path)
 
 
 def test_the_manifest_is_plain_json(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from index.gallery.folder.gallery import FolderGallery
 from index.gallery.folder.locks import LockedError
 from index.search.autotune import Budget
 from tests.index.samples import MODEL, card, part, sample
-from vssl.embeddings.store import part_name, to_table, write_manifest, write_table
+from vssl.embeddings.manifest import write_manifest
+from vssl.embeddings.store import part_name, to_table, write_table
 from vssl.errors import ExistsError, InputError, MismatchError
 
 
