@@ -3,7 +3,7 @@
     python benchmarks/shutdown.py [--runs 3] [--workers 2] [--drain 5] [--clients 16 200]
 
 Keep-alive clients post one thumbnail after the other. Those that watch ask /readyz twice a second, as a load
-balancer does, and send nothing once it is not 200. The others reconnect at once, for as long as they can. All heed
+balancer does, and send nothing once it is not 200. The others reconnect at once, for as long as they can. All obey
 `Connection: close`. Lost are requests whose connection broke before their answer; refused are connections.
 Prints one table.
 """
