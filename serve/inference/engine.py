@@ -177,10 +177,10 @@ class Engine:
         """Let go of connections; the engine is not used again."""
         self.graph.close()
 
-    def run(self, images: Pixels, *, crowd: bool = False) -> tuple[Floats, Floats, Floats]:
+    def run(self, images: Pixels, *, more_waiting: bool = False) -> tuple[Floats, Floats, Floats]:
         """Run the graph on uint8 (N, S, S, 3) -> raw mean (N, D), variance (N, D), features (N, F).
 
-        Nothing is checked about the numbers; see `infer`. crowd: whether the caller has more to run.
+        Nothing is checked about the numbers; see `infer`. more_waiting: whether the caller has more to run.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self._shape:
             raise InputError(
@@ -194,7 +194,7 @@ class Engine:
             batch = images[start:stop]
             if len(batch) < bucket:
                 batch = np.concatenate([batch, np.zeros((bucket - len(batch), *self._shape), np.uint8)])
-            found = self.graph.run(batch, crowd=crowd)
+            found = self.graph.run(batch, more_waiting=more_waiting)
             for out, values in zip((mean, variance, features), found, strict=True):
                 if values.shape != (bucket, out.shape[1]):
                     raise FormatError(
@@ -235,13 +235,13 @@ class Engine:
         return self.embed_pixels(pixels)
 
     def embed_pixels(
-        self, pixels: Sequence[Pixels | ImageError], *, crowd: bool = False
+        self, pixels: Sequence[Pixels | ImageError], *, more_waiting: bool = False
     ) -> list[EmbeddedImage | ImageError]:
-        """Embed decoded images (S, S, 3), passing errors through in their places; crowd: see `run`."""
+        """Embed decoded images (S, S, 3), passing errors through in their places; more_waiting: see `run`."""
         good = [p for p in pixels if not isinstance(p, ImageError)]
         if not good:
             return [p for p in pixels if isinstance(p, ImageError)]
-        mean, variance, features = self.run(np.stack(good), crowd=crowd)
+        mean, variance, features = self.run(np.stack(good), more_waiting=more_waiting)
         sound = sound_rows(mean, variance, features)
         whole = bool(sound.all())
         if whole:

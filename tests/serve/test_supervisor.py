@@ -148,7 +148,9 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_drain_loses_no_request_of_clients_that_watch_for_it(tmp_path: Path, model: Path, workers: int) -> None:
+def test_a_drain_loses_no_request_of_clients_that_watch_for_it(
+    tmp_path: Path, model: Path, workers: int
+) -> None:
     """Half of the clients end with an answer that says `Connection: close`, half watch /readyz."""
     options = ["--model", str(model), "--workers", str(workers), "--threads", "1"]
     with running(options, tmp_path, environment={"VSSL_DRAIN_S": LONG_S}) as server:

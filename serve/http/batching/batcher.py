@@ -198,7 +198,7 @@ class Batcher:
         answers: Sequence[Answer]
         pixels = [item.pixels for item in on_time if item.pixels is not None]
         try:
-            answers = self.engine.embed_pixels(pixels, crowd=self.admission.waiting > len(pixels))
+            answers = self.engine.embed_pixels(pixels, more_waiting=self.admission.waiting > len(pixels))
         except Exception as error:
             answers = [error if isinstance(error, VsslError) else internal_error()] * len(on_time)
         seconds = time.perf_counter() - begun

@@ -55,10 +55,10 @@ class Graph(Protocol):
     def cut(self, total: int) -> Iterator[tuple[int, int, int]]:
         """Cut `total` images into (start, stop, batch size); what a batch lacks is padded."""
 
-    def run(self, images: Pixels, *, crowd: bool = False) -> Sequence[Floats]:
+    def run(self, images: Pixels, *, more_waiting: bool = False) -> Sequence[Floats]:
         """Return mean, variance and features of one batch.
 
-        crowd: whether more images wait than these; then a run that shares its cores costs least.
+        more_waiting: whether more images wait than these; then a run that shares its cores costs least.
         """
 
     def stamp(self) -> Hashable | None:
@@ -109,14 +109,14 @@ class LocalGraph:
         """Cut into buckets: all full on a CPU, the rest padded on a GPU."""
         return into_buckets(total, self.buckets, pad=self.on_gpu)
 
-    def run(self, images: Pixels, *, crowd: bool = False) -> Sequence[Floats]:
+    def run(self, images: Pixels, *, more_waiting: bool = False) -> Sequence[Floats]:
         """Return mean, variance and features of one batch."""
         if self._bound is not None:
             return self._bound.run(images)
         if self._narrow is None:
             return self._answers(self._session, images)
         with self._counting:
-            alone = self._running == 0 and not crowd
+            alone = self._running == 0 and not more_waiting
             self._running += 1
         try:
             return self._answers(self._session if alone else self._narrow, images)

@@ -52,7 +52,7 @@ class CompiledGraph:
         """Cut into buckets, all full."""
         return into_buckets(total, self.buckets, pad=False)
 
-    def run(self, images: Pixels, *, crowd: bool = False) -> Sequence[Floats]:
+    def run(self, images: Pixels, *, more_waiting: bool = False) -> Sequence[Floats]:
         """Return mean, variance and features of one batch."""
         request = self._idle.get()
         try:

@@ -105,7 +105,7 @@ class FleetGraph:
             stop = min(total, start + largest)
             yield start, stop, stop - start
 
-    def run(self, images: Pixels, *, crowd: bool = False) -> Sequence[Floats]:
+    def run(self, images: Pixels, *, more_waiting: bool = False) -> Sequence[Floats]:
         """Return mean, variance and features; raises FleetError when the server does not answer."""
         from tritonclient import grpc
 

@@ -30,11 +30,11 @@ class GatedEngine(Engine):
     busy: ClassVar[threading.Event]  # the model was asked
     asked: ClassVar[list[tuple[int, bool]]]  # images of each run, and whether more of them wait
 
-    def run(self, images: Pixels, *, crowd: bool = False) -> tuple[Floats, Floats, Floats]:
-        GatedEngine.asked.append((len(images), crowd))
+    def run(self, images: Pixels, *, more_waiting: bool = False) -> tuple[Floats, Floats, Floats]:
+        GatedEngine.asked.append((len(images), more_waiting))
         GatedEngine.busy.set()
         assert GatedEngine.gate.wait(60)
-        return super().run(images, crowd=crowd)
+        return super().run(images, more_waiting=more_waiting)
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_an_engine_that_fails_fails_its_batch_alone(world: World) -> None:
     class Failing(Engine):
         fail = False
 
-        def run(self, images: Pixels, *, crowd: bool = False) -> tuple[Floats, Floats, Floats]:
+        def run(self, images: Pixels, *, more_waiting: bool = False) -> tuple[Floats, Floats, Floats]:
             if Failing.fail:
                 raise MemoryError("no room")
             return super().run(images)

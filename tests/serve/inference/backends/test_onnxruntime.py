@@ -79,7 +79,7 @@ def test_who_comes_while_another_runs_has_one_core(model: Path) -> None:
 
 def test_a_run_with_others_behind_it_has_one_core(model: Path) -> None:
     graph, wide, narrow = watched(model)
-    graph.run(pictures(1), crowd=True)
+    graph.run(pictures(1), more_waiting=True)
     assert (wide.runs, narrow.runs) == (0, 1)
     graph.run(pictures(1))
     assert (wide.runs, narrow.runs) == (1, 1)
