@@ -14,15 +14,24 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from vssl.images.preprocess import Preprocess
-from vssl.model.card import CARD_KEY, GOLDEN_KEY, Calibration, ModelCard
+from vssl.model.card import CARD_KEY, GOLDEN_KEY, Calibration, ModelCard, UncertaintyFit
 from vssl.model.golden import Golden, golden_images
 from vssl.model.seal import sealed
 
 
 def tiny_model(
-    path: Path, *, size: int = 16, dim: int = 8, seed: int = 0, calibration: str = "fitted-head"
+    path: Path,
+    *,
+    size: int = 16,
+    dim: int = 8,
+    seed: int = 0,
+    calibration: str = "fitted-head",
+    predicts: bool = False,
 ) -> Path:
-    """Write the model to `path` and return it; another seed is another model."""
+    """Write the model to `path` and return it; another seed is another model.
+
+    predicts: whether it has the output `uncertainty`, the mean brightness of the image here.
+    """
     random = np.random.default_rng(seed)
     weights = {
         "w_mean": random.normal(0, 0.3, (48, dim)).astype(np.float32),
@@ -49,17 +58,22 @@ def tiny_model(
         helper.make_node("Exp", ["log_variance"], ["variance"]),
     ]
     outputs = [("mean", dim), ("variance", dim), ("features", 48)]
+    shapes = {name: [width] for name, width in outputs}
+    if predicts:
+        weights["pixels"] = np.array([1, 2, 3], np.int64)
+        nodes.append(helper.make_node("ReduceMean", ["unit", "pixels"], ["uncertainty"], keepdims=0))
+        shapes["uncertainty"] = []
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", size, size, 3])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", width]) for name, width in outputs],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", *shape]) for n, shape in shapes.items()],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     images = golden_images(size)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    mean, variance, features = session.run(["mean", "variance", "features"], {"images": images})
+    golden = Golden(images, *session.run(list(shapes), {"images": images}))
     card = ModelCard(
         name=f"tiny-{seed}",
         method="none",
@@ -69,10 +83,9 @@ def tiny_model(
         feature_dim=48,
         preprocess=Preprocess(size=size, resize=size),
         calibration=Calibration(calibration),
+        uncertainty_fit=UncertaintyFit(images=0) if predicts else None,
     )
-    helper.set_model_props(
-        model, {CARD_KEY: card.to_json(), GOLDEN_KEY: Golden(images, mean, variance, features).to_json()}
-    )
+    helper.set_model_props(model, {CARD_KEY: card.to_json(), GOLDEN_KEY: golden.to_json()})
     path.write_bytes(sealed(model.SerializeToString()))
     return path
 

@@ -3,7 +3,7 @@
 `vssl export --triton REPOSITORY --triton-backend python` puts this file into the repository as
 model.py, beside the model.onnx that it runs with ONNX Runtime on the CPU: for builds of Triton
 without the onnxruntime backend. It needs numpy and onnxruntime, and nothing of vssl.
-Shape letters: N images, S side, D and F dimensions.
+Shape letters: N images, S side.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
-
-OUTPUTS = ["mean", "variance", "features"]
 
 
 class TritonPythonModel:
@@ -43,12 +41,13 @@ class TritonPythonModel:
         options.intra_op_num_threads = int(threads or 0)  # 0: all cores; the onnxruntime backend's own key
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        self.outputs = [output.name for output in self.session.get_outputs()]
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Run what Triton has batched, (N, S, S, 3) in all, once; answer each request with its rows."""
         images = [pb_utils.get_input_tensor_by_name(request, "images").as_numpy() for request in requests]
         try:
-            found = self.session.run(OUTPUTS, {"images": np.concatenate(images)})
+            found = self.session.run(self.outputs, {"images": np.concatenate(images)})
         except Exception as error:
             failed = pb_utils.TritonError(f"the model cannot run these images: {error}")
             return [pb_utils.InferenceResponse(error=failed) for _ in requests]
@@ -58,7 +57,7 @@ class TritonPythonModel:
             pb_utils.InferenceResponse(
                 [
                     pb_utils.Tensor(name, np.ascontiguousarray(rows))
-                    for name, rows in zip(OUTPUTS, part, strict=True)
+                    for name, rows in zip(self.outputs, part, strict=True)
                 ]
             )
             for part in parts

@@ -24,7 +24,7 @@ _OURS = re.compile(r'^parameters\s*\{\s*key:\s*"vssl\.\w+\.(\d+)".*\}\s*$')
 _MODEL_ID = re.compile(
     rf'key:\s*"{re.escape(MODEL_ID_KEY)}\.(\d+)"\s*value:?\s*\{{\s*string_value:\s*"([0-9a-f]{{64}})"'
 )
-_SHAPE = re.compile(r'name:\s*"(images|mean|variance|features)"[^}]*?dims:\s*\[([^\]]*)\]')
+_SHAPE = re.compile(r'name:\s*"(images|mean|variance|features|uncertainty)"[^}]*?dims:\s*\[([^\]]*)\]')
 _BACKEND = re.compile(r'^backend:\s*"(\w+)"', re.MULTILINE)
 
 
@@ -35,7 +35,6 @@ def config_text(name: str, card: ModelCard, backend: str) -> str:
     requests gather, and the largest preferred size that is waiting goes next.
     """
     side, sizes = card.preprocess.size, batch_sizes(card.preprocess.size)
-    outputs = {"mean": card.dim, "variance": card.dim, "features": card.feature_dim}
     lines = [
         f"name: {quoted(name)}",
         f"backend: {quoted(backend)}",
@@ -43,8 +42,8 @@ def config_text(name: str, card: ModelCard, backend: str) -> str:
         f'input [ {{ name: "images" data_type: TYPE_UINT8 dims: [ {side}, {side}, 3 ] }} ]',
         "output [",
         ",\n".join(
-            f"  {{ name: {quoted(output)} data_type: TYPE_FP32 dims: [ {width} ] }}"
-            for output, width in outputs.items()
+            f"  {{ name: {quoted(output)} data_type: TYPE_FP32 {_dims(shape)} }}"
+            for output, shape in card.output_shapes.items()
         ),
         "]",
         f"version_policy {{ latest {{ num_versions: {VERSIONS_LOADED} }} }}",
@@ -82,8 +81,8 @@ def model_ids(text: str) -> dict[int, str]:
 def differences(text: str, card: ModelCard, backend: str) -> list[str]:
     """Return what keeps a model from becoming one more version under a configuration, as phrases."""
     side = card.preprocess.size
-    expected = {"images": [side, side, 3], "features": [card.feature_dim]}
-    expected |= {name: [card.dim] for name in ("mean", "variance")}
+    expected = {"images": [side, side, 3]}
+    expected |= {name: list(shape or (1,)) for name, shape in card.output_shapes.items()}
     found = {name: [int(n) for n in re.findall(r"-?\d+", dims)] for name, dims in _SHAPE.findall(text)}
     told = _BACKEND.search(text)
     named = told[1] if told else "none"
@@ -94,12 +93,18 @@ def differences(text: str, card: ModelCard, backend: str) -> list[str]:
             for name, shape in sorted(expected.items())
             if found.get(name) != shape
         ),
+        *(f"its {name} is no output of the model" for name in sorted(set(found) - set(expected))),
     ]
 
 
 def quoted(text: str) -> str:
     """Return ASCII text without line ends as a string of protocol-buffer text format."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _dims(shape: tuple[int, ...]) -> str:
+    """Return an output's dimensions; Triton writes one number an image as [ 1 ], and the graph has none."""
+    return f"dims: [ {', '.join(map(str, shape))} ]" if shape else "dims: [ 1 ] reshape { shape: [ ] }"
 
 
 def _warmup(size: int, side: int) -> str:

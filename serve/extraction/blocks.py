@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serve.inference.engine import EmbeddedImage, Engine
-from vssl.embeddings.gaussian import GaussianEmbedding
+from serve.inference.engine import EmbeddedImage, Engine, stacked
 from vssl.embeddings.store import Failure, Rows
 from vssl.errors import ImageError
 from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
@@ -97,9 +96,7 @@ def _gather(
             [item.id for item, _, _ in good],
             [item.path for item, _, _ in good],
             [item.label for item, _, _ in good],
-            GaussianEmbedding(
-                np.stack([a.mean for _, a, _ in good]), np.stack([a.variance for _, a, _ in good])
-            ),
+            stacked([a for _, a, _ in good]),
             np.stack([a.features for _, a, _ in good]) if options.features else None,
             [d for _, _, d in good] if options.digests else None,
         )

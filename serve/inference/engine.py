@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -49,12 +50,26 @@ class EngineOutput:
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedImage:
-    """One image's Gaussian: mean (D,), variance (D,), uncertainty, features (F,)."""
+    """One image's Gaussian: mean (D,), variance (D,), uncertainty, features (F,).
+
+    predicted: whether the uncertainty is an output of the model, not derived from mean and variance.
+    """
 
     mean: Floats
     variance: Floats
     uncertainty: float
     features: Floats
+    predicted: bool = False
+
+
+def stacked(images: Sequence[EmbeddedImage]) -> GaussianEmbedding:
+    """Return N images of one model, N at least 1, as one batch of Gaussians."""
+    predicted = [image.uncertainty for image in images if image.predicted]
+    return GaussianEmbedding(
+        np.stack([image.mean for image in images]),
+        np.stack([image.variance for image in images]),
+        np.array(predicted, np.float32) if predicted else None,
+    )
 
 
 class Engine:
@@ -119,7 +134,8 @@ class Engine:
             compiled, inputs, outputs = compile_model(data, path, threads, precision)
             card, golden = read_metadata(read_entries(data), path)
             check_shapes(inputs, outputs, card, path)
-            graph = CompiledGraph(path, compiled, card.preprocess.size, threads, precision)
+            side = card.preprocess.size
+            graph = CompiledGraph(path, compiled, side, threads, precision, card.output_shapes)
         else:
             if engine == "tensorrt":
                 precision = precision or "fp32"
@@ -177,9 +193,10 @@ class Engine:
         """Let go of connections; the engine is not used again."""
         self.graph.close()
 
-    def run(self, images: Pixels, *, more_waiting: bool = False) -> tuple[Floats, Floats, Floats]:
+    def run(self, images: Pixels, *, more_waiting: bool = False) -> tuple[Floats, ...]:
         """Run the graph on uint8 (N, S, S, 3) -> raw mean (N, D), variance (N, D), features (N, F).
 
+        From a model that predicts it, uncertainty (N,) comes fourth (`ModelCard.output_shapes`).
         Nothing is checked about the numbers; see `infer`. more_waiting: whether the caller has more to run.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self._shape:
@@ -187,22 +204,21 @@ class Engine:
                 f"images: found {images.dtype} of shape {images.shape}, "
                 f"expected uint8 of shape (N, {', '.join(map(str, self._shape))})"
             )
-        card, total = self.card, len(images)
-        widths = (card.dim, card.dim, card.feature_dim)
-        mean, variance, features = (np.empty((total, width), np.float32) for width in widths)
+        total = len(images)
+        outputs = tuple(np.empty((total, *shape), np.float32) for shape in self.card.output_shapes.values())
         for start, stop, bucket in self.graph.cut(total):
             batch = images[start:stop]
             if len(batch) < bucket:
                 batch = np.concatenate([batch, np.zeros((bucket - len(batch), *self._shape), np.uint8)])
             found = self.graph.run(batch, more_waiting=more_waiting)
-            for out, values in zip((mean, variance, features), found, strict=True):
-                if values.shape != (bucket, out.shape[1]):
+            for out, values in zip(outputs, found, strict=True):
+                if values.shape != (bucket, *out.shape[1:]):
                     raise FormatError(
                         f"{self.source}: an output has shape {values.shape}, "
-                        f"its card says {(bucket, out.shape[1])}; {EXPORT_AGAIN}"
+                        f"its card says {(bucket, *out.shape[1:])}; {EXPORT_AGAIN}"
                     )
                 out[start:stop] = values[: stop - start]
-        return mean, variance, features
+        return outputs
 
     def infer(self, images: Pixels) -> EngineOutput:
         """Embed uint8 (N, S, S, 3) images.
@@ -211,14 +227,15 @@ class Engine:
         Raises InputError for another dtype or shape, or when the model answers with NaN, infinity
         or a variance that is not positive.
         """
-        mean, variance, features = self.run(images)
-        return EngineOutput(GaussianEmbedding(mean, variance), features)
+        mean, variance, features, *predicted = self.run(images)
+        return EngineOutput(GaussianEmbedding(mean, variance, *predicted), features)
 
     def check_golden(self) -> float:
         """Run the golden pair; return the largest relative difference, raise FormatError beyond the tolerance."""
         try:
             loosest = max((self.precision, self.card.precision), key=TOLERANCE.__getitem__)
-            return self.golden.check(*self.run(self.golden.images), loosest)
+            mean, variance, features, *predicted = self.run(self.golden.images)
+            return self.golden.check(mean, variance, features, loosest, *predicted)
         except (FormatError, InputError) as error:
             raise FormatError(f"{self.source}: {error}") from error
 
@@ -241,15 +258,17 @@ class Engine:
         good = [p for p in pixels if not isinstance(p, ImageError)]
         if not good:
             return [p for p in pixels if isinstance(p, ImageError)]
-        mean, variance, features = self.run(np.stack(good), more_waiting=more_waiting)
-        sound = sound_rows(mean, variance, features)
+        mean, variance, features, *predicted = self.run(np.stack(good), more_waiting=more_waiting)
+        sound = sound_rows(mean, variance, features, *predicted)
         whole = bool(sound.all())
-        if whole:
+        if predicted:
+            spread = predicted[0]
+        elif whole:
             spread = GaussianEmbedding(mean, variance).uncertainty
         else:
             spread = np.zeros(len(mean), np.float32)
             spread[sound] = GaussianEmbedding(mean[sound], variance[sound]).uncertainty
-        made = map(EmbeddedImage, mean, variance, spread.tolist(), features)
+        made = map(EmbeddedImage, mean, variance, spread.tolist(), features, repeat(bool(predicted)))
         if whole and len(good) == len(pixels):
             return list(made)
         answers = (one if fine else no_embedding() for one, fine in zip(made, sound, strict=True))
@@ -274,9 +293,13 @@ def _check_engine(model: Path | str, *, engine: str, precision: str | None, devi
         )
 
 
-def sound_rows(mean: Floats, variance: Floats, features: Floats) -> NDArray[np.bool_]:
-    """Return (N,) bool: rows that are finite with positive variance."""
+def sound_rows(
+    mean: Floats, variance: Floats, features: Floats, predicted: Floats | None = None
+) -> NDArray[np.bool_]:
+    """Return (N,) bool: rows that are finite, with positive variance and an uncertainty in 0..1."""
     finite = [np.isfinite(values).all(axis=1) for values in (mean, variance, features)]
+    if predicted is not None:
+        finite.append((predicted >= 0) & (predicted <= 1))
     rows: NDArray[np.bool_] = np.logical_and.reduce([*finite, (variance > 0).all(axis=1)])
     return rows
 

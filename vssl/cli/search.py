@@ -61,12 +61,9 @@ def search(
 ) -> None:
     """Find the nearest images of a gallery, with how sure each answer is."""
     with extras():
-        import numpy as np
-
         from index.answers.filters import parse_where
         from index.gallery.open import open_gallery
-        from serve.inference.engine import Engine
-    from vssl.embeddings.gaussian import GaussianEmbedding
+        from serve.inference.engine import Engine, stacked
     from vssl.errors import ImageError
     from vssl.model.shipped import shipped_model
 
@@ -86,9 +83,7 @@ def search(
             good = [(p, a) for p, a in zip(paths, answers, strict=True) if not isinstance(a, ImageError)]
             found: list[SearchResult] = []
             if good:
-                queries = GaussianEmbedding(
-                    np.stack([a.mean for _, a in good]), np.stack([a.variance for _, a in good])
-                )
+                queries = stacked([a for _, a in good])
                 found = opened.search(
                     queries,
                     k,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vssl.client.calls import Call
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import VsslError
+from vssl.model.card import CARD_KEY, ModelCard
 
 LONGEST_WAIT_S = 30.0
 LONE_IMAGE = (400, 415, 422)
@@ -134,7 +135,12 @@ def embedded(response: httpx.Response, call: Call) -> Embedded:
 
     failures = [Failed(n, names[n], code, messages[n]) for n, code in enumerate(codes) if code is not None]
     model_id = (table.schema.metadata or {}).get(b"vssl.model_id", b"").decode()
-    gaussians = GaussianEmbedding(matrix("mean"), matrix("variance"))
+    card = (table.schema.metadata or {}).get(CARD_KEY.encode())
+    predicted = None
+    if card is not None and ModelCard.from_json(card.decode()).uncertainty_fit is not None:
+        column = table.column("uncertainty").combine_chunks().filter(pa.array(good))
+        predicted = np.asarray(column, np.float32)
+    gaussians = GaussianEmbedding(matrix("mean"), matrix("variance"), predicted)
     return Embedded(names, np.flatnonzero(good), gaussians, failures, model_id)
 
 

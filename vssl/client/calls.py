@@ -90,6 +90,8 @@ def search_call(
     options |= {} if max_uncertainty is None else {"max_uncertainty": max_uncertainty}
     if isinstance(queries, GaussianEmbedding):
         body = {"mean": queries.mean.tolist(), "variance": queries.variance.tolist(), **options}
+        if queries.predicted_uncertainty is not None:
+            body["uncertainty"] = queries.predicted_uncertainty.tolist()
         body |= {} if where is None else {"where": where if isinstance(where, str) else dict(where)}
         body |= {} if model_id is None else {"model_id": model_id}
         return Call("POST", "/search", {"json": body})

@@ -20,12 +20,16 @@ Floats = NDArray[np.float32]
 class GaussianEmbedding:
     """N diagonal Gaussians: `mean` (N, D) float32 and `variance` (N, D) float32 > 0.
 
+    predicted_uncertainty: (N,) float32 in 0..1, the output of a model that predicts its uncertainty
+    apart from its variance; None for a model whose uncertainty is derived from mean and variance.
+
     Always batched. Raises InputError when the arrays differ in shape, are not float32,
-    hold a non-finite value or a variance that is not positive.
+    hold a non-finite value, a variance that is not positive or an uncertainty outside of 0..1.
     """
 
     mean: Floats
     variance: Floats
+    predicted_uncertainty: Floats | None = None
 
     def __post_init__(self) -> None:
         for name, array in (("mean", self.mean), ("variance", self.variance)):
@@ -40,6 +44,8 @@ class GaussianEmbedding:
             )
         if self.variance.size and self.variance.min() <= 0:
             raise InputError(f"variance: found {self.variance.min()}, expected positive numbers only")
+        if self.predicted_uncertainty is not None:
+            _check_uncertainty(self.predicted_uncertainty, len(self.mean))
 
     @classmethod
     def from_lists(cls, mean: object, variance: object) -> GaussianEmbedding:
@@ -53,8 +59,22 @@ class GaussianEmbedding:
 
     @classmethod
     def concatenate(cls, parts: Sequence[GaussianEmbedding]) -> GaussianEmbedding:
-        """Stack batches of the same dimension into one."""
-        return cls(np.concatenate([p.mean for p in parts]), np.concatenate([p.variance for p in parts]))
+        """Stack batches of the same dimension into one.
+
+        Raises InputError when some rows have a predicted uncertainty and others have none: the two
+        kinds of uncertainty do not compare.
+        """
+        predicted = [p.predicted_uncertainty for p in parts if p.predicted_uncertainty is not None]
+        if predicted and sum(map(len, predicted)) < sum(map(len, parts)):
+            raise InputError(
+                "uncertainty: found rows of a model that predicts it beside rows without it; "
+                "embed all images with one model"
+            )
+        return cls(
+            np.concatenate([p.mean for p in parts]),
+            np.concatenate([p.variance for p in parts]),
+            np.concatenate(predicted) if predicted else None,
+        )
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -62,7 +82,10 @@ class GaussianEmbedding:
     def __getitem__(
         self, rows: slice | NDArray[np.int64] | NDArray[np.bool_] | list[int]
     ) -> GaussianEmbedding:
-        return GaussianEmbedding(self.mean[rows], self.variance[rows])
+        predicted = self.predicted_uncertainty
+        return GaussianEmbedding(
+            self.mean[rows], self.variance[rows], None if predicted is None else predicted[rows]
+        )
 
     @property
     def dim(self) -> int:
@@ -79,11 +102,21 @@ class GaussianEmbedding:
             raise InputError(f"row {int(norm.argmin())}: its mean is the zero vector and has no direction")
         variance = (self.variance / norm**2).astype(np.float32)
         smallest = np.finfo(np.float32).tiny
-        return GaussianEmbedding((self.mean / norm).astype(np.float32), np.maximum(variance, smallest))
+        return GaussianEmbedding(
+            (self.mean / norm).astype(np.float32), np.maximum(variance, smallest), self.predicted_uncertainty
+        )
 
     @property
     def uncertainty(self) -> Floats:
-        """Return (N,) numbers in [0, 1): the expected cosine spread; higher = less sure.
+        """Return (N,) numbers in 0..1; higher = less sure.
+
+        What the model predicts, if it does; else the expected cosine spread of the Gaussian.
+        """
+        return self.expected_spread if self.predicted_uncertainty is None else self.predicted_uncertainty
+
+    @property
+    def expected_spread(self) -> Floats:
+        """Return (N,) numbers in [0, 1): the expected cosine spread.
 
         The expected loss of cosine similarity between an embedding drawn from the Gaussian
         and its own mean: 1 - 1/sqrt(1 + t), where t is the trace of the variance across the
@@ -100,3 +133,11 @@ class GaussianEmbedding:
         # t / (root * (root + 1)) is 1 - 1/root without cancellation for small t.
         spread: Floats = (across / (root * (root + 1.0))).astype(np.float32)
         return spread
+
+
+def _check_uncertainty(found: Floats, rows: int) -> None:
+    if not isinstance(found, np.ndarray) or found.dtype != np.float32 or found.shape != (rows,):
+        shape = f"{getattr(found, 'dtype', type(found))} of shape {getattr(found, 'shape', None)}"
+        raise InputError(f"uncertainty: found {shape}, expected a float32 array of shape ({rows},)")
+    if not ((found >= 0) & (found <= 1)).all():  # also catches NaN
+        raise InputError("uncertainty: found a number outside of 0..1")

@@ -139,11 +139,12 @@ def to_table(rows: Rows, card: ModelCard, model_id: str, *, dtype: str = "float3
     """
     if dtype == "float16":
         _check_range(rows)
-        halves = [
+        mean, variance = (
             a.astype(np.float16).astype(np.float32) for a in (rows.gaussians.mean, rows.gaussians.variance)
-        ]
-        # The uncertainty is that of the numbers as they are stored.
-        rows = replace(rows, gaussians=GaussianEmbedding(*halves))
+        )
+        # An uncertainty that is derived is that of the numbers as they are stored.
+        predicted = rows.gaussians.predicted_uncertainty
+        rows = replace(rows, gaussians=GaussianEmbedding(mean, variance, predicted))
 
     def matrix(values: NDArray[np.float32], width: int) -> pa.Array:
         flat = values.reshape(-1).astype(dtype)
@@ -182,18 +183,25 @@ def _check_range(rows: Rows) -> None:
 
 
 def from_table(table: pa.Table) -> Rows:
-    """Return the rows of an Arrow table of `schema`."""
+    """Return the rows of an Arrow table of `schema`.
+
+    The uncertainty is read where the table's card says that the model predicts it.
+    """
 
     def matrix(name: str) -> Floats:
         column = table.column(name).combine_chunks()
         flat = column.flatten() if isinstance(column, pa.FixedSizeListArray) else column.values
         return np.asarray(flat, dtype=np.float32).reshape(len(table), column.type.list_size)
 
+    text = (table.schema.metadata or {}).get(CARD_KEY.encode())
+    predicted = None
+    if text is not None and ModelCard.from_json(text.decode()).uncertainty_fit is not None:
+        predicted = np.asarray(table.column("uncertainty").combine_chunks(), dtype=np.float32)
     return Rows(
         table.column("id").to_pylist(),
         table.column("path").to_pylist(),
         table.column("label").to_pylist(),
-        GaussianEmbedding(matrix("mean"), matrix("variance")),
+        GaussianEmbedding(matrix("mean"), matrix("variance"), predicted),
         matrix("features") if "features" in table.column_names else None,
         table.column("sha256").to_pylist() if "sha256" in table.column_names else None,
     )

@@ -25,27 +25,40 @@ TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "int8": 2e-1, "bf16": 5e-2}
 
 @dataclass(frozen=True, eq=False)
 class Golden:
-    """Images (G, S, S, 3) uint8 and their mean (G, D), variance (G, D), features (G, F)."""
+    """Images (G, S, S, 3) uint8 and their mean (G, D), variance (G, D), features (G, F).
+
+    uncertainty: (G,), for a model that predicts it.
+    """
 
     images: NDArray[np.uint8]
     mean: Floats
     variance: Floats
     features: Floats
+    uncertainty: Floats | None = None
 
     def to_json(self) -> str:
         """Return JSON with each array as zlib-compressed base64."""
-        return json.dumps({name: _pack(getattr(self, name)) for name in self.__dataclass_fields__})
+        arrays = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return json.dumps({name: _pack(array) for name, array in arrays.items() if array is not None})
 
     @classmethod
     def from_json(cls, text: str) -> Golden:
         """Parse `to_json`'s form. Raises FormatError for anything else."""
         try:
             values = json.loads(text)
-            return cls(**{name: _unpack(values[name]) for name in cls.__dataclass_fields__})
+            names = [n for n in cls.__dataclass_fields__ if n != "uncertainty" or n in values]
+            return cls(**{name: _unpack(values[name]) for name in names})
         except (ValueError, TypeError, KeyError, zlib.error) as error:
             raise FormatError(f"the golden pair is not readable ({error}); export the model again") from error
 
-    def check(self, mean: Floats, variance: Floats, features: Floats, precision: str) -> float:
+    def check(
+        self,
+        mean: Floats,
+        variance: Floats,
+        features: Floats,
+        precision: str,
+        uncertainty: Floats | None = None,
+    ) -> float:
         """Compare outputs with the expected ones; return the largest relative difference.
 
         The variance is compared as its logarithm, so that small variances count as much as
@@ -57,6 +70,8 @@ class Golden:
                 "log variance": (np.log(variance), np.log(self.variance)),
                 "features": (features, self.features),
             }
+        if self.uncertainty is not None and uncertainty is not None:
+            pairs["uncertainty"] = (uncertainty, self.uncertainty)
         worst = 0.0
         for name, (found, expected) in pairs.items():
             if found.shape != expected.shape:

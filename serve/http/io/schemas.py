@@ -156,6 +156,9 @@ class GaussianSearch(SearchOptions):
 
     mean: Vector | list[Vector]
     variance: PositiveVector | list[PositiveVector]
+    uncertainty: list[Annotated[float, Field(ge=0, le=1)]] | None = Field(
+        None, description="Of each row, as /embed answered it; wanted where the model predicts it"
+    )
     model_id: str | None = Field(None, description="Of the model that made them; another one's are refused")
 
 

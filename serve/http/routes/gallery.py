@@ -29,8 +29,7 @@ from serve.http.io.validation import with_param
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, read_images
 from serve.http.state import Runtime
-from serve.inference.engine import EmbeddedImage
-from vssl.embeddings.gaussian import GaussianEmbedding
+from serve.inference.engine import EmbeddedImage, stacked
 from vssl.embeddings.store import Rows
 from vssl.errors import ImageError, InputError, shown
 from vssl.images.decode import decode
@@ -82,8 +81,7 @@ async def put_item(runtime: Runtime, context: RequestContext, query: PutOptions)
     answer = (await embed_images(runtime, served, context, images))[0]
     if not isinstance(answer, EmbeddedImage):
         raise answer
-    gaussian = GaussianEmbedding(answer.mean[None], answer.variance[None])
-    rows = Rows([wanted], [""], [options.label], gaussian)
+    rows = Rows([wanted], [""], [options.label], stacked([answer]))
 
     def write(gallery: Gallery) -> bool:
         existed = exists(gallery, wanted)

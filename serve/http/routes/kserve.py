@@ -33,8 +33,7 @@ from vssl.images.preprocess import Pixels
 
 MAX_DIGITS = 19
 HEADER_LENGTH = "inference-header-content-length"
-OutputName = Literal["mean", "variance", "features"]
-OUTPUTS: tuple[OutputName, ...] = ("mean", "variance", "features")
+OutputName = Literal["mean", "variance", "features", "uncertainty"]
 Shape = TypeAliasType("Shape", Annotated[list[int], Field(min_length=4, max_length=4)])
 
 
@@ -125,14 +124,17 @@ async def model_metadata(runtime: Runtime, context: RequestContext, query: AnyQu
     """KServe: names, types and shapes of the model's tensors."""
     served = _named(runtime, context)
     card = served.engine.card
-    size, widths = card.preprocess.size, _widths(served)
+    size = card.preprocess.size
     return json_response(
         {
             "name": served.name,
             "versions": sorted(str(s.version) for s in runtime.models.all if s.name == served.name),
             "platform": "onnxruntime_onnx",
             "inputs": [{"name": "images", "datatype": "UINT8", "shape": [-1, size, size, 3]}],
-            "outputs": [{"name": n, "datatype": "FP32", "shape": [-1, widths[n]]} for n in OUTPUTS],
+            "outputs": [
+                {"name": n, "datatype": "FP32", "shape": [-1, *shape]}
+                for n, shape in card.output_shapes.items()
+            ],
         }
     )
 
@@ -149,7 +151,7 @@ async def infer(runtime: Runtime, context: RequestContext, query: AnyQuery) -> R
     served = _named(runtime, context)  # after the wait: it may have been replaced meanwhile
     header, binary = _split(body, context.request.headers.get(HEADER_LENGTH))
     images = _images(runtime, served, header.inputs[0], binary)
-    wanted = _wanted(header)
+    wanted = _wanted(header, list(served.engine.card.output_shapes))
     note_stage(runtime, context, "read", time.perf_counter() - begun)
     embedded = await served.batcher.embed(list(images))
     context.timings.update(embedded.timings)
@@ -211,11 +213,6 @@ def _named(runtime: Runtime, context: RequestContext) -> Served:
     )
 
 
-def _widths(served: Served) -> dict[str, int]:
-    card = served.engine.card
-    return {"mean": card.dim, "variance": card.dim, "features": card.feature_dim}
-
-
 def _split(body: bytes, length: str | None) -> tuple[InferRequest, bytes]:
     """Cut a body into its JSON header and the binary tensors behind it."""
     if length is None:
@@ -253,16 +250,18 @@ def _images(runtime: Runtime, served: Served, tensor: InferInput, binary: bytes)
     return values.astype(np.uint8).reshape(shape)
 
 
-def _wanted(header: InferRequest) -> list[tuple[OutputName, bool]]:
-    """Return the outputs asked for, each with whether it goes out as binary."""
+def _wanted(header: InferRequest, known: list[str]) -> list[tuple[str, bool]]:
+    """Return the outputs asked for of those the model has, each with whether it goes out as binary."""
     default = header.parameters is not None and header.parameters.binary_data_output is True
     if not header.outputs:
-        return [(name, default) for name in OUTPUTS]
-    wanted: list[tuple[OutputName, bool]] = []
+        return [(name, default) for name in known]
+    wanted: list[tuple[str, bool]] = []
     for output in header.outputs:
         options = output.parameters or Parameters()
         if options.classification:
             raise invalid("outputs: classification is not offered")
+        if output.name not in known:
+            raise invalid(f"outputs: found {output.name!r}, expected some of {', '.join(known)}")
         if output.name in dict(wanted):
             raise invalid(f"outputs: found {output.name} twice, expected it once")
         wanted.append((output.name, default if options.binary_data is None else options.binary_data))
@@ -270,12 +269,12 @@ def _wanted(header: InferRequest) -> list[tuple[OutputName, bool]]:
 
 
 def _render(
-    served: Served, header: InferRequest, rows: list[EmbeddedImage], wanted: list[tuple[OutputName, bool]]
+    served: Served, header: InferRequest, rows: list[EmbeddedImage], wanted: list[tuple[str, bool]]
 ) -> Response:
     outputs: list[InferredOutput] = []
     tail: list[bytes] = []
     for name, binary in wanted:
-        values: Floats = np.stack([getattr(row, name) for row in rows])
+        values: Floats = np.stack([np.float32(getattr(row, name)) for row in rows])
         output: InferredOutput = {"name": name, "datatype": "FP32", "shape": list(values.shape)}
         if binary:
             tail.append(values.astype("<f4").tobytes())

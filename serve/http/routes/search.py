@@ -27,7 +27,7 @@ from serve.http.io.validation import from_json, with_param
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, note_stage, raise_lone, read_images
 from serve.http.state import Runtime
-from serve.inference.engine import EmbeddedImage
+from serve.inference.engine import EmbeddedImage, stacked
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError
 
@@ -98,7 +98,7 @@ async def respond(
     k = options.k or DEFAULT_K
     found: list[SearchResult] = []
     if good:
-        queries = GaussianEmbedding(np.stack([a.mean for a in good]), np.stack([a.variance for a in good]))
+        queries = stacked(good)
         begun = time.perf_counter()
 
         def work(gallery: Gallery) -> list[SearchResult]:
@@ -175,6 +175,21 @@ def gaussians_of(runtime: Runtime, served: Served, body: GaussianSearch) -> list
             "embed the query with this server's model: POST /embed",
             param="model_id",
         )
-    spread = rows.uncertainty
+    predicted = served.engine.card.uncertainty_fit is not None
+    spread = _predicted(body, len(rows)) if predicted else rows.uncertainty.tolist()
     none = np.empty(0, np.float32)
-    return [EmbeddedImage(rows.mean[i], rows.variance[i], float(spread[i]), none) for i in range(len(rows))]
+    return [
+        EmbeddedImage(rows.mean[i], rows.variance[i], spread[i], none, predicted) for i in range(len(rows))
+    ]
+
+
+def _predicted(body: GaussianSearch, rows: int) -> list[float]:
+    """Return the uncertainty that stands beside the means; raises RequestError 400 where it is missing."""
+    if body.uncertainty is None or len(body.uncertainty) != rows:
+        found = "none" if body.uncertainty is None else f"{len(body.uncertainty)} numbers"
+        raise invalid(
+            f"uncertainty: found {found}, expected {rows}, as POST /embed answered them: this server's model "
+            "predicts it, so it cannot be derived from mean and variance",
+            "uncertainty",
+        )
+    return body.uncertainty

@@ -2,7 +2,7 @@
 
 Without a binding onnxruntime allocates input and outputs on the device anew for every run. Here each batch
 size has buffers of its own, as many as there are callers at once, used again and again.
-Shape letters: N images, S side, W an output's width.
+Shape letters: N images, S side.
 """
 
 from __future__ import annotations
@@ -29,13 +29,18 @@ class _Buffers:
 class BoundRuns:
     """Runs of one session; every method may be called from any thread."""
 
-    def __init__(self, session: ort.InferenceSession, widths: Mapping[str, int], device: str) -> None:
-        """Bind nothing yet. widths: W of each output, in the order of the answers. device: cuda or cpu."""
-        self._session, self._widths, self._device = session, dict(widths), device
+    def __init__(
+        self, session: ort.InferenceSession, shapes: Mapping[str, tuple[int, ...]], device: str
+    ) -> None:
+        """Bind nothing yet.
+
+        shapes: of each output per image, in the order of the answers; device: cuda or cpu.
+        """
+        self._session, self._shapes, self._device = session, dict(shapes), device
         self._idle: dict[int, SimpleQueue[_Buffers]] = {}
 
     def run(self, images: Pixels) -> Sequence[Floats]:
-        """Return the outputs (N, W), copied to arrays of their own."""
+        """Return the outputs, copied to arrays of their own."""
         images = np.ascontiguousarray(images)
         idle = self._idle.setdefault(len(images), SimpleQueue())
         try:
@@ -54,9 +59,9 @@ class BoundRuns:
         source = ort.OrtValue.ortvalue_from_shape_and_type(images.shape, np.uint8, self._device, 0)
         binding.bind_ortvalue_input("images", source)
         outputs = []
-        for name, width in self._widths.items():
+        for name, shape in self._shapes.items():
             value = ort.OrtValue.ortvalue_from_shape_and_type(
-                (len(images), width), np.float32, self._device, 0
+                (len(images), *shape), np.float32, self._device, 0
             )
             binding.bind_ortvalue_output(name, value)
             outputs.append(value)

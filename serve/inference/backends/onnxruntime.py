@@ -1,4 +1,4 @@
-"""What runs a graph: uint8 images (N, S, S, 3) -> mean (N, D), variance (N, D), features (N, F).
+"""What runs a graph: uint8 images (N, S, S, 3) -> the outputs that its card names, in that order.
 
 `LocalGraph` runs it here, with onnxruntime. The modules beside this one have the graph that OpenVINO
 compiles (openvino) and the one that asks a Triton server (triton). The engine treats all alike.
@@ -21,8 +21,6 @@ from vssl.embeddings.gaussian import Floats
 from vssl.images.preprocess import Pixels
 from vssl.model.batch_sizes import batch_sizes
 from vssl.model.card import ModelCard
-
-OUTPUTS = ("mean", "variance", "features")
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Graph(Protocol):
         """Cut `total` images into (start, stop, batch size); what a batch lacks is padded."""
 
     def run(self, images: Pixels, *, more_waiting: bool = False) -> Sequence[Floats]:
-        """Return mean, variance and features of one batch.
+        """Return the outputs of one batch, in the order of the card.
 
         more_waiting: whether more images wait than these; then a run that shares its cores costs least.
         """
@@ -94,8 +92,8 @@ class LocalGraph:
         self.providers: list[str] = session.get_providers()
         self.buckets = batch_sizes(card.preprocess.size, gpu=self.on_gpu)
         self.threads = threads
-        widths = dict(zip(OUTPUTS, (card.dim, card.dim, card.feature_dim), strict=True))
-        self._bound = BoundRuns(session, widths, "cuda") if self.on_gpu else None
+        self._outputs = tuple(card.output_shapes)
+        self._bound = BoundRuns(session, card.output_shapes, "cuda") if self.on_gpu else None
         self.lanes = 1 if narrow is None else threads
         self._path, self._session, self._narrow = path, session, narrow
         self._running, self._counting = 0, threading.Lock()
@@ -110,7 +108,7 @@ class LocalGraph:
         return into_buckets(total, self.buckets, pad=self.on_gpu)
 
     def run(self, images: Pixels, *, more_waiting: bool = False) -> Sequence[Floats]:
-        """Return mean, variance and features of one batch."""
+        """Return the outputs of one batch, in the order of the card."""
         if self._bound is not None:
             return self._bound.run(images)
         if self._narrow is None:
@@ -124,9 +122,8 @@ class LocalGraph:
             with self._counting:
                 self._running -= 1
 
-    @staticmethod
-    def _answers(session: ort.InferenceSession, images: Pixels) -> Sequence[Floats]:
-        found: Sequence[Floats] = session.run(OUTPUTS, {"images": images})
+    def _answers(self, session: ort.InferenceSession, images: Pixels) -> Sequence[Floats]:
+        found: Sequence[Floats] = session.run(self._outputs, {"images": images})
         return found
 
     def stamp(self) -> Hashable | None:

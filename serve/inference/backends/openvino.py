@@ -8,14 +8,14 @@ Shape letters: N images, S side, D embedding dimension, F feature dimension.
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
-from serve.inference.backends.onnxruntime import OUTPUTS, Tensor, file_stamp, into_buckets
+from serve.inference.backends.onnxruntime import Tensor, file_stamp, into_buckets
 from serve.inference.backends.session import EXPORT_AGAIN
 from serve.inference.cores import available_cores
 from vssl.embeddings.gaussian import Floats
@@ -36,13 +36,16 @@ class CompiledGraph:
     lanes = 1  # one run uses all the cores it may
     remote = False
 
-    def __init__(self, path: Path, compiled: Any, side: int, threads: int, precision: str) -> None:
+    def __init__(
+        self, path: Path, compiled: Any, side: int, threads: int, precision: str, outputs: Collection[str]
+    ) -> None:
+        """outputs: names of what is answered, in order."""
         self.providers = [f"OpenVINO CPU {precision}"]
         self.precision: str | None = precision
         self.buckets = batch_sizes(side, gpu=False)
         self.threads = threads
         self._path = path
-        self._outputs = [compiled.output(name) for name in OUTPUTS]
+        self._outputs = [compiled.output(name) for name in outputs]
         # A request is for one caller at a time: as many as there are streams to run them.
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(compiled.get_property("NUM_STREAMS")):
@@ -53,7 +56,7 @@ class CompiledGraph:
         return into_buckets(total, self.buckets, pad=False)
 
     def run(self, images: Pixels, *, more_waiting: bool = False) -> Sequence[Floats]:
-        """Return mean, variance and features of one batch."""
+        """Return the outputs of one batch, in the order of the card."""
         request = self._idle.get()
         try:
             found = request.infer({"images": np.ascontiguousarray(images)}, share_inputs=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from serve.inference.backends.onnxruntime import OUTPUTS, Tensor
+from serve.inference.backends.onnxruntime import Tensor
 from serve.inference.backends.providers import CUDA, TENSORRT
 from vssl.errors import FormatError, InputError
 from vssl.model.card import CARD_KEY, GOLDEN_KEY, ModelCard
@@ -66,16 +66,14 @@ def tensors(found: Sequence[Any]) -> list[Tensor]:
 def check_shapes(inputs: Sequence[Tensor], outputs: Sequence[Tensor], card: ModelCard, path: Path) -> None:
     """Raise FormatError unless the graph's inputs and outputs are those the card promises."""
     size = card.preprocess.size
-    expected = {
-        "images": ("tensor(uint8)", (size, size, 3)),
-        "features": ("tensor(float)", (card.feature_dim,)),
-    }
-    expected |= dict.fromkeys(("mean", "variance"), ("tensor(float)", (card.dim,)))
+    shapes = card.output_shapes
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {"images": ("tensor(uint8)", (size, size, 3))}
+    expected |= {name: ("tensor(float)", shape) for name, shape in shapes.items()}
     named = {t.name: t for t in (*inputs, *outputs)}
-    if [t.name for t in inputs] != ["images"] or not set(OUTPUTS) <= set(named):
+    if [t.name for t in inputs] != ["images"] or not set(shapes) <= set(named):
         raise FormatError(
             f"{path}: found inputs {[t.name for t in inputs]} and outputs {[t.name for t in outputs]}, "
-            f"expected the input images and the outputs {', '.join(OUTPUTS)}; {EXPORT_AGAIN}"
+            f"expected the input images and the outputs {', '.join(shapes)}; {EXPORT_AGAIN}"
         )
     for name, (kind, shape) in expected.items():
         found = named[name].shape

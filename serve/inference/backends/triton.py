@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from serve.inference.backends.onnxruntime import OUTPUTS
 from vssl.embeddings.gaussian import Floats
 from vssl.errors import FormatError, InputError, MissingExtraError, VsslError
 from vssl.images.preprocess import Pixels
@@ -90,13 +89,21 @@ class FleetGraph:
     remote = True
     threads = 1  # the work is elsewhere
 
-    def __init__(self, address: FleetAddress, client: Any, version: int, largest: int) -> None:
+    def __init__(
+        self,
+        address: FleetAddress,
+        client: Any,
+        version: int,
+        largest: int,
+        shapes: Mapping[str, tuple[int, ...]],
+    ) -> None:
+        """largest: images in one request; shapes: of each output per image, in the order of the answers."""
         powers = (2**power for power in range(largest.bit_length()))
         self.buckets = (*(size for size in powers if size < largest), largest)
         self.version = version
         self.address = address
         self.providers = [str(FleetAddress(address.host, address.model, version))]
-        self._client = client
+        self._client, self._shapes = client, dict(shapes)
 
     def cut(self, total: int) -> Iterator[tuple[int, int, int]]:
         """Cut into as few requests as the server takes; it makes batches of its own sizes."""
@@ -106,12 +113,12 @@ class FleetGraph:
             yield start, stop, stop - start
 
     def run(self, images: Pixels, *, more_waiting: bool = False) -> Sequence[Floats]:
-        """Return mean, variance and features; raises FleetError when the server does not answer."""
+        """Return the outputs in the order of the card; raises FleetError when the server does not answer."""
         from tritonclient import grpc
 
         tensor = grpc.InferInput("images", list(images.shape), "UINT8")
         tensor.set_data_from_numpy(images)
-        wanted = [grpc.InferRequestedOutput(name) for name in OUTPUTS]
+        wanted = [grpc.InferRequestedOutput(name) for name in self._shapes]
         version = str(self.version)
         result = _asked(
             self.address,
@@ -124,7 +131,10 @@ class FleetGraph:
             ),
         )
         try:
-            return [result.as_numpy(name) for name in OUTPUTS]
+            # Triton has no tensor of one number an image: it comes as (N, 1).
+            return [
+                result.as_numpy(name).reshape(len(images), *shape) for name, shape in self._shapes.items()
+            ]
         except ValueError as error:  # fewer bytes than its shape says
             raise FormatError(f"{self.providers[0]} answers tensors that are not whole: {error}") from error
 
@@ -183,7 +193,7 @@ def _connect(address: FleetAddress, client: Any) -> tuple[FleetGraph, VersionFac
     _check_shapes(config, facts, source)
     if not _asked(address, lambda: client.is_model_ready(address.model, str(version), client_timeout=ASK_S)):
         raise FleetError(503, "model_unreachable", f"{source} is not ready yet")
-    return FleetGraph(address, client, version, int(config.max_batch_size)), facts
+    return FleetGraph(address, client, version, int(config.max_batch_size), facts.card.output_shapes), facts
 
 
 def _newest(address: FleetAddress, client: Any) -> int:
@@ -198,8 +208,8 @@ def _newest(address: FleetAddress, client: Any) -> int:
 def _check_shapes(config: Any, facts: VersionFacts, source: str) -> None:
     """Raise FormatError unless the configuration's tensors are those of the card."""
     card, side = facts.card, facts.card.preprocess.size
-    expected = {"images": [side, side, 3], "mean": [card.dim], "variance": [card.dim]}
-    expected["features"] = [card.feature_dim]
+    expected = {"images": [side, side, 3]}
+    expected |= {name: list(shape or (1,)) for name, shape in card.output_shapes.items()}
     found = {tensor.name: list(tensor.dims) for tensor in (*config.input, *config.output)}
     if found != expected or config.max_batch_size < 1:
         raise FormatError(

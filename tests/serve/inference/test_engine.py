@@ -19,7 +19,7 @@ from PIL import Image
 
 from serve.inference.backends.onnxruntime import into_buckets
 from serve.inference.cores import available_cores
-from serve.inference.engine import Engine
+from serve.inference.engine import Engine, stacked
 from tests.serve.conv_model import conv_model
 from tests.tiny_model import picture, tiny_model
 from vssl.errors import FormatError, ImageError, InputError
@@ -290,3 +290,16 @@ def test_a_file_whose_bytes_changed_after_export_is_refused_even_when_it_compute
     for check in (True, False):
         with pytest.raises(FormatError, match=r"do not fit its seal.*vssl export"):
             Engine.open(tiny, check=check)
+
+
+def test_a_predicted_uncertainty_reaches_every_answer(tmp_path: Path) -> None:
+    """The model's own is the mean brightness, which no Gaussian could tell."""
+    engine = Engine.open(tiny_model(tmp_path / "predicts.onnx", predicts=True))
+    pixels = [load_image(encoded(n), engine.card.preprocess) for n in range(3)]
+    expected = [float(p.mean() / 255) for p in pixels]
+    broken = ImageError("undecodable", "no picture")
+    answers = engine.embed_pixels([pixels[0], broken, *pixels[1:]])
+    good = [a for a in answers if not isinstance(a, ImageError)]
+    assert [a.uncertainty for a in good] == pytest.approx(expected, abs=1e-5)
+    assert stacked(good).uncertainty.tolist() == pytest.approx(expected, abs=1e-5)
+    assert engine.infer(np.stack(pixels)).gaussians.uncertainty.tolist() == pytest.approx(expected, abs=1e-5)

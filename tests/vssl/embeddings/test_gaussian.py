@@ -138,3 +138,40 @@ class TestUncertainty:
     def test_small_variances_do_not_cancel_to_zero(self) -> None:
         g = GaussianEmbedding(np.array([[1, 0]], np.float32), np.array([[1e-12, 1e-12]], np.float32))
         assert g.uncertainty[0] == pytest.approx(5e-13, rel=1e-3)
+
+
+class TestPredictedUncertainty:
+    """What a model says of itself is kept through everything that is done to its Gaussians."""
+
+    def predicted(self) -> GaussianEmbedding:
+        g = gaussians()
+        return GaussianEmbedding(g.mean, g.variance, np.array([0.1, 0.9, 0.4, 0.0], np.float32))
+
+    def test_it_is_the_uncertainty(self) -> None:
+        assert self.predicted().uncertainty.tolist() == pytest.approx([0.1, 0.9, 0.4, 0.0])
+        assert np.array_equal(self.predicted().expected_spread, gaussians().uncertainty)
+
+    def test_rows_batches_and_normalising_keep_it(self) -> None:
+        g = self.predicted()
+        assert g[2:].uncertainty.tolist() == pytest.approx([0.4, 0.0])
+        assert np.array_equal(
+            GaussianEmbedding.concatenate([g[:1], g[1:1], g[1:]]).uncertainty, g.uncertainty
+        )
+        assert np.array_equal(g.normalised().uncertainty, g.uncertainty)
+
+    def test_it_is_not_mixed_with_what_is_derived(self) -> None:
+        with pytest.raises(InputError, match="rows of a model that predicts it beside rows without it"):
+            GaussianEmbedding.concatenate([self.predicted(), gaussians()])
+
+    @pytest.mark.parametrize(
+        ("found", "message"),
+        [
+            (np.ones(3, np.float32), r"of shape \(3,\), expected a float32 array of shape \(4,\)"),
+            (np.ones(4), "found float64"),
+            (np.array([0, 0, 0, 1.5], np.float32), "outside of 0..1"),
+            (np.array([0, np.nan, 0, 0], np.float32), "outside of 0..1"),
+        ],
+    )
+    def test_what_is_no_share_is_refused(self, found: np.ndarray, message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            GaussianEmbedding(gaussians().mean, gaussians().variance, found)

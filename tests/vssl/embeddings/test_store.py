@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from vssl.embeddings.manifest import write_manifest
 from vssl.embeddings.store import Failure, Rows
 from vssl.errors import FormatError, InputError, MismatchError
 from vssl.images.preprocess import Preprocess
-from vssl.model.card import ModelCard
+from vssl.model.card import ModelCard, UncertaintyFit
 
 DIM, WIDTH = 4, 6
 CARD = ModelCard("m", "vssl", "b", "projector", DIM, WIDTH, Preprocess(8, 8))
@@ -203,3 +204,14 @@ class TestReading:
 def test_the_manifest_is_plain_json(tmp_path: Path) -> None:
     values = json.loads((folder(tmp_path, 2) / "manifest.json").read_text())
     assert values["parts"] == ["part-00000.parquet"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_predicted_uncertainty_is_read_as_it_was_written(dtype: str) -> None:
+    plain = rows(4).gaussians
+    said = np.array([0.25, 1.0, 0.0, 0.7], np.float32)
+    predicted = replace(rows(4), gaussians=GaussianEmbedding(plain.mean, plain.variance, said))
+    card = replace(CARD, uncertainty_fit=UncertaintyFit(images=100))
+    found = store.from_table(store.to_table(predicted, card, ID, dtype=dtype)).gaussians
+    assert np.array_equal(found.uncertainty, said)
+    assert store.from_table(store.to_table(rows(4), CARD, ID)).gaussians.predicted_uncertainty is None

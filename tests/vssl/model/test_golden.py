@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,3 +91,13 @@ def test_what_is_no_pair_is_refused() -> None:
     for text in broken:
         with pytest.raises(FormatError, match="golden pair is not readable"):
             Golden.from_json(text)
+
+
+def test_a_predicted_uncertainty_is_compared_too() -> None:
+    random = np.random.default_rng(1)
+    g = Golden.from_json(replace(golden(), uncertainty=random.random(3, np.float32)).to_json())
+    assert g.uncertainty is not None
+    assert g.check(g.mean, g.variance, g.features, "fp32", g.uncertainty) == 0.0
+    with pytest.raises(FormatError, match="uncertainty differs by"):
+        g.check(g.mean, g.variance, g.features, "fp32", g.uncertainty + np.float32(0.01))
+    assert Golden.from_json(golden().to_json()).uncertainty is None

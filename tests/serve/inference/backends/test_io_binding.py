@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from serve.inference.backends.io_binding import BoundRuns
-from serve.inference.backends.onnxruntime import OUTPUTS, LocalGraph
+from serve.inference.backends.onnxruntime import LocalGraph
 from serve.inference.backends.session import load_session
 from tests.serve.conv_model import conv_model
 from vssl.model.card import CARD_KEY, ModelCard
@@ -33,7 +33,7 @@ def images(card: ModelCard, count: int, seed: int) -> np.ndarray:
 
 
 def bound(session: ort.InferenceSession, card: ModelCard) -> BoundRuns:
-    return BoundRuns(session, dict(zip(OUTPUTS, (card.dim, card.dim, card.feature_dim), strict=True)), "cpu")
+    return BoundRuns(session, card.output_shapes, "cpu")
 
 
 @pytest.mark.parametrize("count", [1, 2, 8])
@@ -41,7 +41,8 @@ def test_bound_runs_answer_as_plain_ones(session: ort.InferenceSession, card: Mo
     runs = bound(session, card)
     for seed in range(3):  # the second and third go through the buffers of the first
         batch = images(card, count, seed)
-        for found, expected in zip(runs.run(batch), session.run(OUTPUTS, {"images": batch}), strict=True):
+        answers = session.run(list(card.output_shapes), {"images": batch})
+        for found, expected in zip(runs.run(batch), answers, strict=True):
             np.testing.assert_array_equal(found, expected)
 
 
