@@ -16,12 +16,12 @@ from starlette.types import Receive, Scope, Send
 
 from serve.http.errors import NotReadyError, RequestError, error_response, internal_error
 from serve.http.io.fetch import Fetcher
-from serve.http.io.routing import Route, Router, check_target
 from serve.http.middleware.access_log import Log, access_log
 from serve.http.middleware.auth import presented_key
 from serve.http.middleware.context import RequestContext
 from serve.http.middleware.head_limit import MAX_HEAD_BYTES, head_size, too_long
 from serve.http.routes import embed, gallery, health, kserve, openai, pages, search
+from serve.http.routes.routing import Route, Router, check_target
 from serve.http.settings import Settings
 from serve.http.state import Runtime
 from vssl.errors import VsslError

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from serve.http.io.routing import Route
 from serve.http.io.schemas import ItemId, ModelName, Version
+from serve.http.routes.routing import Route
 from vssl import __version__
 from vssl.images.decode import MEDIA_TYPES
 

@@ -1,1 +1,1 @@
-"""One module a group of routes."""
+"""One module a group of routes, and what a route is (`routing`)."""

@@ -10,10 +10,10 @@ from serve.http.batching.pending import Answer
 from serve.http.batching.served import Served
 from serve.http.io.answers import ARROW, NPZ, accepted, render
 from serve.http.io.body import Images
-from serve.http.io.routing import Route
 from serve.http.io.schemas import EmbedAnswer, EmbedOptions, EmbedRequest, WithImages
 from serve.http.io.validation import Strict
 from serve.http.middleware.context import RequestContext
+from serve.http.routes.routing import Route
 from serve.http.state import Runtime
 from serve.inference.engine import EmbeddedImage
 from vssl.errors import VsslError

@@ -14,7 +14,6 @@ from starlette.responses import Response
 
 from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import base64_floats, json_response
-from serve.http.io.routing import Route
 from serve.http.io.schemas import (
     MAX_ID,
     EncodingOptions,
@@ -28,6 +27,7 @@ from serve.http.io.schemas import (
 from serve.http.io.validation import with_param
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, read_images
+from serve.http.routes.routing import Route
 from serve.http.state import Runtime
 from serve.inference.engine import EmbeddedImage, stacked
 from vssl.embeddings.store import Rows

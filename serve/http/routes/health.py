@@ -7,9 +7,9 @@ from typing import Any
 from starlette.responses import Response
 
 from serve.http.io.answers import json_response
-from serve.http.io.routing import AnyQuery, Route
 from serve.http.io.schemas import Health, ModelOptions
 from serve.http.middleware.context import RequestContext
+from serve.http.routes.routing import AnyQuery, Route
 from serve.http.state import Runtime
 from vssl.images.decode import formats
 

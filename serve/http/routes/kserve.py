@@ -19,11 +19,11 @@ from serve.http.batching.served import Served
 from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import dumps, json_response
 from serve.http.io.body import too_many
-from serve.http.io.routing import AnyQuery, Handler, Route
 from serve.http.io.schemas import Numbers
 from serve.http.io.validation import Lenient, from_json
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import count, note_stage
+from serve.http.routes.routing import AnyQuery, Handler, Route
 from serve.http.state import Runtime
 from serve.inference.engine import EmbeddedImage
 from vssl import __version__

@@ -20,11 +20,11 @@ from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import base64_floats, json_response
 from serve.http.io.body import Images, decode_base64, too_many
 from serve.http.io.fetch import Link
-from serve.http.io.routing import AnyQuery, Route
 from serve.http.io.schemas import Encoding, ModelName, NoOptions, Numbers, Whole
 from serve.http.io.validation import Lenient, from_json
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, note_stage
+from serve.http.routes.routing import AnyQuery, Route
 from serve.http.state import Runtime
 from serve.inference.engine import EmbeddedImage
 from vssl.errors import ImageError

@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from serve.http.io.answers import dumps
 from serve.http.io.openapi import document, served_bounds
-from serve.http.io.routing import AnyQuery, Route
 from serve.http.middleware.context import RequestContext
+from serve.http.routes.routing import AnyQuery, Route
 from serve.http.state import Runtime
 
 # No page loads anything from elsewhere, and no other site may frame it.

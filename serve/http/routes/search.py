@@ -13,7 +13,6 @@ from serve.http.batching.served import Served
 from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import failed_image, json_response
 from serve.http.io.body import media_type
-from serve.http.io.routing import Route
 from serve.http.io.schemas import (
     FailedImage,
     FoundItem,
@@ -26,6 +25,7 @@ from serve.http.io.schemas import (
 from serve.http.io.validation import from_json, with_param
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, note_stage, raise_lone, read_images
+from serve.http.routes.routing import Route
 from serve.http.state import Runtime
 from serve.inference.engine import EmbeddedImage, stacked
 from vssl.embeddings.gaussian import GaussianEmbedding

@@ -10,8 +10,8 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from serve.http.app import ROUTES
-from serve.http.io.routing import Route, Router
 from serve.http.io.validation import Strict
+from serve.http.routes.routing import Route, Router
 from tests.serve.http.conftest import encoded
 
 OWN = [route for route in ROUTES if issubclass(route.query, Strict)]
