@@ -175,7 +175,7 @@ class Checked:
 
 def check(settings: Settings) -> Checked:
     """Load models, gallery and keys as a worker will; raises the error that would stop it."""
-    engines = open_engines(settings, abreast=False)
+    engines = open_engines(settings, concurrent=False)
     for engine in engines:
         engine.close()  # the workers have connections of their own
     gallery = open_gallery(settings, [engine.model_id for engine in engines], read_only=True)

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.inference.backends.onnxruntime import Graph, LocalGraph
-from serve.inference.backends.openvino import CompiledGraph, compile_model
+from serve.inference.backends.openvino import OpenVinoGraph, compile_model
 from serve.inference.backends.providers import CUDA, providers_for, tensorrt_providers
 from serve.inference.backends.session import EXPORT_AGAIN, check_shapes, load_session, read_metadata, tensors
-from serve.inference.backends.triton import connect, is_fleet
+from serve.inference.backends.triton import connect, is_triton
 from serve.inference.cores import available_cores
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.errors import FormatError, ImageError, InputError
@@ -100,7 +100,7 @@ class Engine:
         engine: str = "onnxruntime",
         precision: str | None = None,
         threads: int | None = None,
-        abreast: bool = False,
+        concurrent: bool = False,
         check: bool = True,
     ) -> Engine:
         """Load and verify a model: a file, or triton://HOST:PORT/MODEL on a Triton server.
@@ -113,18 +113,18 @@ class Engine:
             cannot; what TensorRT does, `fp32` (also when None), `fp16` or `bf16`. onnxruntime alone
             computes in the file's own, hence None.
         threads: cores one call of `infer` uses here; all usable cores when None.
-        abreast: load onnxruntime on CPUs twice, so that runs at the same time share those cores
+        concurrent: load onnxruntime on CPUs twice, so that runs at the same time share those cores
             (`serve.inference.backends.onnxruntime.LocalGraph`); the weights are then in memory twice.
         check: run the golden pair and compare. A file's seal is checked before anything of it is read.
 
         Raises InputError (absent file, wrong device), FormatError (not a model of ours, or one
-        that does not answer its golden pair) or FleetError (no answer from a Triton server).
+        that does not answer its golden pair) or TritonServerError (no answer from a Triton server).
         """
         if threads is not None and threads < 1:
             raise InputError(f"threads: found {threads}, expected at least 1")
         _check_engine(model, engine=engine, precision=precision, device=device)
-        if is_fleet(model):
-            return cls._open_fleet(model, check=check)
+        if is_triton(model):
+            return cls._open_triton(model, check=check)
         path, data = Path(model), read_sealed(model)
         threads = threads or available_cores()
         model_id = sha256_bytes(data)
@@ -135,7 +135,7 @@ class Engine:
             card, golden = read_metadata(read_entries(data), path)
             check_shapes(inputs, outputs, card, path)
             side = card.preprocess.size
-            graph = CompiledGraph(path, compiled, side, threads, precision, card.output_shapes)
+            graph = OpenVinoGraph(path, compiled, side, threads, precision, card.output_shapes)
         else:
             if engine == "tensorrt":
                 precision = precision or "fp32"
@@ -146,7 +146,7 @@ class Engine:
             session = load_session(data, path, providers, threads)
             card, golden = read_metadata(session.get_modelmeta().custom_metadata_map, path)
             check_shapes(tensors(session.get_inputs()), tensors(session.get_outputs()), card, path)
-            share = abreast and threads > 1 and CUDA not in session.get_providers()
+            share = concurrent and threads > 1 and CUDA not in session.get_providers()
             narrow = load_session(data, path, providers, 1) if share else None
             graph = LocalGraph(
                 path, session, card, threads, narrow=narrow, engine=engine, precision=precision
@@ -157,7 +157,7 @@ class Engine:
         return opened
 
     @classmethod
-    def _open_fleet(cls, model: Path | str, *, check: bool) -> Engine:
+    def _open_triton(cls, model: Path | str, *, check: bool) -> Engine:
         graph, facts = connect(model)
         engine = cls(str(graph.address), graph, facts.card, facts.model_id, facts.golden)
         try:
@@ -279,7 +279,7 @@ def _check_engine(model: Path | str, *, engine: str, precision: str | None, devi
     """Raise InputError where engine, precision, device and the model's source do not fit together."""
     if engine not in ENGINES:
         raise InputError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
-    if is_fleet(model) and (engine != "onnxruntime" or device != "auto"):
+    if is_triton(model) and (engine != "onnxruntime" or device != "auto"):
         found = f"device: found {device!r}" if device != "auto" else f"engine: found {engine!r}"
         raise InputError(f"{found}, but a Triton server chooses its own; leave it out")
     if engine == "openvino" and device not in ("auto", "cpu"):

@@ -127,11 +127,11 @@ def serve(
 
 def _absolute(model: str) -> str:
     """Return a model as asked for, its file as it is found from any folder."""
-    from serve.inference.backends.triton import is_fleet
+    from serve.inference.backends.triton import is_triton
     from serve.inference.model_sources import parse_models
 
     (wanted,) = parse_models(model)
-    if is_fleet(wanted.source):
+    if is_triton(wanted.source):
         return model
     return str(replace(wanted, source=str(Path(wanted.source).expanduser().resolve())))
 

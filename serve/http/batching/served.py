@@ -15,7 +15,7 @@ from serve.http.batching.batcher import Batcher
 from serve.http.errors import NotReadyError, RequestError
 from serve.http.metrics import Metrics
 from serve.http.settings import Settings
-from serve.inference.backends.triton import FleetError
+from serve.inference.backends.triton import TritonServerError
 from serve.inference.engine import Engine
 from serve.inference.model_sources import NamedModel, check_distinct
 from vssl.errors import VsslError, shown
@@ -121,7 +121,7 @@ class ServedModels:
         before, slot.stamp = slot.stamp, found
         try:
             engine = await asyncio.to_thread(open_engine, self._settings, slot.wanted.source)
-        except FleetError:
+        except TritonServerError:
             slot.stamp = before  # unreachable for now: it is asked again
             return False
         except VsslError as error:
@@ -161,29 +161,29 @@ class ServedModels:
             served.engine.close()
 
 
-def open_engines(settings: Settings, *, abreast: bool = True) -> list[Engine]:
+def open_engines(settings: Settings, *, concurrent: bool = True) -> list[Engine]:
     """Load every model; raises InputError when two of them would answer to one name and version.
 
-    abreast: whether runs at the same time are to share the cores (`open_engine`).
+    concurrent: whether runs at the same time are to share the cores (`open_engine`).
     """
-    engines = [open_engine(settings, wanted.source, abreast=abreast) for wanted in settings.models]
+    engines = [open_engine(settings, wanted.source, concurrent=concurrent) for wanted in settings.models]
     check_distinct(
         [(w.name or e.card.name, w.version) for w, e in zip(settings.models, engines, strict=True)]
     )
     return engines
 
 
-def open_engine(settings: Settings, source: str, *, abreast: bool = True) -> Engine:
+def open_engine(settings: Settings, source: str, *, concurrent: bool = True) -> Engine:
     """Load a model and run its golden pair.
 
     Unless told otherwise, a model that takes less than FAST_MODEL_S an image gets one thread: sharing
     out so little work costs more than it saves. Any other one shares its cores among batches
-    that run at the same time, if they are to run `abreast`.
+    that run at the same time, if they are to run `concurrent`.
     """
     opened = functools.partial(
         Engine.open, source, device=settings.device, engine=settings.engine, precision=settings.precision
     )
-    engine = opened(threads=settings.threads, abreast=abreast)
+    engine = opened(threads=settings.threads, concurrent=concurrent)
     if settings.threads is None and engine.threads > 1 and _seconds_per_image(engine) < FAST_MODEL_S:
         return opened(threads=1)
     return engine

@@ -29,7 +29,7 @@ PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 _KINDS = {"u8": "tensor(uint8)", "f32": "tensor(float)"}
 
 
-class CompiledGraph:
+class OpenVinoGraph:
     """A graph in this process's OpenVINO."""
 
     engine = "openvino"

@@ -37,7 +37,7 @@ CHANNEL = [
 T = TypeVar("T")
 
 
-class FleetError(VsslError):
+class TritonServerError(VsslError):
     """The Triton server does not answer, or not now; knows its status and when to ask again."""
 
     def __init__(self, status: int, code: str, message: str, retry_after: float | None = 1.0) -> None:
@@ -48,7 +48,7 @@ class FleetError(VsslError):
 
 
 @dataclass(frozen=True)
-class FleetAddress:
+class TritonAddress:
     """Where a model is served; version None means the newest when asked."""
 
     host: str
@@ -59,12 +59,12 @@ class FleetAddress:
         return f"{SCHEME}{self.host}/{self.model}" + (f"/{self.version}" if self.version else "")
 
 
-def is_fleet(source: object) -> bool:
+def is_triton(source: object) -> bool:
     """Return whether a model's source is a Triton server's; also one that went through a Path."""
     return str(source).startswith(SCHEME[:-1])
 
 
-def parse_address(source: object) -> FleetAddress:
+def parse_address(source: object) -> TritonAddress:
     """Parse triton://HOST[:PORT]/MODEL[/VERSION]; raises InputError for anything else."""
     text = re.sub(r"^triton:/+", SCHEME, str(source))  # a Path folds the two slashes into one
     expected = "expected triton://HOST:PORT/MODEL or triton://HOST:PORT/MODEL/VERSION"
@@ -77,10 +77,10 @@ def parse_address(source: object) -> FleetAddress:
     if not host or path is None or parts.query or parts.fragment or parts.username:
         raise InputError(f"model: found {text!r}, {expected}")
     shown = f"[{host}]" if ":" in host else host
-    return FleetAddress(f"{shown}:{port}", path[1], int(path[2]) if path[2] else None)
+    return TritonAddress(f"{shown}:{port}", path[1], int(path[2]) if path[2] else None)
 
 
-class FleetGraph:
+class TritonGraph:
     """A graph on a Triton server, at one version of one model."""
 
     engine = "triton"
@@ -91,7 +91,7 @@ class FleetGraph:
 
     def __init__(
         self,
-        address: FleetAddress,
+        address: TritonAddress,
         client: Any,
         version: int,
         largest: int,
@@ -102,7 +102,7 @@ class FleetGraph:
         self.buckets = (*(size for size in powers if size < largest), largest)
         self.version = version
         self.address = address
-        self.providers = [str(FleetAddress(address.host, address.model, version))]
+        self.providers = [str(TritonAddress(address.host, address.model, version))]
         self._client, self._shapes = client, dict(shapes)
 
     def cut(self, total: int) -> Iterator[tuple[int, int, int]]:
@@ -113,7 +113,7 @@ class FleetGraph:
             yield start, stop, stop - start
 
     def run(self, images: Pixels, *, more_waiting: bool = False) -> Sequence[Floats]:
-        """Return the outputs in the order of the card; raises FleetError when the server does not answer."""
+        """Return the outputs in the order of the card; raises TritonServerError when the server does not answer."""
         from tritonclient import grpc
 
         tensor = grpc.InferInput("images", list(images.shape), "UINT8")
@@ -152,10 +152,10 @@ class FleetGraph:
         self._client.close()
 
 
-def connect(source: object) -> tuple[FleetGraph, VersionFacts]:
+def connect(source: object) -> tuple[TritonGraph, VersionFacts]:
     """Find a model on its server and read what its configuration says of it.
 
-    Raises InputError (not such an address), FleetError (no answer, no such model or version, not
+    Raises InputError (not such an address), TritonServerError (no answer, no such model or version, not
     ready), FormatError (a model that vssl did not write) or MissingExtraError (no tritonclient).
     """
     address = parse_address(source)
@@ -167,7 +167,7 @@ def connect(source: object) -> tuple[FleetGraph, VersionFacts]:
         raise
 
 
-def _client(address: FleetAddress) -> Any:
+def _client(address: TritonAddress) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -177,31 +177,31 @@ def _client(address: FleetAddress) -> Any:
     return grpc.InferenceServerClient(address.host, channel_args=CHANNEL)
 
 
-def _connect(address: FleetAddress, client: Any) -> tuple[FleetGraph, VersionFacts]:
+def _connect(address: TritonAddress, client: Any) -> tuple[TritonGraph, VersionFacts]:
     if not _asked(address, lambda: client.is_server_live(client_timeout=ASK_S)):
-        raise FleetError(
+        raise TritonServerError(
             503, "model_unreachable", f"the Triton server at {address.host} is starting or ending"
         )
     version = address.version or _newest(address, client)
     config = _asked(
         address, lambda: client.get_model_config(address.model, str(version), client_timeout=ASK_S)
     ).config
-    source = str(FleetAddress(address.host, address.model, version))
+    source = str(TritonAddress(address.host, address.model, version))
     facts = from_parameters(
         {key: value.string_value for key, value in config.parameters.items()}, version, source
     )
     _check_shapes(config, facts, source)
     if not _asked(address, lambda: client.is_model_ready(address.model, str(version), client_timeout=ASK_S)):
-        raise FleetError(503, "model_unreachable", f"{source} is not ready yet")
-    return FleetGraph(address, client, version, int(config.max_batch_size), facts.card.output_shapes), facts
+        raise TritonServerError(503, "model_unreachable", f"{source} is not ready yet")
+    return TritonGraph(address, client, version, int(config.max_batch_size), facts.card.output_shapes), facts
 
 
-def _newest(address: FleetAddress, client: Any) -> int:
+def _newest(address: TritonAddress, client: Any) -> int:
     """Return the highest version of a model that is loaded."""
     metadata = _asked(address, lambda: client.get_model_metadata(address.model, client_timeout=ASK_S))
     versions = [int(version) for version in metadata.versions if version.isdecimal()]
     if not versions:
-        raise FleetError(503, "model_unreachable", f"{address} has no version that is ready")
+        raise TritonServerError(503, "model_unreachable", f"{address} has no version that is ready")
     return max(versions)
 
 
@@ -218,7 +218,7 @@ def _check_shapes(config: Any, facts: VersionFacts, source: str) -> None:
         )
 
 
-def _asked(address: FleetAddress, question: Callable[[], T]) -> T:
+def _asked(address: TritonAddress, question: Callable[[], T]) -> T:
     """Ask the server; turn its errors into ours, each with what to do."""
     from tritonclient.utils import InferenceServerException
 
@@ -228,7 +228,7 @@ def _asked(address: FleetAddress, question: Callable[[], T]) -> T:
         status = str(error.status()).removeprefix("StatusCode.")
         reason = " ".join(str(error.message()).split())[:200]
     if status == "NOT_FOUND":
-        raise FleetError(
+        raise TritonServerError(
             503,
             "model_unreachable",
             f"the Triton server at {address.host} serves no {address.model!r}"
@@ -236,13 +236,15 @@ def _asked(address: FleetAddress, question: Callable[[], T]) -> T:
             "with: vssl export model.onnx --triton REPOSITORY",
         )
     if status == "DEADLINE_EXCEEDED":
-        raise FleetError(504, "deadline", f"the Triton server at {address.host} did not answer in time", None)
+        raise TritonServerError(
+            504, "deadline", f"the Triton server at {address.host} did not answer in time", None
+        )
     if "queue size" in reason:
-        raise FleetError(
+        raise TritonServerError(
             429, "queue_full", f"the Triton server's queue for {address.model} is full ({reason})"
         )
     if status in ("UNAVAILABLE", "CANCELLED"):
-        raise FleetError(
+        raise TritonServerError(
             503,
             "model_unreachable",
             f"no Triton server answers at {address.host} ({reason}); is it running, and is this its gRPC port "

@@ -26,7 +26,7 @@ T = TypeVar("T")
 def with_models(settings: Settings, work: Callable[[ServedModels], Awaitable[T]]) -> tuple[T, Metrics]:
     async def main() -> tuple[T, Metrics]:
         metrics = Metrics()
-        models = ServedModels(settings, open_engines(settings, abreast=False), metrics)
+        models = ServedModels(settings, open_engines(settings, concurrent=False), metrics)
         try:
             return await work(models), metrics
         finally:

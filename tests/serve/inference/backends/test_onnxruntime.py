@@ -95,12 +95,12 @@ def test_a_run_that_fails_is_no_longer_counted(model: Path) -> None:
 
 def test_without_a_second_session_runs_have_one_lane(model: Path) -> None:
     assert Engine.open(model, threads=2).graph.lanes == 1
-    assert Engine.open(model, threads=2, abreast=True).graph.lanes == 2
-    assert Engine.open(model, threads=1, abreast=True).graph.lanes == 1
+    assert Engine.open(model, threads=2, concurrent=True).graph.lanes == 2
+    assert Engine.open(model, threads=1, concurrent=True).graph.lanes == 1
 
 
 def test_many_callers_get_the_answers_of_one(model: Path) -> None:
-    engine = Engine.open(model, threads=2, abreast=True)
+    engine = Engine.open(model, threads=2, concurrent=True)
     batches = [pictures(3, seed) for seed in range(40)]
     expected = [Engine.open(model, threads=1).run(batch) for batch in batches[:5]]
     with ThreadPoolExecutor(6) as pool:

@@ -20,7 +20,7 @@ import pytest
 from export.triton.repository import write_repository
 from serve.extraction.extract import extract
 from serve.inference.backends import triton as backend
-from serve.inference.backends.triton import FleetError, parse_address
+from serve.inference.backends.triton import TritonServerError, parse_address
 from serve.inference.engine import Engine
 from tests.serve.conv_model import conv_model
 from tests.serve.http.conftest import encoded
@@ -53,7 +53,7 @@ output [ { name: "same" data_type: TYPE_UINT8 dims: [ 8 ] } ]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository: `conv`; `pets` in two versions; some that the engine must refuse."""
     need_triton()
-    folder = tmp_path_factory.mktemp("fleet")
+    folder = tmp_path_factory.mktemp("triton")
     repository = folder / "repository"
     conv_model(folder / "conv.onnx")
     write_repository(folder / "conv.onnx", repository, backend="python")
@@ -214,19 +214,19 @@ class TestAddresses:
 class TestRefusals:
     def test_a_server_that_is_not_there(self) -> None:
         with pytest.raises(
-            FleetError, match=r"no Triton server answers at 127.0.0.1.*is it running"
+            TritonServerError, match=r"no Triton server answers at 127.0.0.1.*is it running"
         ) as found:
             Engine.open(f"triton://127.0.0.1:{free_port()}/pets")
         assert (found.value.status, found.value.code) == (503, "model_unreachable")
 
     def test_the_http_port_instead_of_the_grpc_one(self, triton: Triton) -> None:
-        with pytest.raises(FleetError, match=r"its gRPC port \(8001 by default\)"):
+        with pytest.raises(TritonServerError, match=r"its gRPC port \(8001 by default\)"):
             Engine.open(f"triton://{triton.http}/pets")
 
     @pytest.mark.parametrize("name", ["cats", "pets/7"])
     def test_a_model_or_version_that_is_not_there(self, triton: Triton, name: str) -> None:
         with pytest.raises(
-            FleetError, match=rf"serves no '{name[:4]}'.*vssl export model.onnx --triton"
+            TritonServerError, match=rf"serves no '{name[:4]}'.*vssl export model.onnx --triton"
         ) as found:
             Engine.open(triton.url(name))
         assert found.value.status == 503
@@ -269,7 +269,7 @@ def test_a_server_that_does_not_answer_in_time(
     monkeypatch.setattr(backend, "ANSWER_S", 0.5)
     with (
         asleep([psutil.Process(triton.process.pid)]),
-        pytest.raises(FleetError, match="did not answer in time") as found,
+        pytest.raises(TritonServerError, match="did not answer in time") as found,
     ):
         engines[1].run(images(1))
     assert (found.value.status, found.value.code) == (504, "deadline")
@@ -283,7 +283,7 @@ def test_a_full_queue_says_when_to_come_back(triton: Triton) -> None:
     def ask(_: int) -> str:
         try:
             return f"{len(engine.run(images(1, side=16))[0])} answered"
-        except FleetError as error:
+        except TritonServerError as error:
             return f"{error.status} {error.code}, again in {error.retry_after:g} s"
 
     with ThreadPoolExecutor(8) as pool:
