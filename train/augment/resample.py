@@ -62,7 +62,7 @@ def blur_matrix(sigma: Tensor, size: int, radius: int) -> Tensor:
     place = torch.arange(size, device=device)[:, None] + offsets[None, :]
     place = place.abs()
     place = torch.where(place >= size, 2 * (size - 1) - place, place)
-    reach = torch.nn.functional.one_hot(place, size).to(weights.dtype)  # (S, 2r+1, S)
+    reach = (place[:, :, None] == torch.arange(size, device=device)).to(weights.dtype)  # (S, 2r+1, S)
     return torch.einsum("bd,odi->boi", weights, reach)
 
 
