@@ -22,8 +22,9 @@ from serve.extraction.output import PROGRESS, OutputFolder, locked, make, prepar
 from serve.extraction.plan import Plan, hash_listing, list_source
 from serve.extraction.workers import ordered
 from serve.extraction.writer import EarlierRows, PartWriter, Progress
+from serve.inference.backends.providers import ENGINES
 from serve.inference.cores import available_cores
-from serve.inference.engine import ENGINES, Engine
+from serve.inference.engine import Engine
 from vssl.embeddings import store
 from vssl.embeddings.manifest import read_manifest
 from vssl.errors import InputError

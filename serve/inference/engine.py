@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from serve.inference.backends.onnxruntime import Graph, LocalGraph
 from serve.inference.backends.openvino import OpenVinoGraph, compile_model
-from serve.inference.backends.providers import CUDA, providers_for, tensorrt_providers
+from serve.inference.backends.providers import CUDA, check_engine, providers_for, tensorrt_providers
 from serve.inference.backends.session import EXPORT_AGAIN, check_shapes, load_session, read_metadata, tensors
 from serve.inference.backends.triton import connect, is_triton
 from serve.inference.cores import available_cores
@@ -33,8 +33,6 @@ from vssl.model.golden import TOLERANCE, Golden
 from vssl.model.identity import sha256_bytes
 from vssl.model.seal import read_metadata as read_entries
 from vssl.model.seal import read_sealed
-
-ENGINES = ("onnxruntime", "openvino", "tensorrt")
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +120,7 @@ class Engine:
         """
         if threads is not None and threads < 1:
             raise InputError(f"threads: found {threads}, expected at least 1")
-        _check_engine(model, engine=engine, precision=precision, device=device)
+        check_engine(model, engine=engine, precision=precision, device=device)
         if is_triton(model):
             return cls._open_triton(model, check=check)
         path, data = Path(model), read_sealed(model)
@@ -273,24 +271,6 @@ class Engine:
             return list(made)
         answers = (one if fine else no_embedding() for one, fine in zip(made, sound, strict=True))
         return [p if isinstance(p, ImageError) else next(answers) for p in pixels]
-
-
-def _check_engine(model: Path | str, *, engine: str, precision: str | None, device: str) -> None:
-    """Raise InputError where engine, precision, device and the model's source do not fit together."""
-    if engine not in ENGINES:
-        raise InputError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
-    if is_triton(model) and (engine != "onnxruntime" or device != "auto"):
-        found = f"device: found {device!r}" if device != "auto" else f"engine: found {engine!r}"
-        raise InputError(f"{found}, but a Triton server chooses its own; leave it out")
-    if engine == "openvino" and device not in ("auto", "cpu"):
-        raise InputError(f"device: found {device!r}, but the engine openvino is for CPUs; leave it out")
-    if engine == "tensorrt" and device not in ("auto", "cuda"):
-        raise InputError(f"device: found {device!r}, but the engine tensorrt is for GPUs; leave it out")
-    if engine == "onnxruntime" and precision is not None:
-        raise InputError(
-            f"precision: found {precision!r}, but {engine} computes in the file's own; choose it at export "
-            "(vssl export --precision), or use --engine openvino, or tensorrt on a GPU"
-        )
 
 
 def sound_rows(

@@ -1,7 +1,6 @@
 """The types of what our own routes take and answer: requests are validated by them, OpenAPI is made from all.
 
-Requests are pydantic models. Answers are typed dictionaries, which cost nothing to make; their numbers are
-arrays of float32, or base64 text. Shape letters: D embedding dimension.
+Requests are pydantic models. Answers are typed dictionaries; their numbers are arrays of float32, or base64 text.
 """
 
 from __future__ import annotations
@@ -24,9 +23,8 @@ PIXEL = (
 
 
 def _whole(value: Any) -> Any:
-    return (
-        int(value) if isinstance(value, float) and value.is_integer() else value
-    )  # 5.0 is 5, as JSON has it
+    # 5.0 is 5, as JSON has it.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _object(value: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 
 import onnxruntime as ort
 
+from serve.inference.backends.triton import is_triton
 from vssl.errors import InputError
 from vssl.model.batch_sizes import batch_sizes
 
@@ -26,6 +27,25 @@ _CUDA_OPTIONS = {
     "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive search picks differently from run to run
     "use_tf32": "0",  # 10-bit products would break the golden pair's tolerance
 }
+ENGINES = ("onnxruntime", "openvino", "tensorrt")
+
+
+def check_engine(model: Path | str, *, engine: str, precision: str | None, device: str) -> None:
+    """Raise InputError where engine, precision, device and the model's source do not fit together."""
+    if engine not in ENGINES:
+        raise InputError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
+    if is_triton(model) and (engine != "onnxruntime" or device != "auto"):
+        found = f"device: found {device!r}" if device != "auto" else f"engine: found {engine!r}"
+        raise InputError(f"{found}, but a Triton server chooses its own; leave it out")
+    if engine == "openvino" and device not in ("auto", "cpu"):
+        raise InputError(f"device: found {device!r}, but the engine openvino is for CPUs; leave it out")
+    if engine == "tensorrt" and device not in ("auto", "cuda"):
+        raise InputError(f"device: found {device!r}, but the engine tensorrt is for GPUs; leave it out")
+    if engine == "onnxruntime" and precision is not None:
+        raise InputError(
+            f"precision: found {precision!r}, but {engine} computes in the file's own; choose it at export "
+            "(vssl export --precision), or use --engine openvino, or tensorrt on a GPU"
+        )
 
 
 def providers_for(device: str) -> list[Any]:
