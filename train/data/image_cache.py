@@ -6,6 +6,7 @@ not grow with the folder. Shape letters: N images, C0 side of the stored square.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ from vssl.errors import ImageError, InputError
 from vssl.images.items import ImageSource
 from vssl.images.preprocess import Pixels, Preprocess, load_image
 from vssl.model.identity import sha256_bytes
+
+DIGEST_ROWS = 1024  # read at once
 
 IN_MEMORY = 256 * 1024 * 1024
 """Up to so many bytes are kept in memory even when a folder is given."""
@@ -52,6 +55,13 @@ class ImageCache:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def digest(self) -> str:
+        """Return the sha256 of ids, labels and pixels: two caches of one digest train alike."""
+        seen = hashlib.sha256(json.dumps([self.ids, self.labels, list(self.images.shape)]).encode())
+        for start in range(0, len(self), DIGEST_ROWS):
+            seen.update(np.ascontiguousarray(self.images[start : start + DIGEST_ROWS]).data)
+        return seen.hexdigest()
 
 
 def load_images(

@@ -175,6 +175,7 @@ def _facts(
     return {
         "source": spec if ":" in spec and not Path(spec).exists() else str(Path(spec).expanduser().resolve()),
         "images": len(cache),
+        "image_digest": cache.digest(),
         "failures": len(cache.failures),
         "train_images": len(split.train),
         "method": config.method,
@@ -193,6 +194,11 @@ def _origin(checkpoint: Checkpoint, cache: ImageCache, spec: str) -> Fact:
         raise MismatchError(
             f"the run was begun on {begun_on} images, found {len(cache)} in {spec!r}; "
             "give the same images to go on, or begin anew with --overwrite"
+        )
+    if checkpoint.summary.get("image_digest") not in (None, cache.digest()):
+        raise MismatchError(
+            f"the run was begun on other images than the {len(cache)} in {spec!r}: their ids, labels or pixels "
+            "differ; give the same images to go on, or begin anew with --overwrite"
         )
     return checkpoint.summary.get("init")
 

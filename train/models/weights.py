@@ -8,6 +8,7 @@ come under their libraries' names (`train.models.published_weights`).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 from collections.abc import Mapping
@@ -26,13 +27,15 @@ from vssl.files import write_bytes
 WEIGHTS_NAME = "student.safetensors"
 NESTED = ("student", "state_dict", "model")
 """Names under which `.pth` files of this and other programs keep the tensors."""
+DIGEST = "sha256"
 SHOWN = 8  # tensors named in an error
 
 
 def save_weights(path: Path, checkpoint: Checkpoint) -> None:
     """Write the student's tensors to `path` atomically.
 
-    Metadata: `format` ("pt"), `config`, `preprocess` and `summary`, the last three JSON.
+    Metadata: `format` ("pt"), `config`, `preprocess` and `summary`, the last three JSON, and `sha256` of the
+    tensors, which `read_weights` checks.
     """
     from safetensors.torch import save
 
@@ -43,6 +46,7 @@ def save_weights(path: Path, checkpoint: Checkpoint) -> None:
         "summary": json.dumps(checkpoint.summary),
     }
     tensors = {name: value.cpu().contiguous() for name, value in checkpoint.student.items()}
+    metadata[DIGEST] = _digest(tensors)
     write_bytes(path, save(tensors, metadata))
 
 
@@ -58,13 +62,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"--init: no file or folder {str(path)!r}; expected FILE.safetensors, FILE.pth or the folder of a run"
         )
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors import SafetensorError, safe_open
 
         try:
-            return dict(load_file(path))
+            with safe_open(path, "pt") as file:
+                tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
         except (SafetensorError, OSError, ValueError) as error:
             raise FormatError(f"{path}: not a readable safetensors file ({error})") from error
+        if (metadata or {}).get(DIGEST) not in (None, _digest(tensors)):
+            raise FormatError(
+                f"{path} is damaged: its tensors do not fit the sha256 in it; fetch or write it again"
+            )
+        return tensors
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
@@ -73,6 +82,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             "tensors. Write one with torch.save(model.state_dict(), FILE) or as .safetensors"
         ) from error
     return _tensors(path, values)
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the sha256 of names, types, shapes and bytes."""
+    seen = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        seen.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        seen.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return seen.hexdigest()
 
 
 def initialise(student: Encoder, weights: Mapping[str, Tensor], origin: str) -> None:

@@ -1,11 +1,14 @@
 """A training run's state <-> checkpoint.pt, written whole or not at all.
 
 The file holds plain values and tensors only and is loaded with `weights_only=True`, so that
-opening a stranger's checkpoint runs no code of theirs.
+opening a stranger's checkpoint runs no code of theirs. It is a zip archive, as torch writes it, whose
+comment is the sha256 of all before it: torch checks no tensor's checksum itself.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +21,12 @@ from train.settings.config import TrainConfig
 from vssl.errors import FormatError, InputError, VsslError
 from vssl.files import atomic_write
 from vssl.images.preprocess import Preprocess
+from vssl.model.identity import sha256_file
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
+UNSEALED_FORMAT = 1  # of files from before there was a seal
+SEAL = b"vssl.sha256:"
+SEAL_BYTES = len(SEAL) + 64
 CHECKPOINT_NAME = "checkpoint.pt"
 Fact = str | int | float | bool | None
 State = dict[str, Tensor]
@@ -52,7 +59,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write to `path`, whole or not at all."""
+    """Write to `path`, whole or not at all, and seal it."""
     values = {
         "format": CHECKPOINT_FORMAT,
         "config": checkpoint.config.to_dict(),
@@ -66,6 +73,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }  # fmt: skip
     with atomic_write(path) as file:
         torch.save(values, file)
+        file.seek(-2, os.SEEK_END)
+        file.write(SEAL_BYTES.to_bytes(2, "little"))  # a zip archive ends with the length of its comment
+        file.flush()
+        file.write(SEAL + sha256_file(Path(file.name)).encode())
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -81,13 +92,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"Train one: vssl train IMAGES --out {path}"
         )
     try:
+        is_sealed = _check_seal(file)
         values = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise FormatError(
             f"{file}: not a readable checkpoint ({type(error).__name__}); it is damaged or no file of vssl. "
-            f"Train again: vssl train IMAGES --out {file.parent} --overwrite"
+            f"{_again(file)}"
         ) from error
-    if not isinstance(values, dict) or values.get("format") != CHECKPOINT_FORMAT:
+    known = CHECKPOINT_FORMAT if is_sealed else UNSEALED_FORMAT
+    if isinstance(values, dict) and values.get("format") == CHECKPOINT_FORMAT != known:
+        raise FormatError(f"{file}: its seal is damaged. {_again(file)}")
+    if not isinstance(values, dict) or values.get("format") != known:
         found = values.get("format") if isinstance(values, dict) else type(values).__name__
         raise FormatError(
             f"{file}: found checkpoint format {found!r}, expected {CHECKPOINT_FORMAT}; "
@@ -100,3 +115,28 @@ def load_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(**values)
     except (TypeError, KeyError, VsslError) as error:
         raise FormatError(f"{file}: incomplete checkpoint ({error}); train again") from error
+
+
+def _check_seal(file: Path) -> bool:
+    """Return whether a file carries a seal; raises FormatError for one that does not fit."""
+    size = file.stat().st_size
+    if size < SEAL_BYTES:
+        return False
+    with file.open("rb") as data:
+        data.seek(-SEAL_BYTES, os.SEEK_END)
+        seal = data.read()
+        if not seal.startswith(SEAL):
+            return False
+        data.seek(0)
+        digest, left = hashlib.sha256(), size - SEAL_BYTES
+        while left:
+            block = data.read(min(left, 1 << 20))
+            digest.update(block)
+            left -= len(block)
+    if seal != SEAL + digest.hexdigest().encode():
+        raise FormatError(f"{file} is damaged: its bytes do not fit its seal. {_again(file)}")
+    return True
+
+
+def _again(file: Path) -> str:
+    return f"Train again: vssl train IMAGES --out {file.parent} --overwrite"

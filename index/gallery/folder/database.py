@@ -9,14 +9,20 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from index.gallery.protocol import GALLERY_FORMAT, StorageError
+from index.gallery.protocol import StorageError
 from vssl.errors import ExistsError, FormatError, InputError
 
-FACTS = "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+STORE_FORMAT = 2
+FACTS = "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;"
+SET = (
+    "INSERT INTO facts VALUES (?, ?, ?) "
+    "ON CONFLICT (name) DO UPDATE SET value = excluded.value, sum = excluded.sum"
+)
 
 
 class Database:
@@ -40,14 +46,15 @@ class Database:
             self._db = _connect(path, read_only=read_only)
             try:
                 self._db.execute("PRAGMA synchronous = FULL")
-                found = self.fact("format")
+                asked = self._db.execute("SELECT value FROM facts WHERE name = 'format'").fetchone()
             except BaseException:
                 self._db.close()
                 raise
-        if found != str(GALLERY_FORMAT):
+        found = asked and asked[0]
+        if found != str(STORE_FORMAT):
             self._db.close()
             raise FormatError(
-                f"{path.parent}: found gallery format {found}, expected {GALLERY_FORMAT}; open it with the "
+                f"{path.parent}: found gallery format {found}, expected {STORE_FORMAT}; open it with the "
                 "version of vssl that wrote it, or build it again: vssl index EMBEDDINGS GALLERY"
             )
         self.dim = int(self.fact("dim") or 0)
@@ -57,13 +64,13 @@ class Database:
         """Write an empty store; `facts` must hold `dim`. Raises ExistsError when one is there."""
         if path.exists():
             raise ExistsError(f"{path.parent} is a gallery already; choose another place or add --overwrite")
-        first = {"format": str(GALLERY_FORMAT), "generation": "0", "next_row": "1", "compacted": "0"}
+        first = {"format": str(STORE_FORMAT), "generation": "0", "next_row": "1", "compacted": "0"}
         with sqlite_errors(path), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             # One transaction: a store is either whole or has no format and is refused.
             db.executescript(f"BEGIN; {cls.SCHEMA}")
-            db.executemany("INSERT INTO facts VALUES (?, ?)", [*first.items(), *facts.items()])
+            db.executemany(SET, [(*fact, fact_sum(*fact)) for fact in (*first.items(), *facts.items())])
             db.execute("COMMIT")
         return cls(path)
 
@@ -74,9 +81,16 @@ class Database:
 
     def fact(self, name: str) -> str | None:
         """Return one fact (`generation`, `model_id`, `card`, ...), or None."""
-        with self._turn:
-            found = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return None if found is None else str(found[0])
+        with self._turn, sqlite_errors(self.path):
+            found = self._db.execute("SELECT value, sum FROM facts WHERE name = ?", (name,)).fetchone()
+        if found is None:
+            return None
+        if fact_sum(name, found[0]) != found[1]:
+            raise FormatError(
+                f"{self.path} is damaged: its {name} does not match its checksum; put a snapshot in its place, or "
+                "build the gallery again: vssl index EMBEDDINGS GALLERY"
+            )
+        return str(found[0])
 
     def generation(self) -> int:
         """Return how many writes the store has seen."""
@@ -108,10 +122,7 @@ class Database:
                 raise
 
     def _set(self, name: str, value: str) -> None:
-        self._db.execute(
-            "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            (name, value),
-        )
+        self._db.execute(SET, (name, value, fact_sum(name, value)))
 
     def set_fact(self, name: str, value: str) -> None:
         """Write a fact without a new generation: it describes the rows, it does not change them."""
@@ -134,6 +145,11 @@ class Database:
         with self._turn, sqlite_errors(path), contextlib.closing(sqlite3.connect(path)) as copy:
             self._db.backup(copy)
             copy.execute("PRAGMA journal_mode = WAL")
+
+
+def fact_sum(name: str, value: object) -> int:
+    """Return the CRC-32 of a fact."""
+    return zlib.crc32(f"{name}\0{value}".encode("utf-8", "surrogatepass"))
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:

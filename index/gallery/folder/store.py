@@ -3,7 +3,7 @@
 Each write is one durable transaction and raises the generation by one (index.gallery.folder.database). A row
 number is never used twice: replacing an item gives it a new row, so a row's vectors never change,
 and an index derived from the store can only lag behind it, not contradict it. Rows that went are
-listed until compaction. Each row carries a checksum.
+listed until compaction. Each row carries two checksums: of what it says, and of its vectors.
 Shape letters: N rows, D embedding dimension.
 """
 
@@ -30,7 +30,8 @@ from vssl.errors import ExistsError, FormatError, InputError
 STORE = "store.db"
 REBUILD = "build the gallery again: vssl index EMBEDDINGS GALLERY"
 READ = (
-    "SELECT row, id, label, path, uncertainty, crc, mean, variance FROM items LEFT JOIN vectors USING (row)"
+    "SELECT row, id, label, path, uncertainty, metadata, sum, crc, mean, variance "
+    "FROM items LEFT JOIN vectors USING (row)"
 )
 # Checksums without the vectors they lie behind: a gallery of mapped vectors reads these alone.
 CHECKSUMS = "CREATE INDEX IF NOT EXISTS checksums ON vectors (row, crc)"
@@ -41,7 +42,8 @@ CREATE TABLE items (
     label TEXT,
     path TEXT NOT NULL,
     uncertainty REAL NOT NULL,
-    metadata TEXT NOT NULL
+    metadata TEXT NOT NULL,
+    sum INTEGER NOT NULL
 );
 CREATE TABLE vectors (row INTEGER PRIMARY KEY, mean BLOB NOT NULL, variance BLOB NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE removed (row INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
@@ -49,6 +51,7 @@ CREATE TABLE removed (row INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
 """
 
 
+SAID = "row, id, label, path, uncertainty, metadata"  # what `said_sum` covers
 CHUNK = 4096  # rows read at once
 
 
@@ -80,7 +83,7 @@ class Store(Database):
 
     def count(self) -> int:
         """Return the number of items."""
-        with self._turn:
+        with self._turn, sqlite_errors(self.path):
             return int(self._db.execute("SELECT count(*) FROM items").fetchone()[0])
 
     def read(self, *, after: int = 0) -> Batch:
@@ -93,16 +96,24 @@ class Store(Database):
         with self._turn, sqlite_errors(self.path):
             cursor = self._db.execute(f"{READ} WHERE row > ? ORDER BY row", (after,))
             shared: dict[object, object] = {}
+            count = 0
             while chunk := cursor.fetchmany(CHUNK):
+                count += len(chunk)
                 yield self._batch(chunk, shared)
+            held = "SELECT count(*) FROM vectors WHERE row > ?"
+            if count != self._db.execute(held, (after,)).fetchone()[0]:
+                raise FormatError(f"{self.path} is damaged: some vectors have no item; {REBUILD}")
 
     def columns(self) -> Columns:
         """Return all rows without their vectors, which are not read. Raises FormatError where one has none."""
         with self._turn, sqlite_errors(self.path):
-            rows, ids, labels, paths, uncertainty = [], [], [], [], []
+            rows: list[int] = []
+            ids, labels, paths, uncertainty = [], [], [], []
             shared: dict[str | None, str | None] = {}
-            cursor = self._db.execute("SELECT row, id, label, path, uncertainty FROM items ORDER BY row")
-            for row, id_, label, path, value in cursor:
+            cursor = self._db.execute(f"SELECT {SAID}, sum FROM items ORDER BY row")
+            for *said, sum_ in cursor:
+                self._check(said, sum_)
+                row, id_, label, path, value, _ = said
                 rows.append(row)
                 ids.append(id_)
                 labels.append(shared.setdefault(label, label))
@@ -119,7 +130,9 @@ class Store(Database):
     def _batch(self, chunk: Sequence[tuple[Any, ...]], shared: dict[object, object]) -> Batch:
         """Check and stack rows; equal labels become one object."""
         means, variances = bytearray(), bytearray()
-        for row, id_, _, _, _, crc, mean, variance in chunk:
+        for *said, sum_, crc, mean, variance in chunk:
+            self._check(said, sum_)
+            row, id_ = said[:2]
             if mean is None or checksum(row, mean, variance) != crc:
                 raise FormatError(
                     f"{self.path} is damaged: the vectors of {id_!r} do not match their checksum; remove it "
@@ -127,7 +140,7 @@ class Store(Database):
                 )
             means += mean
             variances += variance
-        rows, ids, labels, paths, uncertainty, crcs, _, _ = zip(*chunk, strict=True)
+        rows, ids, labels, paths, uncertainty, _, _, crcs, _, _ = zip(*chunk, strict=True)
         shape = (len(rows), self.dim)
         return Batch(
             np.array(rows, np.int64),
@@ -141,6 +154,14 @@ class Store(Database):
                 np.frombuffer(variances, np.float32).reshape(shape),
             ),
         )
+
+    def _check(self, said: Sequence[Any], found: int) -> None:
+        """Raise FormatError unless what a row says fits its checksum."""
+        if said_sum(said) != found:
+            raise FormatError(
+                f"{self.path} is damaged: id, label, path, uncertainty or metadata of row {said[0]} do not match "
+                f"their checksum; put a snapshot in its place, or {REBUILD}"
+            )
 
     def metadata(self) -> list[dict[str, Scalar]]:
         """Return the metadata of all items in row order."""
@@ -221,15 +242,18 @@ class Store(Database):
                 self._forget([(id_,) for id_ in rows.ids], generation)
             try:
                 self._db.executemany(
-                    "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)",
-                    zip(
-                        range(first, first + len(rows)),
-                        rows.ids,
-                        rows.labels,
-                        rows.paths,
-                        uncertainty,
-                        notes,
-                        strict=True,
+                    "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        (*said, said_sum(said))
+                        for said in zip(
+                            range(first, first + len(rows)),
+                            rows.ids,
+                            rows.labels,
+                            rows.paths,
+                            uncertainty,
+                            notes,
+                            strict=True,
+                        )
                     ),
                 )
             except sqlite3.IntegrityError:
@@ -285,6 +309,11 @@ def _joined(parts: Sequence[Batch], dim: int) -> Batch:
         np.concatenate([np.empty(0, np.int64), *(part.crc for part in parts)]),
         GaussianEmbedding.concatenate([GaussianEmbedding(none, none), *(part.gaussians for part in parts)]),
     )
+
+
+def said_sum(said: Sequence[Any]) -> int:
+    """Return the CRC-32 of a row's number, id, label, path, uncertainty and metadata."""
+    return zlib.crc32(repr(tuple(said)).encode("utf-8", "surrogatepass"))
 
 
 def checksum(row: int, mean: bytes, variance: bytes) -> int:

@@ -138,3 +138,14 @@ def test_a_resumed_run_keeps_its_weights(pictures: Path, trained: Path, tmp_path
     assert resumed.checkpoint.summary["init"] == str(trained)
     with pytest.raises(InputError, match="leave the other options out"):
         train_images(str(pictures), tmp_path / "run", device="cpu", resume=True, init=trained)
+
+
+def test_a_flipped_byte_of_a_tensor_is_refused(trained: Path, tmp_path: Path) -> None:
+    whole = (trained / WEIGHTS_NAME).read_bytes()
+    begin = 8 + int.from_bytes(whole[:8], "little")
+    for place in range(begin, len(whole), (len(whole) - begin) // 20):
+        data = bytearray(whole)
+        data[place] ^= 1
+        (tmp_path / "flipped.safetensors").write_bytes(data)
+        with pytest.raises(FormatError, match="do not fit the sha256"):
+            read_weights(tmp_path / "flipped.safetensors")

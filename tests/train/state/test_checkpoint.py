@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -81,3 +83,35 @@ def test_code_inside_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(FormatError):
         load_checkpoint(tmp_path)
     assert not (tmp_path / "mark").exists()
+
+
+def test_no_flipped_byte_is_loaded(tmp_path: Path) -> None:
+    """torch alone loads other tensors for nearly every one of them."""
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, example())
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    for place in [len(whole) - 1, len(whole) - 70, len(whole) - 76, *random.integers(0, len(whole), 200)]:
+        data = bytearray(whole)
+        data[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(data)
+        with pytest.raises(FormatError, match="vssl train"):
+            load_checkpoint(path)
+    path.write_bytes(whole)
+    assert load_checkpoint(path).step == 3
+
+
+def test_other_programs_still_read_it(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "checkpoint.pt", example())
+    assert zipfile.ZipFile(tmp_path / "checkpoint.pt").testzip() is None
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 3
+
+
+def test_a_file_from_before_there_was_a_seal_is_read(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "checkpoint.pt", example())
+    values = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    torch.save({**values, "format": 1}, tmp_path / "checkpoint.pt")
+    assert load_checkpoint(tmp_path).step == 3
+    torch.save(values, tmp_path / "checkpoint.pt")
+    with pytest.raises(FormatError, match="seal"):
+        load_checkpoint(tmp_path)

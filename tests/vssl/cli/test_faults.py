@@ -214,6 +214,17 @@ class TestTexts:
             assert len(extract(f"parquet:{tmp_path / spec}", tmp_path / f"out{number}", model).rows) == 4
 
 
+class TestGoingOn:
+    def test_a_run_goes_on_with_its_own_pictures_only(self, good: Path, tmp_path: Path) -> None:
+        words = ("--epochs", 0, "--size", 16)
+        assert vssl("train", good, "--out", tmp_path / "run", *words).returncode == 0
+        assert vssl("train", good, "--out", tmp_path / "run", "--resume").returncode == 0
+        for path in sorted(good.rglob("*.jpg")):
+            jpeg(tmp_path / "other" / path.relative_to(good), 100 + int(path.stem[4:]))
+        said = one_sentence(vssl("train", tmp_path / "other", "--out", tmp_path / "run", "--resume"))
+        assert "begun on other images" in said
+
+
 class TestPictures:
     def test_a_bmp_with_empty_alpha_embeds_as_its_reference(self, model: Path, tmp_path: Path) -> None:
         pixels = picture(3, (96, 72))

@@ -66,8 +66,8 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_format_version_is_refused(store: Store) -> None:
-    store.set_fact("format", "2")
-    with pytest.raises(FormatError, match="found gallery format 2, expected 1"):
+    store.set_fact("format", "3")
+    with pytest.raises(FormatError, match="found gallery format 3, expected 2"):
         Store(store.path)
 
 

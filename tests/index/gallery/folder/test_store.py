@@ -112,3 +112,38 @@ def test_a_flipped_bit_in_a_vector_is_found(store: Store) -> None:
         other.execute("UPDATE vectors SET mean = ? WHERE row = 2", (damaged,))
     with pytest.raises(FormatError, match="'i1' do not match their checksum"):
         store.read()
+
+
+CHANGES = {
+    "label": "'cat '",
+    "id": "'zz'",
+    "path": "'elsewhere'",
+    "uncertainty": "uncertainty / 2",
+    "metadata": "'{\"a\": 2}'",
+}
+
+
+@pytest.mark.parametrize("column", CHANGES)
+def test_what_a_row_says_answers_for_itself(store: Store, column: str) -> None:
+    store.add(sample(3), metadata=[{"a": 1}] * 3)
+    with raw(store.path) as other:
+        other.execute(f"UPDATE items SET {column} = {CHANGES[column]} WHERE row = 2")
+    for read in (store.read, store.columns):
+        with pytest.raises(FormatError, match="row 2 do not match their checksum"):
+            read()
+
+
+def test_a_fact_answers_for_itself(store: Store) -> None:
+    with raw(store.path) as other:
+        other.execute("UPDATE facts SET value = '3' WHERE name = 'dim'")
+    with pytest.raises(FormatError, match="its dim does not match its checksum"):
+        Store(store.path)
+
+
+def test_a_row_that_went_is_missed(store: Store) -> None:
+    store.add(sample(3))
+    with raw(store.path) as other:
+        other.execute("DELETE FROM items WHERE row = 2")
+    for read in (store.read, store.columns):
+        with pytest.raises(FormatError, match="is damaged"):
+            read()
