@@ -130,3 +130,12 @@ def test_agree_with_lightly() -> None:
     torch.testing.assert_close(vicreg(a, b), theirs, rtol=1e-5, atol=1e-5)
     theirs = 0.1 * lightly.BarlowTwinsLoss(lambda_param=0.0051)(a, b)
     torch.testing.assert_close(barlow_twins(a, b), theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_rows_that_do_not_count_change_no_assignment() -> None:
+    scores = torch.rand(12, 5, generator=torch.Generator().manual_seed(4))
+    counted = torch.arange(12) < 7
+    found = sinkhorn(scores, 0.05, 3, counted)
+    torch.testing.assert_close(found[:7], sinkhorn(scores[:7], 0.05, 3))
+    assert not found[7:].any()
+    torch.testing.assert_close(found[:7].sum(dim=1), torch.ones(7))
