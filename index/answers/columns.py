@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from index.answers.filters import COLUMNS, Among, Compare, Every, Filter, Scalar, Some, Without
+from index.answers.filters import COLUMNS, And, Compare, Filter, In, Not, Or, Scalar
 from vssl.errors import InputError, shown
 
 Columns = Mapping[str, Mapping[str, int]]  # by name: how many items have a value of each kind there
@@ -34,14 +34,14 @@ def check_columns(tree: Filter, holds: Callable[[Filter], bool], names: Callable
     holds: whether any item fits a filter. names: of the metadata that items have.
     Nothing is said of an empty gallery.
     """
-    if not holds(Every(())):
+    if not holds(And(())):
         return
     for field, kinds, either in _compared(tree):
         if field in COLUMNS:
             held = NUMBER if field == "uncertainty" else TEXT
             missing = [kind for kind in kinds if kind != held]
         else:
-            if not holds(Without(Compare(field, "=", None))):
+            if not holds(Not(Compare(field, "=", None))):
                 known = [*COLUMNS, *names()]
                 near = difflib.get_close_matches(field, known, 1)
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -63,7 +63,7 @@ def check_columns(tree: Filter, holds: Callable[[Filter], bool], names: Callable
 
 _OF_KIND: dict[str, Callable[[str], Filter]] = {
     TEXT: lambda field: Compare(field, ">=", ""),
-    NUMBER: lambda field: Some((Compare(field, ">=", 0), Compare(field, "<", 0))),
+    NUMBER: lambda field: Or((Compare(field, ">=", 0), Compare(field, "<", 0))),
 }
 """Whether a field holds a text, or a number; true and false compare as 1 and 0."""
 
@@ -74,10 +74,10 @@ def _kind(value: Scalar) -> str:
 
 def _compared(tree: Filter) -> Iterator[tuple[str, dict[str, Scalar], bool]]:
     """Yield each field that a filter compares, with what of each kind, and whether one kind suffices."""
-    if isinstance(tree, Compare | Among):
-        values = tree.values if isinstance(tree, Among) else (tree.value,)
-        either = isinstance(tree, Among) and tree.either
+    if isinstance(tree, Compare | In):
+        values = tree.values if isinstance(tree, In) else (tree.value,)
+        either = isinstance(tree, In) and tree.either
         yield tree.field, {_kind(value): value for value in values if value is not None}, either
     else:
-        for part in (tree.part,) if isinstance(tree, Without) else tree.parts:
+        for part in (tree.part,) if isinstance(tree, Not) else tree.parts:
             yield from _compared(part)

@@ -42,7 +42,7 @@ class Compare:
 
 
 @dataclass(frozen=True)
-class Among:
+class In:
     """One field equal to any of the values; `either`: they are two readings of one."""
 
     field: str
@@ -51,27 +51,27 @@ class Among:
 
 
 @dataclass(frozen=True)
-class Every:
+class And:
     """All parts hold; no parts: always true."""
 
     parts: tuple[Filter, ...]
 
 
 @dataclass(frozen=True)
-class Some:
+class Or:
     """At least one part holds; no parts: never true."""
 
     parts: tuple[Filter, ...]
 
 
 @dataclass(frozen=True)
-class Without:
+class Not:
     """The part does not hold."""
 
     part: Filter
 
 
-Filter = Compare | Among | Every | Some | Without
+Filter = Compare | In | And | Or | Not
 Where = Mapping[str, object]
 
 
@@ -87,9 +87,9 @@ def parse_filter(where: Where) -> Filter:
 
 def _size(tree: Filter) -> int:
     """Count the conditions of a filter: the cost of asking for it, and the depth of SQL's expression."""
-    if isinstance(tree, (Every, Some)):
+    if isinstance(tree, (And, Or)):
         return 1 + sum(map(_size, tree.parts))
-    return 1 + _size(tree.part) if isinstance(tree, Without) else 1
+    return 1 + _size(tree.part) if isinstance(tree, Not) else 1
 
 
 def parse_where(text: str) -> dict[str, object]:
@@ -132,12 +132,12 @@ def _parse(where: object, depth: int) -> Filter:
             if not isinstance(value, list):
                 raise InputError(f"where: {key!r} takes a list of filters, found {shown(value)}")
             inner = tuple(_parse(part, depth - 1) for part in value)
-            parts.append(Every(inner) if key == "and" else Some(inner))
+            parts.append(And(inner) if key == "and" else Or(inner))
         elif key == "not":
-            parts.append(Without(_parse(value, depth - 1)))
+            parts.append(Not(_parse(value, depth - 1)))
         else:
             parts.extend(_conditions(_field(key), value))
-    return parts[0] if len(parts) == 1 else Every(tuple(parts))
+    return parts[0] if len(parts) == 1 else And(tuple(parts))
 
 
 def _field(name: object) -> str:
@@ -150,7 +150,7 @@ def _field(name: object) -> str:
 
 def _conditions(field: str, value: object) -> list[Filter]:
     if isinstance(value, list):
-        return [Among(field, _scalars(field, value))]
+        return [In(field, _scalars(field, value))]
     if not isinstance(value, Mapping):
         return [Compare(field, "=", _scalar(field, value))]
     parts: list[Filter] = []
@@ -162,14 +162,14 @@ def _conditions(field: str, value: object) -> list[Filter]:
         if operator in ("in", "not in"):
             if not isinstance(operand, list):
                 raise InputError(f"where: {field}: {shown(operator)} takes a list, found {shown(operand)}")
-            among = Among(field, _scalars(field, operand))
-            parts.append(among if operator == "in" else Without(among))
+            member = In(field, _scalars(field, operand))
+            parts.append(member if operator == "in" else Not(member))
         elif operator == "is":
             if not isinstance(operand, str):
                 raise InputError(f"where: {field}: 'is' takes a text, found {shown(operand)}")
-            parts.append(Among(field, _as_written(operand), either=True))
+            parts.append(In(field, _as_written(operand), either=True))
         elif operator == "!=":
-            parts.append(Without(Compare(field, "=", _scalar(field, operand))))
+            parts.append(Not(Compare(field, "=", _scalar(field, operand))))
         else:
             scalar = _scalar(field, operand)
             if operator != "=" and scalar is None:
@@ -207,7 +207,7 @@ def to_sql(tree: Filter) -> tuple[str, Parameters]:
         kinds = "('text')" if isinstance(tree.value, str) else "('integer', 'real')"
         sql = f"(typeof({column}) IN {kinds} AND ({column} {tree.operator} ?) IS TRUE)"
         return sql, [*parameters, *parameters, tree.value]
-    if isinstance(tree, Among):
+    if isinstance(tree, In):
         present = [value for value in tree.values if value is not None]
         column, parameters = _column(tree.field)
         # One JSON parameter holds any number of values; json_each keeps text and numbers apart.
@@ -217,10 +217,10 @@ def to_sql(tree: Filter) -> tuple[str, Parameters]:
             column, again = _column(tree.field)
             sql, parameters = f"{sql} OR {column} IS NULL", [*parameters, *again]
         return f"{sql})", parameters
-    if isinstance(tree, Without):
+    if isinstance(tree, Not):
         sql, parameters = to_sql(tree.part)
         return f"(NOT {sql})", parameters
-    joint, empty = (" AND ", "1") if isinstance(tree, Every) else (" OR ", "0")
+    joint, empty = (" AND ", "1") if isinstance(tree, And) else (" OR ", "0")
     pairs = [to_sql(part) for part in tree.parts]
     return f"({joint.join(sql for sql, _ in pairs) or empty})", [p for _, ps in pairs for p in ps]
 
@@ -244,17 +244,17 @@ def to_milvus(tree: Filter) -> str:
 
 
 def _milvus(tree: Filter, *, negated: bool) -> str:
-    if isinstance(tree, Without):
+    if isinstance(tree, Not):
         return _milvus(tree.part, negated=not negated)
     if isinstance(tree, Compare):
         return _milvus_compare(tree, negated=negated)
-    if isinstance(tree, Among):
-        tree = Some(tuple(Compare(tree.field, "=", value) for value in tree.values))
-    every = isinstance(tree, Every) != negated
+    if isinstance(tree, In):
+        tree = Or(tuple(Compare(tree.field, "=", value) for value in tree.values))
+    conjunction = isinstance(tree, And) != negated
     parts = [_milvus(part, negated=negated) for part in tree.parts]
     if not parts:
-        return ALWAYS if every else NEVER
-    return f"({(' and ' if every else ' or ').join(parts)})"
+        return ALWAYS if conjunction else NEVER
+    return f"({(' and ' if conjunction else ' or ').join(parts)})"
 
 
 def _milvus_compare(tree: Compare, *, negated: bool) -> str:

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.answers.filters import (
-    Among,
+    And,
     Compare,
-    Every,
     Filter,
-    Some,
-    Without,
+    In,
+    Not,
+    Or,
     parse_filter,
     parse_where,
     to_milvus,
@@ -24,14 +24,14 @@ from vssl.errors import InputError
 
 def holds(tree: Filter, item: dict) -> bool:
     """The definition: two-valued, numbers and texts never compare."""
-    if isinstance(tree, Every):
+    if isinstance(tree, And):
         return all(holds(p, item) for p in tree.parts)
-    if isinstance(tree, Some):
+    if isinstance(tree, Or):
         return any(holds(p, item) for p in tree.parts)
-    if isinstance(tree, Without):
+    if isinstance(tree, Not):
         return not holds(tree.part, item)
     found = item.get(tree.field)
-    if isinstance(tree, Among):
+    if isinstance(tree, In):
         return any(holds(Compare(tree.field, "=", value), item) for value in tree.values)
     if tree.value is None or found is None:
         return tree.value is None and found is None
@@ -142,9 +142,9 @@ def test_a_bomb_of_nested_filters_is_refused() -> None:
 
 def test_a_person_may_write_field_equals_value() -> None:
     assert parse_where("label=a=b") == {"label": {"is": "a=b"}}
-    assert parse_filter(parse_where("year=2020")) == Among("year", ("2020", 2020), either=True)
-    assert parse_filter(parse_where("iso= 1.5")) == Among("iso", ("1.5", 1.5), either=True)
-    assert parse_filter(parse_where("year=1e999")) == Among("year", ("1e999",), either=True)
+    assert parse_filter(parse_where("year=2020")) == In("year", ("2020", 2020), either=True)
+    assert parse_filter(parse_where("iso= 1.5")) == In("iso", ("1.5", 1.5), either=True)
+    assert parse_filter(parse_where("year=1e999")) == In("year", ("1e999",), either=True)
     assert parse_where(' {"year": {">": 2019}}') == {"year": {">": 2019}}
     for text in ("label", "{label: cat}", '{"label": {"~": 1}}'):
         with pytest.raises(InputError, match="where"):
