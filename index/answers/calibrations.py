@@ -54,7 +54,7 @@ class Calibrations:
         self._calibrating = threading.Lock()
 
     def forget(self) -> None:
-        """Fit anew at the next use: the gallery was compacted, or its constants changed."""
+        """Fit again at the next use: the gallery was compacted, or its constants changed."""
         self._matches.clear()
         self._without_match.clear()
         self._rules.clear()

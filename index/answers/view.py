@@ -1,7 +1,7 @@
 """What a search needs in memory: columns and compared Gaussians of every row, and the indexes.
 
 A view follows its store of record: it takes the rows after its last one and marks those that were
-removed, its tombstones. Rows stay where they are until the view is read anew, so an index built on
+removed, its tombstones. Rows stay where they are until the view is read again, so an index built on
 it stays true.
 Shape letters: N rows held (those that went included), D embedding dimension.
 """
@@ -40,7 +40,7 @@ class View:
     items: Vectors
     indexes: dict[str, SearchIndex] = field(default_factory=dict)
     chosen: dict[Filter, Bools] = field(default_factory=dict)
-    _turn: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _ordered: tuple[int, Floats] | None = None
     _counted: tuple[int, int] = (-1, 0)
 
@@ -65,7 +65,7 @@ class View:
 
     def remember(self, tree: Filter, chosen: Bools) -> None:
         """Keep (N,) what a filter chose until the rows change; the oldest of MASKS goes."""
-        with self._turn:
+        with self._lock:
             if len(self.chosen) >= MASKS:
                 self.chosen.pop(next(iter(self.chosen)))
             self.chosen[tree] = chosen

@@ -45,7 +45,7 @@ def calibration_size(items: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class AbstentionInputs:
-    """What tells whether the nearest neighbour is right: how sure the query is, how near it lies, who agrees.
+    """What tells whether the nearest neighbour is right: uncertainty, distance and agreement of neighbours.
 
     uncertainty (n,) of the queries; distance (n, K) of their neighbours, ascending, infinite for none;
     agree (n, K): which neighbours have the label of the first, the first itself among them.

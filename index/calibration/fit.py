@@ -65,7 +65,7 @@ class Fitting:
         return replace(self, distance=distance, given=True)
 
     def moved(self, generation: int, last_row: int) -> Fitting:
-        """Return it for a copy of the gallery, whose rows are numbered anew; as stale as it was."""
+        """Return it for a copy of the gallery, whose rows are renumbered; as stale as it was."""
         return replace(self, generation=generation, last_row=last_row)
 
     def to_json(self) -> str:

@@ -52,7 +52,7 @@ class Quality:
 
     @property
     def beats_cosine(self) -> bool:
-        """Whether mAP@R is higher than that of cosine beyond doubt, and recall@1 not lower beyond doubt."""
+        """Whether mAP@R is significantly higher than that of cosine, and recall@1 not significantly lower."""
         better = self.gain > ERRORS * self.gain_error
         return better and self.recall_gain >= -ERRORS * self.recall_error
 
@@ -81,9 +81,9 @@ def fit_parameters(
 ) -> DistanceParameters:
     """Return the constants of a distance, fitted on labelled rows that do not judge.
 
-    alpha keeps its given value unless another power of two ranks better beyond doubt. The prior
-    of `posterior` is estimated anew for every alpha, from labels; without them where that ranks
-    better beyond doubt.
+    alpha keeps its given value unless another power of two ranks significantly better. The prior
+    of `posterior` is estimated again for every alpha, from labels; without them where that ranks
+    significantly better.
     """
     given = parameters or DistanceParameters(alpha=UNFITTED_ALPHA if name == "posterior" else 1.0)
     if name in WITHOUT_VARIANCE:
@@ -148,7 +148,7 @@ def compare(
 
 
 def winner(trials: Sequence[Trial]) -> Trial:
-    """Return the best trial of those that beat cosine beyond doubt, or cosine's own."""
+    """Return the best trial of those that beat cosine significantly, or cosine's own."""
     sure = [(trial.quality.gain, trial) for trial in trials if trial.quality and trial.quality.beats_cosine]
     return max(sure, key=lambda pair: pair[0], default=(0.0, trials[0]))[1]
 

@@ -14,7 +14,7 @@ from index.arrays import Float64s, Int64s
 from index.gallery.protocol import ReadableGallery
 
 COPIES = 4  # neighbours of an item that may be its copies
-OTHERS = 16  # neighbours after those, whose distance is the scale of the item's surroundings
+OTHERS = 16  # neighbours after those, whose mean distance is the item's local scale
 LOW, MIDDLE = 0.1, 0.5  # quantiles that the law of ordinary neighbours is laid through
 BIN = 0.25  # width of a bin of the density of log closeness, in distances between those quantiles
 BINS = 2000  # at most
@@ -56,7 +56,7 @@ def duplicates(gallery: ReadableGallery, *, limit: int = 100, least: float = 0.5
         return []
     graph = near.graph
     apart = np.sqrt(np.maximum(graph.distances - min(0.0, float(graph.distances.min())), 0.0))
-    scale = _surroundings(apart)
+    scale = _local_scale(apart)
     rows = np.repeat(np.arange(len(near)), COPIES)
     others = graph.rows[:, :COPIES].ravel()
     there = others >= 0
@@ -86,7 +86,7 @@ def duplicates(gallery: ReadableGallery, *, limit: int = 100, least: float = 0.5
     ]
 
 
-def _surroundings(apart: Float64s) -> Float64s:
+def _local_scale(apart: Float64s) -> Float64s:
     """Return (N,): the mean over an item's further neighbours, over all it has where those are few."""
     further = apart[:, COPIES:] if np.isfinite(apart[:, COPIES:]).any(axis=1).all() else apart
     there = np.isfinite(further)

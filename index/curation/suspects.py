@@ -38,7 +38,7 @@ class Suspect:
 
 
 def suspects(gallery: ReadableGallery, *, limit: int = 100, k: int = VOTERS) -> list[Suspect]:
-    """Return the images whose label their neighbours doubt most.
+    """Return the images whose label their neighbours contradict most.
 
     Each of the k nearest others votes for its label with weight exp(-distance / 0.07) times its
     certainty. Neighbours are those by the gallery's distance or those in the whitened space,

@@ -80,7 +80,7 @@ EncodeQueries = Callable[[Densities, Anchor, DistanceParameters], tuple[Float64s
 Decode = Callable[[Float64s, Anchor, DistanceParameters], Float64s]
 
 
-def as_it_is(value: Float64s, anchor: Anchor, parameters: DistanceParameters) -> Float64s:
+def linear(value: Float64s, anchor: Anchor, parameters: DistanceParameters) -> Float64s:
     """Decode a distance that is itself the linear value."""
     return value
 
@@ -107,7 +107,7 @@ class Distance:
     exact: Exact
     encode_items: EncodeItems
     encode_queries: EncodeQueries
-    decode: Decode = as_it_is
+    decode: Decode = linear
     floors: bool = False
     bounds: bool = False
     spreads: bool = True

@@ -52,7 +52,7 @@ class EvaluationContext:
     """Both sides as arrays.
 
     gallery_codes (N,), query_codes (Q,): classes, -1 unknown; classes: C; own (Q,): each query's
-    own row in the gallery by id, -1 for none; items, asked: the Gaussians as compared; control:
+    own row in the gallery by id, -1 for none; items, query_gaussians: the Gaussians as compared; control:
     the index by cosine; index: the one by the distance evaluated.
     """
 
@@ -63,7 +63,7 @@ class EvaluationContext:
     classes: int
     own: Int64s
     items: GaussianEmbedding
-    asked: GaussianEmbedding
+    query_gaussians: GaussianEmbedding
     control: ExactIndex
     index: ExactIndex
 
@@ -83,14 +83,14 @@ class EvaluationContext:
         """Return rows and distances (Q, K) of some queries' nearest others, labelled ones only if asked."""
         known = self.gallery_codes >= 0
         keep = known if labelled and not known.all() else None
-        searched = index.search(self.asked[which], k + 1, keep=keep)
+        searched = index.search(self.query_gaussians[which], k + 1, keep=keep)
         distances, rows = leave_out_own(*searched, self.own[which], k)
         return rows, distances
 
     def among_itself(
         self, k: int, seed: int, *, control: bool, most: int = FITTED_ON
     ) -> tuple[Int64s, Int64s, Float64s]:
-        """Let labelled gallery images ask one another: who asks (n,), rows and distances (n, K).
+        """Search the gallery with its own labelled images: queries (n,), rows and distances (n, K).
 
         Up to `most`, drawn at random; by the control's distance or by the one evaluated.
         """

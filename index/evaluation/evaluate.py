@@ -136,7 +136,7 @@ def _instances(context: EvaluationContext, report: MetricReport) -> int:
     which, own = which[~same], own[~same]
     if not len(which):
         return 0
-    _, rows = context.index.search(context.asked[which], SHOWN)
+    _, rows = context.index.search(context.query_gaussians[which], SHOWN)
     found = rows == own[:, None]
     for k in (1, 5, 10):
         report.mean(f"instance_recall_at_{k}", retrieval.hit_at(found, k))

@@ -1,7 +1,7 @@
 """Labelled queries -> k-NN accuracy by the standard vote, by votes that read variance, and by the best.
 
 The control is the vote that self-supervised methods report: k = 20 and 200 by cosine, T = 0.07.
-Beside it stand other weights for both k, which read the variance, each at a temperature fitted on one
+Other weights for both k read the variance, each at a temperature fitted on one
 half of the gallery images that ask one another, so that the shares are calibrated probabilities. The
 other half judges: the vote that is right more often than the control, by more than two standard errors
 of the paired difference, is the best one, and else the control's weights at their fitted temperature.
@@ -153,7 +153,7 @@ def measure_votes(
             _calibration("knn_ece", shares, truth, report)
     constants = context.gallery.constants
     test = vote_inputs(
-        context.asked[which], context.items, context.gallery_codes, rows, 1 - distances, constants
+        context.query_gaussians[which], context.items, context.gallery_codes, rows, 1 - distances, constants
     )
     fitted = fit_votes(context, settings)
     for vote in fitted:
@@ -192,7 +192,7 @@ def fit_votes(context: EvaluationContext, settings: Settings) -> list[Vote]:
 
 
 def best_vote(fitted: list[Vote]) -> Vote:
-    """Return the vote of highest accuracy of those that beat the control beyond doubt, else the first."""
+    """Return the vote of highest accuracy of those that beat the control significantly, else the first."""
     sure = [vote for vote in fitted if vote.gain > ERRORS * vote.gain_error]
     return max(sure, key=lambda vote: vote.gain, default=fitted[0])
 

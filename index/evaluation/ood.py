@@ -105,7 +105,7 @@ def measure_ood(context: EvaluationContext, ood: Dataset, settings: Settings, re
     check_together(context.gallery, ood)
     asked = context.gallery.as_compared(ood.gaussians)
     sides = (
-        (context.asked, context.uncertainty, context.own),
+        (context.query_gaussians, context.uncertainty, context.own),
         (asked, ood.gaussians.uncertainty.astype(np.float64), own_rows(context.gallery, ood)),
     )
     inside, outside = (
@@ -118,7 +118,7 @@ def measure_ood(context: EvaluationContext, ood: Dataset, settings: Settings, re
     }
     distances = [mahalanobis(context.items, context.gallery_codes, side[0]) for side in sides]
     lines["_mahalanobis"] = distances[0], distances[1]
-    positive = np.arange(len(context.asked) + len(asked)) >= len(context.asked)
+    positive = np.arange(len(context.query_gaussians) + len(asked)) >= len(context.query_gaussians)
     for name, parts in lines.items():
         values = np.concatenate(parts)
         report.add(f"ood_auroc{name}", lambda r, v=values: auroc(v[r], positive[r]), len(values))  # type: ignore[misc]
@@ -151,7 +151,7 @@ def measure_one_class(context: EvaluationContext, report: MetricReport) -> int:
             continue
         keep = context.gallery_codes == code
         runs[code] = score(
-            context.control, context.asked[which], context.uncertainty[which], own=own, keep=keep
+            context.control, context.query_gaussians[which], context.uncertainty[which], own=own, keep=keep
         )
     if not runs:
         return 0

@@ -34,9 +34,11 @@ FORMAT = 1
 FEATURES, CONSTANTS = "exact.faiss", "exact.json"
 MAPPED = 256 * 1024 * 1024  # larger files are mapped rather than read
 QUERIES = 256  # searched at once
-SHORTLIST = 48  # candidates beyond k that settle nearly every query
+SHORTLIST = 48  # candidates beyond k that suffice for nearly every query
 BOUNDED = 240  # and where the encoding is only a bound: a second pass costs as much as ten more queries
-FAILURES = 8  # a tight first shortlist is given up when more than one query in so many was not settled by it
+FAILURES = (
+    8  # a tight first shortlist is given up when more than one query in so many was not certified by it
+)
 NUMBERS = 1 << 19  # of items encoded at once: their features, up to eight times as many, take 32 MB
 
 
@@ -58,9 +60,9 @@ class ExactIndex:
         self._items = items
         self._count = 0
         self._widest = np.zeros(0)
-        # An exact encoding is off by rounding alone, so that hardly more than k candidates settle a query.
+        # An exact encoding is off by rounding alone, so that hardly more than k candidates certify a query.
         self._beyond = BOUNDED if self._distance.bounds else FIRST
-        self._asked = self._unsettled = 0
+        self._searched = self._uncertified = 0
         self._faiss: Any = None  # an IndexFlatIP as soon as there are items
         self.device = "auto"  # where shortlists are looked for: auto, cpu or cuda (index.search.gpu)
         self._flat_search = FlatSearch()
@@ -237,7 +239,7 @@ class ExactIndex:
                 first = False
             length = min(available, max(4 * length, k + 4 * SHORTLIST))
         rest = np.union1d(open_, np.flatnonzero(~representable))
-        if len(rest):  # no shortlist settles these: evaluate every item
+        if len(rest):  # no shortlist certifies these: evaluate every item
             rows = np.arange(self._count) if keep is None else np.flatnonzero(keep)
             scanned = scan(self.name, self.parameters, self._items, queries[rest], rows, k)
             result.distances[rest], result.rows[rest] = scanned
@@ -260,10 +262,10 @@ class ExactIndex:
 
         return refine(scores, rows, k, everything=everything, evaluate=exact, nearest_left=nearest_left)
 
-    def _learn(self, asked: int, unsettled: int) -> None:
+    def _learn(self, searched: int, uncertified: int) -> None:
         """Begin with longer shortlists from now on where the tight one keeps failing: it costs a second pass."""
-        self._asked, self._unsettled = self._asked + asked, self._unsettled + unsettled
-        if FAILURES * self._unsettled > self._asked + QUERIES:
+        self._searched, self._uncertified = self._searched + searched, self._uncertified + uncertified
+        if FAILURES * self._uncertified > self._searched + QUERIES:
             self._beyond = SHORTLIST
 
 

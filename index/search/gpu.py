@@ -73,13 +73,13 @@ class Copy:
 
     def __init__(self, index: Any, widest: Float64s) -> None:
         self._engine, self._resources = copy_to_gpu(index)
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self.count = int(index.ntotal)
         self.usable = self._keeps_the_bound(index, widest)
 
     def search(self, asked: Floats, length: int) -> tuple[Floats, Int64s]:
         """Return the `length` largest float32 scores (Q, L) and their rows."""
-        with self._turn:
+        with self._lock:
             scores, rows = self._engine.search(asked, length)
         return scores, rows
 

@@ -40,10 +40,10 @@ class Vectors:
         self._first = 0
 
     @classmethod
-    def empty(cls, room: int, dim: int) -> Vectors:
-        """Return no rows yet, with room for some (R, D)."""
+    def empty(cls, capacity: int, dim: int) -> Vectors:
+        """Return no rows yet, with capacity for R of them, (R, D)."""
         made = cls(GaussianEmbedding(*(np.empty((0, dim), np.float32) for _ in range(2))))
-        made._mean, made._variance = (np.empty((room, dim), np.float32) for _ in range(2))
+        made._mean, made._variance = (np.empty((capacity, dim), np.float32) for _ in range(2))
         return made
 
     @classmethod
@@ -154,8 +154,8 @@ class Vectors:
         """Append (M, D); what was handed out before stays as it is."""
         held, total = self._count - self._first, self._count - self._first + len(gaussians)
         if total > len(self._mean):  # grow by half again, so that single additions stay cheap
-            room = max(total, held + held // 2)
-            self._mean, self._variance = (_grown(a[:held], room) for a in (self._mean, self._variance))
+            capacity = max(total, held + held // 2)
+            self._mean, self._variance = (_grown(a[:held], capacity) for a in (self._mean, self._variance))
         self._mean[held:total], self._variance[held:total] = gaussians.mean, gaussians.variance
         self._count += len(gaussians)
 
@@ -173,7 +173,7 @@ def padded(columns: NDArray[Any]) -> NDArray[Any]:
     return whole
 
 
-def _grown(array: Floats, room: int) -> Floats:
-    grown = np.empty((room, array.shape[1]), np.float32)
+def _grown(array: Floats, capacity: int) -> Floats:
+    grown = np.empty((capacity, array.shape[1]), np.float32)
     grown[: len(array)] = array
     return grown

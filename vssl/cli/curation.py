@@ -92,7 +92,7 @@ def suspects(
     sheet: SHEET = None,
     device: DEVICE = "auto",
 ) -> None:
-    """The images whose label their neighbours doubt most."""
+    """The images whose label their neighbours contradict most."""
     with extras():
         from index.curation.suspects import suspects as find
         from index.gallery.open import open_gallery

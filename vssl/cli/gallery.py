@@ -96,7 +96,7 @@ def remove(
 
 @app.command()
 def compact(gallery: FOLDER) -> None:
-    """Give back the space of removed images and build the index anew; refit what has become stale."""
+    """Give back the space of removed images and build the index again; refit stale constants."""
     with extras():
         from index.gallery.folder.gallery import FolderGallery
 

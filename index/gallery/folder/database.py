@@ -1,7 +1,7 @@
 """One SQLite file in WAL mode <-> named facts and transactions that are durable when they return.
 
 Every write is one transaction, flushed to the disk before the call returns, and raises the
-generation by one. SQLite's errors become ours, with what to do.
+generation by one. SQLite's errors become ours, with what to do. Facts, records and vectors have checksums.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import contextlib
 import sqlite3
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from index.gallery.protocol import StorageError
 from vssl.errors import ExistsError, FormatError, InputError
@@ -41,7 +41,7 @@ class Database:
                 f"vssl index EMBEDDINGS {path.parent}"
             )
         self.path = path
-        self._turn = threading.RLock()
+        self._lock = threading.RLock()
         with sqlite_errors(path):
             self._db = _connect(path, read_only=read_only)
             try:
@@ -76,12 +76,12 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; a second call does nothing."""
-        with self._turn:
+        with self._lock:
             self._db.close()
 
     def fact(self, name: str) -> str | None:
         """Return one fact (`generation`, `model_id`, `card`, ...), or None."""
-        with self._turn, sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             found = self._db.execute("SELECT value, sum FROM facts WHERE name = ?", (name,)).fetchone()
         if found is None:
             return None
@@ -99,7 +99,7 @@ class Database:
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
         """Hold one unchanging view of the store for several reads."""
-        with self._turn, sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             self._db.execute("BEGIN")
             try:
                 yield
@@ -109,7 +109,7 @@ class Database:
     @contextlib.contextmanager
     def _write(self) -> Iterator[int]:
         """One durable transaction; yields the generation that it makes."""
-        with self._turn, sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 generation = self.generation() + 1
@@ -126,7 +126,7 @@ class Database:
 
     def set_fact(self, name: str, value: str) -> None:
         """Write a fact without a new generation: it describes the rows, it does not change them."""
-        with self._turn, sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             self._set(name, value)
 
     def set_facts(self, facts: Mapping[str, str], *, dropping: str) -> int:
@@ -142,7 +142,7 @@ class Database:
 
     def copy_to(self, path: Path) -> None:
         """Write a consistent copy of the store while others read and write it."""
-        with self._turn, sqlite_errors(path), contextlib.closing(sqlite3.connect(path)) as copy:
+        with self._lock, sqlite_errors(path), contextlib.closing(sqlite3.connect(path)) as copy:
             self._db.backup(copy)
             copy.execute("PRAGMA journal_mode = WAL")
 
@@ -150,6 +150,16 @@ class Database:
 def fact_sum(name: str, value: object) -> int:
     """Return the CRC-32 of a fact."""
     return zlib.crc32(f"{name}\0{value}".encode("utf-8", "surrogatepass"))
+
+
+def record_checksum(record: Sequence[Any]) -> int:
+    """Return the CRC-32 of a row's number, id, label, path, uncertainty and metadata."""
+    return zlib.crc32(repr(tuple(record)).encode("utf-8", "surrogatepass"))
+
+
+def vector_checksum(row: int, mean: bytes, variance: bytes) -> int:
+    """Return the CRC-32 of a row's number and vectors."""
+    return zlib.crc32(variance, zlib.crc32(mean, row & 0xFFFFFFFF))
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:

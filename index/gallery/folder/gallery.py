@@ -2,7 +2,7 @@
 
     gallery/
       store.db      the store of record (index.gallery.folder.store)
-      writer.lock   who writes
+      writer.lock   names the process that writes
       derived/      indexes built from the store, checksummed, disposable (index.gallery.folder.derived)
 
 What `add` and `remove` acknowledge is on the disk. Searches run on an index in memory that
@@ -98,7 +98,7 @@ class FolderGallery(GalleryReader):
 
     @staticmethod
     def lock(path: Path) -> WriterLock:
-        """Take the right to write to a gallery folder, or raise LockedError that names who has it."""
+        """Take the right to write to a gallery folder, or raise LockedError that names its holder."""
         return WriterLock(path / LOCK)
 
     def close(self) -> None:
@@ -158,7 +158,7 @@ class FolderGallery(GalleryReader):
         return self.remove(ids)
 
     def save(self) -> None:
-        """Write the index beside the store, and the match calibration into it."""
+        """Write the index next to the store, and the match calibration into it."""
         self._writable()
         self._cache.save()
         self.match_model(self.distance)
@@ -201,7 +201,7 @@ class FolderGallery(GalleryReader):
         return selection
 
     def compact(self) -> None:
-        """Drop what removed items left behind, on disk and in memory; build and save the index anew."""
+        """Drop what removed items left behind, on disk and in memory; build and save the index again."""
         self._writable()
         self._store.compact()
         self._calibrations.forget()

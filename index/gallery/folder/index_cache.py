@@ -20,7 +20,7 @@ from index.search.exact import ExactIndex
 from index.search.vectors import MEAN, Vectors
 from vssl.errors import FormatError
 
-TOMBSTONES = 0.2  # above this share of removed rows a view and its indexes are built anew
+TOMBSTONES = 0.2  # above this share of removed rows a view and its indexes are built again
 FEW_TOMBSTONES = 64
 MAPPED = 256 * 1024 * 1024  # vectors of more bytes are saved beside the index, and mapped when it is opened
 
@@ -61,7 +61,7 @@ class IndexCache:
             yield self._view
 
     def reload(self) -> None:
-        """Bring the view up to the store; it is read anew after a compaction or many removals."""
+        """Bring the view up to the store; it is read again after a compaction or many removals."""
         with self._gate.writing():
             view = self._view
             level = follow(view, self._store, normalise=self._normalise)
@@ -71,7 +71,7 @@ class IndexCache:
                 self._view = self._load()
 
     def compact(self) -> None:
-        """Read the store anew, without tombstones and without any index."""
+        """Read the store again, without tombstones and without any index."""
         with self._gate.writing():
             self._view = self._read()
 

@@ -1,6 +1,6 @@
-"""Who may write: one process through a lock file, and one thread while no search runs.
+"""Write locks: one process through a lock file, and one thread while no search runs.
 
-`WriterLock` is the operating system's advisory lock on a file that says who holds it; the
+`WriterLock` is the operating system's advisory lock on a file that names its holder; the
 system lets go when the process ends, however it ends. `ReadWriteLock` lets many searches run
 together and gives a write the gallery alone.
 """

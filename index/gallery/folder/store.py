@@ -2,8 +2,8 @@
 
 Each write is one durable transaction and raises the generation by one (index.gallery.folder.database). A row
 number is never used twice: replacing an item gives it a new row, so a row's vectors never change,
-and an index derived from the store can only lag behind it, not contradict it. Rows that went are
-listed until compaction. Each row carries two checksums: of what it says, and of its vectors.
+and an index derived from the store can only lag behind it, not contradict it. Removed rows are
+listed until compaction. A row has two checksums: of its vectors, and of everything else.
 Shape letters: N rows, D embedding dimension.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from index.answers.columns import check_columns, counted
 from index.answers.filters import Filter, Scalar, to_sql
 from index.answers.validation import Metadata, checked_metadata
 from index.arrays import Int64s
-from index.gallery.folder.database import FACTS, Database, sqlite_errors
+from index.gallery.folder.database import FACTS, Database, record_checksum, sqlite_errors, vector_checksum
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.embeddings.store import Rows
 from vssl.errors import ExistsError, FormatError, InputError
@@ -49,15 +48,13 @@ CREATE TABLE vectors (row INTEGER PRIMARY KEY, mean BLOB NOT NULL, variance BLOB
 CREATE TABLE removed (row INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
 {CHECKSUMS};
 """
-
-
-SAID = "row, id, label, path, uncertainty, metadata"  # what `said_sum` covers
+RECORD = "row, id, label, path, uncertainty, metadata"  # what `record_checksum` covers
 CHUNK = 4096  # rows read at once
 
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """What N stored rows say beside their vectors, in row order: columns of length N."""
+    """Everything but the vectors of N stored rows, in row order: columns of length N."""
 
     rows: Int64s
     ids: list[str]
@@ -75,25 +72,23 @@ class Batch(Columns):
 
 
 class Store(Database):
-    """The items of a gallery beside its facts."""
+    """The items of a gallery, and its facts."""
 
     SCHEMA = FACTS + ITEMS
 
-    # --- reading -----------------------------------------------------------------------
-
     def count(self) -> int:
         """Return the number of items."""
-        with self._turn, sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             return int(self._db.execute("SELECT count(*) FROM items").fetchone()[0])
 
     def read(self, *, after: int = 0) -> Batch:
         """Return the rows numbered above `after`. Raises FormatError for a damaged row."""
-        with self._turn:
+        with self._lock:
             return _joined(list(self.stream(after=after)), self.dim)
 
     def stream(self, *, after: int = 0) -> Iterator[Batch]:
         """Yield the rows numbered above `after`, some thousands at once; hold a `snapshot` meanwhile."""
-        with self._turn, sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             cursor = self._db.execute(f"{READ} WHERE row > ? ORDER BY row", (after,))
             shared: dict[object, object] = {}
             count = 0
@@ -106,14 +101,13 @@ class Store(Database):
 
     def columns(self) -> Columns:
         """Return all rows without their vectors, which are not read. Raises FormatError where one has none."""
-        with self._turn, sqlite_errors(self.path):
-            rows: list[int] = []
-            ids, labels, paths, uncertainty = [], [], [], []
+        with self._lock, sqlite_errors(self.path):
+            rows, ids, labels, paths, uncertainty = [], [], [], [], []
             shared: dict[str | None, str | None] = {}
-            cursor = self._db.execute(f"SELECT {SAID}, sum FROM items ORDER BY row")
-            for *said, sum_ in cursor:
-                self._check(said, sum_)
-                row, id_, label, path, value, _ = said
+            cursor = self._db.execute(f"SELECT {RECORD}, sum FROM items ORDER BY row")
+            for *record, sum_ in cursor:
+                self._check(record, sum_)
+                row, id_, label, path, value, _ = record
                 rows.append(row)
                 ids.append(id_)
                 labels.append(shared.setdefault(label, label))
@@ -130,10 +124,10 @@ class Store(Database):
     def _batch(self, chunk: Sequence[tuple[Any, ...]], shared: dict[object, object]) -> Batch:
         """Check and stack rows; equal labels become one object."""
         means, variances = bytearray(), bytearray()
-        for *said, sum_, crc, mean, variance in chunk:
-            self._check(said, sum_)
-            row, id_ = said[:2]
-            if mean is None or checksum(row, mean, variance) != crc:
+        for *record, sum_, crc, mean, variance in chunk:
+            self._check(record, sum_)
+            row, id_ = record[:2]
+            if mean is None or vector_checksum(row, mean, variance) != crc:
                 raise FormatError(
                     f"{self.path} is damaged: the vectors of {id_!r} do not match their checksum; remove it "
                     f"from the last snapshot's copy, or {REBUILD}"
@@ -150,22 +144,21 @@ class Store(Database):
             np.array(uncertainty, np.float32),
             np.array(crcs, np.int64),
             GaussianEmbedding(
-                np.frombuffer(means, np.float32).reshape(shape),
-                np.frombuffer(variances, np.float32).reshape(shape),
+                *(np.frombuffer(numbers, np.float32).reshape(shape) for numbers in (means, variances))
             ),
         )
 
-    def _check(self, said: Sequence[Any], found: int) -> None:
-        """Raise FormatError unless what a row says fits its checksum."""
-        if said_sum(said) != found:
+    def _check(self, record: Sequence[Any], found: int) -> None:
+        """Raise FormatError unless a row's record fits its checksum."""
+        if record_checksum(record) != found:
             raise FormatError(
-                f"{self.path} is damaged: id, label, path, uncertainty or metadata of row {said[0]} do not match "
+                f"{self.path} is damaged: id, label, path, uncertainty or metadata of row {record[0]} do not match "
                 f"their checksum; put a snapshot in its place, or {REBUILD}"
             )
 
     def metadata(self) -> list[dict[str, Scalar]]:
         """Return the metadata of all items in row order."""
-        with self._turn, sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             return [
                 json.loads(text) for (text,) in self._db.execute("SELECT metadata FROM items ORDER BY row")
             ]
@@ -173,18 +166,18 @@ class Store(Database):
     def metadata_of(self, rows: Sequence[int]) -> dict[int, dict[str, Scalar]]:
         """Return by row number the metadata of those items that have some."""
         asked = "SELECT row, metadata FROM items WHERE row IN (SELECT value FROM json_each(?)) AND metadata != '{}'"
-        with self._turn, sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             return {row: json.loads(text) for row, text in self._db.execute(asked, (json.dumps(rows),))}
 
     def columns_of_metadata(self) -> dict[str, dict[str, int]]:
         """Return the names in all items' metadata, and how many values of each kind they hold."""
-        with self._turn, sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             found = self._db.execute("SELECT metadata FROM items WHERE metadata != '{}'")
             return counted(json.loads(text) for (text,) in found)
 
     def removed(self, *, since: int) -> Int64s:
         """Return the rows that went after generation `since` (and after the last compaction)."""
-        with self._turn, sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             gone = self._db.execute("SELECT row FROM removed WHERE generation > ?", (since,))
             return np.array([row for (row,) in gone], np.int64)
 
@@ -195,7 +188,7 @@ class Store(Database):
         """
         check_columns(tree, self._holds, self._names)
         condition, parameters = to_sql(tree)
-        with self._turn, sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             cursor = self._db.execute(f"SELECT row FROM items WHERE {condition} ORDER BY row", parameters)
             return np.array([row for (row,) in cursor], np.int64)
 
@@ -203,7 +196,7 @@ class Store(Database):
         """Whether any item fits a filter."""
         condition, parameters = to_sql(tree)
         query = f"SELECT EXISTS (SELECT 1 FROM items WHERE {condition})"
-        with self._turn, sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             return bool(self._db.execute(query, parameters).fetchone()[0])
 
     def _names(self) -> list[str]:
@@ -211,7 +204,7 @@ class Store(Database):
         query = (
             "SELECT DISTINCT key FROM (SELECT metadata FROM items LIMIT 10000), json_each(metadata) LIMIT 50"
         )
-        with self._turn, sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             return [name for (name,) in self._db.execute(query)]
 
     def get(self, id_: str) -> tuple[Batch, dict[str, Scalar]]:
@@ -224,8 +217,6 @@ class Store(Database):
             (metadata,) = self._db.execute("SELECT metadata FROM items WHERE id = ?", (id_,)).fetchone()
         return batch, json.loads(metadata)
 
-    # --- writing -----------------------------------------------------------------------
-
     def add(self, rows: Rows, metadata: Sequence[Metadata] | None = None, *, replace: bool = False) -> int:
         """Add N rows, all or none; returns the new generation.
 
@@ -233,32 +224,22 @@ class Store(Database):
         that the store holds when `replace` is false.
         """
         notes = [json.dumps(entry) for entry in checked_metadata(rows, metadata)]
-        means, variances = rows.gaussians.mean, rows.gaussians.variance
         uncertainty = rows.gaussians.uncertainty.tolist()
         with self._write() as generation:
             first = int(self.fact("next_row") or 1)
             self._set("next_row", str(first + len(rows)))
             if replace:
                 self._forget([(id_,) for id_ in rows.ids], generation)
+            numbers = range(first, first + len(rows))
+            records = zip(numbers, rows.ids, rows.labels, rows.paths, uncertainty, notes, strict=True)
             try:
                 self._db.executemany(
                     "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        (*said, said_sum(said))
-                        for said in zip(
-                            range(first, first + len(rows)),
-                            rows.ids,
-                            rows.labels,
-                            rows.paths,
-                            uncertainty,
-                            notes,
-                            strict=True,
-                        )
-                    ),
+                    ((*record, record_checksum(record)) for record in records),
                 )
             except sqlite3.IntegrityError:
                 raise ExistsError(self._taken(rows.ids, first)) from None
-            self._db.executemany("INSERT INTO vectors VALUES (?, ?, ?, ?)", _vectors(first, means, variances))
+            self._db.executemany("INSERT INTO vectors VALUES (?, ?, ?, ?)", _vectors(first, rows.gaussians))
         return generation
 
     def _taken(self, ids: Sequence[str], first: int) -> str:
@@ -289,7 +270,7 @@ class Store(Database):
             self._db.execute("DELETE FROM removed")
             self._db.execute(CHECKSUMS)  # an earlier version had no such list
             self._set("compacted", str(generation))
-        with self._turn, sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return generation
@@ -311,17 +292,7 @@ def _joined(parts: Sequence[Batch], dim: int) -> Batch:
     )
 
 
-def said_sum(said: Sequence[Any]) -> int:
-    """Return the CRC-32 of a row's number, id, label, path, uncertainty and metadata."""
-    return zlib.crc32(repr(tuple(said)).encode("utf-8", "surrogatepass"))
-
-
-def checksum(row: int, mean: bytes, variance: bytes) -> int:
-    """Return the CRC-32 of a row's number and vectors."""
-    return zlib.crc32(variance, zlib.crc32(mean, row & 0xFFFFFFFF))
-
-
-def _vectors(first: int, means: Floats, variances: Floats) -> Iterator[tuple[int, bytes, bytes, int]]:
-    for offset, (mean, variance) in enumerate(zip(means, variances, strict=True)):
-        row, mean_bytes, variance_bytes = first + offset, mean.tobytes(), variance.tobytes()
-        yield row, mean_bytes, variance_bytes, checksum(row, mean_bytes, variance_bytes)
+def _vectors(first: int, gaussians: GaussianEmbedding) -> Iterator[tuple[int, bytes, bytes, int]]:
+    for row, pair in enumerate(zip(gaussians.mean, gaussians.variance, strict=True), start=first):
+        mean, variance = (numbers.tobytes() for numbers in pair)
+        yield row, mean, variance, vector_checksum(row, mean, variance)

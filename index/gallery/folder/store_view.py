@@ -87,7 +87,7 @@ def mapped_view(
 
 
 def follow(view: View, store: Store, *, normalise: bool) -> bool:
-    """Bring the view up to the store; False when it must be read anew (the store was compacted)."""
+    """Bring the view up to the store; False when it must be read again (the store was compacted)."""
     with store.snapshot():
         generation = store.generation()
         if generation == view.generation:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.regimes import gaussians
-from index.distances.encoding import Anchor, as_it_is, columns, square_root
+from index.distances.encoding import Anchor, columns, linear, square_root
 from index.distances.parameters import Densities, DistanceParameters
 
 ITEMS = DistanceParameters().scaled(gaussians(90, 5, regime="wide"))
@@ -54,4 +54,4 @@ def test_columns_and_decoders() -> None:
     np.testing.assert_array_equal(joined, [[1, 1, 1, 5], [1, 1, 1, 6]])
     anchor, values = Anchor.standard(1), np.array([-1e-9, 0.0, 4.0])
     assert square_root(values, anchor, DistanceParameters()).tolist() == [0.0, 0.0, 2.0]
-    assert as_it_is(values, anchor, DistanceParameters()) is values
+    assert linear(values, anchor, DistanceParameters()) is values

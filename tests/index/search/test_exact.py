@@ -140,7 +140,7 @@ def test_added_items_are_found_as_if_they_had_been_there(name: str) -> None:
 
 
 def test_a_tight_shortlist_that_keeps_failing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forty copies of each item: what is left out ties with the tenth, so that ten and a few settle nothing."""
+    """Forty copies of each item: what is left out ties with the tenth, so that ten and a few certify nothing."""
     few, plain = gaussians(60, 16), gaussians(2400, 16)
     copies = few[np.repeat(np.arange(60), 40)]
     asked: list[int] = []

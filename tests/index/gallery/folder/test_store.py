@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from index.answers.filters import parse_filter
-from index.gallery.folder.store import Store, checksum
+from index.gallery.folder.database import vector_checksum
+from index.gallery.folder.store import Store
 from tests.index.brute import raw
 from tests.index.samples import part, sample
 from vssl.errors import ExistsError, FormatError, InputError
@@ -106,7 +107,9 @@ def test_a_flipped_bit_in_a_vector_is_found(store: Store) -> None:
         ).fetchone()
     damaged = bytes([mean[0] ^ 1]) + mean[1:]
     assert (
-        checksum(row, damaged, variance) != checksum(row, mean, variance) != checksum(row + 1, mean, variance)
+        vector_checksum(row, damaged, variance)
+        != vector_checksum(row, mean, variance)
+        != vector_checksum(row + 1, mean, variance)
     )
     with raw(store.path) as other:
         other.execute("UPDATE vectors SET mean = ? WHERE row = 2", (damaged,))
