@@ -31,7 +31,7 @@ class Task:
 
 @dataclass(frozen=True)
 class MapOptions:
-    """What a mapper does beside embedding: bounds to decode within, columns to add."""
+    """What a mapper does besides embedding: bounds to decode within, columns to add."""
 
     limits: DecodeLimits = DEFAULT_LIMITS
     features: bool = False

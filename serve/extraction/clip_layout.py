@@ -1,4 +1,4 @@
-"""A complete embeddings folder -> clip-retrieval's layout beside it: plain arrays for other tools.
+"""A complete embeddings folder -> the same in clip-retrieval's layout: plain arrays for other tools.
 
     img_emb/img_emb_00000.npy        means (N, D)
     img_var/img_var_00000.npy        variances (N, D)

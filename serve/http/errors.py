@@ -40,7 +40,7 @@ class RequestError(VsslError):
 
 
 class BusyError(RequestError):
-    """The queue is full: 429 with the seconds after which there will be room."""
+    """The queue is full: 429, with the seconds after which to try again."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(429, "queue_full", message, retry_after=retry_after)
@@ -97,7 +97,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def internal_error() -> RequestError:
-    """Return the 500 that stands for an error nobody foresaw; its traceback is in the log only."""
+    """Return the 500 that stands for an unexpected error; its traceback is in the log only."""
     return RequestError(
         500, "internal_error", "an internal error; the server's log has it under this request id"
     )

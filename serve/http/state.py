@@ -84,7 +84,7 @@ class Runtime:
             self._gallery.close()
 
     @property
-    def searched(self) -> Served:
+    def gallery_model(self) -> Served:
         """The model that the gallery was built with; the first where none is."""
         if self._gallery is not None:
             for served in self.models.all:
@@ -141,7 +141,7 @@ class Runtime:
         if (
             await self.models.reload()
             and self._gallery is not None
-            and self._gallery.model_id != self.searched.engine.model_id
+            and self._gallery.model_id != self.gallery_model.engine.model_id
         ):
             log.warning("the gallery is of another model: searches answer 409 until the server has its own")
 

@@ -1,4 +1,4 @@
-"""`[NAME[@VERSION]=]SOURCE`, one a line -> the models that a server shall have, the first by default.
+"""`[NAME[@VERSION]=]SOURCE`, one a line -> the models that a server serves, the default first.
 
 A source is a file or triton://HOST:PORT/MODEL. Without a name the model is called what its card
 says. A file whose own name looks like `a=b` is written with its folder: `./a=b`.

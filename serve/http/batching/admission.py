@@ -33,7 +33,7 @@ class Admission:
             return None
         wait = waiting * self._seconds_per_image
         if waiting + count > self._max_queue:
-            why = f"there is no room for {count} more"
+            why = f"{count} more would exceed the queue of {self._max_queue}"
         elif wait > self._deadline_s / 2:
             why = f"about {wait:.0f} s of work"
         else:

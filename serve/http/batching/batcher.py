@@ -60,7 +60,7 @@ class Batcher:
     async def embed(self, images: Sequence[bytes | Pixels]) -> Embedded:
         """Embed encoded images or pixels (S, S, 3); each gets its own answer or error.
 
-        Raises BusyError when the queue has no room, or its wait would be too long.
+        Raises BusyError when the queue is full, or its wait would be too long.
         """
         count = len(images)
         refusal = self.admission.refusal(count)
@@ -151,7 +151,7 @@ class Batcher:
             try:
                 item.pixels = load_image(data, recipe, limits) if isinstance(data, bytes) else data
             except ImageError as error:
-                # Anew: the frames of this one hold the image, and itself.
+                # A new error: the frames of this one hold the image, and the error itself.
                 finished.append((item, ImageError(error.code, str(error))))
             except Exception:
                 finished.append((item, internal_error()))

@@ -110,7 +110,7 @@ class ServedModels:
         return any([await self._reload(slot) for slot in self._slots])
 
     async def _reload(self, slot: _Slot) -> bool:
-        """Verify what is new beside what serves, then swap.
+        """Verify the new model while the old one serves, then swap.
 
         Requests under way stay with the model they began with; a model that does not load leaves
         the old one serving.
@@ -176,7 +176,7 @@ def open_engines(settings: Settings, *, concurrent: bool = True) -> list[Engine]
 def open_engine(settings: Settings, source: str, *, concurrent: bool = True) -> Engine:
     """Load a model and run its golden pair.
 
-    Unless told otherwise, a model that takes less than FAST_MODEL_S an image gets one thread: sharing
+    Unless `threads` says otherwise, a model that takes less than FAST_MODEL_S an image gets one thread: sharing
     out so little work costs more than it saves. Any other one shares its cores among batches
     that run at the same time, if they are to run `concurrent`.
     """

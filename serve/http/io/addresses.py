@@ -1,6 +1,6 @@
 """An allow-list and an address -> whether something may be fetched from there.
 
-A server that fetches what a stranger names can be sent to its own network. So hosts are named by
+A server that fetches any URL a client sends can be made to read its own network (SSRF). So hosts are named by
 the operator, and each address that a host's name resolves to must be one of the public internet.
 """
 

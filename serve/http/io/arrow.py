@@ -1,4 +1,4 @@
-"""Answers per image -> an Arrow stream: one row an image, nulls where it failed and the error beside them.
+"""Answers per image -> an Arrow stream: one row an image, nulls and the error where it failed.
 
 Shape letters: N images, D embedding dimension.
 """

@@ -145,7 +145,7 @@ class BodyReader:
     async def images(self, context: RequestContext, options: type[Strict], body: type[WithImages]) -> Images:
         """Read a request's images, in whichever form they come.
 
-        options: what a form may say beside them. body: the JSON body.
+        options: fields that a form may hold besides the images. body: the JSON body.
         Raises RequestError when there are none, too many, or something that does not fit.
         """
         kind = media_type(context)

@@ -1,7 +1,7 @@
 """https URLs -> the bytes behind them, or the error of that image: off unless hosts are named.
 
 httpx speaks HTTP; this module decides where it may go. Every step that could lead elsewhere is checked:
-the scheme, the host and port against the allow-list, every address the name resolves to, and all of it anew
+the scheme, the host and port against the allow-list, every address the name resolves to, and all of it again
 for each redirect. The connection goes to an address that was checked, not to a name that could resolve
 differently a moment later. Nothing of the environment (proxies, credentials) is used, and nothing of the
 request is passed on.
@@ -63,7 +63,7 @@ class Fetcher:
         self._timeout_s = timeout_s
         self._rule = rule
         self._slots = asyncio.Semaphore(AT_ONCE)
-        # A transport, not a client: no cookies, no credentials, no redirects that nobody checked. And no
+        # A transport, not a client: no cookies, no credentials, no unchecked redirects. And no
         # connection is used twice, since the next request of an address may be for another host.
         self._transport = httpx.AsyncHTTPTransport(
             verify=context or ssl.create_default_context(),

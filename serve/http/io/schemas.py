@@ -88,7 +88,7 @@ class ImageItem(Strict):
     url: str | None = Field(
         None, description="https, of a host that the operator named; a data URI needs no host"
     )
-    name: str | None = Field(None, description="Stands beside its answer")
+    name: str | None = Field(None, description="Repeated in its answer")
 
 
 def _one_source(item: ImageItem) -> ImageItem:
@@ -177,7 +177,7 @@ class SearchRequest(
 
 
 class PutOptions(ModelOptions):
-    """What is kept beside an item."""
+    """What is stored with an item."""
 
     label: str | None = Field(None, description="The item's label")
     metadata: Metadata | None = Field(

@@ -122,7 +122,7 @@ def _message(found: Any, errors: Sequence[Any], model: type[BaseModel]) -> str:
 
 
 def _known(model: type[BaseModel], location: Location) -> list[str]:
-    """Return the names that are known at a place in a model: those beside the last part of its location."""
+    """Return the names that are known at a place in a model: the siblings of the last part of its location."""
     models = _models(model)
     for part in location[:-1]:
         inner = [m.model_fields[part].annotation for m in models if part in m.model_fields]

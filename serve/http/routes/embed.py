@@ -29,7 +29,7 @@ async def embed(runtime: Runtime, context: RequestContext, query: EmbedOptions) 
     options = query.merged(images.options)
     served = runtime.models.find(options.model)
     answers = await embed_images(runtime, served, context, images)
-    raise_lone(images, answers)
+    raise_single(images, answers)
     begun = time.perf_counter()
     form, encoding = accepted(context), options.encoding_format or "float"
     card, model_id = served.engine.card, served.engine.model_id
@@ -56,7 +56,7 @@ ROUTES = [
 async def read_images(
     runtime: Runtime, context: RequestContext, options: type[Strict], body: type[WithImages]
 ) -> Images:
-    """Read the images of a request; one that would find no room is refused before its body is read."""
+    """Read the images of a request; where the queue is full, the request is refused before its body is read."""
     if len(runtime.models.all) == 1:
         refusal = runtime.models.default.batcher.admission.refusal(1)
         if refusal is not None:
@@ -83,7 +83,7 @@ async def embed_images(
     return answers
 
 
-def raise_lone(images: Images, answers: list[Answer]) -> None:
+def raise_single(images: Images, answers: list[Answer]) -> None:
     """Raise the error of a request's only image, so that the request answers its status."""
     if images.single and isinstance(answers[0], VsslError):
         raise answers[0]

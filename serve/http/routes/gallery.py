@@ -76,7 +76,7 @@ async def put_item(runtime: Runtime, context: RequestContext, query: PutOptions)
     if not images.single:
         raise invalid(f"images: found {len(images.data)}, expected one", "images")
     options = query.merged(images.options)
-    served = runtime.searched if options.model is None else runtime.models.find(options.model)
+    served = runtime.gallery_model if options.model is None else runtime.models.find(options.model)
     model_id, metadata = served.engine.model_id, options.metadata or {}
     answer = (await embed_images(runtime, served, context, images))[0]
     if not isinstance(answer, EmbeddedImage):

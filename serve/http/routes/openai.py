@@ -1,7 +1,7 @@
 """/v1/embeddings and /v1/models: the OpenAI dialect, with images as data URIs in `input`.
 
-`embedding` is the mean; `variance` and `uncertainty` stand beside it, where clients that know
-nothing of them pass over them. This dialect has no errors per item: a request with an image
+`embedding` is the mean; `variance` and `uncertainty` are further fields, which clients that do not
+know them ignore. This dialect has no errors per item: a request with an image
 that cannot be embedded fails, and the error says which one.
 """
 
@@ -53,7 +53,7 @@ class EmbeddingsRequest(Lenient):
 
 
 class Embedding(TypedDict):
-    """One image's mean, and its variance beside it."""
+    """One image's mean, variance and uncertainty."""
 
     object: Literal["embedding"]
     index: int
@@ -93,7 +93,7 @@ class ModelList(TypedDict):
 async def embeddings(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """OpenAI: embeddings.
 
-    Images as data URIs in input; embedding is the mean, variance and uncertainty stand beside it.
+    Images as data URIs in input; embedding is the mean; variance and uncertainty are further fields.
     """
     begun = time.perf_counter()
     body = from_json(EmbeddingsRequest, await runtime.bodies.read(context))

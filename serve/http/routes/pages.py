@@ -54,13 +54,13 @@ def routes(described: Sequence[Route[Any]]) -> list[Route[AnyQuery]]:
 
     async def openapi_json(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
         """Answer GET /openapi.json, for the models that are served now."""
-        lineup = runtime.models.all
-        names = [n for s in lineup for n in (s.name, f"{s.name}@{s.version}", s.engine.model_id)]
+        served = runtime.models.all
+        names = [n for s in served for n in (s.name, f"{s.name}@{s.version}", s.engine.model_id)]
         body = described_for(
-            frozenset(s.engine.card.dim for s in lineup),
+            frozenset(s.engine.card.dim for s in served),
             runtime.models.default.engine.card.preprocess.size,
             tuple(dict.fromkeys(names)),
-            tuple(sorted({s.version for s in lineup})),
+            tuple(sorted({s.version for s in served})),
             runtime.settings.max_items,
         )
         return Response(body, media_type="application/json")

@@ -40,7 +40,7 @@ class Route(Generic[Q]):
     example: a command to paste.
     body: the type of the JSON body. takes_images: whether images may come as files and forms, too.
     answer: the type of the JSON answer. media: other media types that it may have.
-    statuses: of its failures, beside those that follow from the rest. error: the type of their body.
+    statuses: of its failures, in addition to those that follow from the rest. error: the type of their body.
     creates: whether it answers 201 for what is new. is_open: whether it needs no API key.
     """
 

@@ -24,7 +24,7 @@ from serve.http.io.schemas import (
 )
 from serve.http.io.validation import from_json, with_param
 from serve.http.middleware.context import RequestContext
-from serve.http.routes.embed import embed_images, note_stage, raise_lone, read_images
+from serve.http.routes.embed import embed_images, note_stage, raise_single, read_images
 from serve.http.routes.routing import Route
 from serve.http.state import Runtime
 from serve.inference.engine import EmbeddedImage, stacked
@@ -50,7 +50,7 @@ async def search(runtime: Runtime, context: RequestContext, query: SearchOptions
         body = from_json(SearchRequest, await runtime.bodies.read(context)).root
         if isinstance(body, GaussianSearch):
             options = query.merged(body)
-            served = searched(runtime, options)
+            served = query_model(runtime, options)
             answers = gaussians_of(runtime, served, body)
             note_stage(runtime, context, "read", time.perf_counter() - begun)
             return await respond(runtime, served, context, answers, [None] * len(answers), options)
@@ -59,9 +59,9 @@ async def search(runtime: Runtime, context: RequestContext, query: SearchOptions
     else:
         images = await read_images(runtime, context, SearchOptions, ImageSearch)
     options = query.merged(images.options)
-    served = searched(runtime, options)
+    served = query_model(runtime, options)
     answers = await embed_images(runtime, served, context, images)
-    raise_lone(images, answers)
+    raise_single(images, answers)
     return await respond(runtime, served, context, answers, images.names, options)
 
 
@@ -80,9 +80,9 @@ ROUTES = [
 ]
 
 
-def searched(runtime: Runtime, options: SearchOptions) -> Served:
+def query_model(runtime: Runtime, options: SearchOptions) -> Served:
     """Return the model that embeds queries: the gallery's own unless another is named."""
-    return runtime.searched if options.model is None else runtime.models.find(options.model)
+    return runtime.gallery_model if options.model is None else runtime.models.find(options.model)
 
 
 async def respond(
@@ -184,7 +184,7 @@ def gaussians_of(runtime: Runtime, served: Served, body: GaussianSearch) -> list
 
 
 def _predicted(body: GaussianSearch, rows: int) -> list[float]:
-    """Return the uncertainty that stands beside the means; raises RequestError 400 where it is missing."""
+    """Return the uncertainty given with the means; raises RequestError 400 where it is missing."""
     if body.uncertainty is None or len(body.uncertainty) != rows:
         found = "none" if body.uncertainty is None else f"{len(body.uncertainty)} numbers"
         raise invalid(

@@ -1,6 +1,6 @@
 """uint8 images (N, S, S, 3) -> a session's outputs, through buffers that stay on its device.
 
-Without a binding onnxruntime allocates input and outputs on the device anew for every run. Here each batch
+Without a binding onnxruntime allocates input and outputs on the device for every run. Here each batch
 size has buffers of its own, as many as there are callers at once, used again and again.
 Shape letters: N images, S side.
 """

@@ -1,7 +1,7 @@
 """What runs a graph: uint8 images (N, S, S, 3) -> the outputs that its card names, in that order.
 
-`LocalGraph` runs it here, with onnxruntime. The modules beside this one have the graph that OpenVINO
-compiles (openvino) and the one that asks a Triton server (triton). The engine treats all alike.
+`LocalGraph` runs it here, with onnxruntime. The modules openvino and triton hold the graph that OpenVINO
+compiles and the one on a Triton server. The engine treats all alike.
 Shape letters: N images, S side, D embedding dimension, F feature dimension.
 """
 
@@ -70,7 +70,7 @@ class LocalGraph:
     """A graph in this process's onnxruntime.
 
     A run uses all the cores it may. With a second session of one thread, runs at the same time share them:
-    one that has nothing beside or behind it uses all, any other uses one. That answers a lone image soonest,
+    a run that is alone, with none waiting, uses all; any other uses one. That answers a lone image soonest,
     and costs less when there are many, since threads of one run wait for each other (docs/serving.md).
     """
 

@@ -77,7 +77,7 @@ def compile_model(
 ) -> tuple[Any, list[Tensor], list[Tensor]]:
     """Compile a graph; return it with its inputs and outputs.
 
-    threads: cores that one run uses; what cores are left run others beside it.
+    threads: cores that one run uses; the other cores run other batches at the same time.
     Raises MissingExtraError without openvino, InputError for a precision that is unknown, or that
     this CPU does not compute in, FormatError for what is no model.
     """

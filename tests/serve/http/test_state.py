@@ -71,7 +71,7 @@ def test_a_gallery_that_another_process_writes_is_read(settings: Settings) -> No
 
 def test_searches_use_the_model_of_the_gallery(settings: Settings, world: World, other: Path) -> None:
     async def work(runtime: Runtime) -> tuple[str, str]:
-        return runtime.searched.name, runtime.models.default.name
+        return runtime.gallery_model.name, runtime.models.default.name
 
     several = replace(settings, model=f"first={other}\nsecond={world.model}")
     assert with_runtime(several, work) == ("second", "first")

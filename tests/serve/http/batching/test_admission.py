@@ -58,7 +58,7 @@ def test_a_full_server_answers_429_counts_it_and_goes_on(world: World, tmp_path:
 
 
 def refusal_of(server: Running) -> httpx.Response:
-    """Post images side by side until one of them finds no room."""
+    """Post images side by side until one of them meets a full queue."""
     found: list[httpx.Response] = []
 
     def ask() -> None:
