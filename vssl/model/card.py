@@ -171,7 +171,7 @@ class ModelCard:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as `GET /model` answers them."""
-        return asdict(self)
+        return asdict(self) | {"pixel_mean": list(self.pixel_mean), "pixel_std": list(self.pixel_std)}
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
