@@ -41,7 +41,7 @@ def test_what_a_document_names_is_there(document: Path) -> None:
 
 
 @pytest.mark.parametrize("section", ["POST /embed", "loop to the loss", "through a search"])
-def test_a_walk_is_ten_steps_that_each_name_a_place(section: str) -> None:
+def test_a_path_is_ten_steps_that_each_name_a_place(section: str) -> None:
     text = ARCHITECTURE.read_text(encoding="utf-8")
     (walk,) = [part for part in text.split("\n## ")[1:] if section in part.splitlines()[0]]
     steps = re.findall(r"^(\d+)\. (.*)$", walk, re.MULTILINE)

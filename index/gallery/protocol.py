@@ -101,7 +101,7 @@ class ReadableGallery(Protocol):
         Args:
             queries: Gaussians (Q, D) as the gallery's model embeds them.
             k: how many items.
-            distance: one of `index.distances.NAMES`, the gallery's own by default.
+            distance: one of `index.distances.table.NAMES`, the gallery's own by default.
             max_uncertainty: only items this sure; k results come back when k such exist.
             where: only items that a filter keeps (index.answers.filters), likewise.
             model_id: of the queries.

@@ -24,7 +24,7 @@ def anomaly(
     limit: Annotated[int, typer.Option(help="Show this many of the most anomalous; 0 for all.", min=0)] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a query, in their order.")] = False,
 ) -> None:
-    """Score how anomalous each of QUERIES is beside GALLERY: by nearness and by likelihood, side by side.
+    """Score how anomalous each of QUERIES is against GALLERY: by nearness and by likelihood.
 
     A percentile says how many normal images, each against the others, score lower.
     """
