@@ -38,7 +38,7 @@ LEFTOVERS = frozenset([
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Give a file to write; what was written takes the place of `path` when the block ends well.
 
-    The bytes lie in `.NAME.tmp` beside it until they are flushed to the disk. When the block raises,
+    The bytes lie in `.NAME.tmp` next to it until they are flushed to the disk. When the block raises,
     `path` stays as it was and the temporary file is removed.
     """
     partial = path.with_name(f".{path.name}.tmp")

@@ -25,13 +25,13 @@ RESIDENT_SHARE = 0.4
 
 
 class Batches:
-    """Hands out stored images; a GPU with room for them holds all of them.
+    """Hands out stored images; a GPU with enough free memory holds all of them.
 
     Otherwise a thread reads the next step's images while this one is computed, into memory that a GPU
     copies from without waiting. The order of an epoch, the training rows and the labels lie on the device,
     so that a step of resident images copies nothing and waits for nothing.
 
-    resident: whether the device holds all images; None: where a GPU has room for them.
+    resident: whether the device holds all images; None: where a GPU has enough free memory.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Batches:
     ) -> None:
         self.cache, self.split, self.device, self.group = cache, split, device, group
         self.batch, self.accumulate = config.batch_size, config.optimiser.accumulate
-        held = self._has_room() if resident is None else resident
+        held = self._fits_on_gpu() if resident is None else resident
         self.resident = torch.from_numpy(np.ascontiguousarray(cache.images)).to(device) if held else None
         self._rows = torch.from_numpy(split.train).to(device)
         self._labels = (
@@ -110,7 +110,7 @@ class Batches:
         read = [self._images_of(order[part]) for part in self._parts(number)]
         return [images.pin_memory() for images in read] if self.device.type == "cuda" else read
 
-    def _has_room(self) -> bool:
+    def _fits_on_gpu(self) -> bool:
         if self.device.type != "cuda":
             return False
         free, _ = torch.cuda.mem_get_info(self.device)

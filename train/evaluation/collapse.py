@@ -1,4 +1,4 @@
-"""Embeddings of different images -> numbers that tell a living code from a collapsed one.
+"""Embeddings of different images -> indicators of representation collapse.
 
 Shape letters: N images, D dimension.
 """

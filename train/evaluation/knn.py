@@ -1,4 +1,4 @@
-"""Features of a labelled bank and of queries -> weighted k-nearest-neighbour accuracy.
+"""A feature bank with labels, and queries -> weighted k-nearest-neighbour accuracy.
 
 Shape letters: N bank rows, Q queries, D dimension, C classes.
 """

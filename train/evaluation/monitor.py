@@ -34,16 +34,16 @@ VIEW_DRAWS = 4  # views of an image whose spread stands in for a variance head
 class EvaluationSet:
     """Plain images for watching a run.
 
-    bank, queries: (N, S, S, 3) uint8, training and held-out images; bank_labels, query_labels:
+    train_images, queries: (N, S, S, 3) uint8, training and held-out images; train_labels, query_labels:
     (N,) class numbers, or None when the images have no usable labels; classes: how many.
     stored: (M, C0, C0, 3) uint8, held-out images as views are drawn from them; stored_rows: (M,)
     their places in `queries`, None where they are the same images in the same order.
     """
 
-    bank: NDArray[np.uint8]
+    train_images: NDArray[np.uint8]
     queries: NDArray[np.uint8]
     stored: NDArray[np.uint8]
-    bank_labels: NDArray[np.int64] | None = None
+    train_labels: NDArray[np.int64] | None = None
     query_labels: NDArray[np.int64] | None = None
     classes: int = 0
     stored_rows: NDArray[np.int64] | None = None
@@ -97,12 +97,12 @@ def watch(
         metrics |= _variances(held, truth, positive_variance) | _stand_in(
             held, codes, data.stored_rows, truth
         )
-        if data.bank_labels is not None and truth is not None:
-            bank = embed(student, data.bank, device)
-            labels = torch.from_numpy(data.bank_labels).to(device)
+        if data.train_labels is not None and truth is not None:
+            known = embed(student, data.train_images, device)
+            labels = torch.from_numpy(data.train_labels).to(device)
             fixed = (data.classes, config.neighbours, config.temperature)
-            metrics["knn_top1"] = knn_accuracy(bank.features, labels, held.features, truth, *fixed)
-            metrics["knn_top1_mean"] = knn_accuracy(bank.mean, labels, held.mean, truth, *fixed)
+            metrics["knn_top1"] = knn_accuracy(known.features, labels, held.features, truth, *fixed)
+            metrics["knn_top1_mean"] = knn_accuracy(known.mean, labels, held.mean, truth, *fixed)
             if classifier is not None:
                 right = classifier(held.features).argmax(dim=1) == truth
                 metrics["linear_top1"] = float(right.float().mean())

@@ -2,7 +2,7 @@
 
 The protocol is fixed so that figures can be compared: no augmentation, images as search will see
 them, k-NN with k = 20, T = 0.07 and cosine, and two linear classifiers. The offline one is trained to
-convergence on frozen, standardised features. The online one learned beside the encoder, on the
+convergence on frozen, standardised features. The online one was trained with the encoder, on the
 features of the student's views, and is stored with the run; published tables on CIFAR give its accuracy.
 Shape letters: N images, F feature dimension, C classes, Q held-out images.
 """
@@ -85,17 +85,17 @@ def probe(
             f"probe: found {len(names)} classes in {spec!r} and {len(known)} images of them to test on, "
             "expected at least 2 classes; labels are the names of the folders that hold the images"
         )
-    banks = [
+    caches = [
         load_images(source, checkpoint.preprocess, rows=rows, threads=torch.get_num_threads(), tick=tick)
         for source, rows in (train, test)
     ]
-    labels, truth = (_numbers(bank, names).to(where) for bank in banks)
+    labels, truth = (_numbers(cache, names).to(where) for cache in caches)
     left_out = _why_not_online(checkpoint, names, test_spec)
     classifier = online_classifier(checkpoint, names).to(where) if left_out is None else None
     accuracies: dict[tuple[str, str, str], Accuracy] = {}
     for branch in ("student", "teacher") if checkpoint.teacher is not None else ("student",):
         encoder = build_encoder(checkpoint, branch).to(where)
-        codes = tuple(embed(encoder, bank.images, where) for bank in banks)
+        codes = tuple(embed(encoder, cache.images, where) for cache in caches)
         for (space, kind), predicted in _predictions(codes, labels, len(names), classifier).items():
             accuracies[branch, space, kind] = _accuracy(predicted, truth)
     return ProbeResult(accuracies, len(labels), len(truth), len(names), left_out)
@@ -130,14 +130,14 @@ def _predictions(
     codes: tuple[EncoderOutput, ...], labels: Tensor, classes: int, classifier: nn.Linear | None
 ) -> dict[tuple[str, str], Tensor]:
     """Return the predicted class numbers (Q,) by (space, kind); codes: of training and test images."""
-    bank, asked = codes
+    known, held_out = codes
     predicted: dict[tuple[str, str], Tensor] = {}
-    for space, known, queries in (
-        ("features", bank.features, asked.features),
-        ("projector", bank.mean, asked.mean),
+    for space, train, queries in (
+        ("features", known.features, held_out.features),
+        ("projector", known.mean, held_out.mean),
     ):
-        predicted[space, "knn"] = knn_predict(known, labels, queries, classes, NEIGHBOURS, TEMPERATURE)
-        predicted[space, "linear"] = linear_predict(known, labels, queries, classes)
+        predicted[space, "knn"] = knn_predict(train, labels, queries, classes, NEIGHBOURS, TEMPERATURE)
+        predicted[space, "linear"] = linear_predict(train, labels, queries, classes)
         if space == "features" and classifier is not None:
             predicted[space, "online"] = classifier(queries.float()).argmax(dim=1)
     return predicted
@@ -166,7 +166,7 @@ def _labelled(source: ImageSource, out: bool | None) -> tuple[ImageSource, list[
     return source, rows
 
 
-def _numbers(bank: ImageCache, names: list[str]) -> Tensor:
+def _numbers(cache: ImageCache, names: list[str]) -> Tensor:
     """Return class numbers, (N,); a class unseen in training is -1 and always counts as wrong."""
     number = {name: place for place, name in enumerate(names)}
-    return torch.tensor([number.get(str(label), -1) for label in bank.labels])
+    return torch.tensor([number.get(str(label), -1) for label in cache.labels])

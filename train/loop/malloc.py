@@ -1,7 +1,7 @@
 """Large buffers of a training step -> kept by the process instead of handed back after each use.
 
 A step on the CPU allocates and frees the same tens of megabytes again and again. glibc gives
-each back to the kernel, which then clears its pages anew: with the `small` recipe a third of a
+each back to the kernel, which then clears its pages again: with the `small` recipe a third of a
 step went there (docs/training.md). Other allocators and systems are left as they are.
 """
 

@@ -110,7 +110,7 @@ def build_classifier_optimiser(classifier: nn.Module, config: OptimiserConfig) -
     """Build the online classifier's optimiser: the encoder's kind, without weight decay.
 
     In the published protocol the classifier is one more group of the encoder's LARS or SGD, so its
-    weight matrix is scaled by LARS too. Beside AdamW it learns by SGD, whose rates suit it. The
+    weight matrix is scaled by LARS too. With AdamW the classifier learns by SGD, whose rates suit it. The
     rate is set at every step.
     """
     if config.name == "lars":

@@ -113,10 +113,10 @@ def evaluation_set(
     labelled = split.classes and len(split.validation)
     shown = _spread(np.arange(len(queries), dtype=np.int64), 1000)
     return EvaluationSet(
-        bank=plain(train),
+        train_images=plain(train),
         queries=plain(queries),
         stored=np.ascontiguousarray(cache.images[queries[shown]]),
-        bank_labels=split.labels[train] if labelled and split.labels is not None else None,
+        train_labels=split.labels[train] if labelled and split.labels is not None else None,
         query_labels=split.labels[queries] if labelled and split.labels is not None else None,
         classes=split.classes,
         stored_rows=shown,

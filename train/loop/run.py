@@ -127,7 +127,7 @@ def _resumed(
     if checkpoint is not None and changed:
         raise InputError(
             "--resume goes on with the settings the run was begun with; leave the other options out, "
-            "or begin anew with --overwrite"
+            "or start over with --overwrite"
         )
     return checkpoint
 
@@ -193,12 +193,12 @@ def _origin(checkpoint: Checkpoint, cache: ImageCache, spec: str) -> Fact:
     if begun_on != len(cache):
         raise MismatchError(
             f"the run was begun on {begun_on} images, found {len(cache)} in {spec!r}; "
-            "give the same images to go on, or begin anew with --overwrite"
+            "give the same images to go on, or start over with --overwrite"
         )
     if checkpoint.summary.get("image_digest") not in (None, cache.digest()):
         raise MismatchError(
             f"the run was begun on other images than the {len(cache)} in {spec!r}: their ids, labels or pixels "
-            "differ; give the same images to go on, or begin anew with --overwrite"
+            "differ; give the same images to go on, or start over with --overwrite"
         )
     return checkpoint.summary.get("init")
 

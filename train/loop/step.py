@@ -71,7 +71,7 @@ class Learner:
         self.config, self.length, self.device, self.group = config, length, device, group
         self.method: Method = new_method(config).to(device).to(memory_format=torch.channels_last)
         self.views = (Views(config.augment, config.size), Views(config.augment_second, config.size))
-        self.optimiser = build_optimiser([self.method], config.optimiser, self._steady())
+        self.optimiser = build_optimiser([self.method], config.optimiser, self._constant_rate_module())
         self.classifier: nn.Linear | None = None
         self.classifier_optimiser: torch.optim.Optimizer | None = None
         if classes:
@@ -89,7 +89,7 @@ class Learner:
         use_full_precision()
         tune_convolutions()
 
-    def _steady(self) -> nn.Module | None:
+    def _constant_rate_module(self) -> nn.Module | None:
         """Return the predictor where it learns at a constant rate."""
         if not self.config.optimiser.constant_predictor:
             return None

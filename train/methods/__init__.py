@@ -32,7 +32,7 @@ METHODS = {
     "swav": "train.methods.swav",
     "vicreg": "train.methods.vicreg",
 }
-"""Names on the command line and the module that defines each one's `Method`."""
+"""Names on the command line and the module of each, which names its class `METHOD`."""
 
 
 def method_class(name: str) -> type[Method]:

@@ -1,4 +1,4 @@
-"""DeepCluster V2: clusters of the whole data set, found anew each epoch, are the labels of the next.
+"""DeepCluster V2: clusters of the whole data set, found again each epoch, are the labels of the next.
 
 Caron et al. (2018), in the form of Caron et al. (2020), appendix: one code is kept per image
 and view, k-means runs on them at the start of an epoch, and its centroids are the fixed

@@ -67,7 +67,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def build_heads(self) -> nn.ModuleDict:
-        """Build the modules beside the encoder; they are not exported."""
+        """Build the other modules of the method; they are not exported."""
         return nn.ModuleDict()
 
     def begin_epoch(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:

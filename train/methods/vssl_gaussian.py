@@ -1,6 +1,6 @@
-"""VSSL with Gaussians in earnest: closed-form KL and likelihood, variances that are variances.
+"""VSSL with true Gaussians: closed-form KL and likelihood of means and log-variances.
 
-The same networks as `vssl_cosine`, with the projector's second half read as a log-variance,
+The same networks as `vssl`, with the projector's second half read as a log-variance,
 clamped to [-8, 8]. Per pair of views: KL of the student's predicted Gaussian from the teacher's,
 plus the expected negative log-likelihood of the teacher's code under the denoised sample. Both
 are means over dimensions.
@@ -33,7 +33,7 @@ class VsslGaussianOptions:
     pairs: `cross` compares each view with the other only, `all` also with itself.
     bounded: teacher's means and log-variances are divided by their root mean square over a batch where it is
         above 1. Nothing else ties their scale, and a mean that outgrows its variance costs without
-        bound (docs/training.md), so every recipe asks for it. Off by itself, as for runs of before.
+        bound (docs/training.md), so every recipe asks for it. Off by default, as in earlier versions.
     """
 
     pairs: str = "cross"

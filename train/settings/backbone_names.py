@@ -32,7 +32,7 @@ NEAR = 4  # names suggested in an error
 def full_name(name: str) -> str:
     """Return the full name of a backbone; a full name returns itself.
 
-    Raises InputError for a name that nobody knows, with near ones, or when it needs timm and that
+    Raises InputError for an unknown name, with near ones, or when it needs timm and that
     is not installed.
     """
     if name in OWN:

@@ -1,7 +1,7 @@
 """A training run's state <-> checkpoint.pt, written whole or not at all.
 
 The file holds plain values and tensors only and is loaded with `weights_only=True`, so that
-opening a stranger's checkpoint runs no code of theirs. It is a zip archive, as torch writes it, whose
+opening an untrusted checkpoint runs none of its code. It is a zip archive, as torch writes it, whose
 comment is the sha256 of all before it: torch checks no tensor's checksum itself.
 """
 

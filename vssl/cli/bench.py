@@ -39,7 +39,7 @@ def bench(
 ) -> None:
     """Measure this machine's ceilings and how near vssl comes: extraction, search, training.
 
-    Nothing else should run beside it.
+    Nothing else should run at the same time.
     """
     parts = tuple(part or PARTS)
     if unknown := [name for name in parts if name not in PARTS]:

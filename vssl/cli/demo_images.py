@@ -65,7 +65,7 @@ def write_disturbed(source: ImageSource, rows: list[int], folder: Path, out: Pat
 
 
 def disturb(picture: Image.Image, item: ImageItem) -> Image.Image:
-    """Turn by up to 40 degrees, scale by 0.7 to 1.1, shift by up to a tenth, add noise; by the id's own dice."""
+    """Turn by up to 40 degrees, scale by 0.7 to 1.1, shift by up to a tenth, add noise; random by the id alone."""
     random = np.random.default_rng(_seed(item.id))
     side = max(picture.size)
     scale = min(WORK_SIDE / side, 1.0) if side > WORK_SIDE // 4 else (WORK_SIDE // 4) / side

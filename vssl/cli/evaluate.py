@@ -27,7 +27,7 @@ MEANING = {
     "cosine_recall_at_1": "the control: nearest by cosine has the query's class",
     "recall_at_1": "nearest neighbour has the query's class",
     "map_at_r": "precision over the first R ranks, R items of the class",
-    "r_auroc": "uncertainty of the query foretells a wrong neighbour (0.5 chance)",
+    "r_auroc": "uncertainty of the query predicts a wrong neighbour (0.5 chance)",
     "r_auroc_norm": "the same by a short mean, which needs no variance",
     "r_auroc_distance": "the same by a far neighbour, known after the search",
     "aurc": "area under risk and coverage, by uncertainty (lower is better)",

@@ -154,7 +154,7 @@ def _say_result(path: str, result: SearchResult, *, as_json: bool) -> None:
         f", more than {surer:.0f} % of the gallery" if surer is not None else ""
     )
     if result.abstain:
-        title += "; too doubtful to answer"
+        title += "; too uncertain to answer"
     rows = [
         (
             str(rank),

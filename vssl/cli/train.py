@@ -74,7 +74,7 @@ def train(
             minutes=minutes, init=init, resume=resume, overwrite=overwrite,
             display=Display(screen.decoded, screen.planned, screen.stepped),
         )  # fmt: skip
-    if join_group().is_first:  # of several processes, one speaks
+    if join_group().is_first:  # of several processes, only the first prints
         if plot:
             note(f"drawn: {plot_curves(out)}")
         _conclude(out, outcome, as_json)

@@ -72,7 +72,7 @@ class Client:
         self._retries = retries
 
     def embed(self, images: Sequence[ImageLike]) -> Embedded:
-        """Embed images in one request; bad ones are told in `failures`."""
+        """Embed images in one request; bad ones are listed in `failures`."""
         call = embed_call(images)
         return embedded(self._send(call), call)
 
@@ -155,7 +155,7 @@ class AsyncClient:
         self._retries = retries
 
     async def embed(self, images: Sequence[ImageLike]) -> Embedded:
-        """Embed images in one request; bad ones are told in `failures`."""
+        """Embed images in one request; bad ones are listed in `failures`."""
         call = embed_call(images)
         return embedded(await self._send(call), call)
 

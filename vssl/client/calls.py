@@ -1,4 +1,4 @@
-"""Images, Gaussians and wishes -> requests that either client can send."""
+"""Images, Gaussians and options -> requests that either client can send."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def search_call(
 
 
 def put_call(id: str, image: ImageLike, label: str | None, metadata: Mapping[str, Any] | None) -> Call:
-    """Return PUT /gallery/ID with an image and what is kept beside it."""
+    """Return PUT /gallery/ID with an image and what is stored with it."""
     params = {} if label is None else {"label": label}
     params |= {} if metadata is None else {"metadata": json.dumps(dict(metadata))}
     headers = {"Content-Type": "application/octet-stream"}

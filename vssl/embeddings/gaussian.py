@@ -67,7 +67,7 @@ class GaussianEmbedding:
         predicted = [p.predicted_uncertainty for p in parts if p.predicted_uncertainty is not None]
         if predicted and sum(map(len, predicted)) < sum(map(len, parts)):
             raise InputError(
-                "uncertainty: found rows of a model that predicts it beside rows without it; "
+                "uncertainty: found rows of a model that predicts it together with rows without it; "
                 "embed all images with one model"
             )
         return cls(

@@ -47,7 +47,7 @@ class Failure:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """N embedded images: ids, paths and labels of length N beside their Gaussians.
+    """N embedded images: ids, paths and labels of length N, and their Gaussians.
 
     features (N, F) and digests (the sha256 of each file, hex) are optional.
     """

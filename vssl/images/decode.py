@@ -193,7 +193,7 @@ def upright(picture: Image.Image) -> Image.Image:
         orientation = picture.getexif().get(ORIENTATION)
     except Exception:  # damaged EXIF of a good picture: there is no turn to apply
         return picture
-    # ImageOps.exif_transpose would copy upright pictures too, and write all of the EXIF anew.
+    # ImageOps.exif_transpose would copy upright pictures too, and rewrite all of the EXIF.
     turn = TURNS.get(orientation) if isinstance(orientation, int) else None
     return picture if turn is None else picture.transpose(turn)
 

@@ -26,12 +26,12 @@ def batches(
     labelled: bool = True,
     resident: bool | None = None,
 ) -> Batches:
-    """Thirty pictures; every pixel of one is its row in the bank, and so is its label."""
+    """Thirty pictures; every pixel of one is its row in the cache, and so is its label."""
     images = np.broadcast_to(np.arange(30, dtype=np.uint8)[:, None, None, None], (30, 8, 8, 3)).copy()
     ids = [str(row) for row in range(30)]
     labels = np.arange(30, dtype=np.int64) if labelled else None
-    bank = ImageCache(images, list(range(30)), ids, [None] * 30, [])
-    return Batches(bank, Split(TRAIN, OUT, labels, 30 if labelled else 0), config, CPU, group, resident)
+    cache = ImageCache(images, list(range(30)), ids, [None] * 30, [])
+    return Batches(cache, Split(TRAIN, OUT, labels, 30 if labelled else 0), config, CPU, group, resident)
 
 
 def rows(images: torch.Tensor) -> list[int]:

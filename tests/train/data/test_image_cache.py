@@ -1,4 +1,4 @@
-"""A bank holds each image as the preprocess shows it, and lists what it could not read."""
+"""An image cache holds each image as the preprocess shows it, and lists what it could not read."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def folder(tmp_path: Path) -> Path:
 
 def test_images_are_the_preprocess_bit_for_bit(folder: Path) -> None:
     source = open_source(folder)
-    bank = load_images(source, PREPROCESS)
-    assert len(bank) == 12
-    assert sorted(set(bank.labels), key=str) == ["even", "odd"]
-    for place, row in enumerate(bank.rows):
-        assert bank.ids[place] == source.items[row].id
-        assert np.array_equal(bank.images[place], load_image(source.read(row), PREPROCESS))
+    cache = load_images(source, PREPROCESS)
+    assert len(cache) == 12
+    assert sorted(set(cache.labels), key=str) == ["even", "odd"]
+    for place, row in enumerate(cache.rows):
+        assert cache.ids[place] == source.items[row].id
+        assert np.array_equal(cache.images[place], load_image(source.read(row), PREPROCESS))
 
 
 def test_a_larger_cache_shows_the_same_part(folder: Path) -> None:
@@ -49,9 +49,9 @@ def test_a_larger_cache_shows_the_same_part(folder: Path) -> None:
 
 
 def test_failures_are_listed_and_left_out(folder: Path) -> None:
-    bank = load_images(open_source(folder), PREPROCESS)
-    assert sorted(f.id for f in bank.failures) == ["even/torn.png", "notes.txt"]
-    assert all(f.reason for f in bank.failures)
+    cache = load_images(open_source(folder), PREPROCESS)
+    assert sorted(f.id for f in cache.failures) == ["even/torn.png", "notes.txt"]
+    assert all(f.reason for f in cache.failures)
 
 
 def test_rows_choose(folder: Path) -> None:
@@ -62,17 +62,17 @@ def test_rows_choose(folder: Path) -> None:
     assert np.array_equal(some.images, whole.images[2:10])
 
 
-def test_a_large_bank_lives_in_a_file_and_is_decoded_once(
+def test_a_large_image_cache_lives_in_a_file_and_is_decoded_once(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = load_images(open_source(folder), PREPROCESS)
     monkeypatch.setattr(train.data.image_cache, "IN_MEMORY", 0)
     seen: list[int] = []
     for _ in range(2):
-        bank = load_images(open_source(folder), PREPROCESS, cache=tmp_path / "cache", tick=seen.append)
-        assert isinstance(bank.images.base, np.memmap)
-        assert np.array_equal(bank.images, expected.images)
-        assert (bank.ids, bank.labels, bank.failures) == (expected.ids, expected.labels, expected.failures)
+        cache = load_images(open_source(folder), PREPROCESS, cache=tmp_path / "cache", tick=seen.append)
+        assert isinstance(cache.images.base, np.memmap)
+        assert np.array_equal(cache.images, expected.images)
+        assert (cache.ids, cache.labels, cache.failures) == (expected.ids, expected.labels, expected.failures)
     assert seen == list(range(1, 15))  # the second time nothing is decoded
     Image.fromarray(picture(99)).save(folder / "odd" / "1.png")
     changed = load_images(open_source(folder), PREPROCESS, cache=tmp_path / "cache")

@@ -33,10 +33,10 @@ def method_named(name: str) -> Method:
 
 def images(labelled: bool = True) -> EvaluationSet:
     random = np.random.default_rng(2)
-    bank, queries = (random.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8) for n in (60, 40))
+    train_images, queries = (random.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8) for n in (60, 40))
     labels = (random.integers(0, 3, 60), random.integers(0, 3, 40)) if labelled else (None, None)
     rows = np.arange(0, 40, 2)
-    return EvaluationSet(bank, queries, queries[rows], *labels, 3 if labelled else 0, rows)
+    return EvaluationSet(train_images, queries, queries[rows], *labels, 3 if labelled else 0, rows)
 
 
 def watched(method: Method, data: EvaluationSet, augment: AugmentConfig | None = None) -> dict[str, float]:

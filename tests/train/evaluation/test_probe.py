@@ -48,14 +48,14 @@ def test_the_online_accuracy_is_that_of_the_stored_classifier_by_class_names(tmp
     checkpoint = train_images(
         str(pictures), run, recipe="small", settings=settings, device="cpu", threads=1
     ).checkpoint
-    bank = load_images(open_source(pictures), checkpoint.preprocess)
+    cache = load_images(open_source(pictures), checkpoint.preprocess)
     weights, names = checkpoint.classifier["weights"], checkpoint.classifier["classes"]
     assert names == ["across", "down", "rings"]
     for branch in ("student", "teacher"):
         with torch.no_grad():
-            features = build_encoder(checkpoint, branch)(torch.from_numpy(bank.images)).features
+            features = build_encoder(checkpoint, branch)(torch.from_numpy(cache.images)).features
         scores = features @ weights["weight"].T + weights["bias"]
-        right = [names[int(row.argmax())] == label for row, label in zip(scores, bank.labels, strict=True)]
+        right = [names[int(row.argmax())] == label for row, label in zip(scores, cache.labels, strict=True)]
         found = probe(run, str(pictures), str(pictures)).accuracies[branch, "features", "online"]
         assert found.value == pytest.approx(sum(right) / len(right))
     turned = online_classifier(checkpoint, ["rings", "across", "down"])

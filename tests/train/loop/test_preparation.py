@@ -68,12 +68,12 @@ def test_watched_images_are_seen_as_search_will_see_them(pictures: ImageSource) 
     config = TrainConfig.from_dict(merge(TINY, {"cache_size": 20, "evaluation": {"images": 15}}))
     preprocess, cache, split = decoded(pictures, 20)
     found = evaluation_set(pictures, preprocess, cache, split, config)
-    assert len(found.bank) == 15
+    assert len(found.train_images) == 15
     assert len(found.queries) == min(15, len(split.validation))
-    assert found.bank.shape[1:] == (16, 16, 3)
+    assert found.train_images.shape[1:] == (16, 16, 3)
     assert found.stored.shape[1:] == (20, 20, 3)
     plain = load_images(pictures, preprocess)
     assert all(any(np.array_equal(image, other) for other in plain.images) for image in found.queries)
-    assert found.bank_labels is not None
+    assert found.train_labels is not None
     assert found.stored_rows is not None
     assert found.classes == 3

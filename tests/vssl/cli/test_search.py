@@ -56,7 +56,7 @@ def test_a_risk_says_which_answers_not_to_trust(house: Path) -> None:
     assert found["abstain"] is True  # so few images prove nothing
     assert "answers 0% of 18 images" in done.stderr
     done = vssl("search", house / "gallery", image, "--model", model, "--max-risk", "0.05")
-    assert "too doubtful to answer" in done.stdout
+    assert "too uncertain to answer" in done.stdout
     done = vssl("search", house / "gallery", image, "--model", model, "--max-risk", "5")
     assert done.returncode == 1
     assert "--max-risk 0.05" in done.stderr

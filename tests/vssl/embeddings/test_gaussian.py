@@ -160,7 +160,9 @@ class TestPredictedUncertainty:
         assert np.array_equal(g.normalised().uncertainty, g.uncertainty)
 
     def test_it_is_not_mixed_with_what_is_derived(self) -> None:
-        with pytest.raises(InputError, match="rows of a model that predicts it beside rows without it"):
+        with pytest.raises(
+            InputError, match="rows of a model that predicts it together with rows without it"
+        ):
             GaussianEmbedding.concatenate([self.predicted(), gaussians()])
 
     @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""Measures for `vssl bench`: what this machine can do at most, beside what vssl does on it."""
+"""Measures for `vssl bench`: what this machine can do at most, and what vssl reaches."""

@@ -1,4 +1,4 @@
-"""Random Gaussians -> what an exact search costs beside FAISS reading the means alone.
+"""Random Gaussians -> what an exact search costs, compared with FAISS reading the means alone.
 
 Shape letters: N items, Q queries, D embedding dimension, E encoded dimension.
 """

@@ -23,7 +23,7 @@ class FileSource:
     def read(self, row: int) -> bytes:
         """Return the file's bytes; a pipe or a device is refused, and so is a file beyond `MAX_FILE_BYTES`."""
         try:
-            # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+            # Without O_NONBLOCK, opening a pipe that nobody writes to would wait forever.
             handle = os.open(self._files[row], os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
             with os.fdopen(handle, "rb") as file:
                 found = os.fstat(file.fileno())

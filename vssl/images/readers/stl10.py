@@ -15,7 +15,7 @@ STL_BYTES = 3 * 96 * 96
 
 
 def open_stl10(rest: str) -> ImageSource:
-    """STL-10's binaries: 96 x 96 pictures by channel and column, labels from 1 in a file beside.
+    """STL-10's binaries: 96 x 96 pictures by channel and column, labels from 1 in a second file.
 
     rest: `DIR` or `DIR:SPLIT`, `train` by default. Raises InputError when the files are not there,
     FormatError when they are damaged.
