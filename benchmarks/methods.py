@@ -118,10 +118,10 @@ def measure(out: Path, name: str, images: Images) -> None:
     }
     views = Views(checkpoint.config.augment, checkpoint.config.size)
     served = fit_mean(encoder, images.train[:5000], "projector", encoder.size)
-    variance, calibration = calibrate(encoder, views, images.train, served, encoder.size)
+    variance, calibration, *_ = calibrate(encoder, views, images.train, served, encoder.size)
     with torch.inference_mode():
         mean, mean_known = served(asked), served(known)
-        spread = variance(head_inputs(asked.features, torch.from_numpy(images.test)), mean)
+        spread = variance(head_inputs(asked.features, torch.from_numpy(images.test)))
     gaussians = GaussianEmbedding(mean.numpy(), spread.numpy())
     right["served_knn"] = knn_predict(mean_known, labels, mean, classes) == truth
     correct = ~nearest_is_wrong(torch.from_numpy(gaussians.mean), truth).numpy()

@@ -85,12 +85,12 @@ def judge(
     known, asked = embed(encoder, normal, device), embed(encoder, test, device)
     served = fit_mean(encoder, normal, "projector", encoder.size)
     views = Views(checkpoint.config.augment, checkpoint.config.size)
-    variance, _ = calibrate(encoder, views, normal, served, encoder.size, QUICK)
+    variance, *_ = calibrate(encoder, views, normal, served, encoder.size, QUICK)
 
     def gaussians(output: Any, images: NDArray[np.uint8]) -> GaussianEmbedding:
         with torch.inference_mode():
             mean = served(output)
-            spread = variance(head_inputs(output.features, torch.from_numpy(images)), mean)
+            spread = variance(head_inputs(output.features, torch.from_numpy(images)))
         return GaussianEmbedding(mean.numpy(), spread.numpy()).normalised()
 
     def plain(features: torch.Tensor) -> GaussianEmbedding:

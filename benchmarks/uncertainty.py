@@ -41,7 +41,6 @@ from benchmarks.uncertainty_ideas import (
 from export.calibration.head import CalibrationConfig, fit_head, rank_correlation
 from export.calibration.view_statistics import empty_like, view_statistics
 from export.calibration.whitening import fit_mean
-from export.served_encoder import ServedVariance
 from index.metrics.bootstrap import interval
 from index.metrics.uncertainty import r_auroc
 from train.augment.views import Views
@@ -151,21 +150,24 @@ def measure(
         return fitted.gaussians(o).uncertainty.astype(np.float64)
 
     constant = statistics.variance.mean(0, keepdim=True)
-    undamaged = replace(
-        fitted, variance=ServedVariance(fit_head(statistics, empty_like(statistics), settings))
-    )
-    plain_head = replace(fitted, variance=ServedVariance(fitted.variance.head))
+    undamaged = replace(fitted, variance=fit_head(statistics, empty_like(statistics), settings))
 
-    def entropy(o: Shown) -> Doubles:
-        assert fitted.variance.ambiguity is not None
+    def predicted_by_head(o: Shown) -> Doubles:
+        assert fitted.uncertainty is not None
         with torch.inference_mode():
-            return fitted.variance.ambiguity.entropy(fitted.mean(o)).double().numpy()
+            return fitted.uncertainty.score(o.inputs, fitted.mean(o)).double().numpy()
+
+    def indecision(o: Shown) -> Doubles:
+        assert fitted.uncertainty is not None
+        with torch.inference_mode():
+            return fitted.uncertainty.indecision(fitted.mean(o)).double().numpy()
 
     ideas: dict[str, Idea] = {
-        "fitted head without damage": lambda o: undamaged.gaussians(o).uncertainty.astype(np.float64),
-        "fitted head without ambiguity": lambda o: plain_head.gaussians(o).uncertainty.astype(np.float64),
-        "fitted head and ambiguity (served)": served,
-        "ambiguity alone": entropy,
+        "predicted (served)": predicted_by_head,
+        "indecision between clusters alone": indecision,
+        "spread of the fitted variance": served,
+        "the same without damage": lambda o: undamaged.gaussians(o).uncertainty.astype(np.float64),
+        "trace of the fitted variance": lambda o: fitted.gaussians(o).variance.sum(1).astype(np.float64),
         "one variance for all, scaled": lambda o: GaussianEmbedding(
             fitted.mean(o).numpy(), constant.expand(len(o.mean), -1).contiguous().numpy()
         ).uncertainty.astype(np.float64),
@@ -228,7 +230,7 @@ def measure(
         found = r_auroc(value, right)
         low, high = r_auroc_interval(value, right)
         row = {"space": space, "idea": name, "r_auroc": found, "low": low, "high": high}
-        ahead = lead(values["fitted head and ambiguity (served)"], value, right)
+        ahead = lead(values["predicted (served)"], value, right)
         shares = "| | | |"
         if name in ideas:
             less = {key: float((ideas[name](o) > value[: len(o.mean)]).mean()) for key, o in worse.items()}

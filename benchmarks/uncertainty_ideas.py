@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.calibration.head import CalibrationConfig, add_ambiguity, fit_head
+from export.calibration.head import CalibrationConfig, fit_head
+from export.calibration.uncertainty import fit_uncertainty
 from export.calibration.view_statistics import ViewStatistics, view_statistics
-from export.served_encoder import ServedMean, ServedVariance, head_inputs
+from export.served_encoder import ServedMean, UncertaintyHead, VarianceHead, head_inputs
 from train.augment.views import Views
 from train.evaluation.monitor import embed
 from train.models.encoder import Encoder, EncoderOutput
@@ -43,10 +44,11 @@ def show(encoder: Encoder, images: NDArray[np.uint8]) -> Shown:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What the ideas are made of: what is served of an encoder as mean, and as variance."""
+    """What the ideas are made of: what is served of an encoder as mean, variance and uncertainty."""
 
     served: ServedMean
-    variance: ServedVariance
+    variance: VarianceHead
+    uncertainty: UncertaintyHead | None = None
 
     def mean(self, output: Shown) -> Tensor:
         """(N, D)."""
@@ -58,7 +60,7 @@ class Fitted:
         """What would be served."""
         mean = self.mean(output)
         with torch.inference_mode():
-            return GaussianEmbedding(mean.numpy(), self.variance(output.inputs, mean).numpy())
+            return GaussianEmbedding(mean.numpy(), self.variance(output.inputs).numpy())
 
 
 def fit(
@@ -72,7 +74,7 @@ def fit(
     good, bad = view_statistics(
         encoder, views, images, served, count=config.views, worse=config.worse, seed=1, size=encoder.size
     )
-    return Fitted(served, add_ambiguity(fit_head(good, bad, config), good, config.seed)), good
+    return Fitted(served, fit_head(good, bad, config), fit_uncertainty(good, bad)), good
 
 
 def regression(features: Tensor, target: Tensor, seed: int = 0, epochs: int = 60) -> nn.Module:

@@ -1,65 +1,54 @@
-"""ServedEncoder -> an ONNX graph: uint8 `images` in, `mean`, `variance`, `features` out.
+"""An encoder's graph and the served heads -> one ONNX graph: uint8 `images` in, all outputs out.
 
-Shape letters: N dynamic batch, S side.
+Shape letters: N dynamic batch, S side, F feature dimension, D embedding dimension.
 """
 
 from __future__ import annotations
 
-import warnings
-
 import onnx
 import torch
+from onnx import compose, helper
 
 from export.served_encoder import ServedEncoder
-
-OUTPUTS = ("mean", "variance", "features")
-OPSET = 18
+from export.sources.encoder_graph import export_module, rename_value
 
 
-def to_onnx(model: ServedEncoder, size: int) -> onnx.ModelProto:
-    """Export with a dynamic batch and one self-contained set of weights.
+def to_onnx(model: ServedEncoder, encoder: onnx.ModelProto, size: int) -> onnx.ModelProto:
+    """Put the heads of a model behind its encoder's graph (`export.sources.encoder_graph`).
 
-    The exporter gives batch norms inner values of the name `mean`, so the outputs leave it
-    under other names and are renamed here, after every inner value that is in their way.
+    The encoder computes `features` and, where that is another, `projected`; the heads read both and the
+    pictures themselves.
     """
     images = torch.zeros((2, size, size, 3), dtype=torch.uint8)
-    with warnings.catch_warnings():
-        # The exporter's own deprecations are not the user's concern.
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            model.eval(),
-            (images,),
-            dynamo=True,
-            input_names=["images"],
-            output_names=[f"served_{name}" for name in OUTPUTS],
-            dynamic_shapes={"images": {0: torch.export.Dim("N")}},
-            opset_version=OPSET,
-            external_data=False,
-            verbose=False,
-            optimize=True,
-        )
-    if program is None:
-        raise RuntimeError("torch.onnx.export returned no program")
-    proto = program.model_proto
-    for name in OUTPUTS:
-        rename_value(proto.graph, name, f"inner_{name}")
-        rename_value(proto.graph, f"served_{name}", name)
-    proto.producer_name = "vssl"
-    proto.doc_string = ""
-    for node in proto.graph.node:  # the exporter notes source lines of the machine it ran on
-        del node.metadata_props[:]
-        node.doc_string = ""
+    with torch.inference_mode():
+        output = model.encoder(images)
+    inputs = {"images": images, "features": output.features.clone(), "projected": output.mean.clone()}
+    opset = max(entry.version for entry in encoder.opset_import if entry.domain in ("", "ai.onnx"))
+    outputs = model.heads.outputs
+    heads = export_module(model.heads, inputs, outputs, opset)
+    front = compose.add_prefix(encoder, "encoder_")
+    back = compose.add_prefix(heads, "head_")
+    has_projector = any(value.name == "encoder_projected" for value in front.graph.output)
+    for graph, prefix in ((front.graph, "encoder"), (back.graph, "head")):
+        for name in ("images", "features"):
+            rename_value(graph, f"{prefix}_{name}", name)
+    rename_value(back.graph, "head_projected", "encoder_projected" if has_projector else "features")
+    for name in outputs:
+        rename_value(back.graph, f"head_{name}", name)
+    joined = helper.make_graph(
+        [*front.graph.node, *back.graph.node],
+        "served",
+        list(front.graph.input),
+        [
+            value
+            for value in (*back.graph.output, *front.graph.output)
+            if value.name in (*outputs, "features")
+        ],
+        [*front.graph.initializer, *back.graph.initializer],
+        value_info=[*front.graph.value_info, *back.graph.value_info],
+    )
+    opsets = {entry.domain: entry for entry in (*back.opset_import, *front.opset_import)}
+    proto = helper.make_model(joined, opset_imports=list(opsets.values()), producer_name="vssl")
+    proto.ir_version = max(front.ir_version, back.ir_version)
     onnx.checker.check_model(proto, full_check=True)
     return proto
-
-
-def rename_value(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Rename a value everywhere in a graph; nothing happens when there is none of that name."""
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        if value.name == old:
-            value.name = new
-    for node in graph.node:
-        for names in (node.input, node.output):
-            for place, name in enumerate(names):
-                if name == old:
-                    names[place] = new

@@ -1,10 +1,11 @@
-"""Encoder + variance head -> the network that is served: images in, mean, variance, features out.
+"""Encoder + heads -> the network that is served: images in, mean, variance, features, uncertainty out.
 
 Shape letters: B batch, S side, D embedding dimension, F feature dimension, P inputs of the head.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,22 +13,32 @@ from torch import Tensor, nn
 
 from export.calibration.ambiguity import Ambiguity
 from export.calibration.quality import quality
-from train.models.encoder import Encoder, EncoderOutput
+from train.models.encoder import EncoderOutput
 from vssl.errors import InputError
+
+Encode = Callable[[Tensor], EncoderOutput]
+"""Pictures (B, S, S, 3) in 0..255 -> features (B, F) and mean: a network, or its graph in onnxruntime."""
 
 LOG_RANGE = 12.0
 """The head may move a log variance this far from the mean one, so that no input overflows it."""
+
+OUTLIER = 8.0
+"""Standard deviations beyond which an input of the uncertainty's damage map counts as no more."""
+
+LOGIT_RANGE = 15.0
+"""Keeps the largest uncertainties apart in float32."""
 
 NO_DAMAGE = -30.0
 """Softplus of this is nothing: what an untrained head says of damage."""
 
 
 class ServedOutput(NamedTuple):
-    """mean (B, D), variance (B, D) > 0, features (B, F), all float32."""
+    """mean (B, D), variance (B, D) > 0, features (B, F), uncertainty (B,) in 0..1 or None, all float32."""
 
     mean: Tensor
     variance: Tensor
     features: Tensor
+    uncertainty: Tensor | None
 
 
 class VarianceHead(nn.Module):
@@ -79,8 +90,8 @@ def head_inputs(features: Tensor, images: Tensor) -> Tensor:
 class ServedMean(nn.Module):
     """An encoder's output -> what is served as its mean (B, D).
 
-    space: `features` or `projector`; centre (D): what all images have in common, taken off; matrix
-    (D, D): applied to the rest. Without them the embedding is served as it is.
+    space: `features` or `projector`; centre (E): what all images have in common, taken off; matrix
+    (E, D): applied to the rest, E being the space's own dimension. Without them the embedding is served as it is.
     """
 
     centre: Tensor | None
@@ -102,38 +113,98 @@ class ServedMean(nn.Module):
         return mean if self.matrix is None else mean @ self.matrix
 
 
-class ServedVariance(nn.Module):
-    """The head's inputs (B, P) and the served mean (B, D) -> variance (B, D).
+class UncertaintyHead(nn.Module):
+    """The variance head's inputs (B, P) and the served mean (B, D) -> uncertainty (B,) in 0..1.
 
-    The head says what views do to the picture; `ambiguity` raises it where the picture lies between
-    others, and lowers it elsewhere, so that the total over images stays.
+    How undecided the picture is between the clusters of the images that the head was fitted on, plus what
+    its damage adds; then its rank among held-out images. `export.calibration.uncertainty` fits all three.
     """
 
-    def __init__(self, head: VarianceHead, ambiguity: Ambiguity | None = None) -> None:
+    shift: Tensor
+    scale: Tensor
+    centre: Tensor
+    spread: Tensor
+    floor: Tensor
+    weight: Tensor
+    knots: Tensor
+    slopes: Tensor
+    start: Tensor
+
+    def __init__(self, clusterings: Sequence[Ambiguity], inputs: int, knots: int, hidden: int = 128) -> None:
         super().__init__()
-        self.head = head
-        self.ambiguity = ambiguity
+        self.clusterings = nn.ModuleList(clusterings)
+        self.register_buffer("shift", torch.zeros(inputs))
+        self.register_buffer("scale", torch.ones(inputs))
+        self.register_buffer("centre", torch.zeros(len(clusterings)))
+        self.register_buffer("spread", torch.ones(len(clusterings)))
+        self.register_buffer("floor", torch.zeros(()))
+        self.register_buffer("weight", torch.zeros(()))
+        self.register_buffer("knots", torch.zeros(knots))
+        self.register_buffer("slopes", torch.zeros(knots))
+        self.register_buffer("start", torch.zeros(()))
+        self.damage = _two_layers(inputs, hidden, 1, 0.0)
+
+    def indecision(self, mean: Tensor) -> Tensor:
+        """(B, D) -> (B,): the mean standardised entropy over several clusterings."""
+        entropy = torch.stack([clustering(mean) for clustering in self.clusterings], dim=1)
+        return ((entropy - self.centre) / self.spread).mean(dim=1)
+
+    def displacement(self, inputs: Tensor) -> Tensor:
+        """(B, P) -> (B,): how far damage has moved the embedding, as far as the inputs tell."""
+        standard = ((inputs - self.shift) * self.scale).clamp(-OUTLIER, OUTLIER)
+        found: Tensor = self.damage(standard)[:, 0]
+        return found
+
+    def score(self, inputs: Tensor, mean: Tensor) -> Tensor:
+        """Return (B,) numbers of no fixed scale, higher = less sure."""
+        moved = torch.relu(self.displacement(inputs) - self.floor)
+        return self.indecision(mean) + self.weight * moved
 
     def forward(self, inputs: Tensor, mean: Tensor) -> Tensor:
-        """Return variance (B, D) > 0."""
-        variance: Tensor = self.head(inputs)
-        if self.ambiguity is None:
-            return variance
-        return variance * torch.exp(self.ambiguity(mean))[:, None]
+        """Return (B,) in 0..1."""
+        past = torch.relu(self.score(inputs, mean)[:, None] - self.knots)
+        logit = self.start + (past * self.slopes).sum(dim=1)
+        return torch.sigmoid(logit.clamp(-LOGIT_RANGE, LOGIT_RANGE))
+
+
+class ServedHeads(nn.Module):
+    """Pictures and what an encoder says of them -> what is served."""
+
+    def __init__(
+        self, mean: ServedMean, variance: VarianceHead, uncertainty: UncertaintyHead | None = None
+    ) -> None:
+        super().__init__()
+        self.mean = mean
+        self.variance = variance
+        self.uncertainty = uncertainty
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what `forward` returns, in order."""
+        return ("mean", "variance") if self.uncertainty is None else ("mean", "variance", "uncertainty")
+
+    def forward(self, images: Tensor, features: Tensor, projected: Tensor) -> tuple[Tensor, ...]:
+        """Return mean (B, D), variance (B, D) and, where it is predicted, uncertainty (B,)."""
+        mean = self.mean(EncoderOutput(features, projected, None))
+        inputs = head_inputs(features, images)
+        if self.uncertainty is None:
+            return mean, self.variance(inputs)
+        return mean, self.variance(inputs), self.uncertainty(inputs, mean)
 
 
 class ServedEncoder(nn.Module):
-    """uint8 (B, S, S, 3) -> ServedOutput. The features are given as they are."""
+    """uint8 (B, S, S, 3) -> ServedOutput. The features are given as they are.
 
-    def __init__(self, encoder: Encoder, mean: ServedMean, variance: ServedVariance) -> None:
+    encoder: a network, or anything else that gives an EncoderOutput of pictures.
+    """
+
+    def __init__(self, encoder: Encode, heads: ServedHeads) -> None:
         super().__init__()
         self.encoder = encoder
-        self.mean = mean
-        self.variance = variance
+        self.heads = heads
 
     def forward(self, images: Tensor) -> ServedOutput:
-        """Return mean (B, D), variance (B, D), features (B, F)."""
+        """Return mean (B, D), variance (B, D), features (B, F) and uncertainty (B,) or None."""
         output = self.encoder(images)
-        mean = self.mean(output)
-        variance = self.variance(head_inputs(output.features, images), mean)
-        return ServedOutput(mean, variance, output.features)
+        mean, variance, *uncertainty = self.heads(images, output.features, output.mean)
+        return ServedOutput(mean, variance, output.features, uncertainty[0] if uncertainty else None)

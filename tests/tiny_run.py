@@ -42,7 +42,7 @@ def tiny_run(folder: Path, images: Path, method: str = "vssl") -> Path:
             student=built.student.state_dict(),
             teacher=built.teacher.state_dict() if built.teacher is not None else None,
             heads={},
-            step=0,
+            step=1,
             epoch=0,
             summary={"source": str(images), "images": 80, "epochs": 0},
         ),

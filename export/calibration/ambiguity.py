@@ -15,47 +15,33 @@ from torch.nn import functional
 
 from train.models.clusters import spherical_kmeans
 
-MOST, IMAGES_EACH, FEWEST = 128, 16, 16
-"""Directions at most; calibration images for each; and the fewest that are worth an entropy."""
+IMAGES_EACH = 8
+"""Fewest images for each direction."""
 SPREAD = 0.22
 """exp(entropy) of the average image, of K: between one direction (1/K) and all of them (1)."""
 ROUNDS = 20
 
 
 class Ambiguity(nn.Module):
-    """Means (B, D) -> log factors of the variance (B,): strength x standardised entropy."""
+    """Means (B, D) -> entropy (B,) over K directions, in nats, 0 to ln K."""
 
     directions: Tensor
     sharpness: Tensor
-    centre: Tensor
-    strength: Tensor
 
     def __init__(self, directions: Tensor, sharpness: float) -> None:
         super().__init__()
         self.register_buffer("directions", directions)
         self.register_buffer("sharpness", torch.tensor(sharpness))
-        self.register_buffer("centre", torch.zeros(()))
-        self.register_buffer("strength", torch.zeros(()))
 
-    def entropy(self, mean: Tensor) -> Tensor:
-        """(B, D) -> (B,) nats, 0 to ln K."""
+    def forward(self, mean: Tensor) -> Tensor:
+        """(B, D) -> (B,)."""
         cosines = functional.normalize(mean, dim=1, eps=1e-6) @ self.directions.T
         shares = functional.log_softmax(cosines * self.sharpness, dim=1)
         return -(shares.exp() * shares).sum(dim=1)
 
-    def forward(self, mean: Tensor) -> Tensor:
-        """(B, D) -> (B,)."""
-        return self.strength * (self.entropy(mean) - self.centre)
 
-
-def fit_ambiguity(means: Tensor, seed: int = 0) -> Ambiguity | None:
-    """Gather calibration means (N, D) around directions; without effect until `strength` is set.
-
-    None when there are too few images.
-    """
-    count = min(MOST, len(means) // IMAGES_EACH)
-    if count < FEWEST:
-        return None
+def fit_ambiguity(means: Tensor, count: int, seed: int = 0) -> Ambiguity:
+    """Gather calibration means (N, D) around `count` directions, as sharply as leaves the entropy a spread."""
     unit = functional.normalize(means.float(), dim=1, eps=1e-6)
     directions, _ = spherical_kmeans(unit, count, ROUNDS, torch.Generator().manual_seed(seed))
     found = Ambiguity(directions, 1.0)
@@ -63,8 +49,6 @@ def fit_ambiguity(means: Tensor, seed: int = 0) -> Ambiguity | None:
     for _ in range(40):  # the entropy falls as the sharpness grows
         middle = (low * high) ** 0.5
         found.sharpness.fill_(middle)
-        wide = found.entropy(means).exp().mean() / count > SPREAD
+        wide = found(means).exp().mean() / count > SPREAD
         low, high = (middle, high) if wide else (low, middle)
-    entropy = found.entropy(means)
-    found.centre.copy_(entropy.mean())
     return found

@@ -7,52 +7,59 @@ predicted v, (V - 1)/2 (ln v + s / v) is the negative log-likelihood up to a con
 
 The head then learns what damage adds, from forms of the same images made worse: their deviation
 is from the embeddings of the views of the image they were made from, so that what the damage
-moved counts. Last, the variance of a picture that lies between others is raised (export/calibration/ambiguity.py), as
-far as the predictions still rank pictures by what their views measure. docs/variance.md has the comparison.
+moved counts. The uncertainty has a head of its own (export/calibration/uncertainty.py), fitted on the same
+views. docs/variance.md has the comparison.
 Shape letters: N images, V views, W worse forms, P inputs of the head, D embedding dimension, C
 cached side.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.calibration.ambiguity import fit_ambiguity
-from export.calibration.view_statistics import Progress, ViewStatistics, join, view_statistics
-from export.calibration.whitening import MIN_IMAGES
-from export.served_encoder import ServedMean, ServedVariance, VarianceHead
+from export.calibration.uncertainty import FEWEST, fit_uncertainty, judge_uncertainty
+from export.calibration.view_statistics import Progress, ViewStatistics, join, shifted, view_statistics
+from export.calibration.whitening import MIN_IMAGES, served_means
+from export.served_encoder import Encode, ServedMean, UncertaintyHead, VarianceHead
 from train.augment.views import Views
-from train.models.encoder import Encoder
-from vssl.model.card import Calibration
+from vssl.model.card import Calibration, UncertaintyFit
 from vssl.rank_statistics import spearman
 
 RELATIVE_FLOOR = 1e-3
 MOST_STEPS = 100  # of an epoch: more images make larger batches, not a longer fit
 SLIGHT_DAMAGE = -3.0  # where the fit of damage begins: softplus of it adds 5 %
-KEPT_RANKING = 0.9  # of the rank correlation with measured variances, when ambiguity has had its say
-STRENGTHS = np.linspace(0.3, 0.0, 31)
+LEAST_GAIN = 0.01  # of held-out log likelihood a dimension that is worth another round of images
 
 
 @dataclass(frozen=True)
 class CalibrationConfig:
-    """How the head is fitted.
+    """How the heads are fitted.
 
-    images: most images used; views: V of each; worse: W of each, every second a view of
+    images: most images whose views are drawn; first_images: of the first round; minutes: after which no
+    round begins; held: most images kept back to judge by; cluster_images: most images used in all, those
+    beyond `images` for the uncertainty's clusters alone; views: V of each; worse: W of each, every second a view of
     the training, the others made worse by `export.calibration.degrade`; weight: how often an image itself counts
     beside its worse forms when damage is fitted; epochs, learning_rate, weight_decay, hidden,
     batch: the head's own training; report_views: views of the held-out images that judge it.
     """
 
     images: int = 2000
+    first_images: int = 500
+    minutes: float = 30.0
+    held: int = 200
+    cluster_images: int = 12_000
     views: int = 8
     worse: int = 6
     weight: int = 10
-    report_views: int = 32
+    report_views: int = 16
     epochs: int = 80
     learning_rate: float = 1e-3
     weight_decay: float = 0.3
@@ -122,41 +129,32 @@ def _fit(
         part.load_state_dict(best_state)
 
 
-def add_ambiguity(head: VarianceHead, statistics: ViewStatistics, seed: int) -> ServedVariance:
-    """Raise the variance of ambiguous pictures, the total kept.
+class Fit(NamedTuple):
+    """What calibration gives: the variance and how well it fits, the uncertainty and how well it does.
 
-    The strength is the largest that leaves nine tenths of the rank correlation between predicted
-    and measured variance of the pictures that the head was fitted on.
+    The last two are None where there are too few images.
     """
-    ambiguity = fit_ambiguity(statistics.mean, seed)
-    if ambiguity is None:
-        return ServedVariance(head)
-    with torch.inference_mode():
-        predicted = head(statistics.inputs).sum(1).double().numpy()
-        entropy = ambiguity.entropy(statistics.mean).double().numpy()
-    measured = statistics.variance.sum(1).double().numpy()
-    standard = (entropy - entropy.mean()) / max(float(entropy.std()), 1e-6)
-    least = KEPT_RANKING * rank_correlation(predicted, measured)
-    factors = ((float(s), np.exp(s * standard)) for s in STRENGTHS)
-    strength, factor = next(
-        (s, f) for s, f in factors if s == 0 or rank_correlation(predicted * f, measured) >= least
-    )
-    ambiguity.strength.fill_(strength / max(float(entropy.std()), 1e-6))
-    with torch.no_grad():
-        head.base.sub_(float(np.log((predicted * factor).sum() / predicted.sum())))
-    return ServedVariance(head, ambiguity)
+
+    variance: VarianceHead
+    calibration: Calibration
+    uncertainty: UncertaintyHead | None = None
+    uncertainty_fit: UncertaintyFit | None = None
 
 
-def judge(variance: ServedVariance, statistics: ViewStatistics) -> tuple[float, float]:
-    """Return (ratio, rank correlation) of predicted and measured total variance across images.
+def judge(variance: VarianceHead, statistics: ViewStatistics) -> tuple[float, float, tuple[float, float]]:
+    """Return (ratio, rank correlation, interval of the ratio) of predicted and measured total variance.
 
     ratio is the predicted variance of all images over the measured; 1 is calibrated. The mean of
-    the images' own ratios would be at the mercy of a blank one, whose views are all alike.
+    the images' own ratios would be at the mercy of a blank one, whose views are all alike. The interval
+    holds 95 % of the ratios of images drawn anew.
     """
     with torch.inference_mode():
-        predicted = variance(statistics.inputs, statistics.mean).sum(1).double().numpy()
+        predicted = variance(statistics.inputs).sum(1).double().numpy()
     measured = statistics.variance.sum(1).double().numpy()
-    return float(predicted.sum() / measured.sum()), rank_correlation(predicted, measured)
+    draws = np.random.default_rng(0).integers(len(measured), size=(1000, len(measured)))
+    low, high = np.quantile(predicted[draws].sum(1) / measured[draws].sum(1), [0.025, 0.975])
+    ratio = float(predicted.sum() / measured.sum())
+    return ratio, rank_correlation(predicted, measured), (float(low), float(high))
 
 
 def rank_correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
@@ -165,42 +163,66 @@ def rank_correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
 
 
 def calibrate(
-    encoder: Encoder,
+    encoder: Encode,
     views: Views,
     images: NDArray[np.uint8],
     served: ServedMean,
     size: int,
     config: CalibrationConfig | None = None,
     report: Progress | None = None,
-) -> tuple[ServedVariance, Calibration]:
-    """Fit the variance on (N, C, C, 3) pictures and judge it on a tenth of them that it never saw."""
+) -> Fit:
+    """Fit variance and uncertainty on (N, C, C, 3) pictures and judge them on some that they never saw.
+
+    Pictures are added, twice as many each time, until the likelihood of the held-out ones stops improving,
+    `config.images` are used or the minutes are over. The others still count for the uncertainty's clusters.
+    """
     config = config or CalibrationConfig()
-    order = np.random.default_rng(config.seed).permutation(len(images))[: config.images]
-    held = max(1, len(order) // 10) if len(order) >= MIN_IMAGES else 0
-    fit_images = images[np.sort(order[held:])]
-    good, bad = view_statistics(
-        encoder,
-        views,
-        fit_images,
-        served,
-        count=config.views,
-        worse=config.worse,
-        seed=config.seed + 1,
-        size=size,
-        report=report,
-    )
-    variance = add_ambiguity(fit_head(good, bad, config), good, config.seed)
-    kind = "fitted-head" if len(order) >= MIN_IMAGES else "scale"
-    ratio = correlation = None
+    end = time.monotonic() + 60.0 * config.minutes
+    order = np.random.default_rng(config.seed).permutation(len(images))
+    most = min(len(order), config.images)
+    held = min(config.held, max(1, most // 10)) if most >= MIN_IMAGES else 0
+    judged = judged_bad = None
     if held:
-        judged, _ = view_statistics(
-            encoder,
-            views,
-            images[np.sort(order[:held])],
-            served,
-            count=config.report_views,
-            seed=config.seed + 1000,
-            size=size,
-        )
-        ratio, correlation = judge(variance, judged)
-    return variance.eval(), Calibration(kind, len(order), config.views, ratio, correlation)
+        judged, judged_bad = view_statistics(
+            encoder, views, images[np.sort(order[:held])], served,
+            count=config.report_views, worse=2, seed=config.seed + 1000, size=size,
+        )  # fmt: skip
+    good: list[ViewStatistics] = []
+    bad: list[ViewStatistics] = []
+    used, best = held, float("inf")
+    while True:
+        stop = min(most, max(config.first_images, 2 * used))
+        some, some_bad = view_statistics(
+            encoder, views, images[np.sort(order[used:stop])], served,
+            count=config.views, worse=config.worse, seed=config.seed + used, size=size,
+            report=report and partial(_tell, report, used, most),
+        )  # fmt: skip
+        good.append(shifted(some, used))
+        bad.append(shifted(some_bad, used))
+        variance, used = fit_head(join(good), join(bad), config), stop
+        if used == most or judged is None:
+            break
+        with torch.inference_mode():
+            found = float(likelihood(variance(judged.inputs), judged.variance))
+        if found > best - LEAST_GAIN or time.monotonic() > end:
+            break
+        best = found
+    more = None
+    if used < len(order) and used - held >= FEWEST:
+        more = served_means(encoder, images[np.sort(order[used:])], served, size)
+    uncertainty = fit_uncertainty(join(good), join(bad), more, config.seed)
+    calibration = Calibration("fitted-head" if most >= MIN_IMAGES else "scale", used, config.views)
+    if judged is None or judged_bad is None:
+        return Fit(variance.eval(), calibration)
+    ratio, correlation, (low, high) = judge(variance, judged)
+    calibration = replace(
+        calibration, ratio=ratio, rank_correlation=correlation, ratio_low=low, ratio_high=high
+    )
+    fitted = None
+    if uncertainty is not None:
+        fitted = judge_uncertainty(uncertainty, judged, judged_bad, join(good).mean, len(order) - held)
+    return Fit(variance.eval(), calibration, uncertainty, fitted)
+
+
+def _tell(report: Progress, start: int, total: int, done: int, _: int) -> None:
+    report(start + done, total)

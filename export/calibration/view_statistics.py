@@ -16,9 +16,8 @@ from torch import Tensor
 
 from export.calibration.degrade import degrade
 from export.calibration.whitening import shrink
-from export.served_encoder import ServedMean, head_inputs
+from export.served_encoder import Encode, ServedMean, head_inputs
 from train.augment.views import Views
-from train.models.encoder import Encoder
 
 FLOOR = 1e-12
 Progress = Callable[[int, int], None]
@@ -26,13 +25,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class ViewStatistics:
-    """Of N pictures: the head's inputs (N, P), the served mean (N, D), the measured variance (N, D), and
-    which image (N,) each shows."""
+    """Of N pictures: the head's inputs (N, P), the served mean (N, D), the measured variance (N, D), which
+    image (N,) each shows, and whether (N,) it is a form made worse by `export.calibration.degrade`."""
 
     inputs: Tensor
     mean: Tensor
     variance: Tensor
     image: Tensor
+    is_damaged: Tensor
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -45,11 +45,12 @@ def join(parts: Sequence[ViewStatistics]) -> ViewStatistics:
         torch.cat([part.mean for part in parts]),
         torch.cat([part.variance for part in parts]),
         torch.cat([part.image for part in parts]),
+        torch.cat([part.is_damaged for part in parts]),
     )
 
 
 def view_statistics(
-    encoder: Encoder,
+    encoder: Encode,
     views: Views,
     images: NDArray[np.uint8],
     served: ServedMean,
@@ -58,7 +59,7 @@ def view_statistics(
     worse: int = 0,
     seed: int,
     size: int,
-    batch: int = 128,
+    batch: int = 32,
     report: Progress | None = None,
 ) -> tuple[ViewStatistics, ViewStatistics]:
     """Embed each picture (N, C, C, 3), `count` views of it and `worse` forms of it made worse.
@@ -84,22 +85,34 @@ def view_statistics(
                 offset = served(encoder(views(cached, generator))).double() - reference
                 total, square = total + offset, square + offset**2
             variance = (square - total**2 / count) / (count - 1)
-            good.append(ViewStatistics(head_inputs(output.features, plain), mean, variance, place))
+            whole = torch.zeros(len(cached), dtype=torch.bool)
+            good.append(ViewStatistics(head_inputs(output.features, plain), mean, variance, place, whole))
             for number in range(worse):
                 form = degrade(plain, generator) if number % 2 else views(cached, generator).round()
                 moved = encoder(form)
                 away = (served(moved).double() - reference - total / count) ** 2
                 spread = variance * (count - 1) / count + away
-                bad.append(ViewStatistics(head_inputs(moved.features, form), served(moved), spread, place))
+                damaged = torch.full_like(whole, bool(number % 2))
+                inputs = head_inputs(moved.features, form)
+                bad.append(ViewStatistics(inputs, served(moved), spread, place, damaged))
             if report is not None:
                 report(min(start + batch, len(images)), len(images))
     return _floored(good), _floored(bad or [empty_like(good[0])])
 
 
+def shifted(statistics: ViewStatistics, by: int) -> ViewStatistics:
+    """Return statistics of images whose numbers are `by` higher."""
+    return replace(statistics, image=statistics.image + by)
+
+
 def empty_like(statistics: ViewStatistics) -> ViewStatistics:
     """Return statistics of no picture."""
     return ViewStatistics(
-        statistics.inputs[:0], statistics.mean[:0], statistics.variance[:0], statistics.image[:0]
+        statistics.inputs[:0],
+        statistics.mean[:0],
+        statistics.variance[:0],
+        statistics.image[:0],
+        statistics.is_damaged[:0],
     )
 
 

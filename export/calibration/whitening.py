@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from export.served_encoder import ServedMean
-from train.models.encoder import Encoder
+from export.served_encoder import Encode, ServedMean
 
 MIN_IMAGES = 64
 SMALLEST = 1e-4
@@ -22,29 +21,51 @@ SMALLEST = 1e-4
 
 
 def fit_mean(
-    encoder: Encoder,
+    encoder: Encode,
     images: NDArray[np.uint8],
     space: str,
     size: int,
     whitening: float = 0.5,
     batch: int = 128,
+    dim: int | None = None,
 ) -> ServedMean:
     """Fit the centre and the map on pictures (N, C, C, 3); under 64 of them nothing is changed.
 
-    whitening: 0 keeps the embedding's own spread, 1 makes it the same in all directions.
+    whitening: 0 keeps the embedding's own spread, 1 makes it the same in all directions; dim: how many
+    principal directions are kept, all when None.
     """
-    plain = ServedMean(space)
     if len(images) < MIN_IMAGES:
-        return plain
+        return ServedMean(space)
+    return served_map(embedded(encoder, images, space, size, batch), space, whitening, dim)
+
+
+def embedded(encoder: Encode, images: NDArray[np.uint8], space: str, size: int, batch: int = 128) -> Tensor:
+    """Return the embeddings (N, D) of pictures (N, C, C, 3) in a space, before any map, float64."""
+    return served_means(encoder, images, ServedMean(space), size, batch).double()
+
+
+def served_means(
+    encoder: Encode, images: NDArray[np.uint8], served: ServedMean, size: int, batch: int = 128
+) -> Tensor:
+    """Return what is served as the mean (N, D) of pictures (N, C, C, 3)."""
     parts = []
     with torch.inference_mode():
         for start in range(0, len(images), batch):
             some = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).float()
-            parts.append(plain(encoder(shrink(some, size))).double())
-    means = torch.cat(parts).clone()
+            parts.append(served(encoder(shrink(some, size))))
+    return torch.cat(parts).clone()
+
+
+def served_map(means: Tensor, space: str, whitening: float, dim: int | None = None) -> ServedMean:
+    """Return centre and map fitted on embeddings (N, D); `dim` of their principal directions are kept."""
     centre = means.mean(0)
     covariance = (means - centre).T @ (means - centre) / len(means)
-    matrix = partial_whitening(covariance, len(means), whitening)
+    if dim is None or dim >= len(covariance):
+        matrix = partial_whitening(covariance, len(means), whitening)
+    else:
+        directions = torch.linalg.eigh(covariance)[1].flip(1)[:, :dim]
+        kept = directions.T @ covariance @ directions
+        matrix = directions @ partial_whitening(kept, len(means), whitening)
     return ServedMean(space, centre.float(), matrix.float())
 
 

@@ -97,8 +97,10 @@ def open_session(data: bytes) -> ort.InferenceSession:
 
 def embed(session: ort.InferenceSession, images: NDArray[np.uint8]) -> GaussianEmbedding:
     """Run a session over images (N, S, S, 3) in batches."""
+    known = {output.name for output in session.get_outputs()}
+    names = ["mean", "variance", *(["uncertainty"] if "uncertainty" in known else [])]
     batches = [
-        GaussianEmbedding(*session.run(["mean", "variance"], {"images": images[start : start + BATCH]}))
+        GaussianEmbedding(*session.run(names, {"images": images[start : start + BATCH]}))
         for start in range(0, len(images), BATCH)
     ]
     return GaussianEmbedding.concatenate(batches)

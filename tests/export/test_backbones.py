@@ -38,7 +38,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             student=new_method(config).student.state_dict(),
             teacher=None,
             heads={},
-            step=0,
+            step=1,
             epoch=0,
             summary={"source": str(images), "images": 12, "epochs": 0},
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx import TensorProto, helper
 
-from export.graph import rename_value
+from export.sources.encoder_graph import rename_value
 
 
 def test_a_value_is_renamed_in_inputs_outputs_and_nodes() -> None:

@@ -17,7 +17,7 @@ from export.calibration.head import CalibrationConfig
 from export.calibration.quality import COUNT
 from export.evaluation.accuracy import accuracy
 from export.package import Exported, ExportOptions, export_run
-from export.served_encoder import ServedEncoder, ServedMean, ServedVariance, VarianceHead
+from export.served_encoder import ServedEncoder, ServedHeads, ServedMean, VarianceHead
 from export.verify import run_model, verify
 from tests.tiny_model import picture
 from tests.tiny_run import image_folder, tiny_run
@@ -141,11 +141,11 @@ def test_a_graph_that_disagrees_with_torch_is_not_written(
 ) -> None:
     real = package.to_onnx
 
-    def broken(model: ServedEncoder, size: int) -> onnx.ModelProto:
+    def broken(model: ServedEncoder, encoder: onnx.ModelProto, size: int) -> onnx.ModelProto:
         with torch.no_grad():
-            weight = model.variance.head.base
+            weight = model.heads.variance.base
             weight += 0.01
-            proto = real(model, size)
+            proto = real(model, encoder, size)
             weight -= 0.01
         return proto
 
@@ -160,7 +160,7 @@ def test_a_batch_size_fixed_in_the_graph_is_caught(exported: Exported, run: Path
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
     encoder = build_encoder(load_checkpoint(run))
     head = VarianceHead(exported.card.feature_dim + COUNT, exported.card.dim)
-    model = ServedEncoder(encoder, ServedMean(exported.card.space), ServedVariance(head))
+    model = ServedEncoder(encoder, ServedHeads(ServedMean(exported.card.space), head))
     with pytest.raises(FormatError, match="cannot run a batch of 1"):
         verify(proto.SerializeToString(), model, np.zeros((3, 16, 16, 3), np.uint8))
 

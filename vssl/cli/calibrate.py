@@ -39,9 +39,10 @@ def calibrate(
     with extras():
         from export.calibration.head import CalibrationConfig
         from export.package import ExportOptions, fit_served
+        from export.sources.run import run_encoder
         from train.state.checkpoint import load_checkpoint
 
-        checkpoint = load_checkpoint(run)
+        encoder = run_encoder(load_checkpoint(run), branch)
         for name in spaces:
             options = ExportOptions(
                 space=name,
@@ -50,7 +51,7 @@ def calibrate(
                 whitening=whitening,
                 calibration=CalibrationConfig(images=calibration_images, seed=seed),
             )
-            fits[name] = fit_served(checkpoint, options, note).calibration
+            fits[name] = fit_served(encoder, options, note).fit.calibration
     if as_json:
         say_json({name: dataclasses.asdict(fit) for name, fit in fits.items()})
         return

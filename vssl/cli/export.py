@@ -14,6 +14,7 @@ from vssl.cli.output import check_choice, extras, note, refuse_existing, say, sa
 if TYPE_CHECKING:
     from export.package import Exported
     from export.triton.repository import RepositoryEntry
+    from vssl.model.card import ModelCard
 
 
 def register(app: typer.Typer) -> None:
@@ -41,25 +42,54 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def export(
-    run: Annotated[
-        Path,
+    encoder: Annotated[
+        str,
         typer.Argument(
-            help="Run folder of `vssl train`, or a checkpoint.pt; with --triton also a model.onnx."
+            help="Run folder of `vssl train`, a checkpoint.pt, the name of a network of torchvision or timm, or "
+            "another tool's encoder.onnx; with --triton also a model.onnx."
         ),
     ],
     model: Annotated[Path | None, typer.Argument(help="File to write, model.onnx.")] = None,
-    space: Space = "projector",
-    whitening: Whitening = 0.5,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights of a named network; those its library publishes otherwise.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the network's pictures.", min=8)] = None,
+    resize: Annotated[
+        int | None,
+        typer.Option(help="Shorter side before the centre crop; the side itself otherwise.", min=8),
+    ] = None,
+    pixel_mean: Annotated[
+        str | None, typer.Option("--mean", help="Of channels in 0..1, as 0.485,0.456,0.406.")
+    ] = None,
+    pixel_std: Annotated[str | None, typer.Option("--std", help="Of channels in 0..1.")] = None,
+    interpolation: Annotated[str, typer.Option(help="bilinear, bicubic, lanczos or box.")] = "bicubic",
+    output: Annotated[
+        str | None, typer.Option(help="Output of another tool's encoder.onnx that is the vector.")
+    ] = None,
+    supervision: Annotated[
+        str | None,
+        typer.Option(help="Whether labels made the weights, for the card: none, labels or unknown."),
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="What is served as the mean: features, or the projector where one was trained."),
+    ] = None,
+    dim: Annotated[int | None, typer.Option(help="Principal directions that are served.", min=2)] = None,
+    whitening: Annotated[
+        float | None,
+        typer.Option(help="Even out the means' spread over directions, 0 to 1.", min=0.0, max=1.0),
+    ] = None,
     branch: Branch = "student",
     calibration: Annotated[
         str | None, typer.Option(help="Images that calibrate the variance; the run's own otherwise.")
     ] = None,
-    calibration_images: Images = 2000,
+    calibration_images: Annotated[int, typer.Option(help="Most images to draw views of.", min=8)] = 2000,
+    minutes: Annotated[float, typer.Option(help="Begin no more views after this time.", min=0.0)] = 30.0,
     evaluation: Annotated[
         str | None, typer.Option(help="Labelled images to measure the file on, for its card.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name on the card; the file's own otherwise.")] = None,
-    licence: Annotated[str, typer.Option(help="Licence of the weights, for the card.")] = "unspecified",
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights, for the card.")] = None,
     precision: Annotated[str, typer.Option(help="fp32, fp16 (for GPUs) or int8 (for CPUs).")] = "fp32",
     accept_loss: Annotated[bool, typer.Option(help="Write a lower precision whatever it loses.")] = False,
     seed: Seed = 0,
@@ -68,27 +98,38 @@ def export(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Write one verified, calibrated, self-describing ONNX file of a run's encoder.
+    """Write one verified, calibrated, self-describing ONNX file of an encoder.
 
     `vssl export model.onnx --triton REPOSITORY` puts a file that exists into a repository.
     """
-    if run.suffix == ".onnx":
-        if triton is None or model is not None:
+    path = Path(encoder)
+    if path.suffix == ".onnx" and model is None:
+        if triton is None:
             raise typer.BadParameter(
-                f"{run} is exported already; put it into a repository with: vssl export {run} --triton REPOSITORY"
+                f"say what to make of {path}: a model from another tool's encoder, with: vssl export {path} model.onnx "
+                f"--calibration IMAGES; or an entry of a repository, with: vssl export {path} --triton REPOSITORY"
             )
-        put = _put(run, triton, name, triton_backend, overwrite=overwrite)
+        put = _put(path, triton, name, triton_backend, overwrite=overwrite)
         say_json(_entry_facts(put)) if as_json else _say_entry(put)
         return
     if model is None:
-        raise typer.BadParameter(f"missing the file to write: vssl export {run} model.onnx")
+        raise typer.BadParameter(f"missing the file to write: vssl export {encoder} model.onnx")
     refuse_existing(model, overwrite=overwrite)
-    check_choice("--space", space, SPACES)
     check_choice("--branch", branch, BRANCHES)
+    for option, found, known in (
+        ("--space", space, SPACES),
+        ("--supervision", supervision, ("none", "labels", "unknown")),
+    ):
+        if found is not None:
+            check_choice(option, found, known)
     with extras():
         from export.calibration.head import CalibrationConfig
-        from export.package import ExportOptions, export_run
+        from export.package import ExportOptions, export_encoder
+        from export.sources.named import Given, find_encoder
 
+        given = Given(
+            weights, size, resize, pixel_mean, pixel_std, interpolation, output, supervision, branch
+        )
         options = ExportOptions(
             space=space,
             branch=branch,
@@ -96,18 +137,22 @@ def export(
             calibration_source=calibration,
             evaluation_source=evaluation,
             whitening=whitening,
+            dim=dim,
             licence=licence,
             precision=precision,
             accept_loss=accept_loss,
-            calibration=CalibrationConfig(images=calibration_images, seed=seed),
+            calibration=CalibrationConfig(images=calibration_images, minutes=minutes, seed=seed),
         )
-        written = export_run(run, model, options, note)
-    entry = _put(model, triton, name, triton_backend, overwrite=overwrite) if triton else None
+        note(f"loading {encoder}")
+        written = export_encoder(find_encoder(encoder, given), model, options, note)
+    entry = None
+    if triton is not None:
+        entry = _put(model, triton, name, triton_backend, overwrite=overwrite)
     if as_json:
         say_json(_facts(written) | ({"triton": _entry_facts(entry)} if entry else {}))
         return
     _say_written(written)
-    if entry:
+    if entry is not None:
         _say_entry(entry)
 
 
@@ -118,10 +163,12 @@ def _facts(written: Exported) -> dict[str, Any]:
         "model_id": written.model_id,
         "bytes": written.size,
         "card": written.card.to_dict(),
-        "largest_difference_from_torch": {
+        "warnings": written.card.calibration.warnings(),
+        "largest_difference_from_encoder": {
             "mean": agreement.mean,
             "log_variance": agreement.log_variance,
             "features": agreement.features,
+            "uncertainty": agreement.uncertainty,
         },
         "fidelity": dataclasses.asdict(written.fidelity) if written.fidelity else None,
     }
@@ -130,18 +177,26 @@ def _facts(written: Exported) -> dict[str, Any]:
 def _say_written(written: Exported) -> None:
     card, agreement = written.card, written.agreement
     say(f"{written.path}  {written.size / 1e6:.1f} MB  model id {written.model_id[:12]}")
+    whose = card.branch if card.method != "published" else card.backbone
     say(
-        f"  mean and variance of {card.dim} dimensions ({card.space}, {card.branch}), features of {card.feature_dim}"
+        f"  mean and variance of {card.dim} dimensions ({card.space}, {whose}), features of {card.feature_dim}"
     )
+    if card.method == "published":
+        say(f"  weights: {card.weights}; labels: {card.supervision}; licence: {card.licence}")
+        say(f"  preprocessing: {describe_preprocess(card)}")
+    largest = max(agreement.mean, agreement.log_variance, agreement.features, agreement.uncertainty or 0.0)
     say(
-        f"  agrees with torch on {agreement.images} images at every batch size: largest relative difference "
-        f"{max(agreement.mean, agreement.log_variance, agreement.features):.1g}"
+        f"  agrees with the encoder itself on {agreement.images} images at every batch size: largest relative "
+        f"difference {largest:.1g}"
     )
     say(f"  variance: {describe_calibration(card.calibration)}")
+    say(f"  uncertainty: {describe_uncertainty(card)}")
     if card.measured:
         say(f"  measured: {describe_measured(card.measured)}")
     if written.fidelity is not None:
         say(f"  {card.precision}: {describe_fidelity(written.fidelity)}")
+    for warning in card.calibration.warnings():
+        note(f"vssl: warning: {warning}")
 
 
 def _put(
@@ -175,6 +230,31 @@ def describe_calibration(fit: Any) -> str:
     return (
         f"{text}; on held-out images predicted over measured {fit.ratio:.2f}, "
         f"rank correlation {fit.rank_correlation:.2f}"
+    )
+
+
+def describe_preprocess(card: ModelCard) -> str:
+    """Return one line about what a model does to a picture."""
+    p = card.preprocess
+    how = (
+        f"squashed to {p.size} px"
+        if p.fit == "stretch"
+        else f"shorter side to {p.resize}, centre {p.size} px"
+    )
+    mean, std = (",".join(f"{value:g}" for value in values) for values in (card.pixel_mean, card.pixel_std))
+    return f"{how}, {p.interpolation}, mean {mean}, std {std}"
+
+
+def describe_uncertainty(card: ModelCard) -> str:
+    """Return one line about where a model's uncertainty comes from."""
+    fit = card.uncertainty_fit
+    if fit is None:
+        return "derived from mean and variance"
+    if fit.cropped is None or fit.damaged is None:
+        return f"predicted, fitted on {fit.images} images"
+    return (
+        f"predicted, fitted on {fit.images} images; of held-out ones {fit.damaged:.0%} are less sure when damaged, "
+        f"{fit.cropped:.0%} when cropped"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vssl.cli.output import extras, say, say_json
+from vssl.cli.output import extras, note, say, say_json
 from vssl.errors import InputError
 
 
@@ -29,6 +29,18 @@ def inspect(
         say_json(facts)
         return
     _say_facts(facts)
+    for warning in _warnings(facts):
+        note(f"vssl: warning: {warning}")
+
+
+def _warnings(facts: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the calibration of the model that these facts are about."""
+    from vssl.model.card import Calibration
+
+    card = facts if facts["artefact"] == "model" else facts.get("card")
+    if not isinstance(card, dict) or "calibration" not in card:
+        return []
+    return Calibration(**card["calibration"]).warnings()
 
 
 def _facts(path: Path) -> dict[str, Any]:

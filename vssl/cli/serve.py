@@ -161,11 +161,8 @@ def _greet(settings: Settings) -> None:
 
     checked = check(settings)
     for model in checked.models:
-        if model.card.calibration.kind == "none":
-            note(
-                f"vssl: warning: the card of {model.name} says calibration none: its variance is the network's "
-                "raw output and measures nothing yet; calibrate it with: vssl export RUN model.onnx"
-            )
+        for warning in model.card.calibration.warnings():
+            note(f"vssl: warning: {model.name}: {warning}")
     if settings.host not in LOOPBACK and not settings.api_key_file:
         note(
             f"vssl: warning: listening on {settings.host} without an API key: everyone that reaches this port can use "

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.calibration.ambiguity import IMAGES_EACH, MOST, SPREAD, Ambiguity, fit_ambiguity
-from export.calibration.whitening import fit_mean, partial_whitening, shrink
+from export.calibration.ambiguity import SPREAD, Ambiguity, fit_ambiguity
+from export.calibration.whitening import fit_mean, partial_whitening, served_map, shrink
 from export.served_encoder import ServedMean
 from train.models.encoder import EncoderOutput
 
@@ -74,7 +74,7 @@ def test_entropy_by_a_slow_loop() -> None:
     generator = torch.Generator().manual_seed(1)
     directions = nn.functional.normalize(torch.randn(5, 4, generator=generator), dim=1)
     means = torch.randn(6, 4, generator=generator)
-    found = Ambiguity(directions, 3.0).entropy(means)
+    found = Ambiguity(directions, 3.0)(means)
     for row in range(6):
         unit = (means[row] / means[row].norm()).double().numpy()
         weights = np.exp(3.0 * (directions.double().numpy() @ unit))
@@ -84,15 +84,20 @@ def test_entropy_by_a_slow_loop() -> None:
 
 def test_the_average_picture_is_spread_over_the_stated_share_of_directions() -> None:
     means = torch.randn(1600, 8, generator=torch.Generator().manual_seed(2))
-    found = fit_ambiguity(means)
-    assert found is not None
-    assert len(found.directions) == 1600 // IMAGES_EACH
-    share = found.entropy(means).exp().mean() / len(found.directions)
-    assert float(share) == pytest.approx(SPREAD, rel=0.01)
-    assert not found(means).any()  # without effect until it is given a strength
-    many = fit_ambiguity(torch.randn(IMAGES_EACH * MOST * 2, 3))
-    assert many is not None
-    assert len(many.directions) == MOST
+    found = fit_ambiguity(means, 50)
+    assert len(found.directions) == 50
+    assert float(found(means).exp().mean() / 50) == pytest.approx(SPREAD, rel=0.01)
+
+
+def test_the_principal_directions_keep_the_largest_variances() -> None:
+    generator = torch.Generator().manual_seed(3)
+    spread = torch.tensor([3.0, 0.1, 2.0, 0.2, 1.0], dtype=torch.float64)
+    means = torch.randn(4000, 5, generator=generator, dtype=torch.float64) * spread + 7.0
+    served = served_map(means, "features", 0.0, 3)
+    mapped = served(EncoderOutput(means.float(), means.float(), None))
+    assert mapped.shape == (4000, 3)
+    assert mapped.std(0).tolist() == pytest.approx([3.0, 2.0, 1.0], rel=0.05)
+    assert mapped.mean(0).abs().max() < 1e-3
 
 
 def test_shrink_keeps_a_picture_that_has_the_size_and_averages_a_flat_one_to_itself() -> None:

@@ -31,7 +31,7 @@ def test_it_says_where_it_listens_and_warns_of_a_raw_variance(tmp_path: Path) ->
         said = server.log.read_text()
     assert f"{server.url}/ui" in said
     assert "curl --data-binary @photo.jpg" in said
-    assert "calibration none" in said
+    assert "the variance is not calibrated" in said
 
 
 def test_a_missing_or_broken_model_refuses_with_what_to_type(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""What a person writes for an encoder, and what they say of it -> the encoder to export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from export.sources.encoder_source import EncoderSource
+from export.sources.onnx_encoder import beside, onnx_encoder
+from export.sources.published import Recipe, library_recipe, published_encoder, resized
+from export.sources.run import run_encoder
+from train.settings.backbone_names import full_name
+from train.state.checkpoint import load_checkpoint
+from vssl.errors import InputError
+from vssl.images.preprocess import Preprocess
+from vssl.model.card import CARD_KEY
+from vssl.model.seal import read_metadata
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a person says of an encoder; None where nothing is said.
+
+    weights: file of a named network; size, resize, pixel_mean, pixel_std, interpolation: what it expects of a
+    picture, the two in the middle as "0.485,0.456,0.406"; output: of an ONNX file; supervision: whether labels
+    made it; branch: of a run.
+    """
+
+    weights: Path | None = None
+    size: int | None = None
+    resize: int | None = None
+    pixel_mean: str | None = None
+    pixel_std: str | None = None
+    interpolation: str = "bicubic"
+    output: str | None = None
+    supervision: str | None = None
+    branch: str = "student"
+
+
+def find_encoder(name: str, given: Given) -> EncoderSource:
+    """Return the encoder of a run, of a library's network or of another tool's ONNX file.
+
+    Raises InputError for a name that is none of these, or what else is wrong with it.
+    """
+    path = Path(name)
+    if path.suffix == ".onnx":
+        if path.is_file() and CARD_KEY in read_metadata(path.read_bytes()):
+            raise InputError(f"{path} is a model of vssl already; look at it with: vssl inspect {path}")
+        found = onnx_encoder(path, recipe=_recipe(given, None, path), output=given.output)
+    elif path.exists() or path.suffix in (".pt", ".pth"):
+        return run_encoder(load_checkpoint(path), given.branch)
+    else:
+        recipe = _recipe(given, name, path)
+        found = published_encoder(name, given.weights, recipe=recipe)
+    return found if given.supervision is None else replace(found, supervision=given.supervision)
+
+
+def _recipe(given: Given, network: str | None, path: Path) -> Recipe | None:
+    """Return what the encoder expects of a picture: what is given, else what its library or file says."""
+    stated = (given.pixel_mean, given.pixel_std)
+    if network is None and given.size is not None and all(stated):
+        size = given.size
+        preprocess = Preprocess(size=size, resize=given.resize or size, interpolation=given.interpolation)
+        return Recipe(preprocess, _three("--mean", given.pixel_mean), _three("--std", given.pixel_std))
+    if network is None and given.size is None and not any(stated):
+        return None  # from the configuration beside the file
+    recipe = beside(path) if network is None else library_recipe(full_name(network))
+    if given.size is not None:
+        recipe = replace(recipe, preprocess=resized(recipe.preprocess, given.size))
+    if given.resize is not None:
+        recipe = replace(recipe, preprocess=replace(recipe.preprocess, resize=given.resize))
+    if given.pixel_mean is not None:
+        recipe = replace(recipe, pixel_mean=_three("--mean", given.pixel_mean))
+    if given.pixel_std is not None:
+        recipe = replace(recipe, pixel_std=_three("--std", given.pixel_std))
+    return recipe
+
+
+def _three(option: str, text: str | None) -> tuple[float, float, float]:
+    try:
+        red, green, blue = (float(part) for part in str(text).split(","))
+    except ValueError:
+        raise InputError(
+            f"{option}: found {text!r}, expected three numbers, as in 0.485,0.456,0.406"
+        ) from None
+    return red, green, blue
