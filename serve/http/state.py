@@ -127,8 +127,8 @@ class Runtime:
             raise RequestError(
                 409,
                 "gallery_read_only",
-                "this server searches its gallery but does not write to it: another process writes to it, or the "
-                "server has several workers; write through the one server that is started with --workers 1",
+                "this server searches its gallery but does not write to it: another process writes to it, this one "
+                "may not, or the server has several workers; write through one server that may, with --workers 1",
             )
         return await self.with_gallery(work)
 

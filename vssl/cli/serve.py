@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import socket
@@ -104,8 +105,8 @@ def serve(
 ) -> None:
     """Serve a model over HTTP: embed images, search a gallery, a page for people at /ui."""
     with extras():
-        import bentoml  # noqa: F401  (first, so that the error names it when it is absent)
-
+        if importlib.util.find_spec("bentoml") is None:  # first, so that the error names it
+            raise ModuleNotFoundError(name="bentoml")
         from serve.http.settings import Settings
 
     given = {
@@ -184,6 +185,18 @@ def _greet(settings: Settings) -> None:
     sys.stdout.flush()
 
 
+def _bentoml_home(scratch: Path) -> str:
+    """Return where BentoML may keep its files: in the home folder, or in `scratch` where there is none to write to."""
+    try:
+        home = Path("~/bentoml").expanduser()
+        home.mkdir(parents=True, exist_ok=True)
+        if os.access(home, os.W_OK):
+            return str(home)
+    except (OSError, RuntimeError):
+        pass
+    return str(scratch / "bentoml")
+
+
 def _run(settings: Settings) -> int:
     """Run BentoML under a supervisor until a signal ends it; return the exit status."""
     import serve.supervisor
@@ -200,5 +213,7 @@ def _run(settings: Settings) -> int:
             **os.environ,
             **replace(settings, metrics_folder=folder).to_environment(),
             "BENTOML_DO_NOT_TRACK": "true",
+            "BENTOML_HOME": os.environ.get("BENTOML_HOME") or _bentoml_home(folder),
+            "PYTHONSAFEPATH": "1",  # a person's own serve.py, in the folder they are in, is not ours
         }
         return serve.supervisor.supervise(command, environment, folder=folder, drain_s=settings.drain_s)

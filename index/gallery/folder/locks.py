@@ -21,7 +21,7 @@ from vssl.files import take_lock
 
 
 class LockedError(VsslError):
-    """Another process, or another part of this one, writes to the gallery."""
+    """The gallery cannot be written to: another process does, another part of this one, or nobody may."""
 
     code = "gallery_locked"
     status = 409
@@ -38,6 +38,11 @@ class WriterLock:
             raise LockedError(
                 f"{path.parent} is being written by {_describe(path.read_bytes())}; stop that process, send it the "
                 "change (a server takes PUT /gallery/ID), or open the gallery for reading"
+            ) from None
+        except OSError as error:
+            raise LockedError(
+                f"{path.parent} cannot be written to: {error.strerror}; give this user the right to, or open the "
+                "gallery for reading"
             ) from None
         words = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
         os.ftruncate(self._file, 0)

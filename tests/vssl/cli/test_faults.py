@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from PIL import Image
 
 from tests.deep_folder import deep_folder
 from tests.hostile_pictures import bmp_with_empty_alpha, scan_bomb
+from tests.plain_user import as_a_plain_user
 from tests.tiny_model import picture, tiny_model
 from tests.vssl.cli.command import vssl
 from vssl.embeddings.store import Embeddings, read_embeddings
@@ -39,16 +39,6 @@ def started(
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-
-
-def as_a_plain_user() -> list[str]:
-    """Return what starts a command without the right to read and write everything, which root has."""
-    if os.getuid() != 0:
-        return []
-    if shutil.which("setpriv") is None:
-        pytest.skip("root may read everything, and there is no setpriv to give that up")
-    rights = "-dac_override,-dac_read_search"
-    return ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"]
 
 
 def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
