@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,8 +21,14 @@ import typer
 
 from vssl.cli.output import extras, note, refuse_existing, say
 from vssl.errors import InputError, VsslError
+from vssl.model.shipped import shipped_model
 
-SYSTEMS = ("vssl", "untrained", "raw pixels")
+DIGITS_SYSTEMS = ("vssl", "untrained", "raw pixels")
+PHOTO_SYSTEMS = ("photo encoder", "vssl from scratch", "raw pixels")
+"""What is compared, the one that is served first."""
+
+PHOTOS = Path(__file__).with_name("demo_photos.tar")
+"""Photos of clothing, CC0 (NOTICE)."""
 
 
 class StepFailedError(VsslError):
@@ -48,7 +55,12 @@ def demo(
     serve: Annotated[bool, typer.Option(help="End in a serving server.")] = True,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier demo in --out.")] = False,
 ) -> None:
-    """Train, export, extract, index, evaluate and serve a real image folder, end to end."""
+    """Train, export, extract, index, evaluate and serve real images, end to end.
+
+    Your own images are searched through the photo encoder that comes with vssl, and training from scratch is
+    compared with it. Without images, training is shown on handwritten digits, and the server that it ends in
+    searches photos.
+    """
     refuse_existing(out, overwrite=overwrite)
     if out.exists():
         if not (out / "demo.json").exists():
@@ -57,17 +69,21 @@ def demo(
     out.mkdir(parents=True)
     (out / "demo.json").write_text(json.dumps({"images": str(images) if images else "digits"}) + "\n")
     started = time.monotonic()
+    systems = PHOTO_SYSTEMS if images else DIGITS_SYSTEMS
     with extras():
         _prepare(images, out)
         recipe = "folder" if images else "digits"
         # The digits' recipe is short and known to be enough; any other folder gets a fixed time.
-        _train_and_export(out, recipe, minutes or (2.75 if images else None))
-        _extract_and_index(out)
-        metrics = _evaluate(out)
+        models = _models(out, systems, recipe, minutes or (2.75 if images else None))
+        _extract_and_index(out, models)
+        metrics = _evaluate(out, systems)
     _report(out, metrics, images is None)
     note(f"\n{time.monotonic() - started:.0f} s from images to gallery")
+    model, gallery, query = models[systems[0]], out / "gallery", out / "queries.jsonl"
+    if images is None:
+        model, gallery, query = _photos(out)
     if serve:
-        _serve(out, host, port)
+        _serve(model, gallery, query, host, port)
 
 
 def _vssl(*words: str | Path | float, quiet: bool = False) -> None:
@@ -111,79 +127,49 @@ def _prepare(images: Path | None, out: Path) -> None:
     )
 
 
-def _train_and_export(out: Path, recipe: str, minutes: float | None) -> None:
+def _models(out: Path, systems: tuple[str, ...], recipe: str, minutes: float | None) -> dict[str, Path]:
+    """Make the models that are compared; returns their files by system, raw pixels having none."""
     source = f"list:{out / 'gallery.jsonl'}"
     limit = () if minutes is None else ("--minutes", minutes)
+    trained, untrained = out / "model.onnx", out / "untrained.onnx"
+    if systems == PHOTO_SYSTEMS:
+        note("\nVSSL trained from scratch, to compare the photo encoder with:")
     _vssl("train", source, "--out", out / "run", "--recipe", recipe, *limit)
-    _vssl("export", out / "run", out / "model.onnx")
+    _vssl("export", out / "run", trained)
+    if systems == PHOTO_SYSTEMS:
+        return {systems[0]: shipped_model(), systems[1]: trained}
     note("\nThe same network before training, to compare with:")
     _vssl("train", source, "--out", out / "run-untrained", "--recipe", recipe, "--epochs", 0, quiet=True)
-    _vssl("export", out / "run-untrained", out / "untrained.onnx", quiet=True)
+    _vssl("export", out / "run-untrained", untrained, quiet=True)
+    return {systems[0]: trained, systems[1]: untrained}
 
 
-def _extract_and_index(out: Path) -> None:
-    for system, model in (("vssl", "model.onnx"), ("untrained", "untrained.onnx")):
+def _extract_and_index(out: Path, models: dict[str, Path]) -> None:
+    from vssl.cli import demo_images
+
+    first = next(iter(models))
+    for system, model in models.items():
         for name in ("gallery", "queries", "disturbed"):
             target = out / "embeddings" / system / name
-            _vssl(
-                "extract", f"list:{out / name}.jsonl", target, "--model", out / model, quiet=system != "vssl"
-            )
+            _vssl("extract", f"list:{out / name}.jsonl", target, "--model", model, quiet=system != first)
     note("\nRaw pixels, to compare with:")
-    _raw_pixels(out)
-    for system in SYSTEMS:
-        folder, gallery = out / "embeddings" / system, _gallery(out, system)
-        _vssl("index", folder / "gallery", gallery, "--distance", "cosine", quiet=system != "vssl")
+    demo_images.write_raw_pixels(out, out / "embeddings" / list(models)[-1] / "gallery")
+    for system in (*models, "raw pixels"):
+        folder = out / "embeddings" / system
+        _vssl(
+            "index", folder / "gallery", _gallery(out, system), "--distance", "cosine", quiet=system != first
+        )
 
 
 def _gallery(out: Path, system: str) -> Path:
-    return out / ("gallery" if system == "vssl" else f"gallery-{system.replace(' ', '-')}")
+    is_first = system in (DIGITS_SYSTEMS[0], PHOTO_SYSTEMS[0])
+    return out / ("gallery" if is_first else f"gallery-{system.replace(' ', '-')}")
 
 
-def _raw_pixels(out: Path) -> None:
-    """Write the pictures' pixels as embeddings of a model that only resizes."""
-    import numpy as np
-
-    from vssl.embeddings import store
-    from vssl.embeddings.gaussian import GaussianEmbedding
-    from vssl.embeddings.manifest import write_manifest
-    from vssl.errors import ImageError
-    from vssl.images.preprocess import load_image
-    from vssl.images.sources import open_source
-    from vssl.model.card import ModelCard
-    from vssl.model.identity import sha256_bytes
-
-    _, model_card, _ = next(store.iter_parts(out / "embeddings" / "vssl" / "gallery"))
-    preprocess = model_card.preprocess
-    dim = preprocess.size**2 * 3
-    card = ModelCard("raw pixels", "none", "none", "features", dim, dim, preprocess)
-    model_id = sha256_bytes(card.to_json().encode())
-    for name in ("gallery", "queries", "disturbed"):
-        source = open_source(f"list:{out / name}.jsonl")
-        items, pixels = [], []
-        for row, item in enumerate(source.items):
-            try:
-                pixels.append(load_image(source.read(row), preprocess).reshape(-1))
-            except ImageError:
-                continue  # the extraction reported it
-            items.append(item)
-        mean = np.stack(pixels).astype(np.float32) / 255 + np.float32(1e-6)
-        rows = store.Rows(
-            [i.id for i in items],
-            [i.path for i in items],
-            [i.label for i in items],
-            GaussianEmbedding.from_lists(mean, np.full_like(mean, 1e-6)),
-        )
-        folder = out / "embeddings" / "raw pixels" / name
-        folder.mkdir(parents=True)
-        store.write_table(store.to_table(rows, card, model_id), folder / store.part_name(0))
-        store.write_failures([], folder)
-        write_manifest(folder, model_id=model_id, parts=[store.part_name(0)], rows=len(rows), failures=0)
-
-
-def _evaluate(out: Path) -> dict[str, dict[str, dict[str, Any]]]:
+def _evaluate(out: Path, systems: tuple[str, ...]) -> dict[str, dict[str, dict[str, Any]]]:
     """Return metrics by system and query set; the galleries end up holding every image."""
     metrics: dict[str, dict[str, dict[str, Any]]] = {}
-    for system in SYSTEMS:
+    for system in systems:
         folder, gallery = out / "embeddings" / system, _gallery(out, system)
         reports = out / "reports" / system
         reports.mkdir(parents=True)
@@ -217,7 +203,7 @@ def _report(out: Path, metrics: dict[str, dict[str, dict[str, Any]]], digits: bo
     }
     for title in columns:
         table.add_column(title, justify="right")
-    for system in SYSTEMS:
+    for system in metrics:
         values = [metrics[system][queries].get(name) for queries, name in columns.values()]
         if system == "raw pixels":
             values[3:] = [None, None]  # pixels have no variance to order by
@@ -230,25 +216,22 @@ def _report(out: Path, metrics: dict[str, dict[str, dict[str, Any]]], digits: bo
         "disturbed copies whose nearest image of all is their original. R-AUROC: how well the uncertainty alone\n"
         "tells wrong nearest neighbours from right ones (0.5 is chance).\n"
     )
-    share, clean, disturbed, pairs = demo_sheet.disturbed_is_less_sure(out)
+    embeddings = out / "embeddings" / next(iter(metrics))
+    share, clean, disturbed, pairs = demo_sheet.disturbed_is_less_sure(embeddings)
     say(
-        f"The variance puts the disturbed copy above the clean original for {share:.0%} of {pairs} images "
+        f"The uncertainty puts the disturbed copy above the clean original for {share:.0%} of {pairs} images "
         f"(mean uncertainty {clean:.4f} clean, {disturbed:.4f} disturbed)."
     )
     summary = {"metrics": metrics, "disturbed_above_clean": share, "pairs": pairs}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    _say_failures(out)
-    say(f"Contact sheet: {demo_sheet.write_sheet(out, digits=digits)}")
+    _say_failures(embeddings)
+    say(f"Contact sheet: {demo_sheet.write_sheet(out, embeddings, digits=digits)}")
 
 
-def _say_failures(out: Path) -> None:
+def _say_failures(embeddings: Path, names: tuple[str, ...] = ("gallery", "queries")) -> None:
     from vssl.embeddings import store
 
-    failures = [
-        failure
-        for name in ("gallery", "queries")
-        for failure in store.read_failures(out / "embeddings" / "vssl" / name)
-    ]
+    failures = [failure for name in names for failure in store.read_failures(embeddings / name)]
     if not failures:
         return
     say(f"\n{len(failures)} files could not be read:")
@@ -256,26 +239,34 @@ def _say_failures(out: Path) -> None:
         say(f"  {failure.path}: {failure.reason}")
     if len(failures) > 12:
         counts = ", ".join(f"{n} {code}" for code, n in Counter(f.error for f in failures).most_common())
-        say(f"  ... in all {counts}; every one is in {out}/embeddings/vssl/*/failures.parquet")
+        say(f"  ... in all {counts}; every one is in {embeddings}/*/failures.parquet")
 
 
-def _serve(out: Path, host: str, port: int) -> None:
+def _photos(out: Path) -> tuple[Path, Path, Path]:
+    """Index the photos that come with vssl; returns the photo encoder, the gallery and a list of its photos."""
+    folder, gallery, model = out / "photos" / "images", out / "photos" / "gallery", shipped_model()
+    note("\nPhotos, through the photo encoder that comes with vssl:")
+    with tarfile.open(PHOTOS) as archive:
+        archive.extractall(folder, filter="data")
+    (folder / "not-a-photo.jpg").write_bytes(b"what a camera did not finish writing")
+    embeddings = out / "photos" / "embeddings"
+    _vssl("extract", folder, embeddings, "--model", model)
+    _vssl("index", embeddings, gallery, "--distance", "cosine")
+    _say_failures(out / "photos", ("embeddings",))
+    _vssl("gallery", "uncertain", gallery, "-n", 5)
+    listed = out / "photos" / "photos.jsonl"
+    first = min(path for path in folder.rglob("*.jpg") if path.name != "not-a-photo.jpg")
+    listed.write_text(json.dumps({"path": str(first)}) + "\n")
+    return model, gallery, listed
+
+
+def _serve(model: Path, gallery: Path, queries: Path, host: str, port: int) -> None:
     address = f"http://{host}:{port}"
-    example = json.loads((out / "queries.jsonl").read_text().splitlines()[0])["path"]
+    example = json.loads(queries.read_text().splitlines()[0])["path"]
     say(f"\nOpen {address}/ui in a browser, or try in another terminal:\n")
     say(f"  curl --data-binary @{shlex.quote(example)} {address}/embed")
     say(f"  curl --data-binary @{shlex.quote(example)} '{address}/search?k=5'\n")
     say("Ctrl-C stops the server.")
     sys.stdout.flush()
-    _vssl(
-        "serve",
-        "--model",
-        out / "model.onnx",
-        "--gallery",
-        out / "gallery",
-        "--show-images",
-        "--host",
-        host,
-        "--port",
-        port,
-    )
+    listen = ("--host", host, "--port", port)
+    _vssl("serve", "--model", model, "--gallery", gallery, "--show-images", *listen)

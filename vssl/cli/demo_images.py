@@ -87,5 +87,43 @@ def disturb(picture: Image.Image, item: ImageItem) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
 
 
+def write_raw_pixels(out: Path, like: Path) -> None:
+    """Write the pictures' pixels as embeddings of a model that only resizes, as that of other embeddings does."""
+    from vssl.embeddings import store
+    from vssl.embeddings.gaussian import GaussianEmbedding
+    from vssl.embeddings.manifest import write_manifest
+    from vssl.images.preprocess import load_image
+    from vssl.images.sources import open_source
+    from vssl.model.card import ModelCard
+    from vssl.model.identity import sha256_bytes
+
+    _, model_card, _ = next(store.iter_parts(like))
+    preprocess = model_card.preprocess
+    dim = preprocess.size**2 * 3
+    card = ModelCard("raw pixels", "none", "none", "features", dim, dim, preprocess)
+    model_id = sha256_bytes(card.to_json().encode())
+    for name in ("gallery", "queries", "disturbed"):
+        source = open_source(f"list:{out / name}.jsonl")
+        items, pixels = [], []
+        for row, item in enumerate(source.items):
+            try:
+                pixels.append(load_image(source.read(row), preprocess).reshape(-1))
+            except ImageError:
+                continue  # the extraction reported it
+            items.append(item)
+        mean = np.stack(pixels).astype(np.float32) / 255 + np.float32(1e-6)
+        rows = store.Rows(
+            [i.id for i in items],
+            [i.path for i in items],
+            [i.label for i in items],
+            GaussianEmbedding.from_lists(mean, np.full_like(mean, 1e-6)),
+        )
+        folder = out / "embeddings" / "raw pixels" / name
+        folder.mkdir(parents=True)
+        store.write_table(store.to_table(rows, card, model_id), folder / store.part_name(0))
+        store.write_failures([], folder)
+        write_manifest(folder, model_id=model_id, parts=[store.part_name(0)], rows=len(rows), failures=0)
+
+
 def _seed(image_id: str) -> int:
     return int.from_bytes(hashlib.sha256(image_id.encode("utf-8", "backslashreplace")).digest()[:8], "big")

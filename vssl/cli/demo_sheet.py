@@ -15,13 +15,13 @@ from vssl.images.decode import decode
 ROWS, NEIGHBOURS = 5, 6
 
 
-def _rows(out: Path, name: str) -> Rows:
-    return read_embeddings(out / "embeddings" / "vssl" / name).rows
+def _rows(embeddings: Path, name: str) -> Rows:
+    return read_embeddings(embeddings / name).rows
 
 
-def disturbed_is_less_sure(out: Path) -> tuple[float, float, float, int]:
+def disturbed_is_less_sure(embeddings: Path) -> tuple[float, float, float, int]:
     """Return (share of copies above their original, mean clean, mean disturbed uncertainty, pairs)."""
-    clean, worse = _rows(out, "queries"), _rows(out, "disturbed")
+    clean, worse = _rows(embeddings, "queries"), _rows(embeddings, "disturbed")
     before = dict(zip(clean.ids, clean.gaussians.uncertainty, strict=True))
     pairs = [
         (before[i], after)
@@ -37,14 +37,14 @@ def disturbed_is_less_sure(out: Path) -> tuple[float, float, float, int]:
     )
 
 
-def write_sheet(out: Path, *, digits: bool) -> Path:
+def write_sheet(out: Path, embeddings: Path, *, digits: bool) -> Path:
     """Draw clean and disturbed queries, from the surest to the least sure, with their neighbours."""
     from index.gallery.open import open_gallery
 
     gallery = open_gallery(out / "gallery", read_only=True)
     sheet_rows = []
     for name in ("queries", "disturbed"):
-        rows = _rows(out, name)
+        rows = _rows(embeddings, name)
         order = np.argsort(rows.gaussians.uncertainty, kind="stable")
         picked = order[np.linspace(0, len(order) - 1, min(ROWS, len(order))).round().astype(int)]
         for row in picked:

@@ -1,8 +1,8 @@
-"""The model that comes with the package, for whoever names no other.
+"""The models that come with the package, for whoever names no other.
 
-A small VSSL encoder trained by this project on the 50,000 training images of CIFAR-10 at 32 px;
-its card (`vssl inspect`) says how, and what it reached on the test images. docs/models.md tells
-how it was made.
+The photo encoder is EfficientNet-Lite0, trained by others with labels (NOTICE), with mean, variance
+and uncertainty fitted by this project on natural photos. The small one is a VSSL encoder trained by this project
+on CIFAR-10 at 32 px. Their cards (`vssl inspect`) say how; docs/models.md tells how they were made.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from pathlib import Path
 
 from vssl.errors import InputError
 
-SHIPPED = "small-cifar10.onnx"
+PHOTOS = "photos-lite0.onnx"
+CIFAR10 = "small-cifar10.onnx"
 
 
-def shipped_model() -> Path:
-    """Return the file. Raises InputError where an installation left it out."""
-    path = Path(__file__).with_name(SHIPPED)
+def shipped_model(name: str = PHOTOS) -> Path:
+    """Return the file of PHOTOS or CIFAR10. Raises InputError where an installation left it out."""
+    path = Path(__file__).with_name(name)
     if not path.is_file():
         raise InputError(
             f"this installation lacks the model it should bring, {path}; name your own: --model model.onnx"
