@@ -179,7 +179,7 @@ class TestPathsOfAPerson:
         assert user_path(tmp_path / "not" / "there") == tmp_path / "not" / "there"
 
     @pytest.mark.parametrize("given", ["~nosuchuser/x", "a" * 5000, "a\0b", "x" * 100_000])
-    def test_what_can_be_no_path_is_told_in_one_sentence(self, given: str) -> None:
+    def test_what_can_be_no_path_is_refused_in_one_sentence(self, given: str) -> None:
         with pytest.raises(InputError) as caught:
             user_path(given)
         assert len(str(caught.value)) < 250
@@ -218,12 +218,12 @@ class TestTexts:
     @pytest.mark.parametrize(
         "data", ["ab".encode("utf-16-le"), b"\xff\xfea"], ids=["no mark", "half a character"]
     )
-    def test_what_is_no_text_is_told(self, tmp_path: Path, data: bytes) -> None:
+    def test_what_is_no_text_is_refused(self, tmp_path: Path, data: bytes) -> None:
         (tmp_path / "text").write_bytes(data)
         with pytest.raises(InputError, match="save the file as UTF-8"):
             read_text(tmp_path / "text", "the text")
 
-    def test_a_folder_or_nothing_is_told(self, tmp_path: Path) -> None:
+    def test_a_folder_or_nothing_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"cannot read the keys .*directory"):
             read_text(tmp_path, "the keys")
         with pytest.raises(InputError, match=r"cannot read the keys .*No such file"):

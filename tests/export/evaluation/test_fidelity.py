@@ -23,7 +23,7 @@ def images(count: int) -> np.ndarray:
     return np.stack([picture(n, (16, 16)) for n in range(count)])
 
 
-def test_a_model_beside_itself_loses_nothing(tmp_path: Path) -> None:
+def test_a_model_compared_with_itself_loses_nothing(tmp_path: Path) -> None:
     data = tiny_model(tmp_path / "m.onnx").read_bytes()
     found = compare(data, data, images(60), ["a", "b"] * 30)
     assert (found.same_neighbour, found.rank_correlation) == (1.0, pytest.approx(1.0))

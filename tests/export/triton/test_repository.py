@@ -201,7 +201,7 @@ class TestRefusals:
             write_repository(model, tmp_path / "r", name=name)
         assert not (tmp_path / "r").exists()
 
-    def test_a_damaged_a_missing_and_a_foreign_model(self, model: Path, tmp_path: Path) -> None:
+    def test_a_damaged_a_missing_and_another_tool_s_model(self, model: Path, tmp_path: Path) -> None:
         data = bytearray(model.read_bytes())
         data[len(data) // 2] ^= 1
         (tmp_path / "damaged.onnx").write_bytes(data)

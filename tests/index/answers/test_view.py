@@ -29,7 +29,7 @@ def test_percentiles_count_what_lies_below(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_view_that_follows_equals_one_read_anew(tmp_path: Path) -> None:
+def test_a_view_that_follows_equals_one_read_again(tmp_path: Path) -> None:
     store = Store.create(tmp_path / STORE, {"dim": "8"})
     rows = sample(60)
     store.add(part(rows, slice(0, 20)))

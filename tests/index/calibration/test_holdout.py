@@ -29,7 +29,7 @@ def test_the_groups_are_apart_and_unlabelled_rows_are_in_none(count: int, classe
         assert part.relevant.any(axis=1).all()
 
 
-def test_of_many_small_classes_the_mates_of_who_asks_are_there() -> None:
+def test_of_many_small_classes_those_of_the_queries_are_searched() -> None:
     labels = [str(i // 5) for i in range(50_000)]  # of 2,000 drawn at random one in six would have a mate
     judge = split(labels)
     assert len(judge.queries) == JUDGING

@@ -120,7 +120,7 @@ def quality(gain: float, recall_gain: float) -> Quality:
         (-1.0, 1.0, False),
     ],
 )
-def test_a_winner_gains_beyond_doubt_and_does_not_lose_the_nearest(
+def test_a_winner_gains_significantly_and_does_not_lose_the_nearest(
     gain: float, recall_gain: float, wins: bool
 ) -> None:
     cosine = Trial("cosine", DistanceParameters(), quality(0.0, 0.0), 5, 1.0)

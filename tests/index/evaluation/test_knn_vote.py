@@ -57,7 +57,7 @@ def test_a_vote_that_reads_variance_wins_where_variance_tells_the_sharp_from_the
     assert metrics["knn_best_ece"] < 0.06
 
 
-def test_without_a_gain_beyond_doubt_the_control_stays() -> None:
+def test_without_a_significant_gain_the_control_stays() -> None:
     gallery, queries = dataset(sample(600)), dataset(sample(300, seed=1, prefix="q"))
     report = evaluate(gallery, queries, SETTINGS)
     metrics, vote = report["metrics"], report["chosen"]["vote"]

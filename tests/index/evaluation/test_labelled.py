@@ -17,7 +17,7 @@ from vssl.embeddings.store import Rows
 SCORES = ("uncertainty", "distance", "disagreement", "combined")
 
 
-def test_another_distance_has_cosine_beside_it() -> None:
+def test_another_distance_is_compared_with_cosine() -> None:
     gallery, queries = dataset(sample(100)), dataset(sample(40, seed=1, prefix="q"))
     control = evaluate(gallery, queries, QUICK)["metrics"]
     other = evaluate(gallery, queries, replace(QUICK, distance="expected"))["metrics"]

@@ -9,7 +9,7 @@ import numpy as np
 from index.evaluation.report import POINTS, MetricReport
 
 
-def test_a_metric_has_its_interval_beside_it() -> None:
+def test_a_metric_has_its_interval() -> None:
     measures = MetricReport(200, 0)
     measures.mean("share", np.array([0.0, 1.0] * 50))
     flat = measures.flat()

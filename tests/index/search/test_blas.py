@@ -52,7 +52,7 @@ def loaded(environment: dict[str, str]) -> list[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
-def test_a_fresh_process_loads_them_unless_it_was_told_otherwise() -> None:
+def test_a_fresh_process_loads_them_unless_the_variable_is_set() -> None:
     clean = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
     found = loaded(clean)
     if not found:

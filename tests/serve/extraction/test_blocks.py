@@ -61,7 +61,7 @@ def test_a_block_of_failures_has_no_rows(engine: Engine, source: ImageSource) ->
     assert join([]).rows is None
 
 
-def test_digests_stay_with_their_files_beside_failures(engine: Engine, source: ImageSource) -> None:
+def test_digests_stay_with_their_files_despite_failures(engine: Engine, source: ImageSource) -> None:
     block = embed_block(engine, source, range(13), MapOptions(digests=True))
     assert block.rows is not None
     assert block.rows.digests == [hashlib.sha256(source.read(n)).hexdigest() for n in block.numbers]

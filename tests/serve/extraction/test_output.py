@@ -81,13 +81,13 @@ def test_an_update_that_was_stopped_while_its_parts_were_put_in_place_ends_at_th
     assert not done.progress.exists()
 
 
-def test_another_job_is_told_what_differs(done: OutputFolder, photos: Path, tmp_path: Path) -> None:
+def test_another_job_is_refused_with_what_differs(done: OutputFolder, photos: Path, tmp_path: Path) -> None:
     other = OutputFolder(done.path, replace(done.plan, dtype="float16"))
     with pytest.raises(MismatchError, match=r"belongs to another job: .*float16"):
         ready(other, photos, resume=True)
 
 
-def test_a_folder_is_held_by_one_alone_or_by_many_who_share(tmp_path: Path) -> None:
+def test_a_lock_is_exclusive_or_shared(tmp_path: Path) -> None:
     refused = pytest.raises(ExistsError, match="being written by another process")
     with locked(tmp_path, shared=True), locked(tmp_path, shared=True), refused, locked(tmp_path):
         pass

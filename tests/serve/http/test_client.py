@@ -37,7 +37,7 @@ def test_files_bytes_arrays_and_pictures_are_one(client: Client, world: World, t
     np.testing.assert_allclose(embedded.gaussians.variance, [variance] * 5, atol=1e-6)
 
 
-def test_failures_are_told_beside_the_rest(client: Client, world: World) -> None:
+def test_failures_are_listed_with_the_rest(client: Client, world: World) -> None:
     embedded = client.embed([encoded(1), b"junk", encoded(2)])
     assert embedded.rows.tolist() == [0, 2]
     (failed,) = embedded.failures

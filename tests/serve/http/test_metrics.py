@@ -56,7 +56,7 @@ def test_a_prometheus_parser_reads_the_text() -> None:
     assert found["vssl_workers[]"] == 1
 
 
-def test_workers_are_added_up_and_the_dead_are_told(tmp_path: Path) -> None:
+def test_workers_are_added_up_and_dead_ones_are_counted(tmp_path: Path) -> None:
     mine = Metrics(tmp_path)
     mine.request("/embed", 200, 0.1)
     other = Metrics()

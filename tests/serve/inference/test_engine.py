@@ -247,7 +247,7 @@ class TestRefusals:
         with pytest.raises(InputError, match=r"expected CUDAExecutionProvider.*vssl\[gpu\]"):
             Engine.open(tiny, device="cuda")
 
-    def test_a_device_nobody_knows(self, tiny: Path) -> None:
+    def test_an_unknown_device_is_refused(self, tiny: Path) -> None:
         with pytest.raises(InputError, match="found 'tpu', expected one of auto, cpu, cuda"):
             Engine.open(tiny, device="tpu")
 

@@ -72,7 +72,7 @@ def test_mixed_sizes_and_modes_are_trained_on(tmp_path: Path) -> None:
     assert np.isfinite(read_metrics(tmp_path / "run")[1]["loss"])
 
 
-def test_three_broken_files_are_told_and_left_out(tmp_path: Path) -> None:
+def test_three_broken_files_are_reported_and_left_out(tmp_path: Path) -> None:
     images = mixed(tmp_path / "images")
     (images / "text.png").write_text("no picture")
     whole = (images / "0.png").read_bytes()
@@ -96,7 +96,7 @@ def test_five_images_are_too_few_and_the_message_says_how_many_it_takes(tmp_path
     run(mixed(tmp_path / "more", 9), tmp_path / "run")
 
 
-def test_an_empty_folder_and_one_without_pictures_are_told(tmp_path: Path) -> None:
+def test_an_empty_folder_and_one_without_pictures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(VsslError, match="empty"):
         run(tmp_path / "empty", tmp_path / "run")

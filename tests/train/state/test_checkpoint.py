@@ -56,7 +56,7 @@ def test_none_there(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
-def test_damaged_foreign_and_of_another_version(tmp_path: Path) -> None:
+def test_damaged_other_files_and_another_version(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, example())
     whole = path.read_bytes()

@@ -23,7 +23,7 @@ def test_a_row_is_on_the_disk_as_soon_as_it_is_written(tmp_path: Path) -> None:
         assert read_metrics(tmp_path) == [{"epoch": 0, "step": 0, "loss": 2.5}]
 
 
-def test_a_run_begun_anew_forgets_the_old_rows(tmp_path: Path) -> None:
+def test_a_run_started_over_forgets_the_old_rows(tmp_path: Path) -> None:
     write(tmp_path, range(4))
     write(tmp_path, range(2), loss=9.0)
     assert [row["loss"] for row in read_metrics(tmp_path)] == [9.0, 4.5]

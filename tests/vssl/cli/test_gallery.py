@@ -23,7 +23,7 @@ def test_a_gallery_is_changed_by_add_remove_and_compact(house: Path, tmp_path: P
     assert vssl("gallery", "remove", target).returncode == 2
 
 
-def test_refit_chooses_anew_and_compact_refits_what_is_stale(labelled: Path, tmp_path: Path) -> None:
+def test_refit_chooses_again_and_compact_refits_what_is_stale(labelled: Path, tmp_path: Path) -> None:
     target = tmp_path / "gallery"
     vssl("index", labelled, target, "--no-normalise", "--distance", "mls")
     assert "distance mls" in vssl("gallery", "refit", target).stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.vssl.cli.command import vssl
 
 
-def test_an_existing_gallery_is_kept_unless_told(house: Path, tmp_path: Path) -> None:
+def test_an_existing_gallery_is_kept_without_overwrite(house: Path, tmp_path: Path) -> None:
     target = tmp_path / "gallery"
     assert vssl("index", house / "embeddings", target).returncode == 0
     done = vssl("index", house / "embeddings", target)

@@ -26,7 +26,7 @@ def test_search_json_is_one_object_a_query_in_order(house: Path) -> None:
         assert nearest["distance"] == pytest.approx(0, abs=1e-6)
 
 
-def test_an_unreadable_query_is_answered_beside_the_others(house: Path) -> None:
+def test_an_unreadable_query_is_answered_with_the_others(house: Path) -> None:
     asked = [house / "images" / "a" / name for name in ("broken.png", "1.png")]
     done = vssl("search", house / "gallery", *asked, "--model", house / "model.onnx", "--json")
     assert done.returncode == 1

@@ -57,7 +57,7 @@ def test_a_manifest_without_a_key_is_one_sentence(folder: Path, tmp_path: Path, 
         read_manifest(tmp_path / "out")
 
 
-def test_a_file_that_went_or_is_not_named_is_told(folder: Path, tmp_path: Path) -> None:
+def test_a_missing_or_unnamed_file_is_refused(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "out")
     (tmp_path / "out" / "part-00001.parquet").unlink()
     with pytest.raises(FormatError, match=r"part-00001.parquet cannot be read \(No such file"):

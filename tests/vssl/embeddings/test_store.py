@@ -129,7 +129,7 @@ class TestFloat16:
         store.to_table(wrong, CARD, ID)
 
 
-def test_uncertainty_is_stored_beside_the_gaussian(tmp_path: Path) -> None:
+def test_uncertainty_is_stored_with_the_gaussian(tmp_path: Path) -> None:
     table = pq.read_table(folder(tmp_path, 5) / "part-00000.parquet")
     assert np.array_equal(table["uncertainty"].to_numpy(), rows(5).gaussians.uncertainty)
 

@@ -53,7 +53,7 @@ def test_what_is_not_there_says_what_could_be(tmp_path: Path, spec: str) -> None
 
 
 @pytest.mark.parametrize("spec", ["data:image/png;base64,AAAA", "data:image/png;base64," + "A" * 100_000])
-def test_a_data_uri_is_no_path_and_is_told_so(spec: str) -> None:
+def test_a_data_uri_is_refused_as_a_path(spec: str) -> None:
     with pytest.raises(InputError, match="found the data URI") as caught:
         open_source(spec)
     assert len(str(caught.value)) < 300

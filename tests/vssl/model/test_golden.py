@@ -33,7 +33,7 @@ def test_its_own_outputs_differ_by_nothing() -> None:
 
 
 @pytest.mark.parametrize("precision", sorted(TOLERANCE))
-def test_a_difference_is_told_up_to_the_tolerance_and_refused_beyond(precision: str) -> None:
+def test_a_difference_is_reported_up_to_the_tolerance_and_refused_beyond(precision: str) -> None:
     g, tolerance = golden(), TOLERANCE[precision]
     scale = np.abs(g.mean).max()
     for factor in (0.5, 2.0):

@@ -22,7 +22,7 @@ sys.stdin.read()
 """
 
 
-def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
+def test_a_second_writer_learns_which_process_is_the_first(tmp_path: Path) -> None:
     path = tmp_path / "writer.lock"
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -27,7 +27,7 @@ def test_up_to_the_bound_is_accepted_and_anything_when_nothing_waits() -> None:
     assert admission.refusal(4) is None
 
 
-def test_a_request_that_would_wait_half_the_deadline_is_told_when_to_retry() -> None:
+def test_a_request_that_would_wait_half_the_deadline_gets_retry_after() -> None:
     now = 0.0
     admission = Admission(max_queue=8, deadline_s=4, clock=lambda: now)
     for _ in range(100):  # half a second each, so that the mean comes to that

@@ -119,7 +119,7 @@ def test_a_lone_image_waits_for_no_other(gated: GatedEngine) -> None:
     assert [images for images, _ in GatedEngine.asked] == [1, 1, 1]
 
 
-def test_the_engine_is_told_whether_others_wait(gated: GatedEngine) -> None:
+def test_the_engine_knows_whether_others_wait(gated: GatedEngine) -> None:
     async def work(batcher: Batcher) -> None:
         first = await at_the_model(batcher, encoded(0))
         rest = asyncio.create_task(batcher.embed([encoded(n) for n in range(gated.buckets[-1] + 1)]))

@@ -109,7 +109,7 @@ def test_one_model_that_fails_its_golden_pair_makes_the_server_not_ready(
     with_models(three, work)
 
 
-def test_a_fast_model_gets_one_core_and_a_slow_one_all_unless_told_otherwise(tmp_path: Path) -> None:
+def test_a_fast_model_gets_one_core_and_a_slow_one_all_unless_threads_are_given(tmp_path: Path) -> None:
     cores = available_cores()
     if cores < 2:
         pytest.skip("one core here")

@@ -147,7 +147,7 @@ def test_a_slow_drip_is_cut_off(site: Site, trusting: ssl.SSLContext) -> None:
     assert time.monotonic() - begun < 4.5  # the drip takes five seconds
 
 
-def test_a_certificate_nobody_vouches_for_is_refused(site: Site) -> None:
+def test_an_untrusted_certificate_is_refused(site: Site) -> None:
     (answer,) = run(lambda: fetcher(site, None), f"https://localhost:{site.port}/image/1")
     assert code(answer) == "url_tls"
 

@@ -105,7 +105,9 @@ def test_what_fits_becomes_a_value() -> None:
         ),
     ],
 )
-def test_the_place_the_find_and_what_was_expected_are_told(body: str, param: str | None, told: str) -> None:
+def test_an_error_names_the_place_the_value_and_what_was_expected(
+    body: str, param: str | None, told: str
+) -> None:
     found, message = refusal(body)
     assert found == param
     assert message.startswith(told)
@@ -126,7 +128,9 @@ def test_a_long_find_is_cut_short() -> None:
         ('{"wheels": [{"spoke": 1}]}', "wheels", "'spokes'", "spokes"),
     ],
 )
-def test_an_unknown_name_is_told_the_nearest_and_all(body: str, param: str, nearest: str, known: str) -> None:
+def test_an_unknown_name_is_refused_with_the_nearest_and_all(
+    body: str, param: str, nearest: str, known: str
+) -> None:
     found, message = refusal(body)
     assert found == param
     assert f"unknown; did you mean {nearest}? the parameters are {known}" in message

@@ -40,7 +40,7 @@ def opened(world: World) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_no_page_of_another_origin_reads_anything_unless_told(http: httpx.Client) -> None:
+def test_no_page_of_another_origin_reads_anything_unless_allowed(http: httpx.Client) -> None:
     answer = http.post("/embed", content=encoded(1), headers={"Origin": PAGE})
     assert answer.status_code == 200
     assert ALLOWED not in answer.headers

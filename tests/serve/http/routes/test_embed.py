@@ -223,7 +223,7 @@ def test_unknown_routes_and_methods_use_the_same_error_body(http: httpx.Client) 
         assert set(answer.json()["error"]) == {"code", "message", "type", "param"}
 
 
-def test_the_request_id_is_taken_over_and_timings_are_told(http: httpx.Client) -> None:
+def test_the_request_id_is_taken_over_and_timings_are_given(http: httpx.Client) -> None:
     answer = http.post("/embed", content=GOOD, headers={"X-Request-ID": "abc-1"})
     assert answer.headers["x-request-id"] == "abc-1"
     stages = {part.split(";")[0] for part in answer.headers["server-timing"].split(", ")}

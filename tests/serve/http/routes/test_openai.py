@@ -44,7 +44,7 @@ def test_the_openai_package_gets_the_same_numbers(server: Running, world: World,
             client.embeddings.create(model="another", input=uri(data[0]))
 
 
-def test_variance_stands_beside_the_embedding(http: httpx.Client, world: World) -> None:
+def test_variance_comes_with_the_embedding(http: httpx.Client, world: World) -> None:
     (row,) = http.post("/v1/embeddings", json={"input": uri(encoded(1))}).json()["data"]
     np.testing.assert_allclose(row["variance"], world.expected(encoded(1))[1], atol=1e-6)
 

@@ -77,7 +77,7 @@ def test_other_paths_have_none(path: str) -> None:
         ("PATCH", "/ui", "GET, HEAD"),
     ],
 )
-def test_another_method_is_told_those_there_are(method: str, path: str, allowed: str) -> None:
+def test_another_method_is_refused_with_those_there_are(method: str, path: str, allowed: str) -> None:
     with pytest.raises(HTTPException) as caught:
         ROUTER.find(method, path)
     assert caught.value.status_code == 405

@@ -121,7 +121,7 @@ def test_null_is_the_default_and_5_0_is_5(http: httpx.Client) -> None:
     assert http.post("/search", json=body | {"k": 5.0}).json()["k"] == 5
 
 
-def test_an_unknown_distance_is_told_the_known_ones(http: httpx.Client) -> None:
+def test_an_unknown_distance_is_refused_with_the_known_ones(http: httpx.Client) -> None:
     answer = http.post("/search?distance=manhattan", content=QUERY)
     assert answer.status_code == 400
     assert "wasserstein" in answer.json()["error"]["message"]

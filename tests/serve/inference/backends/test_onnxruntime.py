@@ -62,7 +62,7 @@ def test_runs_one_after_the_other_have_all_the_cores(model: Path) -> None:
     assert (wide.runs, narrow.runs, graph.lanes) == (3, 0, 2)
 
 
-def test_who_comes_while_another_runs_has_one_core(model: Path) -> None:
+def test_a_run_during_another_has_one_core(model: Path) -> None:
     graph, wide, narrow = watched(model)
     wide.go_on.clear()
     with ThreadPoolExecutor(1) as pool:

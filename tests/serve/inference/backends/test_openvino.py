@@ -226,7 +226,7 @@ class TestRefusals:
         with pytest.raises(InputError, match="device: found 'cuda', but the engine openvino is for CPUs"):
             Engine.open(conv, engine="openvino", device="cuda")
 
-    def test_an_engine_nobody_knows(self, conv: Path) -> None:
+    def test_an_unknown_engine_is_refused(self, conv: Path) -> None:
         with pytest.raises(InputError, match="engine: found 'torch', expected one of onnxruntime, openvino"):
             Engine.open(conv, engine="torch")
 
@@ -253,7 +253,7 @@ def test_a_server_computes_with_it_and_says_so(tmp_path: Path, conv: Path) -> No
     np.testing.assert_allclose(answer["variance"], expected.variance, rtol=1e-5, atol=0)
 
 
-def test_its_server_ends_when_told_to_and_leaves_no_worker(tmp_path: Path, conv: Path) -> None:
+def test_its_server_ends_when_asked_to_and_leaves_no_worker(tmp_path: Path, conv: Path) -> None:
     with running(["--model", str(conv), "--engine", "openvino"], tmp_path) as server:
         workers = psutil.Process(server.process.pid).children(recursive=True)
         assert workers

@@ -71,7 +71,7 @@ def test_tensorrt_is_for_gpus(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("a_gpu_wheel")
-def test_a_precision_nobody_knows_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_precision_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="found 'int4', expected one of fp32, fp16, bf16"):
         Engine.open(tiny_model(tmp_path / "model.onnx"), engine="tensorrt", precision="int4")
 
