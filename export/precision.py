@@ -81,7 +81,7 @@ def without_idle_casts(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Remove casts to half precision and back between two nodes that both compute in fp32.
 
     They cost digits, and nodes. The converter also repeats a cast once for each of its readers,
-    under one name, and puts casts behind their readers: one is kept, and the order is mended.
+    under one name, and puts casts behind their readers: one is kept, and the order is restored.
     """
     makers: dict[str, onnx.NodeProto] = {}
     for node in proto.graph.node:

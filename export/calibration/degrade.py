@@ -18,16 +18,16 @@ from torch.nn import functional
 
 def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
     """Return (B, C, C, 3) pictures in 0..255, each made worse in one way drawn at random."""
-    way = torch.randint(len(WAYS), (len(images),), generator=generator)
+    way = torch.randint(len(DEGRADATIONS), (len(images),), generator=generator)
     worse = images.float().clone()
-    for number, change in enumerate(WAYS):
+    for number, change in enumerate(DEGRADATIONS):
         rows = torch.nonzero(way == number)[:, 0]
         if len(rows):
             worse[rows] = change(worse[rows], generator)
     return worse.clamp(0, 255).round()
 
 
-def coarsen(images: Tensor, generator: torch.Generator) -> Tensor:
+def downsample(images: Tensor, generator: torch.Generator) -> Tensor:
     """Keep a half to a tenth of the pixels each way and enlarge what is left smoothly."""
     size = images.shape[1]
     kept = max(2, round(size * float(_between(0.1, 0.5, 1, generator))))
@@ -42,20 +42,20 @@ def darken(images: Tensor, generator: torch.Generator) -> Tensor:
     return images * share + 3 * torch.randn(images.shape, generator=generator)
 
 
-def disturb(images: Tensor, generator: torch.Generator) -> Tensor:
+def add_noise(images: Tensor, generator: torch.Generator) -> Tensor:
     """Add Gaussian noise of 8 to 90 grey levels."""
     level = _between(8.0, 90.0, len(images), generator)[:, None, None, None]
     return images + level * torch.randn(images.shape, generator=generator)
 
 
-def cover(images: Tensor, generator: torch.Generator) -> Tensor:
+def occlude(images: Tensor, generator: torch.Generator) -> Tensor:
     """Put a rectangle of one colour over 15 to 90 % of the area."""
     inside = _window(images, _between(0.15, 0.9, len(images), generator), generator)
     colour = 255 * torch.rand((len(images), 1, 1, 3), generator=generator)
     return torch.where(inside, colour, images)
 
 
-def cut(images: Tensor, generator: torch.Generator) -> Tensor:
+def crop(images: Tensor, generator: torch.Generator) -> Tensor:
     """Enlarge a part of 8 to 75 % of the area to the whole."""
     size = images.shape[1]
     side = max(2, round(size * float(_between(0.08, 0.75, 1, generator)) ** 0.5))
@@ -64,7 +64,7 @@ def cut(images: Tensor, generator: torch.Generator) -> Tensor:
     return functional.interpolate(part, size=size, mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
 
 
-def squeeze(images: Tensor, generator: torch.Generator) -> Tensor:
+def compress(images: Tensor, generator: torch.Generator) -> Tensor:
     """Send through JPEG of quality 3 to 45."""
     kept = []
     levels = torch.randint(3, 46, (len(images),), generator=generator).tolist()
@@ -75,7 +75,7 @@ def squeeze(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.from_numpy(np.stack(kept)).float()
 
 
-WAYS = (coarsen, darken, disturb, cover, cut, squeeze)
+DEGRADATIONS = (downsample, darken, add_noise, occlude, crop, compress)
 
 
 def _between(low: float, high: float, count: int, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""torchvision's and timm's networks -> backbones: no classifier, no chance of their own, a stem that fits.
+"""torchvision's and timm's networks -> backbones: no classifier, no randomness of their own, a stem that fits.
 
 A network that adds positions to its patches is built for the side of the pictures it will see.
 `stem` means the same for all families, the stride of the whole stem: `large` is the network's own,

@@ -140,7 +140,7 @@ def _decode(
         if min_side and picture.format in ("JPEG", "MPO"):
             picture.draft(None, (min_side, min_side))
         picture.load()
-        return _flatten(upright(picture), background)
+        return _flatten(apply_exif_orientation(picture), background)
     except ImageError:
         raise
     except Exception as error:
@@ -185,8 +185,8 @@ def _signature(data: bytes) -> str | None:
     return next((name for start, name in SIGNATURES.items() if data.startswith(start)), None)
 
 
-def upright(picture: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF orientation says."""
+def apply_exif_orientation(picture: Image.Image) -> Image.Image:
+    """Turn a picture upright, as its EXIF orientation says."""
     if picture.format == "TIFF":
         return picture  # Pillow has turned it while loading
     try:

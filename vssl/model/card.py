@@ -88,7 +88,7 @@ class UncertaintyFit:
     """How the model's own `uncertainty` output was fitted, without labels.
 
     images: it was fitted on; rank_correlation: Spearman correlation, across held-out images, of the
-    output with what it foretells (distance to neighbours and disagreement of clusters); cropped, damaged:
+    output with what it predicts (distance to neighbours and disagreement of clusters); cropped, damaged:
     share of held-out images whose cropped and otherwise damaged form is less sure than the image itself.
     """
 

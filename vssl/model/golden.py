@@ -1,7 +1,7 @@
 """The golden pair: a small input and its expected outputs, inside the ONNX file.
 
 Export writes it from torch's own outputs; export, server start and readiness run the model on
-it and compare, so a file whose weights, graph or runtime changed answers for itself.
+it and compare, so a change of weights, graph or runtime is found.
 Shape letters: G golden images, S side, D embedding dimension, F feature dimension.
 """
 

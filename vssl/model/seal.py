@@ -1,9 +1,9 @@
-"""model.onnx bytes <-> bytes that answer for themselves: a checksum of the file as its own last field.
+"""model.onnx bytes <-> sealed bytes: a checksum of the file as its own last field.
 
 ONNX files are protocol buffers, whose fields may be appended: the seal is one more metadata
 entry, `vssl.seal`, written last, and holds the sha256 of every byte before it. A changed
 weight, an edited card or a truncated file no longer matches. It guards against accidents, not
-against someone who writes a new seal; who needs that compares model ids.
+against someone who writes a new seal; to guard against that, compare model ids.
 
 Only the outermost layer of the format is read here, so no ONNX package is needed.
 """

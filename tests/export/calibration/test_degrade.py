@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from export.calibration.degrade import WAYS, coarsen, cover, cut, darken, degrade, disturb, squeeze
+from export.calibration.degrade import (
+    DEGRADATIONS,
+    add_noise,
+    compress,
+    crop,
+    darken,
+    degrade,
+    downsample,
+    occlude,
+)
 from tests.tiny_model import picture
 
 
@@ -36,7 +45,7 @@ def test_the_generator_decides() -> None:
     assert not torch.equal(degrade(pictures(), drawn(4)), degrade(pictures(), drawn(5)))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", DEGRADATIONS)
 @pytest.mark.parametrize("size", [12, 33])
 def test_each_way_keeps_the_shape(way: object, size: int) -> None:
     images = pictures(3, size)
@@ -45,8 +54,8 @@ def test_each_way_keeps_the_shape(way: object, size: int) -> None:
 
 def test_coarse_pictures_are_less_sharp_and_noisy_ones_more() -> None:
     images = pictures()
-    assert (sharpness(coarsen(images, drawn())) < sharpness(images)).all()
-    assert (sharpness(disturb(images, drawn())) > sharpness(images)).all()
+    assert (sharpness(downsample(images, drawn())) < sharpness(images)).all()
+    assert (sharpness(add_noise(images, drawn())) > sharpness(images)).all()
 
 
 def test_dark_pictures_keep_at_most_half_of_the_light() -> None:
@@ -56,7 +65,7 @@ def test_dark_pictures_keep_at_most_half_of_the_light() -> None:
 
 def test_covered_pictures_show_one_colour_in_a_square_and_themselves_elsewhere() -> None:
     images = pictures()
-    covered = cover(images, drawn())
+    covered = occlude(images, drawn())
     changed = (covered != images).any(dim=3)
     share = changed.float().mean(dim=(1, 2))
     assert (share > 0.1).all()
@@ -68,13 +77,13 @@ def test_covered_pictures_show_one_colour_in_a_square_and_themselves_elsewhere()
 
 def test_a_cut_is_a_part_of_the_picture_enlarged() -> None:
     ramp = torch.arange(32.0).view(1, 1, 32, 1).expand(2, 32, 32, 3) * 8
-    part = cut(ramp, drawn())
+    part = crop(ramp, drawn())
     assert (part.max() - part.min()) < 0.95 * (ramp.max() - ramp.min())
     assert torch.allclose(part[:, 0], part[:, -1], atol=1e-3)  # rows of the ramp are all alike
 
 
 def test_squeezed_pictures_lose_little_light_and_much_detail() -> None:
     images = pictures()
-    squeezed = squeeze(images, drawn())
-    assert torch.allclose(squeezed.mean(dim=(1, 2, 3)), images.mean(dim=(1, 2, 3)), atol=12)
-    assert not torch.equal(squeezed, images)
+    compressed = compress(images, drawn())
+    assert torch.allclose(compressed.mean(dim=(1, 2, 3)), images.mean(dim=(1, 2, 3)), atol=12)
+    assert not torch.equal(compressed, images)
