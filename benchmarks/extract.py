@@ -1,4 +1,4 @@
-"""Images per second of `vssl extract`, beside its ceilings and beside the loops people write.
+"""Images per second of `vssl extract`, compared with its ceilings and with the loops people write.
 
     python -m benchmarks.extract IMAGES --model model.onnx [--rounds 3] [--engine openvino --precision bf16]
 

@@ -5,7 +5,7 @@
     python -m benchmarks.extract_endurance memory IMAGES --model model.onnx [--total 100000]
 
 kills: one job, killed with SIGKILL at a random moment again and again, each time resumed; its rows
-are compared with those of an undisturbed job. odd: the odd images unpacked beside good photos;
+are compared with those of an undisturbed job. odd: the odd images unpacked among good photos;
 every file must be in exactly one of output and failures. memory: resident memory after a tenth of
 the images and after all of them.
 """

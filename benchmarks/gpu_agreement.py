@@ -1,4 +1,4 @@
-"""Every method on a device beside the CPU -> how far losses and gradients are apart after a few steps.
+"""Every method on a device and on the CPU -> how far losses and gradients are apart after a few steps.
 
 The same weights, views and noise on both, a tiny network, fp32 without TF32. Shape letters: B batch, S side of
 a view, D embedding dimension.

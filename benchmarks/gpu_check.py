@@ -5,10 +5,10 @@
 In this order, each part written to OUT/check.json when it is done:
 
 ceilings   TFLOP/s of an 8192^3 product in bf16, TB/s of a copy
-methods    every method, a tiny network, three steps beside the CPU on the same views, fp32 without TF32
-bf16       every method's loss and gradient under autocast beside fp32, on the device
+methods    every method, a tiny network, three steps compared with the CPU on the same views, fp32 without TF32
+bf16       every method's loss and gradient under autocast compared with fp32, on the device
 steps      the recipe's step, eager and compiled: ms, images/s, share of the floor, launches by cost
-usual      a DataLoader whose workers augment by torchvision on PIL, fp32 (TF32 in cuDNN), beside the same step of ours
+usual      a DataLoader whose workers augment by torchvision on PIL, fp32 (TF32 in cuDNN), and our own same step
 
 The floor of a step is its encoders' multiplications at the product's rate. A part that would begin after
 the seconds are over is left out. Runs on a CPU too, where only the agreement says something.
@@ -54,7 +54,7 @@ class Unseen:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 

@@ -5,7 +5,7 @@
         [--recall 0.99] [--systems NAME ...] [--cache DIR]
     python -m benchmarks.index gallery [--items 100000] [--dim 128]
 
-`exact`: every distance beside `IndexFlatIP` on the means alone (same items, same dimension), batches of 1
+`exact`: every distance compared with `IndexFlatIP` on the means alone (same items, same dimension), batches of 1
 and 256, CPU time of one thread, least of several rounds taken in turn. At most 1.1 times the encoded
 dimension over d is what it should cost.
 `peers`: benchmarks.peers.
@@ -62,7 +62,7 @@ def least(
     """Return the least seconds of each call, taken in turn so that all see the same machine.
 
     Each is called twice in a row, so that none is charged for what another left in the caches.
-    clock: CPU seconds unless told.
+    clock: CPU seconds by default.
     """
     best = [float("inf")] * len(calls)
     for _ in range(rounds):
@@ -89,7 +89,7 @@ def exact(items: int, dim: int) -> None:
         flat.search(asked.mean, K)
 
     (default,) = least(2, lambda: plain(untouched))
-    print(f"\n{items} x {dim}, one thread, CPU milliseconds a query, beside IndexFlatIP on the means in the")
+    print(f"\n{items} x {dim}, one thread, CPU milliseconds a query, against IndexFlatIP on the means in the")
     print(
         f"same rounds; FAISS as it is takes {1e3 * default / 256:.3f} at batch 256, 'flat' there is with GEMM"
     )

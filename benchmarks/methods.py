@@ -66,7 +66,7 @@ def every_run() -> list[str]:
 
 
 def train(out: Path, data: str, name: str, epochs: int, threads: int) -> None:
-    """Train one run, or go on with it; CPU seconds go beside it."""
+    """Train one run, or go on with it; CPU seconds are stored with it."""
     method, seed = name.split("/")
     folder, spent = out / name, out / name / "cpu_seconds.json"
     if spent.exists():
@@ -96,10 +96,10 @@ class Images:
 
 def read_images(data: str, preprocess: Preprocess) -> Images:
     """Decode both splits."""
-    banks = [load_images(open_source(f"cifar10:{data}{split}"), preprocess) for split in ("", ":test")]
-    names = sorted({str(label) for label in banks[0].labels})
-    labels = [np.array([names.index(str(label)) for label in bank.labels]) for bank in banks]
-    return Images(banks[0].images, labels[0], banks[1].images, labels[1])
+    caches = [load_images(open_source(f"cifar10:{data}{split}"), preprocess) for split in ("", ":test")]
+    names = sorted({str(label) for label in caches[0].labels})
+    labels = [np.array([names.index(str(label)) for label in cache.labels]) for cache in caches]
+    return Images(caches[0].images, labels[0], caches[1].images, labels[1])
 
 
 def measure(out: Path, name: str, images: Images) -> None:

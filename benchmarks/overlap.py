@@ -1,4 +1,4 @@
-"""What the distances cost that are no inner product, `mls` and `posterior`, beside brute force in NumPy.
+"""What the distances cost that are no inner product, `mls` and `posterior`, compared with brute force in NumPy.
 
     python -m benchmarks.overlap [--items 100000] [--dim 256]
 
@@ -60,7 +60,7 @@ def _best(sums: Float32s, k: int) -> NDArray[np.int64]:
 
 
 def overlap(items: int, dim: int) -> None:
-    """Print the cost of exact `mls` and `posterior` beside blocked brute force; recall is against float64."""
+    """Print the cost of exact `mls` and `posterior` compared with blocked brute force; recall is against float64."""
     stored, asked, labels = data(items, 64, dim)
     cores = len(os.sched_getaffinity(0))
     print(

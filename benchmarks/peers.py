@@ -1,4 +1,4 @@
-"""Recall, latency, build time and size of approximate indexes beside plain FAISS, hnswlib and usearch.
+"""Recall, latency, build time and size of approximate indexes compared with plain FAISS, hnswlib and usearch.
 
 Part of `benchmarks.index`: `python -m benchmarks.index peers [--items N] [--cache DIR]`. All hold the
 same means and are asked by cosine; every graph has the same links and construction effort. The search

@@ -1,4 +1,4 @@
-"""A published encoder and two sets of images -> which number foretells that the nearest neighbour is wrong.
+"""A published encoder and two sets of images -> which number predicts that the nearest neighbour is wrong.
 
     python -m benchmarks.published NETWORK WEIGHTS FIT_IMAGES JUDGED_IMAGES [--size 112] [--cache DIR]
 
@@ -34,7 +34,7 @@ from export.sources.encoder_graph import OnnxEncoder
 from export.sources.published import published_encoder
 from index.metrics.bootstrap import interval
 from index.metrics.uncertainty import r_auroc
-from train.data.image_cache import load_bank
+from train.data.image_cache import load_images
 from train.models.encoder import EncoderOutput
 from vssl.images.sources import open_source
 
@@ -199,17 +199,17 @@ def main() -> None:
     arguments = parser.parse_args()
     source = published_encoder(arguments.network, arguments.weights, size=arguments.size)
     embed = Embedder(OnnxEncoder(source.graph), arguments.cache)
-    banks = {}
+    caches = {}
     for role, spec in (("fit", arguments.fit_images), ("judged", arguments.judged_images)):
         images = open_source(spec)
         rows = np.random.default_rng(0).permutation(len(images.items))[: arguments.most]
-        banks[role] = load_bank(images, source.preprocess, rows=sorted(rows.tolist()))
-    names = sorted({label for bank in banks.values() for label in bank.labels if label is not None})
-    labels = {role: np.array([names.index(str(x)) for x in bank.labels]) for role, bank in banks.items()}
-    known = embed("fit", lambda: banks["fit"].images)
-    worse = embed("fit-worse", lambda: worse_forms(banks["fit"].images, 0))
-    asked = embed("judged", lambda: banks["judged"].images)
-    some = np.ascontiguousarray(banks["judged"].images[:DAMAGED])
+        caches[role] = load_images(images, source.preprocess, rows=sorted(rows.tolist()))
+    names = sorted({label for cache in caches.values() for label in cache.labels if label is not None})
+    labels = {role: np.array([names.index(str(x)) for x in cache.labels]) for role, cache in caches.items()}
+    known = embed("fit", lambda: caches["fit"].images)
+    worse = embed("fit-worse", lambda: worse_forms(caches["fit"].images, 0))
+    asked = embed("judged", lambda: caches["judged"].images)
+    some = np.ascontiguousarray(caches["judged"].images[:DAMAGED])
     report = judge(known, worse, asked, labels["fit"], labels["judged"])
     head, served = report.pop("head"), report.pop("served")
     report["less_sure"] = less_sure(embed, head, served, some, "judged")  # type: ignore[arg-type]

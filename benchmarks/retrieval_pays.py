@@ -66,17 +66,17 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What each query got (Q,): right or not, AP@R, and how doubtful the answer was, two ways."""
+    """What each query got (Q,): right or not, AP@R, and how uncertain the answer was, two ways."""
 
     right: Doubles
     precision: Doubles
     distance: Doubles
-    doubt: Doubles
+    uncertainty: Doubles
 
     def statistics(self, rows: NDArray[np.int64]) -> Doubles:
         """Return recall@1, mAP@R and both risks of some queries, (4,)."""
         error = 1 - self.right[rows]
-        risks = [risk_at(score[rows], error, COVERAGE) for score in (self.distance, self.doubt)]
+        risks = [risk_at(score[rows], error, COVERAGE) for score in (self.distance, self.uncertainty)]
         return np.array([self.right[rows].mean(), self.precision[rows].mean(), *risks])
 
 
@@ -128,15 +128,15 @@ def measure(name: str, gallery: Side, queries: Side, constants: DistanceParamete
         (gallery.codes[own_rows] == gallery.codes[own][:, None])[others],
         signed=name in SIGNED,
     )
-    doubt = distances[:, 0]
+    uncertainty = distances[:, 0]
     if match is not None:
         own_unsure = queries.gaussians.uncertainty.astype(np.float64)
-        doubt = -match.probability(distances[:, 0], own_unsure, unsure[rows[:, 0]])
+        uncertainty = -match.probability(distances[:, 0], own_unsure, unsure[rows[:, 0]])
     return Outcome(
         (gallery.codes[rows[:, 0]] == queries.codes).astype(np.float64),
         average_precision_at_r(relevant, totals),
         distances[:, 0],
-        doubt,
+        uncertainty,
     )
 
 

@@ -8,7 +8,7 @@ pillow      a DataLoader whose workers decode PNG and augment with torchvision o
 lightly     a DataLoader with lightly's BYOL transform and its heads and loss, fp32
 
     python -m benchmarks.train [--images 1024] [--batch 256] [--rounds 3] [--threads 2]
-    python -m benchmarks.train --against CHECKOUT    # ours beside ours of another checkout of this repository, in turn
+    python -m benchmarks.train --against CHECKOUT    # ours and ours of another checkout of this repository, in turn
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="auto")
     parser.add_argument(
-        "--against", type=Path, help="another checkout of this repository to measure beside this one"
+        "--against", type=Path, help="another checkout of this repository to measure against this one"
     )
     parser.add_argument("--way", help="measure this one only, in this process, and print its rate")
     arguments = parser.parse_args()

@@ -94,13 +94,13 @@ def main() -> None:
     views = Views(config.augment, config.size)
     train_source, test_source = open_source(arguments.train), open_source(arguments.test)
     chosen = np.random.default_rng(0).permutation(len(train_source.items))[: arguments.fit_images + HELD]
-    bank = load_images(train_source, checkpoint.preprocess, rows=np.sort(chosen).tolist())
+    cache = load_images(train_source, checkpoint.preprocess, rows=np.sort(chosen).tolist())
     test = load_images(test_source, checkpoint.preprocess, rows=list(range(arguments.images)))
     names = sorted({str(label) for label in test.labels})
     labels = np.array([names.index(str(label)) for label in test.labels])
-    mixed = np.random.default_rng(1).permutation(len(bank.images))
+    mixed = np.random.default_rng(1).permutation(len(cache.images))
     fit_images, rest = (
-        bank.images[rows] for rows in (mixed[: arguments.fit_images], mixed[arguments.fit_images :])
+        cache.images[rows] for rows in (mixed[: arguments.fit_images], mixed[arguments.fit_images :])
     )
     student = build_encoder(checkpoint)
     results: list[dict[str, Any]] = []
@@ -219,7 +219,7 @@ def measure(
                 f"raw head, {name}: {raw.sum() / measured.sum():.3g}, "
                 f"rank correlation {rank_correlation(raw, measured):.3f}"
             )
-    print("uncalibrated beside it: " + "; ".join(lines))
+    print("uncalibrated, to compare: " + "; ".join(lines))
     print(
         "\n| uncertainty | R-AUROC (95 %) | served minus this (95 %) | cropped less sure | corrupted, 3 / 5 "
         "| of other kinds, 3 / 5 |\n|---|---|---|---|---|---|"

@@ -110,7 +110,7 @@ def export_encoder(
     report("exporting the graph")
     proto = to_onnx(fitted.model, source.graph, size)
     golden = golden_images(size)
-    pictures = served_pictures(fitted.bank, size, CHECKED if options.precision == "fp32" else COMPARED)
+    pictures = served_pictures(fitted.cache, size, CHECKED if options.precision == "fp32" else COMPARED)
     report("verifying the graph against the encoder itself")
     agreement = verify(proto.SerializeToString(), fitted.model, np.concatenate([golden, pictures[:CHECKED]]))
     judged = None
@@ -121,7 +121,7 @@ def export_encoder(
     fidelity = None
     if options.precision != "fp32":
         report(f"lowering the precision to {options.precision}")
-        compared = (judged.images, judged.labels) if judged else (pictures, fitted.bank.labels[:COMPARED])
+        compared = (judged.images, judged.labels) if judged else (pictures, fitted.cache.labels[:COMPARED])
         proto, fidelity = lowered(proto, pictures[:CALIBRATING], *compared, options)
     pair = golden_pair(proto, fitted.model, golden, options.precision)
     card = make_card(source, fitted, pair, options, out.stem)
@@ -207,7 +207,7 @@ class Fitted:
     model: ServedEncoder
     fit: Fit
     whitening: float
-    bank: ImageCache
+    cache: ImageCache
 
 
 def fit_served(source: EncoderSource, options: ExportOptions, report: Report = lambda _: None) -> Fitted:
@@ -215,19 +215,19 @@ def fit_served(source: EncoderSource, options: ExportOptions, report: Report = l
     torch.manual_seed(options.calibration.seed)
     space = served_space(source, options.space)
     size = source.preprocess.size
-    bank = calibration_bank(source, options, report)
+    cache = calibration_images(source, options, report)
     encoder, views = OnnxEncoder(source.graph), Views(source.augment, size)
     whitening, dim = options.whitening, options.dim
     if whitening is None:
         whitening = 0.5 if source.is_projector_trained else 0.0
     if dim is None and not source.is_projector_trained:
         dim = PRINCIPAL
-    report(f"embedding {len(bank.images)} images")
-    mean = fit_mean(encoder, bank.images, space, size, whitening, dim=dim)
+    report(f"embedding {len(cache.images)} images")
+    mean = fit_mean(encoder, cache.images, space, size, whitening, dim=dim)
     progress = _progress(report, options.calibration.views + options.calibration.worse)
-    fit = calibrate(encoder, views, bank.images, mean, size, options.calibration, progress)
+    fit = calibrate(encoder, views, cache.images, mean, size, options.calibration, progress)
     heads = ServedHeads(mean, fit.variance, fit.uncertainty)
-    return Fitted(ServedEncoder(source.encode, heads).eval(), fit, whitening, bank)
+    return Fitted(ServedEncoder(source.encode, heads).eval(), fit, whitening, cache)
 
 
 def served_space(source: EncoderSource, asked: str | None) -> str:
@@ -242,19 +242,19 @@ def served_space(source: EncoderSource, asked: str | None) -> str:
 
 def _progress(report: Report, views: int) -> Callable[[int, int], None]:
     """Report the first images and each tenth of the calibration, with the seconds that are left at most."""
-    started, told = time.monotonic(), -1
+    started, reported = time.monotonic(), -1
 
     def progress(done: int, total: int) -> None:
-        nonlocal told
-        if 10 * done // total > told:
-            told = 10 * done // total
+        nonlocal reported
+        if 10 * done // total > reported:
+            reported = 10 * done // total
             left = (time.monotonic() - started) * (total - done) / done
             report(f"calibrating: {done} of at most {total} images x {views} views, {left:.0f} s left")
 
     return progress
 
 
-def calibration_bank(source: EncoderSource, options: ExportOptions, report: Report) -> ImageCache:
+def calibration_images(source: EncoderSource, options: ExportOptions, report: Report) -> ImageCache:
     """Decode as many calibration images as the fit uses: the run's own unless others are named."""
     spec = options.calibration_source or source.images
     if spec is None:
@@ -269,9 +269,9 @@ def calibration_bank(source: EncoderSource, options: ExportOptions, report: Repo
     return load_images(images, source.preprocess, source.cache_size, rows=sorted(rows.tolist()))
 
 
-def served_pictures(bank: ImageCache, size: int, count: int) -> NDArray[np.uint8]:
-    """Return up to `count` of the bank's pictures, (n, S, S, 3) uint8 at the network's size."""
-    some = np.ascontiguousarray(bank.images[:count])
+def served_pictures(cache: ImageCache, size: int, count: int) -> NDArray[np.uint8]:
+    """Return up to `count` of the cache's pictures, (n, S, S, 3) uint8 at the network's size."""
+    some = np.ascontiguousarray(cache.images[:count])
     parts = [
         shrink(part.float(), size).round().to(torch.uint8) for part in torch.split(torch.from_numpy(some), 64)
     ]

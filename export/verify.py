@@ -1,4 +1,4 @@
-"""model.onnx beside the encoder itself: the same numbers, at every batch size, or the file is not written.
+"""model.onnx compared with the encoder itself: the same numbers, at every batch size, or the file is not written.
 
 Shape letters: N images, S side, D embedding dimension.
 """

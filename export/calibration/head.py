@@ -47,7 +47,7 @@ class CalibrationConfig:
     round begins; held: most images kept back to judge by; cluster_images: most images used in all, those
     beyond `images` for the uncertainty's clusters alone; views: V of each; worse: W of each, every second a view of
     the training, the others made worse by `export.calibration.degrade`; weight: how often an image itself counts
-    beside its worse forms when damage is fitted; epochs, learning_rate, weight_decay, hidden,
+    against its worse forms when damage is fitted; epochs, learning_rate, weight_decay, hidden,
     batch: the head's own training; report_views: views of the held-out images that judge it.
     """
 
@@ -146,7 +146,7 @@ def judge(variance: VarianceHead, statistics: ViewStatistics) -> tuple[float, fl
 
     ratio is the predicted variance of all images over the measured; 1 is calibrated. The mean of
     the images' own ratios would be at the mercy of a blank one, whose views are all alike. The interval
-    holds 95 % of the ratios of images drawn anew.
+    holds 95 % of the ratios of resampled images.
     """
     with torch.inference_mode():
         predicted = variance(statistics.inputs).sum(1).double().numpy()

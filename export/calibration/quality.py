@@ -1,7 +1,7 @@
 """Pictures -> a few numbers about their quality: sharpness, noise, light, flatness, blocks.
 
 An encoder is trained to look past such things, so its features alone cannot tell a smooth picture
-from a blurred one. These numbers, beside the features, let the variance head know that a picture
+from a blurred one. These numbers, together with the features, let the variance head know that a picture
 is a bad one. They are plain tensor operations and part of the exported graph.
 Shape letters: B batch, S side, P = 23 numbers.
 """

@@ -1,7 +1,7 @@
 """Calibration images and forms of them made worse -> a head that predicts the uncertainty; no labels.
 
 Three steps, each measured in docs/encoders.md. How undecided a picture is between clusters of the
-calibration images foretells that its nearest neighbour is of another kind. How far damage has moved an
+calibration images predicts that its nearest neighbour is of another kind. How far damage has moved an
 embedding is learnt from worse forms of images whose own embedding is known. The sum becomes a rank:
 0.9 means less sure than nine tenths of the calibration images.
 Shape letters: N images, W worse forms, P inputs of the head, D embedding dimension, K directions.
@@ -64,7 +64,7 @@ def judge_uncertainty(
 ) -> UncertaintyFit:
     """Measure the head on held-out pictures, and worse forms of them of which every second is a cropped view.
 
-    means: (N, D) of the pictures it was fitted on, whose distance it should foretell; images: how many there were.
+    means: (N, D) of the pictures it was fitted on, whose distance it should predict; images: how many there were.
     """
     with torch.inference_mode():
         own, worse = head(judged.inputs, judged.mean), head(bad.inputs, bad.mean)

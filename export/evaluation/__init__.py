@@ -1,1 +1,1 @@
-"""What a written model reaches: on labelled pictures, and in a lower precision beside fp32."""
+"""What a written model reaches: on labelled pictures, and in a lower precision compared with fp32."""

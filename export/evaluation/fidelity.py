@@ -27,7 +27,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Fidelity:
-    """The lower precision beside fp32 on the same pictures.
+    """The lower precision compared with fp32 on the same pictures.
 
     images: N; cosine: smallest cosine between the two means of one picture; same_neighbour:
     share of pictures whose nearest other picture is the same; rank_correlation: Spearman of the

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from export.sources.encoder_source import EncoderSource
-from export.sources.onnx_encoder import beside, onnx_encoder
+from export.sources.onnx_encoder import onnx_encoder, read_recipe
 from export.sources.published import Recipe, library_recipe, published_encoder, resized
 from export.sources.run import run_encoder
 from train.settings.backbone_names import full_name
@@ -63,8 +63,8 @@ def _recipe(given: Given, network: str | None, path: Path) -> Recipe | None:
         preprocess = Preprocess(size=size, resize=given.resize or size, interpolation=given.interpolation)
         return Recipe(preprocess, _three("--mean", given.pixel_mean), _three("--std", given.pixel_std))
     if network is None and given.size is None and not any(stated):
-        return None  # from the configuration beside the file
-    recipe = beside(path) if network is None else library_recipe(full_name(network))
+        return None  # from the configuration next to the file
+    recipe = read_recipe(path) if network is None else library_recipe(full_name(network))
     if given.size is not None:
         recipe = replace(recipe, preprocess=resized(recipe.preprocess, given.size))
     if given.resize is not None:

@@ -1,7 +1,7 @@
 """Another tool's ONNX image encoder -> an encoder to export.
 
 It takes float pictures (N, 3, S, S), normalised, and gives one vector a picture, as DINOv2 or CLIP's image
-tower does. What it expects of a picture is given, or read from a `preprocessor_config.json` beside it.
+tower does. What it expects of a picture is given, or read from a `preprocessor_config.json` next to it.
 Shape letters: N images, S side, F feature dimension.
 """
 
@@ -31,7 +31,7 @@ from vssl.model.identity import sha256_file
 CONFIG = "preprocessor_config.json"
 RESAMPLING = {1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box"}
 """Pillow's numbers of its filters, as the configuration writes them."""
-GIVE = "give --size, --mean and --std, or put a preprocessor_config.json beside the file"
+GIVE = "give --size, --mean and --std, or put a preprocessor_config.json next to the file"
 
 
 class FloatEncoder:
@@ -58,12 +58,12 @@ def onnx_encoder(
 ) -> EncoderSource:
     """Read an ONNX image encoder.
 
-    recipe: what it expects of a picture, None to read the configuration beside it; output: the vector to
+    recipe: what it expects of a picture, None to read the configuration next to it; output: the vector to
     take, None for the only one. Raises InputError or FormatError for a file that is no such encoder.
     """
     if not path.is_file():
         raise InputError(f"no encoder at {str(path)!r}: found no such file")
-    recipe = recipe or beside(path)
+    recipe = recipe or read_recipe(path)
     try:
         proto = onnx.load(str(path))
     except Exception as error:  # protobuf's own errors differ by its version
@@ -89,8 +89,8 @@ def onnx_encoder(
     )
 
 
-def beside(path: Path) -> Recipe:
-    """Read the configuration beside an encoder.
+def read_recipe(path: Path) -> Recipe:
+    """Read the configuration next to an encoder.
 
     Raises InputError where there is none, FormatError where it is unclear.
     """

@@ -1,7 +1,7 @@
 """One version of an exported model on Triton's Python backend: uint8 images -> Gaussians.
 
 `vssl export --triton REPOSITORY --triton-backend python` puts this file into the repository as
-model.py, beside the model.onnx that it runs with ONNX Runtime on the CPU: for builds of Triton
+model.py, next to the model.onnx that it runs with ONNX Runtime on the CPU: for builds of Triton
 without the onnxruntime backend. It needs numpy and onnxruntime, and nothing of vssl.
 Shape letters: N images, S side.
 """

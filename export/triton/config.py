@@ -84,8 +84,8 @@ def differences(text: str, card: ModelCard, backend: str) -> list[str]:
     expected = {"images": [side, side, 3]}
     expected |= {name: list(shape or (1,)) for name, shape in card.output_shapes.items()}
     found = {name: [int(n) for n in re.findall(r"-?\d+", dims)] for name, dims in _SHAPE.findall(text)}
-    told = _BACKEND.search(text)
-    named = told[1] if told else "none"
+    stated = _BACKEND.search(text)
+    named = stated[1] if stated else "none"
     return [
         *([f"its backend is {named}, asked for is {backend}"] if named != backend else []),
         *(

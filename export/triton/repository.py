@@ -111,7 +111,7 @@ def _add_version(target: Path, version: int, config: str, data: bytes, backend: 
 
 
 def _put_model(target: Path, config: str, data: bytes, backend: str) -> None:
-    """Write a whole model beside its place, then rename it there; what stood there is removed."""
+    """Write a whole model under a temporary name, then rename it into place; what was there is removed."""
     with _staged(target.parent) as staging:
         _fill(staging / target.name / "1", data, backend)
         write_bytes(staging / target.name / CONFIG, config.encode())
@@ -150,7 +150,7 @@ def _config(target: Path) -> str | None:
 
 @contextmanager
 def _staged(parent: Path) -> Iterator[Path]:
-    """Give a folder beside its goal, on the same file system, that is gone in the end."""
+    """Give a temporary folder next to its goal, on the same file system; it is removed at the end."""
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".vssl-", dir=parent))
     try:

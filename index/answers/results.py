@@ -33,7 +33,7 @@ class Neighbour:
     variance_score: the share of the expected squared distance that is variance, in 0..1; higher =
         less sure.
     match_probability: calibrated P(same label), None where the gallery cannot calibrate it.
-    uncertainty: of the stored image; metadata: what the gallery knows of it beside its label.
+    uncertainty: of the stored image; metadata: what else the gallery knows of it.
     """
 
     id: str

@@ -38,7 +38,7 @@ class Densities:
 
 @dataclass(frozen=True)
 class DistanceParameters:
-    """What a distance needs beside the two Gaussians; part of its definition.
+    """What a distance needs besides the two Gaussians; part of its definition.
 
     alpha: every variance is multiplied by it first; 1 for a calibrated variance.
     floor: the variance is then raised to at least this by the distances that divide by it

@@ -36,7 +36,7 @@ COMPARED = 2000  # queries that every distance is compared on; some evaluate mos
 
 @dataclass(frozen=True, eq=False)
 class SideData:
-    """What an evaluation may have beside gallery and queries.
+    """Optional inputs of an evaluation, besides gallery and queries.
 
     ood: images from elsewhere; corrupted: corrupted forms of the queries; human: a file of people's votes.
     """

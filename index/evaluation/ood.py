@@ -99,7 +99,7 @@ def mahalanobis(items: GaussianEmbedding, codes: Int64s, queries: GaussianEmbedd
 def measure_ood(context: EvaluationContext, ood: Dataset, settings: Settings, report: MetricReport) -> int:
     """Measure AUROC and FPR95 of images from elsewhere against the queries; return their number.
 
-    `ood_auroc` is by uncertainty alone; `_knn`, `_likelihood` and `_mahalanobis` beside it ask
+    `ood_auroc` is by uncertainty alone; `_knn`, `_likelihood` and `_mahalanobis` ask
     the gallery. FPR95 is the share of queries taken for such where 95 % of those from elsewhere are.
     """
     check_together(context.gallery, ood)
@@ -133,7 +133,7 @@ def measure_ood(context: EvaluationContext, ood: Dataset, settings: Settings, re
 def measure_one_class(context: EvaluationContext, report: MetricReport) -> int:
     """Measure, for each class of the gallery as the only normal one, AUROC of all labelled queries.
 
-    `one_class_knn` and `one_class_likelihood` are the means over classes, each class beside them
+    `one_class_knn` and `one_class_likelihood` are the means over classes, and each class is given
     as `one_class_knn:NAME`. A gallery of a single class gives one run. Returns the runs.
     """
     which = context.labelled

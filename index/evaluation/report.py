@@ -69,7 +69,7 @@ class MetricReport:
         self.curves[name] = {key: thinned(values) for key, values in lines.items()}
 
     def flat(self) -> dict[str, float]:
-        """Return each metric as a number with `_low` and `_high` beside it."""
+        """Return each metric as a number with its interval `_low`, `_high`."""
         values: dict[str, float] = {}
         for name, metric in self.metrics.items():
             values |= {name: metric.value, f"{name}_low": metric.low, f"{name}_high": metric.high}

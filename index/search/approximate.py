@@ -1,7 +1,7 @@
 """Gaussians -> an approximate FAISS index whose candidates are ranked exactly.
 
 HNSW, IVF or IVF-PQ propose a shortlist by the Euclidean distance of coordinates in which it means
-something: the means, or mean beside standard deviation where the distance compares those. The
+something: the means, or mean and standard deviation where the distance compares those. The
 definition of the distance ranks the shortlist. The inner-product encodings of other distances
 are never put into a graph: one coordinate dominates them, and recall falls to nothing.
 
@@ -150,7 +150,7 @@ class ApproximateIndex:
         return ApproximateIndex(self.name, self._items, recipe, self.parameters, self._faiss, self._source)
 
     def add(self, items: GaussianEmbedding) -> None:
-        """Append items. Not safe beside a running search."""
+        """Append items. Not safe during a running search."""
         self._items.add(items)
         self.extend()
 

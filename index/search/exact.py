@@ -99,7 +99,7 @@ class ExactIndex:
         return 4 * self._count * self._faiss.d if self._faiss is not None else 0
 
     def add(self, items: GaussianEmbedding) -> None:
-        """Append items; their rows follow the last one. Not safe beside a running search."""
+        """Append items; their rows follow the last one. Not safe during a running search."""
         self._check_dim(items, "items")
         self._items.add(items)
         self.extend()

@@ -1,7 +1,7 @@
 """The Gaussians that searches compare: held in memory, or mapped from two files, and growing in place.
 
 One object is shared by a view and every index over it, so that each item is held once. Mapped arrays
-are never written: what is added to them lies beside them in memory.
+are never written: what is added to them lies in memory.
 
 Shape letters: N rows, M added rows, D embedding dimension.
 """

@@ -17,7 +17,7 @@ ABSENT = (
     "onnxscript", "openvino", "orjson", "pandas", "polars", "psutil", "pybase64", "pymilvus", "ray", "rich",
     "starlette", "torchmetrics", "tritonclient", "typer", "uvicorn",
 )  # fmt: skip
-"""Declared by this project for other verbs, and not there beside torch, torchvision, numpy, Pillow and pyarrow."""
+"""Declared by this project for other verbs, and not installed with torch, torchvision, numpy, Pillow and pyarrow."""
 
 
 class Bare(MetaPathFinder):

@@ -26,7 +26,7 @@ def new(folder: Path, rows: Rows | None = None, dim: int = 8, **options) -> Fold
 
 @contextlib.contextmanager
 def raw(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection of our own to a store's file, beside the one of the store."""
+    """A connection of our own to a store's file, besides the one of the store."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         yield connection
 

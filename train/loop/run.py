@@ -204,7 +204,7 @@ def _origin(checkpoint: Checkpoint, cache: ImageCache, spec: str) -> Fact:
 
 
 def _describe(out: Path, config: TrainConfig, cache: ImageCache) -> None:
-    """Write the settings after all merging, and what could not be read, beside the checkpoint."""
+    """Write the settings after all merging, and what could not be read, next to the checkpoint."""
     (out / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
     failures = [{"id": f.id, "path": f.path, "reason": f.reason} for f in cache.failures]
     (out / "failures.json").write_text(json.dumps(failures, indent=2) + "\n")

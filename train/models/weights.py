@@ -1,8 +1,8 @@
 """A trained student <-> student.safetensors, and weights of a file -> a new run's student.
 
 The file holds backbone, projector and the normalisation of their input, as plain tensors that
-any framework reads; its metadata holds the settings as JSON. Nothing is unpickled with open
-hands: `.pth` files are loaded with `weights_only=True`. Weights of torchvision's and timm's networks
+any framework reads; its metadata holds the settings as JSON. No code in a file is run:
+`.pth` files are loaded with `weights_only=True`. Weights of torchvision's and timm's networks
 come under their libraries' names (`train.models.published_weights`).
 """
 
@@ -119,7 +119,7 @@ def initialise(student: Encoder, weights: Mapping[str, Tensor], origin: str) -> 
             f"--init {origin}: {len(wrong)} tensors do not fit:\n  "
             + "\n  ".join(wrong[:SHOWN])
             + more
-            + "\nTrain with the network and the method it was made with (config.json beside it says which), "
+            + "\nTrain with the network and the method it was made with (config.json next to it says which), "
             "or give a file of the tensors backbone.* alone" + _advice(student, given)
         )
     student.load_state_dict(given, strict=False)

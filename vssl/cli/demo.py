@@ -120,9 +120,9 @@ def _prepare(images: Path | None, out: Path) -> None:
         )
     demo_images.write_list(source, gallery, out / "gallery.jsonl")
     demo_images.write_list(source, queries, out / "queries.jsonl")
-    disturbed = demo_images.write_disturbed(source, queries, out / "disturbed", out / "disturbed.jsonl")
+    corrupted = demo_images.write_corrupted(source, queries, out / "corrupted", out / "corrupted.jsonl")
     note(
-        f"{len(gallery)} images to train on and search, {len(queries)} held out as queries, and {disturbed} copies of "
+        f"{len(gallery)} images to train on and search, {len(queries)} held out as queries, and {corrupted} copies of "
         "those turned, shifted, scaled and made noisy"
     )
 
@@ -149,7 +149,7 @@ def _extract_and_index(out: Path, models: dict[str, Path]) -> None:
 
     first = next(iter(models))
     for system, model in models.items():
-        for name in ("gallery", "queries", "disturbed"):
+        for name in ("gallery", "queries", "corrupted"):
             target = out / "embeddings" / system / name
             _vssl("extract", f"list:{out / name}.jsonl", target, "--model", model, quiet=system != first)
     note("\nRaw pixels, to compare with:")
@@ -174,13 +174,13 @@ def _evaluate(out: Path, systems: tuple[str, ...]) -> dict[str, dict[str, dict[s
         reports = out / "reports" / system
         reports.mkdir(parents=True)
         metrics[system] = {}
-        for queries in ("queries", "disturbed"):
+        for queries in ("queries", "corrupted"):
             path = reports / f"{queries}.json"
             _vssl("evaluate", gallery, folder / queries, "--report", path, quiet=True)
             metrics[system][queries] = json.loads(path.read_text())["metrics"]
         _vssl("gallery", "add", gallery, folder / "queries", quiet=True)
         path = reports / "copies.json"
-        _vssl("evaluate", gallery, folder / "disturbed", "--report", path, quiet=True)
+        _vssl("evaluate", gallery, folder / "corrupted", "--report", path, quiet=True)
         metrics[system]["copies"] = json.loads(path.read_text())["metrics"]
     return metrics
 
@@ -196,10 +196,10 @@ def _report(out: Path, metrics: dict[str, dict[str, dict[str, Any]]], digits: bo
     table.add_column("")
     columns = {
         "k-NN\nclean": ("queries", "knn_top1"),
-        "k-NN\ndisturbed": ("disturbed", "knn_top1"),
+        "k-NN\ncorrupted": ("corrupted", "knn_top1"),
         "copy finds\noriginal": ("copies", "instance_recall_at_1"),
         "R-AUROC\nclean": ("queries", "r_auroc"),
-        "R-AUROC\ndisturbed": ("disturbed", "r_auroc"),
+        "R-AUROC\ncorrupted": ("corrupted", "r_auroc"),
     }
     for title in columns:
         table.add_column(title, justify="right")
@@ -213,16 +213,16 @@ def _report(out: Path, metrics: dict[str, dict[str, dict[str, Any]]], digits: bo
     console.print(table)
     say(
         "k-NN: share of queries whose label a vote of 20 neighbours gets right. copy finds original: share of\n"
-        "disturbed copies whose nearest image of all is their original. R-AUROC: how well the uncertainty alone\n"
+        "corrupted copies whose nearest image of all is their original. R-AUROC: how well the uncertainty alone\n"
         "tells wrong nearest neighbours from right ones (0.5 is chance).\n"
     )
     embeddings = out / "embeddings" / next(iter(metrics))
-    share, clean, disturbed, pairs = demo_sheet.disturbed_is_less_sure(embeddings)
+    share, clean, corrupted, pairs = demo_sheet.corrupted_is_less_sure(embeddings)
     say(
-        f"The uncertainty puts the disturbed copy above the clean original for {share:.0%} of {pairs} images "
-        f"(mean uncertainty {clean:.4f} clean, {disturbed:.4f} disturbed)."
+        f"The uncertainty puts the corrupted copy above the clean original for {share:.0%} of {pairs} images "
+        f"(mean uncertainty {clean:.4f} clean, {corrupted:.4f} corrupted)."
     )
-    summary = {"metrics": metrics, "disturbed_above_clean": share, "pairs": pairs}
+    summary = {"metrics": metrics, "corrupted_above_clean": share, "pairs": pairs}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     _say_failures(embeddings)
     say(f"Contact sheet: {demo_sheet.write_sheet(out, embeddings, digits=digits)}")

@@ -1,4 +1,4 @@
-"""Pictures for the demo: handwritten digits as PNG files, a held-out split, disturbed copies."""
+"""Pictures for the demo: handwritten digits as PNG files, a held-out split, corrupted copies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HELD_OUT = 5
 """One image in five is a query."""
 
 WORK_SIDE = 256
-"""Disturbed copies are at most this large, and at least a quarter of it."""
+"""Corrupted copies are at most this large, and at least a quarter of it."""
 
 
 def write_digits(folder: Path) -> int:
@@ -47,8 +47,8 @@ def write_list(source: ImageSource, rows: list[int], path: Path) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write_disturbed(source: ImageSource, rows: list[int], folder: Path, out: Path) -> int:
-    """Write a disturbed PNG of each readable image and the list that names them by the same ids."""
+def write_corrupted(source: ImageSource, rows: list[int], folder: Path, out: Path) -> int:
+    """Write a corrupted PNG of each readable image and the list that names them by the same ids."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for row in rows:
@@ -58,13 +58,13 @@ def write_disturbed(source: ImageSource, rows: list[int], folder: Path, out: Pat
         except ImageError:
             continue  # the extraction reports it
         path = folder / f"{_seed(item.id):016x}.png"
-        disturb(picture, item).save(path)
+        corrupt(picture, item).save(path)
         lines.append(json.dumps({"path": os.path.abspath(path), "id": item.id, "label": item.label}))  # noqa: PTH100
     out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return len(lines)
 
 
-def disturb(picture: Image.Image, item: ImageItem) -> Image.Image:
+def corrupt(picture: Image.Image, item: ImageItem) -> Image.Image:
     """Turn by up to 40 degrees, scale by 0.7 to 1.1, shift by up to a tenth, add noise; random by the id alone."""
     random = np.random.default_rng(_seed(item.id))
     side = max(picture.size)
@@ -75,7 +75,7 @@ def disturb(picture: Image.Image, item: ImageItem) -> Image.Image:
     shift = random.uniform(-0.1, 0.1, 2) * size
     cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
     centre = np.array(size) / 2
-    # Pillow maps output pixels to input pixels: the inverse of the disturbance.
+    # Pillow maps output pixels to input pixels: the inverse of the corruption.
     offset = centre - np.array([[cos, sin], [-sin, cos]]) @ (centre + shift)
     matrix = (cos, sin, offset[0], -sin, cos, offset[1])
     border = np.concatenate(
@@ -102,7 +102,7 @@ def write_raw_pixels(out: Path, like: Path) -> None:
     dim = preprocess.size**2 * 3
     card = ModelCard("raw pixels", "none", "none", "features", dim, dim, preprocess)
     model_id = sha256_bytes(card.to_json().encode())
-    for name in ("gallery", "queries", "disturbed"):
+    for name in ("gallery", "queries", "corrupted"):
         source = open_source(f"list:{out / name}.jsonl")
         items, pixels = [], []
         for row, item in enumerate(source.items):

@@ -1,4 +1,4 @@
-"""What the demo shows of its gallery: how uncertainty answers to disturbance, and a contact sheet."""
+"""What the demo shows of its gallery: how uncertainty answers to corruption, and a contact sheet."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def _rows(embeddings: Path, name: str) -> Rows:
     return read_embeddings(embeddings / name).rows
 
 
-def disturbed_is_less_sure(embeddings: Path) -> tuple[float, float, float, int]:
-    """Return (share of copies above their original, mean clean, mean disturbed uncertainty, pairs)."""
-    clean, worse = _rows(embeddings, "queries"), _rows(embeddings, "disturbed")
+def corrupted_is_less_sure(embeddings: Path) -> tuple[float, float, float, int]:
+    """Return (share of copies above their original, mean clean, mean corrupted uncertainty, pairs)."""
+    clean, worse = _rows(embeddings, "queries"), _rows(embeddings, "corrupted")
     before = dict(zip(clean.ids, clean.gaussians.uncertainty, strict=True))
     pairs = [
         (before[i], after)
@@ -38,12 +38,12 @@ def disturbed_is_less_sure(embeddings: Path) -> tuple[float, float, float, int]:
 
 
 def write_sheet(out: Path, embeddings: Path, *, digits: bool) -> Path:
-    """Draw clean and disturbed queries, from the surest to the least sure, with their neighbours."""
+    """Draw clean and corrupted queries, from the surest to the least sure, with their neighbours."""
     from index.gallery.open import open_gallery
 
     gallery = open_gallery(out / "gallery", read_only=True)
     sheet_rows = []
-    for name in ("queries", "disturbed"):
+    for name in ("queries", "corrupted"):
         rows = _rows(embeddings, name)
         order = np.argsort(rows.gaussians.uncertainty, kind="stable")
         picked = order[np.linspace(0, len(order) - 1, min(ROWS, len(order))).round().astype(int)]
@@ -51,7 +51,7 @@ def write_sheet(out: Path, embeddings: Path, *, digits: bool) -> Path:
             query = rows.gaussians[[int(row)]]
             result = gallery.search(query, k=NEIGHBOURS, exclude=[rows.ids[row]])[0]
             label = rows.labels[row]
-            kind = "clean" if name == "queries" else "disturbed"
+            kind = "clean" if name == "queries" else "corrupted"
             tiles = [
                 Tile(
                     _picture(rows.paths[row]),

@@ -44,7 +44,9 @@ Update = Annotated[bool, typer.Option("--update", help="Embed what is new or cha
 Shard = Annotated[
     str | None, typer.Option(metavar="I/N", help="Do share I (from 0) of N; all shards share OUT.")
 ]
-Form = Annotated[str, typer.Option("--format", help="parquet, or npy for clip-retrieval's arrays beside it.")]
+Form = Annotated[
+    str, typer.Option("--format", help="parquet, or npy for clip-retrieval's arrays in addition.")
+]
 Engine = Annotated[
     str,
     typer.Option(

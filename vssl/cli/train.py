@@ -61,7 +61,7 @@ def train(
         options["cache_size"] = "auto"
     with extras():
         if plot:
-            import matplotlib  # noqa: F401  # told before a long run, not after it
+            import matplotlib  # noqa: F401  # refused before a long run, not after it
         from train.evaluation.curves import plot_curves
         from train.loop.run import Display, train_images
         from train.settings.recipe import read_settings

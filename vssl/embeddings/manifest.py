@@ -34,14 +34,14 @@ def write_manifest(
     folder: Path, *, model_id: str, parts: Sequence[str], rows: int, failures: int, **more: Any
 ) -> None:
     """Write `manifest.json`, which makes the folder complete; its files must all be there."""
-    beside = [name for name in (FAILURES, INPUTS) if (folder / name).is_file()]
+    others = [name for name in (FAILURES, INPUTS) if (folder / name).is_file()]
     values = {
         "format": FORMAT,
         "model_id": model_id,
         "parts": list(parts),
         "rows": rows,
         "failures": failures,
-        "files": {name: sha256_file(folder / name) for name in [*parts, *beside]},
+        "files": {name: sha256_file(folder / name) for name in [*parts, *others]},
         **more,
     }
     write_json(folder / MANIFEST, {**values, SEAL: _seal(values)})

@@ -1,4 +1,4 @@
-"""The models that come with the package, for whoever names no other.
+"""The models that come with the package, used where no other is named.
 
 The photo encoder is EfficientNet-Lite0, trained by others with labels (NOTICE), with mean, variance
 and uncertainty fitted by this project on natural photos. The small one is a VSSL encoder trained by this project

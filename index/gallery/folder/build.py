@@ -1,6 +1,6 @@
 """An embeddings folder -> a gallery, whole or not at all.
 
-The gallery grows under a temporary name beside its place and is renamed when it is finished, so
+The gallery grows under a temporary name next to its place and is renamed when it is finished, so
 an interrupted build leaves what was there before.
 """
 

@@ -22,7 +22,7 @@ from vssl.errors import FormatError
 
 TOMBSTONES = 0.2  # above this share of removed rows a view and its indexes are built again
 FEW_TOMBSTONES = 64
-MAPPED = 256 * 1024 * 1024  # vectors of more bytes are saved beside the index, and mapped when it is opened
+MAPPED = 256 * 1024 * 1024  # vectors of more bytes are saved next to the index, and mapped when it is opened
 
 
 class IndexCache:
@@ -92,7 +92,7 @@ class IndexCache:
     def _load(self) -> View:
         """Read the store, and the saved index where it is whole and holds rows of this store.
 
-        A large gallery's vectors were saved beside its index: they are mapped, and not read.
+        A large gallery's vectors were saved next to its index: they are mapped, and not read.
         """
         saved, self.damage = find_derived(self._path, self.distance)
         view: View | None = None

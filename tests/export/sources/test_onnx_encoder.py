@@ -18,7 +18,7 @@ from export.calibration.head import CalibrationConfig
 from export.package import ExportOptions, export_encoder
 from export.sources.encoder_graph import OnnxEncoder
 from export.sources.named import Given, find_encoder
-from export.sources.onnx_encoder import CONFIG, beside, onnx_encoder
+from export.sources.onnx_encoder import CONFIG, onnx_encoder, read_recipe
 from serve.inference.engine import Engine
 from tests.tiny_model import picture
 from vssl.errors import FormatError, InputError
@@ -85,8 +85,8 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_configuration_beside_it_is_its_preprocessing(encoder: Path) -> None:
-    recipe = beside(encoder)
+def test_the_configuration_next_to_it_is_its_preprocessing(encoder: Path) -> None:
+    recipe = read_recipe(encoder)
     assert recipe.preprocess == Preprocess(size=SIDE, resize=32, fit="crop", interpolation="bicubic")
     assert (recipe.pixel_mean, recipe.pixel_std) == ((0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
 
@@ -104,7 +104,7 @@ def test_the_configuration_beside_it_is_its_preprocessing(encoder: Path) -> None
 )
 def test_its_older_forms_are_read_too(encoder: Path, change: dict[str, object], expected: Preprocess) -> None:
     (encoder.parent / CONFIG).write_text(json.dumps(CLIP | change))
-    assert beside(encoder).preprocess == expected
+    assert read_recipe(encoder).preprocess == expected
 
 
 def test_the_graph_gives_the_files_own_numbers_for_pixels_normalised_by_hand(encoder: Path) -> None:
@@ -121,7 +121,7 @@ def test_the_graph_gives_the_files_own_numbers_for_pixels_normalised_by_hand(enc
 def test_a_rescale_factor_of_its_own_is_kept(encoder: Path) -> None:
     (encoder.parent / CONFIG).write_text(json.dumps(CLIP | {"rescale_factor": 1 / 127.5}))
     pixels = np.full((1, SIDE, SIDE, 3), 51, np.uint8)
-    recipe = beside(encoder)
+    recipe = read_recipe(encoder)
     found = (pixels[0, 0, 0] / 255 - np.array(recipe.pixel_mean)) / np.array(recipe.pixel_std)
     np.testing.assert_allclose(
         found, (51 / 127.5 - np.array(CLIP["image_mean"])) / np.array(CLIP["image_std"])
@@ -170,7 +170,7 @@ def test_other_files_are_taken_or_refused_by_name(
 def test_what_is_missing_or_unclear_is_said_with_what_to_type(encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no output 'pooler'; found image_embeds of 2"):
         onnx_encoder(encoder, output="pooler")
-    larger = replace(beside(encoder), preprocess=Preprocess(32, 32))
+    larger = replace(read_recipe(encoder), preprocess=Preprocess(32, 32))
     with pytest.raises(
         FormatError, match=r"found the input pixel_values of float \[None, 3, 28, 28\], expected"
     ):

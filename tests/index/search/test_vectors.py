@@ -1,4 +1,4 @@
-"""Vectors grow in place, in memory or beside a mapped file, and what was handed out does not move."""
+"""Vectors grow in place, in memory or after a mapped file, and what was handed out does not move."""
 
 from __future__ import annotations
 

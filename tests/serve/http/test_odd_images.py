@@ -22,7 +22,7 @@ CLAIMED = {name.lower() for name in formats()} | {"mpo"}
 @pytest.fixture(scope="module")
 def odd() -> list[tuple[dict[str, str], bytes]]:
     if not ARCHIVE.is_file():
-        pytest.skip("the archive of odd images is not beside the checkout")
+        pytest.skip("the archive of odd images is not next to the checkout")
     with tarfile.open(ARCHIVE) as archive:
         members = {m.name: m for m in archive.getmembers() if m.isfile()}
         root = next(name for name in members if name.endswith("manifest.csv")).removesuffix("manifest.csv")

@@ -1,4 +1,4 @@
-"""The engine: one model file, the same numbers for an image whatever it is asked beside."""
+"""The engine: one model file, the same numbers for an image whatever else is in the batch."""
 
 from __future__ import annotations
 

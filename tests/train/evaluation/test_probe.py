@@ -1,4 +1,4 @@
-"""The probe measures both branches, and the classifier that learned beside the encoder."""
+"""The probe measures both branches, and the classifier that was trained with the encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `vssl` for tests: in this process, which starts nothing anew."""
+"""The command `vssl` for tests: in this process, which starts no new process."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class TestClaimedParts:
         assert (error.code, "tiles" in str(error)) == ("too_many_pixels", True)
 
     def test_strips_that_lie_over_each_other_are_refused(self) -> None:
-        """Sixty-four strips of the same bytes: each would be decoded anew."""
+        """Sixty-four strips of the same bytes: each would be decoded again."""
         strips, body = 64, np.arange(2000, dtype=np.uint8).tobytes()
         fields = {256: 100, 257: 64 * 20, 258: 8, 259: 1, 262: 1, 277: 1, 278: 20}
         first = 8 + 2 + 12 * (len(fields) + 2) + 4

@@ -299,7 +299,7 @@ def manifest() -> list[dict[str, str]]:
         return list(csv.DictReader(io.TextIOWrapper(file, "utf-8")))
 
 
-@pytest.mark.skipif(not ODD_IMAGES.exists(), reason="needs odd_images.tar beside the checkout")
+@pytest.mark.skipif(not ODD_IMAGES.exists(), reason="needs odd_images.tar next to the checkout")
 class TestOddImages:
     """725 odd, broken and hostile files, in a process of its own with bounded memory and time."""
 

@@ -2,7 +2,7 @@
 
 A spec names one shard or many: `photos.tar`, `shards/*.tar`, `shard-{000..012}.tar`. Ids are the
 members' names, with the shard's name before them when there are several shards. In a WebDataset
-shard the files of one sample share a key (the name up to its first dot): `0001.cls` beside
+shard the files of one sample share a key (the name up to its first dot): `0001.cls` next to
 `0001.jpg` is its label, and whatever else belongs to an image is passed over. Elsewhere the label
 is the folder's name, as for files on disk.
 """

@@ -117,7 +117,7 @@ class TestRefusals:
             found.read(0)
 
 
-@pytest.mark.skipif(not PHOTOS.exists(), reason="needs photos_clothing_cc0.tar beside the checkout")
+@pytest.mark.skipif(not PHOTOS.exists(), reason="needs photos_clothing_cc0.tar next to the checkout")
 def test_real_photos_read_as_tarfile_reads_them() -> None:
     found = open_source(PHOTOS)
     with tarfile.open(PHOTOS) as tar:

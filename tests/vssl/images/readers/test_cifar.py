@@ -92,7 +92,7 @@ class TestCifar:
         with pytest.raises(FormatError, match="not a batch"):
             open_source(f"cifar10:{tmp_path}:test")
 
-    @pytest.mark.skipif(not DATA.is_dir(), reason="needs the CIFAR-10 Parquet files beside the checkout")
+    @pytest.mark.skipif(not DATA.is_dir(), reason="needs the CIFAR-10 Parquet files next to the checkout")
     def test_the_real_set_in_two_halves(self) -> None:
         source = open_source(f"cifar10:{DATA}")
         assert len(source.items) == 50_000
