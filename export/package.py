@@ -86,7 +86,7 @@ class Exported:
 
 
 def export_run(run: Path, out: Path, options: ExportOptions, report: Report = lambda _: None) -> Exported:
-    """Export a run's encoder. Raises InputError or FormatError; `out` appears only when all is well."""
+    """Export a run's encoder. Raises InputError or FormatError; `out` appears only when every check passes."""
     check_options(options)
     return export_encoder(run_encoder(load_checkpoint(run), options.branch), out, options, report)
 
@@ -100,7 +100,7 @@ def check_options(options: ExportOptions) -> None:
 def export_encoder(
     source: EncoderSource, out: Path, options: ExportOptions, report: Report = lambda _: None
 ) -> Exported:
-    """Export an encoder from anywhere. Raises InputError or FormatError; `out` appears only when all is well."""
+    """Export an encoder from anywhere. Raises InputError or FormatError; `out` appears only when every check passes."""
     check_options(options)
     size = source.preprocess.size
     labelled = labelled_rows(

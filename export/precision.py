@@ -179,7 +179,7 @@ def to_int8(proto: onnx.ModelProto, images: NDArray[np.uint8], batch: int = 32) 
 
 
 class _quiet:  # noqa: N801
-    """The quantiser reports to the root logger what is no news to a user."""
+    """Silence the quantiser, which logs every step to the root logger."""
 
     def __enter__(self) -> None:
         logging.disable(logging.WARNING)

@@ -31,7 +31,7 @@ LEFTOVERS = frozenset([
     "System Volume Information", "__MACOSX", "Icon\r", ".DS_Store", ".localized", ".Spotlight-V100", ".Trashes",
     ".fseventsd", ".TemporaryItems", ".directory", "@eaDir", "#recycle", ".snapshot", ".zfs",
 ])  # fmt: skip
-"""What file systems and file managers put into folders of their own accord."""
+"""Names that file systems and file managers put into folders."""
 
 
 @contextmanager

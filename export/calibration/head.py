@@ -145,7 +145,7 @@ def judge(variance: VarianceHead, statistics: ViewStatistics) -> tuple[float, fl
     """Return (ratio, rank correlation, interval of the ratio) of predicted and measured total variance.
 
     ratio is the predicted variance of all images over the measured; 1 is calibrated. The mean of
-    the images' own ratios would be at the mercy of a blank one, whose views are all alike. The interval
+    the images' own ratios would be dominated by a blank one, whose views are all alike. The interval
     holds 95 % of the ratios of resampled images.
     """
     with torch.inference_mode():

@@ -68,7 +68,7 @@ class Calibrations:
         """Return the match calibration of an index's distance for this view, None where none can be had."""
         distance, constants = index.name, index.parameters.digest
         known = self._matches.get(distance) or self.stored_match(distance)
-        # A calibration of before constants were recorded has none, and is of the defaults.
+        # A calibration from before constants were recorded has none: it was made with the defaults.
         fits = known is not None and known.constants in ("", constants)
         if known is not None and fits and not _moved(view, known.rows, known.last_row):
             self._matches[distance] = known

@@ -3,7 +3,7 @@
 A view follows its store of record: it takes the rows after its last one and marks those that were
 removed, its tombstones. Rows stay where they are until the view is read again, so an index built on
 it stays true.
-Shape letters: N rows held (those that went included), D embedding dimension.
+Shape letters: N rows held (removed ones included), D embedding dimension.
 """
 
 from __future__ import annotations

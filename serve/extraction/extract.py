@@ -217,7 +217,7 @@ def _gate(out: Path) -> Iterator[None]:
 
 
 def _complete(folder: OutputFolder) -> None:
-    """Close the folder when every part is there, whoever wrote it."""
+    """Close the folder when every part is there, whichever process wrote it."""
     try:
         with locked(folder.progress, wait=True):
             if all(folder.is_done(number) for number in range(folder.plan.parts)):

@@ -1,4 +1,4 @@
-"""A run's metrics.jsonl -> RUN/curves.png: how loss, accuracy, uncertainty and rates went.
+"""A run's metrics.jsonl -> RUN/curves.png: plots of loss, accuracy, uncertainty and rates.
 
 Needs matplotlib.
 """

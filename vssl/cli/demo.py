@@ -87,7 +87,7 @@ def demo(
 
 
 def _vssl(*words: str | Path | float, quiet: bool = False) -> None:
-    """Print a `vssl` command and run it; a quiet one speaks only when it fails."""
+    """Print a `vssl` command and run it; a quiet one prints only when it fails."""
     shown = shlex.join(["vssl", *map(str, words)])
     note(f"\n\033[1m$ {shown}\033[0m" if sys.stderr.isatty() else f"\n$ {shown}")
     command = [sys.executable, "-m", "vssl", *map(str, words)]

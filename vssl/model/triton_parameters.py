@@ -1,6 +1,6 @@
 """Model id, card and golden pair of each version <-> the `parameters` of a Triton configuration.
 
-A model that runs on a Triton server is not at hand as a file, so what the file would say of
+A model that runs on a Triton server is not available as a file, so what the file would say of
 itself stands in the configuration, which every Triton client can ask for. One configuration
 serves all versions of a model: each key ends in the version it belongs to.
 """

@@ -176,7 +176,7 @@ class Store(Database):
             return counted(json.loads(text) for (text,) in found)
 
     def removed(self, *, since: int) -> Int64s:
-        """Return the rows that went after generation `since` (and after the last compaction)."""
+        """Return the rows removed after generation `since` (and after the last compaction)."""
         with self._lock, sqlite_errors(self.path):
             gone = self._db.execute("SELECT row FROM removed WHERE generation > ?", (since,))
             return np.array([row for (row,) in gone], np.int64)

@@ -290,10 +290,13 @@ def test_a_run_can_be_exported_into_a_repository_at_once(tmp_path: Path) -> None
 
 
 def test_wrong_usage_says_how(model: Path, tmp_path: Path) -> None:
-    for words in ([model], [model, tmp_path / "other.onnx"], [tmp_path / "run"]):
+    for words in ([model], [tmp_path / "run"]):
         done = vssl(*words)
         assert done.returncode == 2
         assert "vssl export" in done.stderr
+    done = vssl(model, tmp_path / "other.onnx")
+    assert done.returncode == 1
+    assert "vssl inspect" in done.stderr
 
 
 def test_an_existing_file_needs_no_torch(model: Path, tmp_path: Path) -> None:
