@@ -45,7 +45,10 @@ def find_encoder(name: str, given: Given) -> EncoderSource:
     path = Path(name)
     if path.suffix == ".onnx":
         if path.is_file() and CARD_KEY in read_metadata(path.read_bytes()):
-            raise InputError(f"{path} is a model of vssl already; look at it with: vssl inspect {path}")
+            raise InputError(
+                f"{path} is a model of vssl already; look at it with: vssl inspect {path}; "
+                f"put it into a repository with: vssl export {path} --triton REPOSITORY"
+            )
         found = onnx_encoder(path, recipe=_recipe(given, None, path), output=given.output)
     elif path.exists() or path.suffix in (".pt", ".pth"):
         return run_encoder(load_checkpoint(path), given.branch)

@@ -296,7 +296,8 @@ def test_wrong_usage_says_how(model: Path, tmp_path: Path) -> None:
         assert "vssl export" in done.stderr
     done = vssl(model, tmp_path / "other.onnx")
     assert done.returncode == 1
-    assert "vssl inspect" in done.stderr
+    assert "is a model of vssl already" in done.stderr
+    assert "--triton REPOSITORY" in done.stderr
 
 
 def test_an_existing_file_needs_no_torch(model: Path, tmp_path: Path) -> None:
