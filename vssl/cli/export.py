@@ -23,7 +23,6 @@ def register(app: typer.Typer) -> None:
 
 
 SPACES, BRANCHES = ("features", "projector"), ("student", "teacher")
-Space = Annotated[str, typer.Option(help="What is served as the mean: features or projector.")]
 Whitening = Annotated[
     float, typer.Option(help="Even out the means' spread over directions, 0 to 1.", min=0.0, max=1.0)
 ]
