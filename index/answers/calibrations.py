@@ -86,15 +86,15 @@ class Calibrations:
 
     def rule(self, view: View, index: SearchIndex, max_risk: float) -> AbstentionRule:
         """Return when to abstain at a risk, calibrated at its first use. Raises InputError without labels."""
-        asked = index.name, max_risk
-        known = self._rules.get(asked)
+        key = index.name, max_risk
+        known = self._rules.get(key)
         if known is not None and not _moved(view, *known[1:]):
             return known[0]  # without waiting for another distance's calibration
         with self._calibrating:  # one at a time: it takes seconds of both cores
-            known = self._rules.get(asked)
+            known = self._rules.get(key)
             if known is None or _moved(view, *known[1:]):
                 known = _fit_rule(view, index, max_risk), view.count, view.last_row
-                self._rules[asked] = known
+                self._rules[key] = known
         return known[0]
 
 
@@ -112,7 +112,7 @@ class _Pairs:
 
     use: Bools
     distance: Float64s
-    asked: Float64s
+    query: Float64s
     item: Float64s
     same: Bools
     agree: Bools
@@ -130,9 +130,9 @@ def _own_pairs(view: View, index: SearchIndex, most: int, k: int) -> _Pairs | No
     searched = index.search(view.items[asking], wanted, keep=None if labelled.all() else labelled)
     distances, found = leave_out_own(*searched, asking, wanted - 1)
     uncertainty = view.uncertainty.astype(np.float64)
-    asked = np.broadcast_to(uncertainty[asking][:, None], found.shape)
+    query = np.broadcast_to(uncertainty[asking][:, None], found.shape)
     same, agree = codes[found] == codes[asking][:, None], codes[found] == codes[found[:, :1]]
-    return _Pairs(found >= 0, distances, asked, uncertainty[found], same, agree)
+    return _Pairs(found >= 0, distances, query, uncertainty[found], same, agree)
 
 
 def _fit_rule(view: View, index: SearchIndex, max_risk: float) -> AbstentionRule:
@@ -142,7 +142,7 @@ def _fit_rule(view: View, index: SearchIndex, max_risk: float) -> AbstentionRule
             "the gallery has no labelled images to calibrate --max-risk on; extract them from IMAGES/CLASS/file.jpg"
         )
     use = pairs.use[:, 0]
-    inputs = AbstentionInputs(pairs.asked[:, 0], pairs.distance, pairs.agree & pairs.use)
+    inputs = AbstentionInputs(pairs.query[:, 0], pairs.distance, pairs.agree & pairs.use)
     return fit_rule(inputs[use], ~pairs.same[use, 0], max_risk, signed=index.name in SIGNED)
 
 
@@ -151,7 +151,7 @@ def _fit_match(view: View, index: SearchIndex) -> MatchModel | None:
     if pairs is None:
         return None
     use, signed = pairs.use, index.name in SIGNED
-    fitted = fit_match(pairs.distance[use], pairs.asked[use], pairs.item[use], pairs.same[use], signed=signed)
+    fitted = fit_match(pairs.distance[use], pairs.query[use], pairs.item[use], pairs.same[use], signed=signed)
     if fitted is None:
         return None
     return replace(

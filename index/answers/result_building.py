@@ -53,7 +53,7 @@ def results(
     view: View,
     match: MatchModel | None,
     queries: GaussianEmbedding,
-    asked: GaussianEmbedding,
+    compared: GaussianEmbedding,
     distances: Float64s,
     found: Int64s,
     *,
@@ -69,7 +69,7 @@ def results(
     ranks = view.percentiles(uncertainty) if percentiles is None else percentiles
     known = metadata or {}
     probability = match_probabilities(match, view, distances, found, uncertainty)
-    scores = variance_scores(view.items, asked, found)
+    scores = variance_scores(view.items, compared, found)
     answers = []
     for q, (own, rank) in enumerate(zip(uncertainty.tolist(), ranks, strict=True)):
         neighbours = [

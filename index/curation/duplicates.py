@@ -98,8 +98,8 @@ def _closeness(apart: Float64s, first: Float64s, second: Float64s) -> Float64s:
     return np.asarray(apart / np.maximum(np.sqrt(first * second), TINY))
 
 
-def same_probability(nearest: Float64s, asked: Float64s) -> Float64s:
-    """Return the probability that pairs of closeness `asked` are closer than ordinary neighbours.
+def same_probability(nearest: Float64s, closeness: Float64s) -> Float64s:
+    """Return the probability that pairs of a `closeness` are closer than ordinary neighbours.
 
     One minus the local false discovery rate (Efron 2004): how many nearest neighbours (N,) lie
     where ordinary ones would, over how many lie there. The distance of the nearest of many points
@@ -111,7 +111,7 @@ def same_probability(nearest: Float64s, asked: Float64s) -> Float64s:
     """
     logs = np.sort(np.log(nearest[np.isfinite(nearest)] + TINY))
     if len(logs) < FEWEST:
-        return (asked < math.sqrt(TINY)).astype(np.float64)
+        return (closeness < math.sqrt(TINY)).astype(np.float64)
     low, middle = np.quantile(logs, [LOW, MIDDLE]).tolist()
     at_low, at_middle = (math.log(-math.log1p(-q)) for q in (LOW, MIDDLE))
     slope = (at_middle - at_low) / max(middle - low, TINY)
@@ -125,7 +125,7 @@ def same_probability(nearest: Float64s, asked: Float64s) -> Float64s:
     # One standard deviation more than expected: a lone pair at the edge is no discovery.
     ordinary = np.minimum(1.0, (expected + np.sqrt(expected)) / np.maximum(there, 1))
     ordinary = _rising(ordinary, there)
-    at = np.clip(np.searchsorted(edges, np.log(asked + TINY), side="right") - 1, 0, len(ordinary) - 1)
+    at = np.clip(np.searchsorted(edges, np.log(closeness + TINY), side="right") - 1, 0, len(ordinary) - 1)
     probability: Float64s = 1.0 - ordinary[at]
     return probability
 

@@ -31,12 +31,12 @@ def pairwise(
     if queries.dim != items.dim:
         raise InputError(f"queries have {queries.dim} dimensions, items {items.dim}; expected the same")
     constants = completed(name, parameters, items)
-    asked = distance.prepared(constants.scaled(queries), constants)
+    prepared = distance.prepared(constants.scaled(queries), constants)
     stored = distance.prepared(constants.scaled(items), constants)
     result = np.empty((len(queries), len(items)))
     step = max(1, BLOCK // max(1, items.dim))
     for row in range(len(queries)):
-        query = Densities(asked.mean[row], asked.variance[row])
+        query = Densities(prepared.mean[row], prepared.variance[row])
         for start in range(0, len(items), step):
             part = Densities(stored.mean[start : start + step], stored.variance[start : start + step])
             result[row, start : start + step] = distance.exact(query, part, constants)
@@ -52,11 +52,11 @@ def gathered(
 ) -> Float64s:
     """Return the distance of each query to its own rows (Q, K) of the items; infinite for row -1."""
     distance, constants = named(name), completed(name, parameters, items)
-    asked = distance.prepared(constants.scaled(queries), constants)
+    prepared = distance.prepared(constants.scaled(queries), constants)
     result = np.full(rows.shape, np.inf)
     for row in range(len(queries)):
         there = rows[row] >= 0
         found = distance.prepared(constants.scaled(items[rows[row, there]]), constants)
-        query = Densities(asked.mean[row], asked.variance[row])
+        query = Densities(prepared.mean[row], prepared.variance[row])
         result[row, there] = distance.exact(query, found, constants)
     return result

@@ -124,8 +124,8 @@ def _probability(
     if context.gallery.match is None:
         return None
     items = context.gallery.gaussians.uncertainty.astype(np.float64)[np.maximum(rows, 0)]
-    asked = unsure.reshape(-1, *([1] * (rows.ndim - 1)))
-    return context.gallery.match.probability(np.where(rows >= 0, distances, 0.0), asked, items)
+    query = unsure.reshape(-1, *([1] * (rows.ndim - 1)))
+    return context.gallery.match.probability(np.where(rows >= 0, distances, 0.0), query, items)
 
 
 def _abstain(

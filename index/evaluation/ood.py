@@ -103,10 +103,10 @@ def measure_ood(context: EvaluationContext, ood: Dataset, settings: Settings, re
     the gallery. FPR95 is the share of queries taken for such where 95 % of those from elsewhere are.
     """
     check_together(context.gallery, ood)
-    asked = context.gallery.as_compared(ood.gaussians)
+    other = context.gallery.as_compared(ood.gaussians)
     sides = (
         (context.query_gaussians, context.uncertainty, context.own),
-        (asked, ood.gaussians.uncertainty.astype(np.float64), own_rows(context.gallery, ood)),
+        (other, ood.gaussians.uncertainty.astype(np.float64), own_rows(context.gallery, ood)),
     )
     inside, outside = (
         score(context.control, queries, unsure, k=settings.k, own=own) for queries, unsure, own in sides
@@ -118,7 +118,7 @@ def measure_ood(context: EvaluationContext, ood: Dataset, settings: Settings, re
     }
     distances = [mahalanobis(context.items, context.gallery_codes, side[0]) for side in sides]
     lines["_mahalanobis"] = distances[0], distances[1]
-    positive = np.arange(len(context.query_gaussians) + len(asked)) >= len(context.query_gaussians)
+    positive = np.arange(len(context.query_gaussians) + len(other)) >= len(context.query_gaussians)
     for name, parts in lines.items():
         values = np.concatenate(parts)
         report.add(f"ood_auroc{name}", lambda r, v=values: auroc(v[r], positive[r]), len(values))  # type: ignore[misc]
@@ -127,7 +127,7 @@ def measure_ood(context: EvaluationContext, ood: Dataset, settings: Settings, re
             lambda r, v=values: false_positives_at(v[r], positive[r]),  # type: ignore[misc]
             len(values),
         )
-    return len(asked)
+    return len(other)
 
 
 def measure_one_class(context: EvaluationContext, report: MetricReport) -> int:
@@ -180,9 +180,9 @@ def rank_anomalies(gallery: Dataset, queries: Dataset, *, k: int = NEAREST) -> l
     check_together(gallery, queries)
     items = gallery.as_compared(gallery.gaussians)
     index = ExactIndex.build("cosine", items)
-    asked = gallery.as_compared(queries.gaussians)
+    compared = gallery.as_compared(queries.gaussians)
     unsure = queries.gaussians.uncertainty.astype(np.float64)
-    found = score(index, asked, unsure, k=k, own=own_rows(gallery, queries))
+    found = score(index, compared, unsure, k=k, own=own_rows(gallery, queries))
     members = np.random.default_rng(0).permutation(len(items))[:1000]
     normal = score(index, items[members], np.zeros(len(members)), k=k, own=members)
     ranks = {

@@ -195,9 +195,9 @@ class ApproximateIndex:
             how = engine.SearchParametersHNSW(sel=selector, efSearch=max(effort, length))
         else:
             how = engine.SearchParametersIVF(sel=selector, nprobe=min(effort, self._lists()))
-        asked = coordinates(self.name, queries, query=True)
+        encoded = coordinates(self.name, queries, query=True)
         with threads_for(len(queries)):
-            candidates: Int64s = self._faiss.search(asked, length, params=how)[1]
+            candidates: Int64s = self._faiss.search(encoded, length, params=how)[1]
         return candidates
 
     def _lists(self) -> int:

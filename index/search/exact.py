@@ -220,14 +220,14 @@ class ExactIndex:
         phi = padded(phi)
         error = slack(phi, offset, self._widest)
         with np.errstate(over="ignore"):
-            asked = phi.astype(np.float32)
-        representable = np.isfinite(error) & np.isfinite(asked).all(axis=1)
+            encoded = phi.astype(np.float32)
+        representable = np.isfinite(error) & np.isfinite(encoded).all(axis=1)
         length = min(available, k + min(self._beyond, max(SHORTLIST, available // 4)))
         open_ = np.arange(len(queries)) if representable.all() else np.flatnonzero(representable)
         first = True
         while len(open_) and (length == available or length <= max(available // 2, k + SHORTLIST)):
             scores, rows = self._flat_search.largest(
-                self._faiss, self._widest, asked[open_], length, keep, device=self.device
+                self._faiss, self._widest, encoded[open_], length, keep, device=self.device
             )
             terms = prepared.at(open_), offset[open_] - error[open_]
             found, certain = self._refined(scores, rows, k, *terms, everything=length == available)
@@ -247,7 +247,7 @@ class ExactIndex:
         return result
 
     def _refined(
-        self, scores: Floats, rows: Int64s, k: int, asked: Densities, bound: Float64s, *, everything: bool
+        self, scores: Floats, rows: Int64s, k: int, prepared: Densities, bound: Float64s, *, everything: bool
     ) -> tuple[Found, Bools]:
         """Evaluate shortlists (Q, L) of queries until each top k is certain; see `refine`.
 
@@ -255,7 +255,7 @@ class ExactIndex:
         """
 
         def exact(which: Int64s, candidates: Int64s) -> Float64s:
-            return evaluate(self._distance, self.parameters, self._items, asked.at(which), candidates)
+            return evaluate(self._distance, self.parameters, self._items, prepared.at(which), candidates)
 
         def nearest_left(which: Int64s, score: Float64s) -> Float64s:
             return self._distance.decode(bound[which] - score, self._anchor, self.parameters)

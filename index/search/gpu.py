@@ -77,10 +77,10 @@ class Copy:
         self.count = int(index.ntotal)
         self.usable = self._keeps_the_bound(index, widest)
 
-    def search(self, asked: Floats, length: int) -> tuple[Floats, Int64s]:
+    def search(self, encoded: Floats, length: int) -> tuple[Floats, Int64s]:
         """Return the `length` largest float32 scores (Q, L) and their rows."""
         with self._lock:
-            scores, rows = self._engine.search(asked, length)
+            scores, rows = self._engine.search(encoded, length)
         return scores, rows
 
     def _keeps_the_bound(self, index: Any, widest: Float64s) -> bool:
@@ -112,7 +112,7 @@ class FlatSearch:
         self,
         index: Any,
         widest: Float64s,
-        asked: Floats,
+        encoded: Floats,
         length: int,
         keep: Bools | None,
         *,
@@ -120,21 +120,21 @@ class FlatSearch:
     ) -> tuple[Floats, Int64s]:
         """Return the `length` largest float32 scores (Q, L), descending, and their rows.
 
-        asked (Q, E); widest (E,) the largest magnitude of each feature; keep (N,) the rows allowed.
+        encoded (Q, E); widest (E,) the largest magnitude of each feature; keep (N,) the rows allowed.
         """
         if keep is None and length <= LONGEST:
-            copy = self._on_device(index, widest, len(asked), device)
+            copy = self._on_device(index, widest, len(encoded), device)
             if copy is not None:
-                return copy.search(asked, length)
+                return copy.search(encoded, length)
         engine: Any = faiss  # its Python wrappers take arrays, which its type hints do not know
         # FAISS takes matrix products only above this many numbers in a batch; four queries pay.
-        faiss.cvar.distance_compute_blas_threshold = 4 * asked.shape[1]
+        faiss.cvar.distance_compute_blas_threshold = 4 * encoded.shape[1]
         selection = None
         if keep is not None:
             bits = np.packbits(keep, bitorder="little")
             selection = engine.SearchParameters(sel=engine.IDSelectorBitmap(bits))
-        with threads_for(len(asked)):
-            scores, rows = index.search(asked, length, params=selection)
+        with threads_for(len(encoded)):
+            scores, rows = index.search(encoded, length, params=selection)
         return scores, rows
 
     def _on_device(self, index: Any, widest: Float64s, queries: int, device: str) -> Copy | None:

@@ -32,14 +32,14 @@ def stored(distance: Distance, parameters: DistanceParameters, items: Vectors, r
 
 
 def evaluate(
-    distance: Distance, parameters: DistanceParameters, items: Vectors, asked: Densities, rows: Int64s
+    distance: Distance, parameters: DistanceParameters, items: Vectors, prepared: Densities, rows: Int64s
 ) -> Float64s:
     """Return the distances (Q, L) of prepared queries (Q, D) to rows (Q, L) of items, from the definition."""
     result = np.empty(rows.shape)
     step = max(1, CACHED // max(1, items.dim * rows.shape[1]))
     for start in range(0, len(rows), step):
         here = slice(start, start + step)
-        one = Densities(asked.mean[here], asked.variance[here]).across()
+        one = Densities(prepared.mean[here], prepared.variance[here]).across()
         result[here] = distance.exact(one, stored(distance, parameters, items, rows[here]), parameters)
     return result
 
@@ -58,8 +58,8 @@ def rerank(
     is row -1 at distance infinity.
     """
     distance = named(name)
-    asked = distance.prepared(parameters.scaled(queries), parameters)
-    exact = evaluate(distance, parameters, items, asked, np.maximum(candidates, 0))
+    prepared = distance.prepared(parameters.scaled(queries), parameters)
+    exact = evaluate(distance, parameters, items, prepared, np.maximum(candidates, 0))
     if (candidates < 0).any():
         exact = np.where(candidates >= 0, exact, np.inf)
     distances, rows = np.full((len(queries), k), np.inf), np.full((len(queries), k), -1)

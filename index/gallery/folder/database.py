@@ -46,11 +46,11 @@ class Database:
             self._db = _connect(path, read_only=read_only)
             try:
                 self._db.execute("PRAGMA synchronous = FULL")
-                asked = self._db.execute("SELECT value FROM facts WHERE name = 'format'").fetchone()
+                stored = self._db.execute("SELECT value FROM facts WHERE name = 'format'").fetchone()
             except BaseException:
                 self._db.close()
                 raise
-        found = asked and asked[0]
+        found = stored and stored[0]
         if found != str(STORE_FORMAT):
             self._db.close()
             raise FormatError(

@@ -208,7 +208,7 @@ class GalleryReader:
         """
         self.check_model(model_id, "the queries")
         check_search(k, exclude, len(queries))
-        asked = compared(queries, self.place, self.card.dim, normalise=self.normalise)
+        compared_queries = compared(queries, self.place, self.card.dim, normalise=self.normalise)
         named(distance or "cosine")
         tree = parse_filter(where) if where is not None else None
         with self._cache.current() as view:
@@ -221,7 +221,7 @@ class GalleryReader:
             rule = self._calibrations.rule(view, index, max_risk) if max_risk is not None else None
             wide = k if rule is None else max(k, NEIGHBOURS)
             distances, found = index.search(
-                asked,
+                compared_queries,
                 min(wide + (exclude is not None), available),
                 keep=None if available == len(keep) else keep,
             )
@@ -229,7 +229,7 @@ class GalleryReader:
                 distances, found = without_excluded(view, exclude, distances, found, wide)
             match = self._calibrations.match(view, index)
             metadata = self._store.metadata_of(view.rows[np.unique(found[found >= 0])].tolist())
-            answers = results(view, match, queries, asked, distances, found, metadata=metadata)
+            answers = results(view, match, queries, compared_queries, distances, found, metadata=metadata)
             return answers if rule is None else with_abstention(answers, rule, k)
 
     def _kept(self, view: View, max_uncertainty: float | None, tree: Filter | None) -> Bools:

@@ -165,9 +165,9 @@ class Store(Database):
 
     def metadata_of(self, rows: Sequence[int]) -> dict[int, dict[str, Scalar]]:
         """Return by row number the metadata of those items that have some."""
-        asked = "SELECT row, metadata FROM items WHERE row IN (SELECT value FROM json_each(?)) AND metadata != '{}'"
+        wanted = "SELECT row, metadata FROM items WHERE row IN (SELECT value FROM json_each(?)) AND metadata != '{}'"
         with self._lock, sqlite_errors(self.path):
-            return {row: json.loads(text) for row, text in self._db.execute(asked, (json.dumps(rows),))}
+            return {row: json.loads(text) for row, text in self._db.execute(wanted, (json.dumps(rows),))}
 
     def columns_of_metadata(self) -> dict[str, dict[str, int]]:
         """Return the names in all items' metadata, and how many values of each kind they hold."""

@@ -58,8 +58,6 @@ class MilvusGallery:
         self.fitting = facts.fitting()
         self._checked: set[Filter] = set()  # filters whose columns were found
 
-    # --- opening and closing -----------------------------------------------------------
-
     @classmethod
     def create(
         cls,
@@ -125,8 +123,6 @@ class MilvusGallery:
         """How many writes this gallery has seen through this client."""
         return self._facts.generation
 
-    # --- writing -----------------------------------------------------------------------
-
     def add(
         self,
         rows: Rows,
@@ -172,8 +168,6 @@ class MilvusGallery:
 
     def _compared(self, gaussians: GaussianEmbedding) -> GaussianEmbedding:
         return compared(gaussians, self.place, self.card.dim, normalise=self.normalise)
-
-    # --- reading -----------------------------------------------------------------------
 
     def get(self, id_: str) -> GalleryItem:
         """Return one item. Raises InputError when there is none of that id."""
@@ -238,7 +232,7 @@ class MilvusGallery:
         Only the distance that the gallery was made for can be asked: its encodings are stored.
         """
         self.check_model(model_id, "the queries")
-        asked = self._compared(queries)
+        prepared = self._compared(queries)
         check_search(k, exclude, len(queries), most=MOST - 1)
         if max_risk is not None:
             self.abstention(max_risk)
@@ -255,13 +249,13 @@ class MilvusGallery:
         for start in range(0, len(queries), BATCH):
             part = slice(start, start + BATCH)
             own = None if exclude is None else exclude[part]
-            answers += self._search(queries[part], asked[part], k, condition, own)
+            answers += self._search(queries[part], prepared[part], k, condition, own)
         return answers
 
     def _search(
         self,
         queries: GaussianEmbedding,
-        asked: GaussianEmbedding,
+        prepared: GaussianEmbedding,
         k: int,
         condition: str,
         exclude: Sequence[str | None] | None,
@@ -271,7 +265,7 @@ class MilvusGallery:
         if encoding is None:
             return without_neighbours(queries, ranks)
         wanted = k + (exclude is not None)
-        ranked = nearest(self._items, encoding, asked, wanted, condition, self._compared)
+        ranked = nearest(self._items, encoding, prepared, wanted, condition, self._compared)
         if ranked is None:
             return without_neighbours(queries, ranks)
         view, distances, found = ranked.view, ranked.distances, ranked.found
@@ -279,7 +273,7 @@ class MilvusGallery:
             distances, found = without_excluded(view, exclude, distances, found, k)
         match = self.match_model(self.distance)
         return results(
-            view, match, queries, asked, distances, found, percentiles=ranks, metadata=ranked.metadata
+            view, match, queries, prepared, distances, found, percentiles=ranks, metadata=ranked.metadata
         )
 
     def _condition(self, where: Mapping[str, object]) -> str:

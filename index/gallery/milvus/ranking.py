@@ -40,23 +40,23 @@ class Ranked:
 def nearest(
     items: RemoteItems,
     encoding: Encoding,
-    asked: GaussianEmbedding,
+    queries: GaussianEmbedding,
     k: int,
     condition: str,
     compared: Callable[[GaussianEmbedding], GaussianEmbedding],
 ) -> Ranked | None:
     """Return the k nearest items that fit a condition; None where there is none.
 
-    asked: queries (Q, D) as they are compared; compared: how stored Gaussians are.
+    queries: (Q, D) as they are compared; compared: how stored Gaussians are.
     """
-    phi, offset = encoding.queries(asked)
+    phi, offset = encoding.queries(queries)
     length = min(MOST, k + SHORTLIST)
     while True:
         entries, candidates, scores = items.ranked(phi, length, condition)
         if not entries:
             return None
-        view = _view(entries, compared(unpack(entries, asked.dim)))
-        distances, found = rerank(encoding.name, encoding.parameters, view.items, asked, candidates, k)
+        view = _view(entries, compared(unpack(entries, queries.dim)))
+        distances, found = rerank(encoding.name, encoding.parameters, view.items, queries, candidates, k)
         everything = (candidates < 0).any(axis=1)
         certain = distances[:, -1] < encoding.left(offset, scores)
         if length == MOST or (everything | certain).all():
