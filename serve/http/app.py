@@ -24,6 +24,7 @@ from serve.http.routes import embed, gallery, health, kserve, openai, pages, sea
 from serve.http.routes.routing import Route, Router, check_target
 from serve.http.settings import Settings
 from serve.http.state import Runtime
+from serve.inference.memory import hand_back, resident_bytes
 from vssl.errors import VsslError
 
 DESCRIBED: list[Route[Any]] = [
@@ -135,10 +136,13 @@ class Application:
         return await route.respond(runtime, context)
 
     async def _keep_up(self, runtime: Runtime) -> None:
-        """Once a second: share the counts with other workers, look for replaced models."""
+        """Once a second: share the counts with other workers, hand memory back, look for replaced models."""
+        level = resident_bytes()
         while True:
             await asyncio.sleep(UPKEEP_S)
             runtime.metrics.save()
+            if not runtime.bodies.held:  # what requests hold is no garbage yet
+                level = await asyncio.to_thread(hand_back, level)
             try:
                 await runtime.reload_models()
             except Exception:

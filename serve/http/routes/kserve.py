@@ -241,7 +241,7 @@ def _images(runtime: Runtime, served: Served, tensor: InferInput, binary: bytes)
         return np.frombuffer(binary, np.uint8).reshape(shape)
     try:
         values = np.asarray(tensor.data, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise invalid("images: expected data as a list of whole numbers from 0 to 255") from None
     if len(values) != expected:
         raise invalid(f"images: found {len(values)} numbers, the shape says {expected}")

@@ -297,6 +297,17 @@ class TestWhatIsRefusedStaysShort:
         headers = [(b"Inference-Header-Content-Length", length.encode("latin-1"))]
         refused(http.post(f"/v2/models/{name}/infer", content=b"{}", headers=headers))
 
+    @pytest.mark.parametrize(
+        "value", ["9" * 400, "-1", "1e300", '"x"', "[]", "null", "{}", "256", "0.5", "[[[0]]]"]
+    )
+    def test_numbers_that_are_no_pixels(self, http: httpx.Client, value: str) -> None:
+        """A number of 400 digits was found by `benchmarks.fuzz`: it fits no float."""
+        name = http.get("/v1/models").json()["data"][0]["id"]
+        numbers = ", ".join([value, *["0"] * 767])
+        tensor = '"name": "images", "datatype": "UINT8", "shape": [1, 16, 16, 3]'
+        body = f'{{"inputs": [{{{tensor}, "data": [{numbers}]}}]}}'
+        refused(http.post(f"/v2/models/{name}/infer", content=body))
+
     def test_an_output_is_asked_for_once(self, http: httpx.Client) -> None:
         name = http.get("/v1/models").json()["data"][0]["id"]
         tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 16, 16, 3], "data": [0] * 768}
