@@ -33,7 +33,7 @@ def test_probes_ask_routes_that_need_no_key(container: dict[str, Any]) -> None:
         name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("readiness", "liveness", "startup")
     }
     assert probes == {"readiness": "/readyz", "liveness": "/livez", "startup": "/readyz"}
-    assert set(probes.values()) <= {path for method, path, _ in ROUTES if method == "GET"} & OPEN_PATHS
+    assert set(probes.values()) <= {route.path for route in ROUTES if route.method == "GET"} & OPEN_PATHS
 
 
 def test_variables_are_settings_of_the_service(objects: dict[str, Any], container: dict[str, Any]) -> None:
@@ -57,7 +57,7 @@ def test_requests_find_the_pods(objects: dict[str, Any], container: dict[str, An
     (port,) = objects["Service"]["spec"]["ports"]
     assert port["targetPort"] in {p["name"] for p in container["ports"]}
     annotations = objects["Deployment"]["spec"]["template"]["metadata"]["annotations"]
-    assert annotations["prometheus.io/path"] in {path for _, path, _ in ROUTES}
+    assert annotations["prometheus.io/path"] in {route.path for route in ROUTES}
 
 
 def test_the_deployment_page_names_only_variables_and_metrics_that_exist() -> None:
