@@ -67,19 +67,19 @@ def changed(state: State, change: dict) -> State:
 
 def child(path: Path, seed: int) -> None:
     """Change the gallery until killed."""
-    dice = random.Random(seed)
+    draws = random.Random(seed)
     with FolderGallery.open(path) as gallery:
         present = {n.id for n in gallery.search(PROBE, 10 * IDS)[0].neighbours}
         print(json.dumps({"do": "open"}), flush=True)
         while True:
-            do = dice.choices(["add", "replace", "remove", "save", "compact", "fit"], [6, 4, 5, 1, 1, 1])[0]
+            do = draws.choices(["add", "replace", "remove", "save", "compact", "fit"], [6, 4, 5, 1, 1, 1])[0]
             absent = [i for i in (f"i{n}" for n in range(IDS)) if i not in present]
             pool = absent if do == "add" else sorted(present)
-            ids = dice.sample(pool, min(len(pool), dice.randint(1, 60)))
+            ids = draws.sample(pool, min(len(pool), draws.randint(1, 60)))
             if do == "fit" and len(present) < 2:
                 continue
-            change = {"do": do, "ids": ids, "seeds": [dice.randrange(2**31) for _ in ids]}
-            change["distance"] = dice.choice(DISTANCES)
+            change = {"do": do, "ids": ids, "seeds": [draws.randrange(2**31) for _ in ids]}
+            change["distance"] = draws.choice(DISTANCES)
             print(json.dumps(change), flush=True)
             if do in ("add", "replace"):
                 names = [f"{i}.png" for i in ids]
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    dice = random.Random(options.seed)
+    draws = random.Random(options.seed)
     interrupted: Counter[str] = Counter()
     survived: Counter[str] = Counter()
     acknowledged, indexes_rebuilt = 0, 0
@@ -157,14 +157,14 @@ def main() -> None:
         state = State({}, "cosine")
         for kill in range(options.kills):
             process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.crash", "--child", str(path), str(dice.randrange(2**31))],
+                [sys.executable, "-m", "benchmarks.crash", "--child", str(path), str(draws.randrange(2**31))],
                 stdout=subprocess.PIPE,
                 text=True,
             )
             assert process.stdout is not None
             first = process.stdout.readline()
             assert json.loads(first)["do"] == "open"
-            time.sleep(dice.expovariate(1 / 0.12))
+            time.sleep(draws.expovariate(1 / 0.12))
             process.send_signal(signal.SIGKILL)
             lines = process.stdout.read().splitlines()
             process.wait()

@@ -1,6 +1,5 @@
-"""The family of errors a person can act on.
+"""What was found, what was expected and what to type next -> an error whose message says all three.
 
-Every message says what was found, what was expected and what to type next.
 The command line prints the message and exits 1; the server maps `status` and
 `code` into its one error body.
 """

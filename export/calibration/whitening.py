@@ -17,7 +17,7 @@ from export.served_encoder import Encode, ServedMean
 
 MIN_IMAGES = 64
 SMALLEST = 1e-4
-"""Least variance of a direction that is believed, of the largest."""
+"""Least variance of a direction, as a share of the largest: smaller ones count as this."""
 
 
 def fit_mean(

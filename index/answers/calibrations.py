@@ -53,7 +53,7 @@ class Calibrations:
         self._rules: dict[tuple[str, float], tuple[AbstentionRule, int, int]] = {}
         self._calibrating = threading.Lock()
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Fit again at the next use: the gallery was compacted, or its constants changed."""
         self._matches.clear()
         self._without_match.clear()

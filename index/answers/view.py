@@ -21,7 +21,7 @@ from index.search.vectors import Vectors
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 
 SearchIndex = ExactIndex | ApproximateIndex
-MASKS = 32  # filters whose choice is remembered
+MASKS = 32  # filters whose masks are cached
 FEW = 16  # up to this many percentiles of one generation are counted, more are looked up in a sorted copy
 
 
@@ -63,7 +63,7 @@ class View:
         for index in self.indexes.values():  # they share the vectors
             index.extend()
 
-    def remember(self, tree: Filter, chosen: Bools) -> None:
+    def cache_mask(self, tree: Filter, chosen: Bools) -> None:
         """Keep (N,) what a filter chose until the rows change; the oldest of MASKS goes."""
         with self._lock:
             if len(self.chosen) >= MASKS:

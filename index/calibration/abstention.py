@@ -261,7 +261,7 @@ def fit_rule(
 
 
 def _start(scores: Float64s, wrong: Bools, max_risk: float) -> float:
-    """Return the coverage to begin with: a safe part of the one whose errors speak most clearly for it."""
+    """Return the coverage to begin with: a safe part of the one that has the strongest evidence."""
     points = _points(scores, wrong, max_risk)
     surest = min(points, key=lambda point: (point.chance, -point.count), default=None)
     return 1.0 if surest is None else SAFE * surest.count / len(scores)

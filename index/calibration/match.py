@@ -34,7 +34,7 @@ class MatchModel:
 
     smallest: where positive, the logarithm of the distance takes its place, of at least this one.
     generation, rows, last_row: the state of the gallery it was fitted on; pairs, share_same: what
-    it saw; calibration_error: expected calibration error (10 equal-mass bins) of a twin fitted on
+    it saw; calibration_error: expected calibration error (10 equal-mass bins) of a second curve fitted on
     half of the pairs and measured on the other half. constants: which ones the distance had.
     """
 
@@ -89,7 +89,7 @@ def fit_match(
     signed: the distance may be negative.
 
     Returns None where the pairs are too few, or all alike, or where nearer does not mean more
-    likely: then no probability is honest.
+    likely: then no probability can be trusted.
     """
     enough = len(same) >= LEAST_PAIRS and min(same.sum(), (~same).sum()) >= LEAST_OF_A_KIND
     if not enough:
@@ -105,8 +105,8 @@ def fit_match(
     if weights[1] >= 0:
         return None
     half = len(same) // 2  # pairs come query by query, so the halves share no query
-    twin = _logistic(design[:half], same[:half])
-    error = ece(_sigmoid(design[half:] @ twin), same[half:], CALIBRATION_BINS)
+    second = _logistic(design[:half], same[:half])
+    error = ece(_sigmoid(design[half:] @ second), same[half:], CALIBRATION_BINS)
     return MatchModel(
         tuple(weights.tolist()),
         tuple(centre.tolist()),

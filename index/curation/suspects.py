@@ -42,7 +42,7 @@ def suspects(gallery: ReadableGallery, *, limit: int = 100, k: int = VOTERS) -> 
 
     Each of the k nearest others votes for its label with weight exp(-distance / 0.07) times its
     certainty. Neighbours are those by the gallery's distance or those in the whitened space,
-    whichever bear out more of the labels. Raises InputError for a gallery without labels.
+    whichever agree with more of the labels. Raises InputError for a gallery without labels.
     """
     best: list[Suspect] = []
     agreed = -1

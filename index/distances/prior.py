@@ -14,7 +14,7 @@ from index.arrays import Float64s
 from index.distances.parameters import DistanceParameters
 from vssl.embeddings.gaussian import GaussianEmbedding
 
-SMALLEST = 1e-3  # share of the total variance below which neither part is believed
+SMALLEST = 1e-3  # share of the total variance below which neither part may lie
 # Without fitted constants: measured on embeddings of digits and of photographs, whose encoder
 # variance under views is as large as all differences between images; docs/distances.md has the table.
 UNFITTED_ALPHA = 1 / 16
@@ -76,7 +76,7 @@ def _codes(labels: Sequence[str | None] | None) -> tuple[np.ndarray, np.ndarray]
     if labels is None:
         return None
     rows = np.array([i for i, label in enumerate(labels) if label is not None], np.int64)
-    number: dict[str | None, int] = {}  # an array of texts would give each the room of the longest
+    number: dict[str | None, int] = {}  # an array of texts would give each the space of the longest
     codes = np.array([number.setdefault(labels[i], len(number)) for i in rows], np.int64)
     shared = len(rows) > 1 and len(set(codes.tolist())) < len(rows)
     return (rows, codes) if shared else None

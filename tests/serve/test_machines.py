@@ -1,4 +1,4 @@
-"""A server where nobody developed it: no home folder, no right to write, a person's own files around it."""
+"""A server on another machine: no home folder, no right to write, a person's own files around it."""
 
 from __future__ import annotations
 

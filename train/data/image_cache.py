@@ -104,7 +104,7 @@ def load_images(
     if cache is not None and on_disk:
         cast(np.memmap[Any, np.dtype[np.uint8]], images).flush()
         values = {"key": key, "rows": kept, "failures": [[f.id, f.path, f.reason] for f in failures]}
-        (cache / "images.json").write_text(json.dumps(values))  # last: it vouches for the array
+        (cache / "images.json").write_text(json.dumps(values))  # last: it says that the array is complete
         return _cached(cache, key, source, wanted) or _unreachable(cache)
     return _image_cache(images[: len(kept)], source, kept, failures)
 

@@ -39,7 +39,7 @@ class DeepClusterOptions:
     rounds: int = 10
 
 
-class Memory(nn.Module):
+class MemoryBank(nn.Module):
     """One unit code per image and view, and the clusters found in them.
 
     codes (2, N, D), labels (H, N), centroids (H, P, D). N is 0 until the first epoch begins; a
@@ -88,7 +88,7 @@ class DeepClusterV2(Method):
 
     options_type = DeepClusterOptions
     options: DeepClusterOptions
-    memory: Memory
+    memory: MemoryBank
 
     @staticmethod
     def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
@@ -98,7 +98,7 @@ class DeepClusterV2(Method):
     def build_heads(self) -> nn.ModuleDict:
         """The memory; its centroids take the place of a classifier."""
         o = self.options
-        return nn.ModuleDict({"memory": Memory(self.config.network.dim, o)})
+        return nn.ModuleDict({"memory": MemoryBank(self.config.network.dim, o)})
 
     @torch.no_grad()
     def begin_epoch(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
@@ -127,9 +127,9 @@ class DeepClusterV2(Method):
                 memory.codes[view, rows] = unit.detach()
         return self.output(loss / (2 * o.heads), own)
 
-    def _memory(self) -> Memory:
+    def _memory(self) -> MemoryBank:
         memory = self.heads["memory"]
-        if not isinstance(memory, Memory):
+        if not isinstance(memory, MemoryBank):
             raise TypeError(f"found {type(memory).__name__}, expected the memory of codes")
         return memory
 

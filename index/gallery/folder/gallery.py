@@ -186,7 +186,7 @@ class FolderGallery(GalleryReader):
         self._writable()
         facts = {"distance": fitting.distance, "fitting": fitting.to_json()}
         self._store.set_facts(facts, dropping="match.")  # calibrations were of the distances before
-        self._calibrations.forget()
+        self._calibrations.invalidate()
         self._cache.reload()
         self.save()
 
@@ -204,7 +204,7 @@ class FolderGallery(GalleryReader):
         """Drop what removed items left behind, on disk and in memory; build and save the index again."""
         self._writable()
         self._store.compact()
-        self._calibrations.forget()
+        self._calibrations.invalidate()
         self._cache.compact()
         self.save()
 

@@ -21,7 +21,7 @@ from vssl.files import take_lock
 
 
 class LockedError(VsslError):
-    """The gallery cannot be written to: another process does, another part of this one, or nobody may."""
+    """The gallery cannot be written to: another process does, another part of this one, or no process may."""
 
     code = "gallery_locked"
     status = 409

@@ -242,6 +242,6 @@ class GalleryReader:
             if chosen is None:
                 chosen = np.zeros(len(view.rows), bool)
                 chosen[view.positions(self._store.select(tree))] = True
-                view.remember(tree, chosen)
+                view.cache_mask(tree, chosen)
             keep = keep & chosen
         return keep

@@ -229,7 +229,7 @@ class Store(Database):
             first = int(self.fact("next_row") or 1)
             self._set("next_row", str(first + len(rows)))
             if replace:
-                self._forget([(id_,) for id_ in rows.ids], generation)
+                self._delete([(id_,) for id_ in rows.ids], generation)
             numbers = range(first, first + len(rows))
             records = zip(numbers, rows.ids, rows.labels, rows.paths, uncertainty, notes, strict=True)
             try:
@@ -251,7 +251,7 @@ class Store(Database):
             f"{len(have)} of {len(ids)} ids are in the gallery already ({names}); replace them with --replace"
         )
 
-    def _forget(self, ids: Sequence[tuple[str]], generation: int) -> int:
+    def _delete(self, ids: Sequence[tuple[str]], generation: int) -> int:
         before = self._db.total_changes
         self._db.executemany(f"INSERT INTO removed SELECT row, {generation:d} FROM items WHERE id = ?", ids)
         gone = self._db.total_changes - before
@@ -262,7 +262,7 @@ class Store(Database):
     def remove(self, ids: Sequence[str]) -> int:
         """Remove items by id, all in one transaction; returns how many there were."""
         with self._write() as generation:
-            return self._forget([(id_,) for id_ in dict.fromkeys(ids)], generation)
+            return self._delete([(id_,) for id_ in dict.fromkeys(ids)], generation)
 
     def compact(self) -> int:
         """Give the space of removed rows back to the disk; returns the new generation."""

@@ -45,7 +45,7 @@ class Fetcher:
 
     most_bytes: of one image; timeout_s: from being asked to the last byte, the wait
     for its turn and redirects included.
-    rule, context: which addresses may be connected to, and whom TLS trusts; the public internet and the
+    rule, context: which addresses may be connected to, and which certificates TLS trusts; the public internet and the
     machine's own certificates unless an object of another kind is passed in.
     """
 

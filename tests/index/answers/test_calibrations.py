@@ -69,8 +69,8 @@ def test_a_rule_is_calibrated_once_and_again_when_the_gallery_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted: list[float] = []
-    honest = calibrations.fit_rule
-    monkeypatch.setattr(calibrations, "fit_rule", lambda *a, **k: fitted.append(a[2]) or honest(*a, **k))
+    real = calibrations.fit_rule
+    monkeypatch.setattr(calibrations, "fit_rule", lambda *a, **k: fitted.append(a[2]) or real(*a, **k))
     with new(tmp_path, sample(200)) as gallery:
         for risk in (0.3, 0.3, 0.4):
             gallery.search(gaussians(2), 3, max_risk=risk)
@@ -90,12 +90,12 @@ def test_a_search_does_not_wait_for_the_calibration_of_another_risk(
     entered, leave = threading.Event(), threading.Event()
     with new(tmp_path, sample(200)) as gallery, ThreadPoolExecutor(1) as pool:
         gallery.abstention(0.3)
-        honest = calibrations.fit_rule
+        real = calibrations.fit_rule
 
         def slow(*arguments: Any, **options: Any) -> object:
             entered.set()
             assert leave.wait(30)
-            return honest(*arguments, **options)
+            return real(*arguments, **options)
 
         monkeypatch.setattr(calibrations, "fit_rule", slow)
         other = pool.submit(gallery.abstention, 0.4)

@@ -68,7 +68,7 @@ def test_the_choices_of_the_last_filters_are_remembered(tmp_path: Path) -> None:
     view = read_view(store, normalise=True)
     trees = [parse_filter({"uncertainty": number}) for number in range(MASKS + 5)]
     for tree in trees:
-        view.remember(tree, np.ones(3, bool))
+        view.cache_mask(tree, np.ones(3, bool))
     assert list(view.chosen) == trees[5:]
     store.add(sample(1, prefix="j"))
     assert follow(view, store, normalise=True)

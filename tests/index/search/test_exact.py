@@ -144,11 +144,11 @@ def test_a_tight_shortlist_that_keeps_failing_is_given_up(monkeypatch: pytest.Mo
     few, plain = gaussians(60, 16), gaussians(2400, 16)
     copies = few[np.repeat(np.arange(60), 40)]
     asked: list[int] = []
-    honest = FlatSearch.largest
+    real = FlatSearch.largest
 
     def recorded(self: FlatSearch, *arguments: Any, **options: Any) -> object:
         asked.append(arguments[3])
-        return honest(self, *arguments, **options)
+        return real(self, *arguments, **options)
 
     monkeypatch.setattr(FlatSearch, "largest", recorded)
     for items, lengths in ((copies, {58}), (plain, {16})):
@@ -241,11 +241,11 @@ def test_a_broken_bound_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -
     queries = gaussians(40, 24, regime="wide", seed=1)
     index = ExactIndex.build(name, items)
     assert_same(index, queries, 10)
-    honest = DISTANCES[name].encode_queries
+    real = DISTANCES[name].encode_queries
     random = np.random.default_rng(0)
 
     def broken(queries: object, anchor: object, parameters: object) -> tuple[np.ndarray, np.ndarray]:
-        phi, offset = honest(queries, anchor, parameters)  # type: ignore[arg-type]
+        phi, offset = real(queries, anchor, parameters)  # type: ignore[arg-type]
         return phi * random.uniform(0.2, 1.0, phi.shape), offset + 1e3
 
     object.__setattr__(DISTANCES[name], "encode_queries", broken)
@@ -253,4 +253,4 @@ def test_a_broken_bound_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(AssertionError):
             assert_same(index, queries, 10)
     finally:
-        object.__setattr__(DISTANCES[name], "encode_queries", honest)
+        object.__setattr__(DISTANCES[name], "encode_queries", real)

@@ -73,7 +73,7 @@ def test_a_full_server_refuses_before_it_reads_the_body_and_asks_for_the_key_fir
     world: World, tmp_path: Path
 ) -> None:
     body, key = encoded(1, size=(640, 480)), (b"x-api-key", b"right")
-    first, second, stranger = Posted(body, key), Posted(body, key), Posted(body)
+    first, second, without_key = Posted(body, key), Posted(body, key), Posted(body)
     (tmp_path / "keys").write_text("right\n")
     settings = Settings(str(world.model), threads=1, max_queue=1, api_key_file=tmp_path / "keys")
 
@@ -83,7 +83,7 @@ def test_a_full_server_refuses_before_it_reads_the_body_and_asks_for_the_key_fir
         taken = asyncio.create_task(first.to(application))
         while not first.read:
             await asyncio.sleep(0)
-        refused = await second.to(application), await stranger.to(application)
+        refused = await second.to(application), await without_key.to(application)
         statuses = await taken, *refused
         await application.stop()
         return statuses

@@ -68,7 +68,7 @@ def test_what_was_read_ahead_is_that_of_the_step_and_order_that_are_asked_for() 
 
 
 def test_images_that_the_device_holds_are_those_that_are_read() -> None:
-    """What a GPU with room does, on the CPU."""
+    """What a GPU with enough memory does, on the CPU."""
     order = epoch_order(24, 5, 2)
     for group in (SINGLE, ProcessGroup(1, 3)):
         held, read = batches(group, resident=True), batches(group)

@@ -43,8 +43,8 @@ def test_every_part_is_there(tmp_path: Path) -> None:
 def test_a_failed_build_leaves_what_was_there(tmp_path: Path) -> None:
     source = embeddings(tmp_path / "embeddings")
     build_gallery(source, tmp_path / "gallery")
-    stranger = sample(5, prefix="x")
-    write_table(to_table(stranger, card(), "b" * 64), source / part_name(1))
+    extra = sample(5, prefix="x")
+    write_table(to_table(extra, card(), "b" * 64), source / part_name(1))
     write_manifest(source, model_id=MODEL, parts=[part_name(0), part_name(1)], rows=0, failures=0)
     with pytest.raises(MismatchError):
         build_gallery(source, tmp_path / "gallery", overwrite=True)

@@ -19,9 +19,9 @@ from vssl.errors import ExistsError, FormatError, InputError
 def connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Store, sqlite3.Connection]]:
     """A store, and the connection that it opened."""
     made: list[sqlite3.Connection] = []
-    honest = sqlite3.connect
+    real = sqlite3.connect
     Store.create(tmp_path / "connected.db", {"dim": "8"}).close()
-    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: made.append(honest(*a, **k)) or made[-1])
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: made.append(real(*a, **k)) or made[-1])
     opened = Store(tmp_path / "connected.db")
     monkeypatch.undo()
     yield opened, made[-1]

@@ -1,4 +1,4 @@
-"""Saved indexes are whole or not used: any flipped bit, missing file or stranger is noticed."""
+"""Saved indexes are whole or not used: any flipped bit, missing or additional file is noticed."""
 
 import json
 from pathlib import Path

@@ -32,7 +32,7 @@ def test_the_saved_index_is_used_and_caught_up(tmp_path: Path, monkeypatch: pyte
     assert found == brute(rows, queries, 5)
 
 
-@pytest.mark.parametrize("harm", ["flip", "truncate", "delete", "stranger"])
+@pytest.mark.parametrize("harm", ["flip", "truncate", "delete", "extra"])
 def test_a_damaged_index_is_noticed_and_built_again(tmp_path: Path, harm: str) -> None:
     rows, queries = sample(100), gaussians(5, seed=5)
     with new(tmp_path, rows):
@@ -54,12 +54,12 @@ def test_a_damaged_index_is_noticed_and_built_again(tmp_path: Path, harm: str) -
         shutil.copytree(tmp_path / "other" / "derived", tmp_path / "gallery" / "derived")
     with FolderGallery.open(tmp_path / "gallery", read_only=True) as gallery:
         assert ids(gallery.search(queries, 5)) == brute(rows, queries, 5)
-        assert (gallery.damage is None) == (harm == "stranger")
+        assert (gallery.damage is None) == (harm == "extra")
         if harm == "flip":
             assert "does not match its checksum" in gallery.info()["index_damage"]
     with FolderGallery.open(tmp_path / "gallery"):
         pass
-    if harm != "stranger":
+    if harm != "extra":
         with FolderGallery.open(tmp_path / "gallery", read_only=True) as gallery:
             assert gallery.damage is None
 

@@ -43,7 +43,7 @@ def answers(gallery: FolderGallery, **options: object) -> list[list[tuple[str, s
     return [[(n.id, n.label, n.path, n.distance) for n in one.neighbours] for one in found]
 
 
-def anew(path: Path, **options: object) -> list[list[tuple[str, str | None, str, float]]]:
+def fresh_answers(path: Path, **options: object) -> list[list[tuple[str, str | None, str, float]]]:
     """What the store says when no index was saved."""
     for folder in (path / "derived").iterdir():
         folder.rename(path / folder.name)
@@ -60,7 +60,7 @@ def anew(path: Path, **options: object) -> list[list[tuple[str, str | None, str,
 def test_vectors_are_mapped_and_not_read_from_the_store(tmp_path: Path, recipe: Recipe | None) -> None:
     """Reading damaged vectors from the store is an error; a search of mapped ones does not notice them."""
     path = made(tmp_path / "gallery", recipe)
-    expected = anew(path)
+    expected = fresh_answers(path)
     with raw(path / "store.db") as store:
         store.execute("UPDATE vectors SET mean = variance")
     with FolderGallery.open(path, read_only=True) as gallery:
@@ -84,7 +84,7 @@ def test_changes_after_opening_are_followed(tmp_path: Path, recipe: Recipe | Non
         assert answers(reader) == expected
         assert mapped_files(path / "derived") >= VECTORS
         assert answers(reader, distance="cosine") == answers(gallery, distance="cosine")
-    assert anew(path) == expected
+    assert fresh_answers(path) == expected
     with FolderGallery.open(path, read_only=True) as again:
         assert answers(again) == expected
         assert mapped_files(path / "derived") >= VECTORS
@@ -114,11 +114,11 @@ def test_a_gallery_that_lost_rows_after_the_last_save_is_answered_rightly(tmp_pa
             assert (mapped_files(path / "derived") >= VECTORS) == (
                 recipe is not None
             )  # a graph may hold rows that went
-            assert answers(gallery) == anew(path)
+            assert answers(gallery) == fresh_answers(path)
             assert len(gallery) == 170
 
 
-@pytest.mark.parametrize("harm", ["flip", "delete", "stranger", "older"])
+@pytest.mark.parametrize("harm", ["flip", "delete", "extra", "older"])
 def test_saved_vectors_that_are_damaged_or_of_another_store_are_passed_over(
     tmp_path: Path, harm: str
 ) -> None:
@@ -142,16 +142,16 @@ def test_saved_vectors_that_are_damaged_or_of_another_store_are_passed_over(
             other.add(sample(200, seed=8))
         shutil.rmtree(path / "derived")
         shutil.copytree(tmp_path / "other" / "derived", path / "derived")
-    expected = anew(path)
+    expected = fresh_answers(path)
     with FolderGallery.open(path, read_only=True) as gallery:
         assert not mapped_files(path / "derived")
-        assert (gallery.damage is None) == (harm in ("older", "stranger"))
+        assert (gallery.damage is None) == (harm in ("older", "extra"))
         assert answers(gallery) == expected
 
 
 def test_a_store_without_the_list_of_checksums_is_opened_too(tmp_path: Path) -> None:
     path = made(tmp_path / "gallery", None)
-    expected = anew(path)
+    expected = fresh_answers(path)
     with raw(path / "store.db") as store:
         store.execute("DROP INDEX checksums")  # as an earlier version wrote it
     with FolderGallery.open(path, read_only=True) as gallery:

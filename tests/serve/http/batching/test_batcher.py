@@ -154,7 +154,7 @@ def test_beyond_the_queue_is_refused_with_a_time_to_retry(gated: GatedEngine) ->
         assert caught.value.retry_after is not None
         GatedEngine.gate.set()
         answers = [(await task).answers[0] for task in accepted]
-        again = await batcher.embed([encoded(9)])  # there is room now
+        again = await batcher.embed([encoded(9)])  # the queue has space now
         return answers, len(again.answers)
 
     (answers, again), _ = with_batcher(gated, work, Settings(gated.source, max_queue=8))

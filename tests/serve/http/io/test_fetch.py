@@ -175,13 +175,13 @@ def test_something_that_is_not_https(trusting: ssl.SSLContext, site: Site) -> No
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
 
-    def speak() -> None:
+    def respond() -> None:
         with contextlib.suppress(OSError):
             peer, _ = listener.accept()
             peer.sendall(b"SSH-2.0-nothing\r\n")
             peer.close()
 
-    thread = threading.Thread(target=speak)
+    thread = threading.Thread(target=respond)
     thread.start()
     (answer,) = run(lambda: fetcher(site, trusting, hosts=f"localhost:{port}"), f"https://localhost:{port}/")
     thread.join()

@@ -1,4 +1,4 @@
-"""Buffers that stay on the device: the same answers as a plain run, whoever calls. Bound to CPU memory here."""
+"""Buffers that stay on the device: the same answers as a plain run, from any thread. Bound to CPU memory here."""
 
 from __future__ import annotations
 
