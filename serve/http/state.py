@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from serve.http.batching.served import Served, ServedModels, open_engines
+from serve.http.batching.models import ServedModel, ServedModels, open_engines
 from serve.http.errors import NotReadyError, RequestError
 from serve.http.io.body import BodyReader
 from serve.http.io.fetch import Fetcher
@@ -84,7 +84,7 @@ class Runtime:
             self._gallery.close()
 
     @property
-    def gallery_model(self) -> Served:
+    def gallery_model(self) -> ServedModel:
         """The model that the gallery was built with; the first where none is."""
         if self._gallery is not None:
             for served in self.models.all:
@@ -145,7 +145,7 @@ class Runtime:
         ):
             log.warning("the gallery is of another model: searches answer 409 until the server has its own")
 
-    async def check_ready(self, only: Served | None = None) -> None:
+    async def check_ready(self, only: ServedModel | None = None) -> None:
         """Raise NotReadyError while the server drains, or a model does not answer its golden pair."""
         if self.draining:
             raise NotReadyError("the server is ending: send new requests to another one")

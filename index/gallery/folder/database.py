@@ -107,7 +107,7 @@ class Database:
                 self._db.execute("COMMIT")
 
     @contextlib.contextmanager
-    def _write(self) -> Iterator[int]:
+    def _transaction(self) -> Iterator[int]:
         """One durable transaction; yields the generation that it makes."""
         with self._lock, sqlite_errors(self.path):
             self._db.execute("BEGIN IMMEDIATE")
@@ -134,7 +134,7 @@ class Database:
 
         Returns the new generation: readers elsewhere see it, and take all of the facts or none.
         """
-        with self._write() as generation:
+        with self._transaction() as generation:
             for name, value in facts.items():
                 self._set(name, value)
             self._db.execute("DELETE FROM facts WHERE substr(name, 1, ?) = ?", (len(dropping), dropping))

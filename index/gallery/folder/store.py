@@ -225,7 +225,7 @@ class Store(Database):
         """
         notes = [json.dumps(entry) for entry in checked_metadata(rows, metadata)]
         uncertainty = rows.gaussians.uncertainty.tolist()
-        with self._write() as generation:
+        with self._transaction() as generation:
             first = int(self.fact("next_row") or 1)
             self._set("next_row", str(first + len(rows)))
             if replace:
@@ -261,12 +261,12 @@ class Store(Database):
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove items by id, all in one transaction; returns how many there were."""
-        with self._write() as generation:
+        with self._transaction() as generation:
             return self._delete([(id_,) for id_ in dict.fromkeys(ids)], generation)
 
     def compact(self) -> int:
         """Give the space of removed rows back to the disk; returns the new generation."""
-        with self._write() as generation:
+        with self._transaction() as generation:
             self._db.execute("DELETE FROM removed")
             self._db.execute(CHECKSUMS)  # an earlier version had no such list
             self._set("compacted", str(generation))

@@ -6,8 +6,8 @@ import time
 
 from starlette.responses import Response
 
+from serve.http.batching.models import ServedModel
 from serve.http.batching.pending import Answer
-from serve.http.batching.served import Served
 from serve.http.io.answers import ARROW, NPZ, accepted, render
 from serve.http.io.body import Images
 from serve.http.io.schemas import EmbedAnswer, EmbedOptions, EmbedRequest, WithImages
@@ -68,7 +68,7 @@ async def read_images(
 
 
 async def embed_images(
-    runtime: Runtime, served: Served, context: RequestContext, images: Images
+    runtime: Runtime, served: ServedModel, context: RequestContext, images: Images
 ) -> list[Answer]:
     """Embed a request's images in order."""
     good = [data for data in images.data if isinstance(data, bytes)]

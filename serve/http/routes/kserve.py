@@ -15,7 +15,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypeAliasType, TypedDict
 
-from serve.http.batching.served import Served
+from serve.http.batching.models import ServedModel
 from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import dumps, json_response
 from serve.http.io.body import too_many
@@ -206,7 +206,7 @@ ROUTES = [
 ]
 
 
-def _named(runtime: Runtime, context: RequestContext) -> Served:
+def _named(runtime: Runtime, context: RequestContext) -> ServedModel:
     """Return the model and version of the path; raises RequestError 404."""
     return runtime.models.find(
         context.request.path_params["model"], context.request.path_params.get("version")
@@ -226,7 +226,7 @@ def _split(body: bytes, length: str | None) -> tuple[InferRequest, bytes]:
     return from_json(InferRequest, body[:end]), body[end:]
 
 
-def _images(runtime: Runtime, served: Served, tensor: InferInput, binary: bytes) -> Pixels:
+def _images(runtime: Runtime, served: ServedModel, tensor: InferInput, binary: bytes) -> Pixels:
     """Return the one input as uint8 (N, S, S, 3)."""
     size, shape = served.engine.card.preprocess.size, tensor.shape
     if shape[1:] != [size, size, 3] or shape[0] < 1:
@@ -269,7 +269,7 @@ def _wanted(header: InferRequest, known: list[str]) -> list[tuple[str, bool]]:
 
 
 def _render(
-    served: Served, header: InferRequest, rows: list[EmbeddedImage], wanted: list[tuple[str, bool]]
+    served: ServedModel, header: InferRequest, rows: list[EmbeddedImage], wanted: list[tuple[str, bool]]
 ) -> Response:
     outputs: list[InferredOutput] = []
     tail: list[bytes] = []

@@ -15,7 +15,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from serve.http.batching.served import Served
+from serve.http.batching.models import ServedModel
 from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import base64_floats, json_response
 from serve.http.io.body import Images, decode_base64, too_many
@@ -158,7 +158,7 @@ ROUTES = [
 ]
 
 
-def _model(runtime: Runtime, served: Served) -> ModelEntry:
+def _model(runtime: Runtime, served: ServedModel) -> ModelEntry:
     card = served.engine.card
     alone = [other.name for other in runtime.models.all].count(served.name) == 1
     try:
@@ -176,7 +176,7 @@ def _model(runtime: Runtime, served: Served) -> ModelEntry:
     }
 
 
-def _dimensions(served: Served, body: EmbeddingsRequest) -> int:
+def _dimensions(served: ServedModel, body: EmbeddingsRequest) -> int:
     dim = served.engine.card.dim
     if body.dimensions is not None and body.dimensions > dim:
         raise invalid(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from starlette.responses import Response
 
+from serve.http.batching.models import ServedModel
 from serve.http.batching.pending import Answer
-from serve.http.batching.served import Served
 from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import failed_image, json_response
 from serve.http.io.body import media_type
@@ -80,14 +80,14 @@ ROUTES = [
 ]
 
 
-def query_model(runtime: Runtime, options: SearchOptions) -> Served:
+def query_model(runtime: Runtime, options: SearchOptions) -> ServedModel:
     """Return the model that embeds queries: the gallery's own unless another is named."""
     return runtime.gallery_model if options.model is None else runtime.models.find(options.model)
 
 
 async def respond(
     runtime: Runtime,
-    served: Served,
+    served: ServedModel,
     context: RequestContext,
     answers: list[Answer],
     names: list[str | None],
@@ -151,7 +151,7 @@ def describe_result(result: SearchResult) -> FoundItem:
     return found
 
 
-def gaussians_of(runtime: Runtime, served: Served, body: GaussianSearch) -> list[Answer]:
+def gaussians_of(runtime: Runtime, served: ServedModel, body: GaussianSearch) -> list[Answer]:
     """Return the Gaussians of a body, one row or several, as if they had been embedded here.
 
     Raises RequestError 400 for what is no Gaussian of the model's size, 409 for another model's.

@@ -31,7 +31,7 @@ log = logging.getLogger("vssl.serve")
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """A model being served: a request takes it once and stays with it, whatever is reloaded."""
 
     engine: Engine
@@ -54,7 +54,7 @@ class _Slot:
     """
 
     wanted: NamedModel
-    served: Served
+    served: ServedModel
     stamp: Hashable | None
     ready_until: float = 0.0
 
@@ -70,21 +70,21 @@ class ServedModels:
         ]
         self._checking = asyncio.Lock()
 
-    def _serve(self, wanted: NamedModel, engine: Engine) -> Served:
+    def _serve(self, wanted: NamedModel, engine: Engine) -> ServedModel:
         batcher = Batcher(engine, self._settings, self._metrics)
-        return Served(engine, batcher, wanted.name or engine.card.name, wanted.version)
+        return ServedModel(engine, batcher, wanted.name or engine.card.name, wanted.version)
 
     @property
-    def all(self) -> list[Served]:
+    def all(self) -> list[ServedModel]:
         """Every model, in the order they were named."""
         return [slot.served for slot in self._slots]
 
     @property
-    def default(self) -> Served:
+    def default(self) -> ServedModel:
         """The model of requests that name none: the first."""
         return self._slots[0].served
 
-    def find(self, asked: Any, version: str | None = None) -> Served:
+    def find(self, asked: Any, version: str | None = None) -> ServedModel:
         """Return the model that a request names, the newest version where it names none.
 
         Names, name@version and model ids are known; None is the default model. Raises RequestError 404.
@@ -136,7 +136,7 @@ class ServedModels:
         old.engine.close()
         return True
 
-    async def check_ready(self, only: Served | None = None) -> None:
+    async def check_ready(self, only: ServedModel | None = None) -> None:
         """Run the golden pair through every model, or one, at most once a second.
 
         Raises NotReadyError when a model does not answer as it should.

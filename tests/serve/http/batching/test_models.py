@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from serve.http.batching.served import ServedModels, open_engine, open_engines
+from serve.http.batching.models import ServedModels, open_engine, open_engines
 from serve.http.errors import NotReadyError, RequestError
 from serve.http.metrics import Metrics
 from serve.http.settings import Settings
