@@ -14,8 +14,8 @@ from typing import Any, Self
 import numpy as np
 
 from index.answers.calibrations import Calibrations
-from index.answers.columns import Columns
 from index.answers.filters import Filter, Scalar, parse_filter
+from index.answers.metadata_columns import Columns
 from index.answers.result_building import results, with_abstention, without_excluded, without_neighbours
 from index.answers.results import GalleryItem, Neighbourhood, SearchResult
 from index.answers.validation import check_model, check_search, compared

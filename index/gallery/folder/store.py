@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from index.answers.columns import check_columns, counted
 from index.answers.filters import Filter, Scalar, to_sql
+from index.answers.metadata_columns import check_columns, counted
 from index.answers.validation import Metadata, checked_metadata
 from index.arrays import Int64s
 from index.gallery.folder.database import FACTS, Database, record_checksum, sqlite_errors, vector_checksum

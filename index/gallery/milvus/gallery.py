@@ -18,8 +18,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from index.answers.columns import Columns, check_columns, counted
 from index.answers.filters import Filter, Scalar, parse_filter, to_milvus
+from index.answers.metadata_columns import Columns, check_columns, counted
 from index.answers.result_building import results, without_excluded, without_neighbours
 from index.answers.results import GalleryItem, Neighbourhood, SearchResult
 from index.answers.validation import Metadata, check_model, check_search, checked_metadata, compared
