@@ -103,9 +103,8 @@ def export_encoder(
     """Export an encoder from anywhere. Raises InputError or FormatError; `out` appears only when every check passes."""
     check_options(options)
     size = source.preprocess.size
-    labelled = labelled_rows(
-        options.evaluation_source
-    )  # a wrong name is refused before minutes of calibration
+    # A wrong name is refused before minutes of calibration.
+    labelled = labelled_rows(options.evaluation_source)
     fitted = fit_served(source, options, report)
     report("exporting the graph")
     proto = to_onnx(fitted.model, source.graph, size)
