@@ -5,7 +5,7 @@
     python -m benchmarks.extract_endurance memory IMAGES --model model.onnx [--total 100000]
 
 kills: one job, killed with SIGKILL at a random moment again and again, each time resumed; its rows
-are compared with those of an undisturbed job. odd: the odd images unpacked among good photos;
+are compared with those of an uninterrupted job. odd: the odd images unpacked among good photos;
 every file must be in exactly one of output and failures. memory: resident memory after a tenth of
 the images and after all of them.
 """
@@ -93,7 +93,7 @@ def kills(images: str, model: Path, count: int, chance: random.Random, scratch: 
     same = equal(read_embeddings(scratch / "out"), read_embeddings(scratch / "whole"))
     left = [p.name for p in (scratch / "out").iterdir() if p.name.endswith(".tmp") or p.name == ".progress"]
     print(f"{len(landed)} kills, with {landed[0]} to {landed[-1]} parts done; then exit {ended.returncode}")
-    print(f"row for row equal to the undisturbed job: {same}; left behind: {left or 'nothing'}")
+    print(f"row for row equal to the uninterrupted job: {same}; left behind: {left or 'nothing'}")
 
 
 def odd(images: Path, tar: Path, model: Path, scratch: Path) -> None:

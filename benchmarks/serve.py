@@ -131,7 +131,7 @@ def measure(task: str, model: Path, images: list[bytes], options: argparse.Names
         if options.servers in name:
             emit(over_http(base, task, name, command, requests, per_request, connections, options.seconds))
     if not options.servers:
-        beside_ours(ours(model), single, list(peers(model, images, single)), options.seconds)
+        in_turn_with_ours(ours(model), single, list(peers(model, images, single)), options.seconds)
     if options.servers in "ours":
         longer = later(single_images, ours(model), single, options.seconds)
         print(
@@ -244,7 +244,7 @@ def over_http(
     return Row(task, name, 1000 * spent / max(1, images), ratio, images / wall, p50, p99, errors, batches)
 
 
-def beside_ours(
+def in_turn_with_ours(
     command: list[str],
     requests: list[bytes],
     others: list[tuple[str, list[str], list[bytes], int, int]],

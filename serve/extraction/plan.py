@@ -1,7 +1,7 @@
 """The frozen plan of an extraction: everything that decides its rows, and what differs between two.
 
 Part k holds the images k * part_rows to (k + 1) * part_rows of the source, whatever stopped and
-started in between, so that a resumed run and an undisturbed one write the same rows.
+started in between, so that a resumed run and an uninterrupted one write the same rows.
 """
 
 from __future__ import annotations

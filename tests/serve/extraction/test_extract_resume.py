@@ -1,4 +1,4 @@
-"""Stopped anywhere and started again: the rest only, and the rows of an undisturbed run."""
+"""Stopped anywhere and started again: the rest only, and the rows of an uninterrupted run."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import torch
 from train.loop.malloc import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
-for _ in range(20):  # aligned blocks settle into place after a few rounds
+for _ in range(20):  # aligned blocks reach a steady state after a few rounds
     torch.ones(16_000_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):

@@ -1,4 +1,4 @@
-"""The journal survives kills, and a resumed run writes each epoch once."""
+"""The metrics log survives kills, and a resumed run writes each epoch once."""
 
 from __future__ import annotations
 
