@@ -22,7 +22,7 @@ from export.calibration.whitening import fit_mean, shrink
 from export.evaluation.fidelity import Fidelity, compare
 from export.evaluation.labelled import labelled_rows, measured
 from export.graph import to_onnx
-from export.precision import PRECISIONS, lower_precision
+from export.precision import PRECISIONS, half_weights, lower_precision
 from export.served_encoder import ServedEncoder, ServedHeads
 from export.sources.encoder_graph import OnnxEncoder
 from export.sources.encoder_source import EncoderSource
@@ -57,7 +57,7 @@ class ExportOptions:
     precision compared with fp32; whitening: 0 to 1, how far the means' spread is evened out over
     directions, and dim: how many principal directions are served; None for what suits the encoder;
     licence: of the weights; precision: fp32, fp16 or int8; accept_loss: write a lower precision
-    whatever it loses.
+    whatever it loses; half_weights: store large weights in half precision, whatever the file computes in.
     """
 
     space: str | None = None
@@ -70,6 +70,7 @@ class ExportOptions:
     licence: str | None = None
     precision: str = "fp32"
     accept_loss: bool = False
+    half_weights: bool = False
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
 
@@ -109,7 +110,8 @@ def export_encoder(
     report("exporting the graph")
     proto = to_onnx(fitted.model, source.graph, size)
     golden = golden_images(size)
-    pictures = served_pictures(fitted.cache, size, CHECKED if options.precision == "fp32" else COMPARED)
+    is_lowered = options.precision != "fp32" or options.half_weights
+    pictures = served_pictures(fitted.cache, size, COMPARED if is_lowered else CHECKED)
     report("verifying the graph against the encoder itself")
     agreement = verify(proto.SerializeToString(), fitted.model, np.concatenate([golden, pictures[:CHECKED]]))
     judged = None
@@ -118,11 +120,11 @@ def export_encoder(
         report(f"reading {len(rows)} images to judge the model on from {options.evaluation_source}")
         judged = load_images(images, source.preprocess, rows=rows)  # as the file will see them
     fidelity = None
-    if options.precision != "fp32":
-        report(f"lowering the precision to {options.precision}")
+    if is_lowered:
+        report(f"lowering the precision to {precision_name(options)}")
         compared = (judged.images, judged.labels) if judged else (pictures, fitted.cache.labels[:COMPARED])
         proto, fidelity = lowered(proto, pictures[:CALIBRATING], *compared, options)
-    pair = golden_pair(proto, fitted.model, golden, options.precision)
+    pair = golden_pair(proto, None if is_lowered else fitted.model, golden)
     card = make_card(source, fitted, pair, options, out.stem)
     if judged is not None:
         card = replace(
@@ -161,7 +163,7 @@ def make_card(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         vssl_version=__version__,
         uncertainty=UNCERTAINTY if fit.uncertainty_fit is None else PREDICTED_UNCERTAINTY,
-        weights=source.weights,
+        weights=source.weights + (", rounded to half precision" if options.half_weights else ""),
         supervision=source.supervision,
         pixel_mean=source.pixel_mean,
         pixel_std=source.pixel_std,
@@ -169,11 +171,9 @@ def make_card(
     )
 
 
-def golden_pair(
-    proto: onnx.ModelProto, model: ServedEncoder, images: NDArray[np.uint8], precision: str
-) -> Golden:
-    """Return images and expected outputs: the encoder's own in fp32; a lower precision answers for itself."""
-    if precision == "fp32":
+def golden_pair(proto: onnx.ModelProto, model: ServedEncoder | None, images: NDArray[np.uint8]) -> Golden:
+    """Return images and expected outputs: the model's own; without one, as in a lower precision, the file's."""
+    if model is not None:
         with torch.inference_mode():
             output = model(torch.from_numpy(images))
         return Golden(images, *(value.float().numpy() for value in output if value is not None))
@@ -193,10 +193,17 @@ def lowered(
     calibrating: the images that int8's ranges come from. Raises FormatError when too much is lost.
     """
     lower = lower_precision(proto, options.precision, calibrating)
+    if options.half_weights:
+        lower = half_weights(lower)
     fidelity = compare(proto.SerializeToString(), lower.SerializeToString(), images, labels)
     if not options.accept_loss:
-        fidelity.require(options.precision)
+        fidelity.require(precision_name(options))
     return lower, fidelity
+
+
+def precision_name(options: ExportOptions) -> str:
+    """Return what a message calls the precision asked for."""
+    return options.precision + (" with weights in half precision" if options.half_weights else "")
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
+LARGE_WEIGHT = 1024
+"""Numbers in a weight that is worth a cast."""
+
 WITH_BATCH_NORMS = ["Conv", "Add", "Relu", "MaxPool", "GlobalAveragePool", "ReduceMean"]
 WITH_LAYER_NORMS = ["Conv", "MatMul", "Gemm"]
 """What becomes int8 in a backbone of either kind."""
@@ -36,6 +39,31 @@ def lower_precision(proto: onnx.ModelProto, precision: str, images: NDArray[np.u
     if precision == "int8":
         return to_int8(proto, images)
     raise ValueError(f"precision: found {precision!r}, expected one of {PRECISIONS}")
+
+
+def half_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with its large weights stored in half precision and computed with in fp32: half the file.
+
+    A runtime widens them once, when it loads the file. Weights that half precision cannot hold stay.
+    """
+    stored, casts = [], []
+    for tensor in proto.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        is_large = tensor.data_type == onnx.TensorProto.FLOAT and values.size >= LARGE_WEIGHT
+        if is_large and np.abs(values).max() <= np.finfo(np.float16).max:
+            name = f"{tensor.name}_half"
+            stored.append(onnx.numpy_helper.from_array(values.astype(np.float16), name))
+            casts.append(
+                onnx.helper.make_node("Cast", [name], [tensor.name], name, to=onnx.TensorProto.FLOAT)
+            )
+        else:
+            stored.append(tensor)
+    halved = onnx.ModelProto()
+    halved.CopyFrom(proto)
+    del halved.graph.initializer[:], halved.graph.node[:]
+    halved.graph.initializer.extend(stored)
+    halved.graph.node.extend([*casts, *proto.graph.node])
+    return halved
 
 
 def head_nodes(proto: onnx.ModelProto) -> list[str]:

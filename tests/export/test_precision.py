@@ -8,7 +8,14 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.precision import head_nodes, inner_products, lower_precision, to_fp16, without_idle_casts
+from export.precision import (
+    half_weights,
+    head_nodes,
+    inner_products,
+    lower_precision,
+    to_fp16,
+    without_idle_casts,
+)
 
 WEIGHT = np.eye(4, dtype=np.float32) / 3
 
@@ -87,6 +94,38 @@ def test_a_cast_to_half_and_back_between_fp32_nodes_goes() -> None:
     assert casts(mended) == 0
     x = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
     np.testing.assert_allclose(run(mended, x)[0], np.exp(np.exp(x)), rtol=1e-6)
+
+
+def test_half_weights_are_stored_in_half_and_computed_with_in_fp32() -> None:
+    weight = np.random.default_rng(0).normal(size=(32, 32)).astype(np.float32)
+    huge = np.full((32, 32), 1e6, np.float32)  # more than half precision holds
+    proto = helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node("MatMul", ["x", "weight"], ["rounded"]),
+                helper.make_node("MatMul", ["x", "huge"], ["kept"]),
+            ],
+            "two products",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 32])],
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 32])
+                for name in ("rounded", "kept")
+            ],
+            [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(huge, "huge")],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+    stored = half_weights(proto)
+    types = {tensor.name: tensor.data_type for tensor in stored.graph.initializer}
+    assert types == {"weight_half": TensorProto.FLOAT16, "huge": TensorProto.FLOAT}
+    assert len(proto.graph.node) == 2  # the given model is left as it is
+    x = np.random.default_rng(1).normal(size=(5, 32)).astype(np.float32)
+    rounded, kept = run(stored, x)
+    np.testing.assert_allclose(
+        rounded, x @ weight.astype(np.float16).astype(np.float32), rtol=1e-5, atol=1e-5
+    )
+    np.testing.assert_allclose(kept, x @ huge, rtol=1e-5)
 
 
 def test_fp32_is_the_model_itself_and_an_unknown_precision_is_refused(network: onnx.ModelProto) -> None:

@@ -37,6 +37,12 @@ Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace an existing file, and another model in the repository."),
 ]
+HalfWeights = Annotated[
+    bool,
+    typer.Option(
+        "--half-weights", help="Store large weights in half precision, for half the file; computed in fp32."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -91,6 +97,7 @@ def export(
     licence: Annotated[str | None, typer.Option(help="Licence of the weights, for the card.")] = None,
     precision: Annotated[str, typer.Option(help="fp32, fp16 (for GPUs) or int8 (for CPUs).")] = "fp32",
     accept_loss: Annotated[bool, typer.Option(help="Write a lower precision whatever it loses.")] = False,
+    half_weights: HalfWeights = False,
     seed: Seed = 0,
     triton: Triton = None,
     triton_backend: TritonBackend = "onnxruntime",
@@ -140,6 +147,7 @@ def export(
             licence=licence,
             precision=precision,
             accept_loss=accept_loss,
+            half_weights=half_weights,
             calibration=CalibrationConfig(images=calibration_images, minutes=minutes, seed=seed),
         )
         note(f"loading {encoder}")
