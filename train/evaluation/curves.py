@@ -6,6 +6,7 @@ Needs matplotlib.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,23 @@ from vssl.errors import InputError
 CURVES_NAME = "curves.png"
 Rows = Sequence[Mapping[str, Any]]
 
-BLUE, ORANGE, GREEN, GREY = "#2166ac", "#d6604d", "#1b7837", "#8a8a8a"
+COLOURS, GREY = ("#2166ac", "#d6604d", "#1b7837"), "#8a8a8a"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot: figures of the log by name, each with its label.
+
+    missing: the text where none was logged; level: a dotted line at a value, with its label. from_zero: the axis
+    begins at 0; highest: the legend gives the highest value, instead of the last.
+    """
+
+    title: str
+    missing: str
+    figures: Mapping[str, str]
+    level: tuple[float, str] | None = None
+    from_zero: bool = False
+    highest: bool = False
 
 
 def plot_curves(run: Path) -> Path:
@@ -31,16 +48,11 @@ def plot_curves(run: Path) -> Path:
 
     figure = Figure(figsize=(11.0, 6.4), layout="constrained")
     axes = figure.subplots(2, 3)
-    for axis in axes.ravel():
+    for axis, panel in zip(axes.ravel(), _panels(rows), strict=True):
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
         axis.margins(y=0.12)
-    _loss(axes[0, 0], rows)
-    _accuracy(axes[0, 1], rows)
-    _informativeness(axes[0, 2], rows)
-    _rates(axes[1, 0], rows)
-    _spreads(axes[1, 1], rows)
-    _rank(axes[1, 2], rows)
+        _draw(axis, panel, rows)
     for axis in axes[1]:
         axis.set_xlabel("epoch")
     figure.suptitle(_title(run, rows), fontsize=11)
@@ -49,93 +61,57 @@ def plot_curves(run: Path) -> Path:
     return path
 
 
+def _panels(rows: Rows) -> list[Panel]:
+    """Return the six plots of a run, row by row."""
+    untrained = rows[0].get("knn_top1") if rows[0]["epoch"] == 0 else None
+    level = None if untrained is None else (untrained, "k-NN, untrained")
+    figures = {"knn_top1": "k-NN", "linear_top1": "linear"}
+    accuracy = Panel("accuracy on held-out images", "not evaluated", figures, level)
+    if not any(_series(rows, name)[1] for name in figures):
+        accuracy = Panel("view recall on held-out images", "not evaluated", {"view_recall": "view recall"})
+    informative = {"r_auroc": "variance head", "r_auroc_views": "spread over views"}
+    spreads = {
+        "spread_features": "features",
+        "spread_mean": "means",
+        "variance_spread": "variance over images",
+    }
+    ranks = {"rank_features": "features", "rank_mean": "means"}
+    return [
+        Panel("loss", "not trained", {"loss": "loss"}),
+        accuracy,
+        Panel("R-AUROC on held-out images", "needs labels", informative, (0.5, "chance")),
+        Panel("learning rate", "not trained", {"learning_rate": "highest"}, from_zero=True, highest=True),
+        Panel("spread of codes (0 = collapsed)", "not evaluated", spreads, from_zero=True),
+        Panel("effective rank", "not evaluated", ranks, from_zero=True),
+    ]
+
+
 def _series(rows: Rows, name: str) -> tuple[list[int], list[float]]:
     """Return the epochs at which a figure was logged, and the figure."""
     found = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
     return [epoch for epoch, _ in found], [value for _, value in found]
 
 
-def _line(axis: Any, rows: Rows, name: str, label: str, colour: str, style: str = "-") -> bool:
-    """Draw one figure, with its last value in the legend, if it was ever logged."""
-    epochs, values = _series(rows, name)
-    if not values:
-        return False
-    marker = "o" if len(values) < 30 else None
-    axis.plot(
-        epochs, values, style, color=colour, marker=marker, markersize=3, label=f"{label} {values[-1]:.3g}"
-    )
-    return True
-
-
-def _finish(axis: Any, drawn: Sequence[bool], missing: str) -> None:
-    if any(drawn):
-        axis.legend(frameon=False, fontsize=8)
-    else:
-        axis.text(0.5, 0.5, missing, ha="center", va="center", transform=axis.transAxes, color=GREY)
+def _draw(axis: Any, panel: Panel, rows: Rows) -> None:
+    axis.set_title(panel.title)
+    for (name, label), colour in zip(panel.figures.items(), COLOURS, strict=False):
+        epochs, values = _series(rows, name)
+        if values:
+            shown = max(values) if panel.highest else values[-1]
+            marker = "o" if len(values) < 30 and not panel.highest else None
+            axis.plot(epochs, values, color=colour, marker=marker, markersize=3, label=f"{label} {shown:.3g}")
+    if not axis.lines:
+        axis.text(0.5, 0.5, panel.missing, ha="center", va="center", transform=axis.transAxes, color=GREY)
         axis.set(xticks=[], yticks=[])
-
-
-def _loss(axis: Any, rows: Rows) -> None:
-    axis.set_title("loss")
-    drawn = [_line(axis, rows, "loss", "loss", BLUE)]
-    _finish(axis, drawn, "not trained")
-
-
-def _accuracy(axis: Any, rows: Rows) -> None:
-    axis.set_title("accuracy on held-out images")
-    drawn = [
-        _line(axis, rows, "knn_top1", "k-NN", BLUE),
-        _line(axis, rows, "linear_top1", "linear", ORANGE),
-    ]
-    untrained = rows[0].get("knn_top1") if rows[0]["epoch"] == 0 else None
-    if untrained is not None:
-        axis.axhline(untrained, color=GREY, linewidth=0.8, linestyle=":", label="k-NN, untrained")
-    if not any(drawn):
-        axis.set_title("view recall on held-out images")
-        drawn = [_line(axis, rows, "view_recall", "view recall", BLUE)]
-    _finish(axis, drawn, "not evaluated")
-
-
-def _informativeness(axis: Any, rows: Rows) -> None:
-    axis.set_title("R-AUROC on held-out images")
-    drawn = [
-        _line(axis, rows, "r_auroc", "variance head", BLUE),
-        _line(axis, rows, "r_auroc_views", "spread over views", ORANGE),
-    ]
-    if any(drawn):
-        axis.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":", label="chance")
-    _finish(axis, drawn, "needs labels")
-
-
-def _rates(axis: Any, rows: Rows) -> None:
-    axis.set_title("learning rate")
-    epochs, values = _series(rows, "learning_rate")
-    if values:
-        axis.plot(epochs, values, color=BLUE, label=f"highest {max(values):.3g}")
-        axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+        return
+    if panel.level is not None:
+        value, label = panel.level
+        axis.axhline(value, color=GREY, linewidth=0.8, linestyle=":", label=label)
+    if panel.from_zero:
         axis.set_ylim(bottom=0)
-    _finish(axis, [bool(values)], "not trained")
-
-
-def _spreads(axis: Any, rows: Rows) -> None:
-    axis.set_title("spread of codes (0 = collapsed)")
-    drawn = [
-        _line(axis, rows, "spread_features", "features", BLUE),
-        _line(axis, rows, "spread_mean", "means", ORANGE),
-        _line(axis, rows, "variance_spread", "variance over images", GREEN),
-    ]
-    axis.set_ylim(bottom=0)
-    _finish(axis, drawn, "not evaluated")
-
-
-def _rank(axis: Any, rows: Rows) -> None:
-    axis.set_title("effective rank")
-    drawn = [
-        _line(axis, rows, "rank_features", "features", BLUE),
-        _line(axis, rows, "rank_mean", "means", ORANGE),
-    ]
-    axis.set_ylim(bottom=0)
-    _finish(axis, drawn, "not evaluated")
+    if panel.highest:
+        axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    axis.legend(frameon=False, fontsize=8)
 
 
 def _title(run: Path, rows: Rows) -> str:
