@@ -1,4 +1,4 @@
-"""What a person writes for an encoder, and what they say of it -> the encoder to export."""
+"""The name or path of an encoder, and options -> the encoder to export."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from export.sources.encoder_source import EncoderSource
-from export.sources.onnx_encoder import onnx_encoder, read_recipe
-from export.sources.published import Recipe, library_recipe, published_encoder, resized
+from export.sources.onnx_encoder import onnx_encoder, read_config
+from export.sources.published import WeightsInfo, library_info, published_encoder, resized
 from export.sources.run import run_encoder
 from train.settings.backbone_names import full_name
 from train.state.checkpoint import load_checkpoint
@@ -18,8 +18,8 @@ from vssl.model.seal import read_metadata
 
 
 @dataclass(frozen=True)
-class Given:
-    """What a person says of an encoder; None where nothing is said.
+class EncoderOptions:
+    """What the command line says of an encoder; None where it says nothing.
 
     weights: file of a named network; size, resize, pixel_mean, pixel_std, interpolation: what it expects of a
     picture, the two in the middle as "0.485,0.456,0.406"; output: of an ONNX file; supervision: whether labels
@@ -37,7 +37,7 @@ class Given:
     branch: str = "student"
 
 
-def find_encoder(name: str, given: Given) -> EncoderSource:
+def find_encoder(name: str, given: EncoderOptions) -> EncoderSource:
     """Return the encoder of a run, of a library's network or of another tool's ONNX file.
 
     Raises InputError for a name that is none of these, or what else is wrong with it.
@@ -49,34 +49,34 @@ def find_encoder(name: str, given: Given) -> EncoderSource:
                 f"{path} is a model of vssl already; look at it with: vssl inspect {path}; "
                 f"put it into a repository with: vssl export {path} --triton REPOSITORY"
             )
-        found = onnx_encoder(path, recipe=_recipe(given, None, path), output=given.output)
+        found = onnx_encoder(path, info=_weights_info(given, None, path), output=given.output)
     elif path.exists() or path.suffix in (".pt", ".pth"):
         return run_encoder(load_checkpoint(path), given.branch)
     else:
-        recipe = _recipe(given, name, path)
-        found = published_encoder(name, given.weights, recipe=recipe)
+        info = _weights_info(given, name, path)
+        found = published_encoder(name, given.weights, info=info)
     return found if given.supervision is None else replace(found, supervision=given.supervision)
 
 
-def _recipe(given: Given, network: str | None, path: Path) -> Recipe | None:
+def _weights_info(given: EncoderOptions, network: str | None, path: Path) -> WeightsInfo | None:
     """Return what the encoder expects of a picture: what is given, else what its library or file says."""
     stated = (given.pixel_mean, given.pixel_std)
     if network is None and given.size is not None and all(stated):
         size = given.size
         preprocess = Preprocess(size=size, resize=given.resize or size, interpolation=given.interpolation)
-        return Recipe(preprocess, _three("--mean", given.pixel_mean), _three("--std", given.pixel_std))
+        return WeightsInfo(preprocess, _three("--mean", given.pixel_mean), _three("--std", given.pixel_std))
     if network is None and given.size is None and not any(stated):
         return None  # from the configuration next to the file
-    recipe = read_recipe(path) if network is None else library_recipe(full_name(network))
+    info = read_config(path) if network is None else library_info(full_name(network))
     if given.size is not None:
-        recipe = replace(recipe, preprocess=resized(recipe.preprocess, given.size))
+        info = replace(info, preprocess=resized(info.preprocess, given.size))
     if given.resize is not None:
-        recipe = replace(recipe, preprocess=replace(recipe.preprocess, resize=given.resize))
+        info = replace(info, preprocess=replace(info.preprocess, resize=given.resize))
     if given.pixel_mean is not None:
-        recipe = replace(recipe, pixel_mean=_three("--mean", given.pixel_mean))
+        info = replace(info, pixel_mean=_three("--mean", given.pixel_mean))
     if given.pixel_std is not None:
-        recipe = replace(recipe, pixel_std=_three("--std", given.pixel_std))
-    return recipe
+        info = replace(info, pixel_std=_three("--std", given.pixel_std))
+    return info
 
 
 def _three(option: str, text: str | None) -> tuple[float, float, float]:

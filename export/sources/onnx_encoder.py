@@ -21,7 +21,7 @@ from torch import Tensor
 
 from export.sources.encoder_graph import OPSET, rename_value
 from export.sources.encoder_source import EncoderSource
-from export.sources.published import Recipe
+from export.sources.published import WeightsInfo
 from train.models.encoder import EncoderOutput
 from train.settings.config import AugmentConfig
 from vssl.errors import FormatError, InputError
@@ -37,12 +37,12 @@ GIVE = "give --size, --mean and --std, or put a preprocessor_config.json next to
 class FloatEncoder:
     """The file as it came, run on pictures that are normalised here: what the written file must agree with."""
 
-    def __init__(self, path: Path, recipe: Recipe, output: str) -> None:
+    def __init__(self, path: Path, info: WeightsInfo, output: str) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._input, self._output = self._session.get_inputs()[0].name, output
-        self._mean, self._std = (np.array(x, np.float64) for x in (recipe.pixel_mean, recipe.pixel_std))
+        self._mean, self._std = (np.array(x, np.float64) for x in (info.pixel_mean, info.pixel_std))
 
     def __call__(self, images: Tensor) -> EncoderOutput:
         """(B, S, S, 3) in 0..255 -> EncoderOutput whose mean is the features."""
@@ -54,42 +54,42 @@ class FloatEncoder:
 
 
 def onnx_encoder(
-    path: Path, *, recipe: Recipe | None = None, output: str | None = None, name: str | None = None
+    path: Path, *, info: WeightsInfo | None = None, output: str | None = None, name: str | None = None
 ) -> EncoderSource:
     """Read an ONNX image encoder.
 
-    recipe: what it expects of a picture, None to read the configuration next to it; output: the vector to
+    info: what it expects of a picture, None to read the configuration next to it; output: the vector to
     take, None for the only one. Raises InputError or FormatError for a file that is no such encoder.
     """
     if not path.is_file():
         raise InputError(f"no encoder at {str(path)!r}: found no such file")
-    recipe = recipe or read_recipe(path)
+    info = info or read_config(path)
     try:
         proto = onnx.load(str(path))
     except Exception as error:  # protobuf's own errors differ by its version
         raise FormatError(f"{path} is not a readable ONNX file ({error})") from error
     proto = _at_opset(proto, path)
-    given = _picture_input(proto, path, recipe.preprocess.size)
+    given = _picture_input(proto, path, info.preprocess.size)
     taken = output or _vector_output(proto, path)
     if taken not in [value.name for value in proto.graph.output]:
         raise InputError(f"{path} has no output {taken!r}; found {_names(proto)}")
     return EncoderSource(
-        encode=FloatEncoder(path, recipe, taken),
-        make_graph=partial(_with_pixels, proto, given, taken, recipe),
+        encode=FloatEncoder(path, info, taken),
+        make_graph=partial(_with_pixels, proto, given, taken, info),
         name=name or path.stem,
         method="published",
-        preprocess=recipe.preprocess,
-        pixel_mean=recipe.pixel_mean,
-        pixel_std=recipe.pixel_std,
+        preprocess=info.preprocess,
+        pixel_mean=info.pixel_mean,
+        pixel_std=info.pixel_std,
         augment=AugmentConfig(),
-        cache_size=recipe.preprocess.size,
+        cache_size=info.preprocess.size,
         weights=f"{path.name} (sha256 {sha256_file(path)[:12]})",
-        supervision=recipe.supervision,
-        licence=recipe.licence,
+        supervision=info.supervision,
+        licence=info.licence,
     )
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_config(path: Path) -> WeightsInfo:
     """Read the configuration next to an encoder.
 
     Raises InputError where there is none, FormatError where it is unclear.
@@ -102,13 +102,13 @@ def read_recipe(path: Path) -> Recipe:
     except ValueError as error:
         raise FormatError(f"{place} is not JSON ({error}); {GIVE}") from error
     try:
-        return _recipe(values)
+        return _weights_info(values)
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{place}: {type(error).__name__}: {error}; {GIVE}") from error
 
 
-def _recipe(values: dict[str, Any]) -> Recipe:
-    """Return the recipe of a configuration; raises ValueError for what no recipe of ours says."""
+def _weights_info(values: dict[str, Any]) -> WeightsInfo:
+    """Return what a configuration says; raises ValueError for what cannot be expressed as WeightsInfo."""
     crops = bool(values.get("do_center_crop", False))
     height, width = _sides(values["crop_size"] if crops else values["size"])
     if height != width:
@@ -129,7 +129,7 @@ def _recipe(values: dict[str, Any]) -> Recipe:
     )
     red, green, blue = (float(m) / factor for m in mean)
     scale = [float(s) / factor for s in std]
-    return Recipe(preprocess, (red, green, blue), (scale[0], scale[1], scale[2]))
+    return WeightsInfo(preprocess, (red, green, blue), (scale[0], scale[1], scale[2]))
 
 
 def _sides(found: Any) -> tuple[int, int]:
@@ -187,11 +187,11 @@ def _names(proto: onnx.ModelProto) -> str:
     )
 
 
-def _with_pixels(proto: onnx.ModelProto, given: str, taken: str, recipe: Recipe) -> onnx.ModelProto:
+def _with_pixels(proto: onnx.ModelProto, given: str, taken: str, info: WeightsInfo) -> onnx.ModelProto:
     """Put cast, normalisation and transposition in front, and keep one output, `features`."""
     inner = compose.add_prefix(proto, "other_")
-    graph, size = inner.graph, recipe.preprocess.size
-    mean, std = (np.array(x, np.float64) for x in (recipe.pixel_mean, recipe.pixel_std))
+    graph, size = inner.graph, info.preprocess.size
+    mean, std = (np.array(x, np.float64) for x in (info.pixel_mean, info.pixel_std))
     constants = {
         "pixel_scale": (1.0 / (255.0 * std)).astype(np.float32),
         "pixel_offset": (-mean / std).astype(np.float32),

@@ -30,7 +30,7 @@ WITHOUT_LABELS = ("dino", "mae", "ijepa", "clip", "siglip", "swav", "simclr", "m
 
 
 @dataclass(frozen=True)
-class Recipe:
+class WeightsInfo:
     """What weights expect of a picture, and what is known of them.
 
     pixel_mean, pixel_std: of channels in 0..1; supervision, licence: for the card.
@@ -52,12 +52,12 @@ class _AsIs(nn.Module):
 
 
 def published_encoder(
-    name: str, weights: Path | None = None, *, size: int | None = None, recipe: Recipe | None = None
+    name: str, weights: Path | None = None, *, size: int | None = None, info: WeightsInfo | None = None
 ) -> EncoderSource:
     """Build a network of torchvision or timm with its weights.
 
     weights: a file of them, None for what the library publishes; size: side S, None for that of the weights;
-    recipe: what the weights expect, None for what the library says of its own. Raises InputError for
+    info: what the weights expect, None for what the library says of its own. Raises InputError for
     an unknown name or weights that cannot be fetched, MismatchError for weights of another network.
     """
     full = full_name(name)
@@ -65,36 +65,36 @@ def published_encoder(
         raise InputError(
             f"{name} is a network of this project, for which nothing is published; train it: vssl train IMAGES"
         )
-    recipe = recipe or library_recipe(full)
+    info = info or library_info(full)
     if size is not None:
-        recipe = replace(recipe, preprocess=resized(recipe.preprocess, size))
+        info = replace(info, preprocess=resized(info.preprocess, size))
     config = TrainConfig(
         network=replace(NetworkConfig(), backbone=full, stem="large"),
-        size=recipe.preprocess.size,
-        cache_size=recipe.preprocess.size,
-        mean=recipe.pixel_mean,
-        std=recipe.pixel_std,
+        size=info.preprocess.size,
+        cache_size=info.preprocess.size,
+        mean=info.pixel_mean,
+        std=info.pixel_std,
     )
     encoder = Encoder(config, _AsIs(), Backbone(config.network))
     if weights is None:
         tensors, origin = published_weights(full), f"{full}, as its library publishes it"
-        licence, supervision = recipe.licence, recipe.supervision
+        licence, supervision = info.licence, info.supervision
     else:
         tensors = in_order_of(encoder, read_weights(weights))
         origin = f"{weights.name} (sha256 {sha256_file(weights)[:12]})"
-        licence, supervision = "unspecified", recipe.supervision
+        licence, supervision = "unspecified", info.supervision
     initialise(encoder, tensors, str(weights or full))
     encoder.eval()
     return EncoderSource(
         encode=encoder,
-        make_graph=partial(encoder_graph, encoder, recipe.preprocess.size),
+        make_graph=partial(encoder_graph, encoder, info.preprocess.size),
         name=full,
         method="published",
-        preprocess=recipe.preprocess,
-        pixel_mean=recipe.pixel_mean,
-        pixel_std=recipe.pixel_std,
+        preprocess=info.preprocess,
+        pixel_mean=info.pixel_mean,
+        pixel_std=info.pixel_std,
         augment=AugmentConfig(),
-        cache_size=recipe.preprocess.size,
+        cache_size=info.preprocess.size,
         weights=origin,
         supervision=supervision,
         licence=licence,
@@ -124,23 +124,23 @@ def in_order_of(encoder: Encoder, given: dict[str, Tensor]) -> dict[str, Tensor]
     return {a: y for (a, _), (_, y) in pairs} if same else given
 
 
-def library_recipe(full: str) -> Recipe:
+def library_info(full: str) -> WeightsInfo:
     """Return what a library says that the published weights of a network expect."""
     library, _, bare = full.partition("/")
-    return _torchvision_recipe(bare) if library == "torchvision" else _timm_recipe(full, bare)
+    return _torchvision_info(bare) if library == "torchvision" else _timm_info(full, bare)
 
 
-def _torchvision_recipe(bare: str) -> Recipe:
+def _torchvision_info(bare: str) -> WeightsInfo:
     from torchvision import models
 
     weights = models.get_model_weights(bare).DEFAULT
     transforms: Any = weights.transforms()
     (size,), (resize,) = transforms.crop_size, transforms.resize_size
     preprocess = Preprocess(size=size, resize=resize, interpolation=transforms.interpolation.value)
-    return Recipe(preprocess, tuple(transforms.mean), tuple(transforms.std), "labels")
+    return WeightsInfo(preprocess, tuple(transforms.mean), tuple(transforms.std), "labels")
 
 
-def _timm_recipe(full: str, bare: str) -> Recipe:
+def _timm_info(full: str, bare: str) -> WeightsInfo:
     timm = installed_timm()
     known = None if timm is None else timm.get_pretrained_cfg(bare)
     if known is None:
@@ -156,4 +156,4 @@ def _timm_recipe(full: str, bare: str) -> Recipe:
     tag = str(known.tag or "")
     supervision = "none" if any(word in tag for word in WITHOUT_LABELS) else "labels" if tag else "unknown"
     licence = str(getattr(known, "license", None) or "unspecified")
-    return Recipe(preprocess, tuple(known.mean), tuple(known.std), supervision, licence)
+    return WeightsInfo(preprocess, tuple(known.mean), tuple(known.std), supervision, licence)

@@ -131,9 +131,9 @@ def export(
     with extras():
         from export.calibration.head import CalibrationConfig
         from export.package import ExportOptions, export_encoder
-        from export.sources.named import Given, find_encoder
+        from export.sources.named import EncoderOptions, find_encoder
 
-        given = Given(
+        given = EncoderOptions(
             weights, size, resize, pixel_mean, pixel_std, interpolation, output, supervision, branch
         )
         options = ExportOptions(

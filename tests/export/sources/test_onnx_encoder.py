@@ -17,8 +17,8 @@ from PIL import Image
 from export.calibration.head import CalibrationConfig
 from export.package import ExportOptions, export_encoder
 from export.sources.encoder_graph import OnnxEncoder
-from export.sources.named import Given, find_encoder
-from export.sources.onnx_encoder import CONFIG, onnx_encoder, read_recipe
+from export.sources.named import EncoderOptions, find_encoder
+from export.sources.onnx_encoder import CONFIG, onnx_encoder, read_config
 from serve.inference.engine import Engine
 from tests.tiny_model import picture
 from vssl.errors import FormatError, InputError
@@ -86,9 +86,9 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_the_configuration_next_to_it_is_its_preprocessing(encoder: Path) -> None:
-    recipe = read_recipe(encoder)
-    assert recipe.preprocess == Preprocess(size=SIDE, resize=32, fit="crop", interpolation="bicubic")
-    assert (recipe.pixel_mean, recipe.pixel_std) == ((0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
+    info = read_config(encoder)
+    assert info.preprocess == Preprocess(size=SIDE, resize=32, fit="crop", interpolation="bicubic")
+    assert (info.pixel_mean, info.pixel_std) == ((0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_the_configuration_next_to_it_is_its_preprocessing(encoder: Path) -> Non
 )
 def test_its_older_forms_are_read_too(encoder: Path, change: dict[str, object], expected: Preprocess) -> None:
     (encoder.parent / CONFIG).write_text(json.dumps(CLIP | change))
-    assert read_recipe(encoder).preprocess == expected
+    assert read_config(encoder).preprocess == expected
 
 
 def test_the_graph_gives_the_files_own_numbers_for_pixels_normalised_by_hand(encoder: Path) -> None:
@@ -121,8 +121,8 @@ def test_the_graph_gives_the_files_own_numbers_for_pixels_normalised_by_hand(enc
 def test_a_rescale_factor_of_its_own_is_kept(encoder: Path) -> None:
     (encoder.parent / CONFIG).write_text(json.dumps(CLIP | {"rescale_factor": 1 / 127.5}))
     pixels = np.full((1, SIDE, SIDE, 3), 51, np.uint8)
-    recipe = read_recipe(encoder)
-    found = (pixels[0, 0, 0] / 255 - np.array(recipe.pixel_mean)) / np.array(recipe.pixel_std)
+    info = read_config(encoder)
+    found = (pixels[0, 0, 0] / 255 - np.array(info.pixel_mean)) / np.array(info.pixel_std)
     np.testing.assert_allclose(
         found, (51 / 127.5 - np.array(CLIP["image_mean"])) / np.array(CLIP["image_std"])
     )
@@ -135,7 +135,7 @@ def test_it_goes_through_export_serve_and_search(encoder: Path, images: Path, tm
         calibration=CalibrationConfig(images=70, views=3, worse=1, report_views=4, epochs=3),
     )
     written = export_encoder(
-        find_encoder(str(encoder), Given(supervision="none")), tmp_path / "m.onnx", options
+        find_encoder(str(encoder), EncoderOptions(supervision="none")), tmp_path / "m.onnx", options
     )
     card = written.card
     assert (card.method, card.space, card.dim, card.feature_dim) == ("published", "features", 6, WIDTH)
@@ -170,15 +170,15 @@ def test_other_files_are_taken_or_refused_by_name(
 def test_what_is_missing_or_unclear_is_said_with_what_to_type(encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no output 'pooler'; found image_embeds of 2"):
         onnx_encoder(encoder, output="pooler")
-    larger = replace(read_recipe(encoder), preprocess=Preprocess(32, 32))
+    larger = replace(read_config(encoder), preprocess=Preprocess(32, 32))
     with pytest.raises(
         FormatError, match=r"found the input pixel_values of float \[None, 3, 28, 28\], expected"
     ):
-        onnx_encoder(encoder, recipe=larger)
+        onnx_encoder(encoder, info=larger)
     (tmp_path / CONFIG).unlink()
     with pytest.raises(InputError, match="give --size, --mean and --std"):
-        find_encoder(str(encoder), Given())
-    given = Given(size=SIDE, pixel_mean="0.5,0.5,0.5", pixel_std="0.5,0.5")
+        find_encoder(str(encoder), EncoderOptions())
+    given = EncoderOptions(size=SIDE, pixel_mean="0.5,0.5,0.5", pixel_std="0.5,0.5")
     with pytest.raises(InputError, match=r"--std: found .0\.5,0\.5., expected three numbers"):
         find_encoder(str(encoder), given)
     found = find_encoder(str(encoder), replace(given, pixel_std="0.5,0.5,0.5", resize=40))

@@ -11,8 +11,8 @@ from torchvision import models
 
 from export.package import ExportOptions, export_encoder
 from export.sources.encoder_graph import OnnxEncoder
-from export.sources.named import Given, find_encoder
-from export.sources.published import library_recipe, published_encoder
+from export.sources.named import EncoderOptions, find_encoder
+from export.sources.published import library_info, published_encoder
 from tests.tiny_model import picture
 from vssl.errors import InputError, MismatchError
 from vssl.images.preprocess import Preprocess
@@ -52,14 +52,14 @@ def test_its_features_are_those_of_the_library(network: torch.nn.Module, weights
 
 
 def test_its_preprocessing_is_that_of_the_weights() -> None:
-    recipe = library_recipe(NAME)
-    assert recipe.preprocess == Preprocess(size=224, resize=256, interpolation="bilinear")
-    assert (recipe.pixel_mean, recipe.supervision) == ((0.485, 0.456, 0.406), "labels")
-    timm = library_recipe("timm/tf_efficientnet_lite0")
+    info = library_info(NAME)
+    assert info.preprocess == Preprocess(size=224, resize=256, interpolation="bilinear")
+    assert (info.pixel_mean, info.supervision) == ((0.485, 0.456, 0.406), "labels")
+    timm = library_info("timm/tf_efficientnet_lite0")
     assert timm.preprocess == Preprocess(size=224, resize=256, interpolation="bicubic")
     assert (timm.pixel_mean, timm.pixel_std) == ((0.5,) * 3, (0.5,) * 3)
     assert (timm.supervision, timm.licence) == ("labels", "apache-2.0")
-    assert library_recipe("timm/vit_small_patch16_224.dino").supervision == "none"
+    assert library_info("timm/vit_small_patch16_224.dino").supervision == "none"
 
 
 def test_another_side_keeps_the_share_of_the_crop(weights: Path) -> None:
@@ -85,7 +85,7 @@ def test_the_same_tensors_under_other_names_are_taken_in_order(
 
 
 def test_a_projector_that_was_never_trained_is_not_served(weights: Path, tmp_path: Path) -> None:
-    source = find_encoder(NAME, Given(weights=weights, size=64))
+    source = find_encoder(NAME, EncoderOptions(weights=weights, size=64))
     options = ExportOptions(space="projector", calibration_source=str(tmp_path))
     with pytest.raises(InputError, match="was never trained; serve --space features"):
         export_encoder(source, tmp_path / "m.onnx", options)
