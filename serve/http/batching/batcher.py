@@ -32,7 +32,7 @@ SWEEP_S = 0.25
 """How often requests past their deadline are looked for."""
 
 MAX_CHUNK = 32
-"""Images that one thread decodes before it looks for the model."""
+"""Images from which on a thread takes no more before it looks for the model."""
 
 
 class Batcher:
@@ -42,7 +42,7 @@ class Batcher:
         self._settings = settings
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._waiting: SimpleQueue[Item | None] = SimpleQueue()
+        self._waiting: SimpleQueue[list[Item] | None] = SimpleQueue()
         self._decoded: deque[Item] = deque()
         self._tickets: deque[Ticket] = deque()  # by deadline, since all wait equally long
         self._sweeping: asyncio.TimerHandle | None = None
@@ -74,8 +74,11 @@ class Batcher:
         self._tickets.append(ticket)
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
-        for position, data in enumerate(images):
-            self._waiting.put(Item(ticket, position, data, None, now))
+        items = [Item(ticket, position, data, None, now) for position, data in enumerate(images)]
+        # By parts and not one by one: each put wakes a thread, which costs as much as an image.
+        part = min(MAX_CHUNK, -(-count // len(self._threads)))
+        for start in range(0, count, part):
+            self._waiting.put(items[start : start + part])
         await ticket.done
         if ticket.missing:
             late = DeadlineError(seconds)
@@ -117,11 +120,13 @@ class Batcher:
 
     def _work(self) -> None:
         while True:
-            first = self._waiting.get()
-            if first is None:
+            chunk = self._waiting.get()
+            if chunk is None:
                 return
-            chunk, last = [first], False
-            for _ in range(min(MAX_CHUNK - 1, self._waiting.qsize() // len(self._threads))):
+            last = False
+            for _ in range(self._waiting.qsize() // len(self._threads)):
+                if len(chunk) >= MAX_CHUNK:
+                    break
                 try:
                     more = self._waiting.get_nowait()
                 except Empty:
@@ -129,7 +134,7 @@ class Batcher:
                 if more is None:
                     last = True
                     break
-                chunk.append(more)
+                chunk += more
             finished = self._decode(chunk)
             if finished:
                 self._loop.call_soon_threadsafe(self._deliver, Run(finished))
