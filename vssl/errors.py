@@ -14,6 +14,9 @@ SHOWN = 80
 SHOWN_AT_MOST = 300
 """Characters of values within values that a message repeats."""
 
+LONGEST_PATH = 4096
+"""Characters of the longest path that systems take."""
+
 
 class VsslError(Exception):
     """An error of ours with a message for a person; never shown as a traceback."""
@@ -115,6 +118,12 @@ def shown(value: object) -> str:
     """
     text = _SHORT.repr(value)
     return text if len(text) <= SHOWN_AT_MOST else f"{text[:SHOWN_AT_MOST]}..."
+
+
+def shown_path(path: object) -> str:
+    """Return a path as a message repeats it: whole, since its end says most, unless no system takes one so long."""
+    text = str(path)
+    return repr(text) if len(text) <= LONGEST_PATH else shown(text)
 
 
 _SHORT = _Short()

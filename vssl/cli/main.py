@@ -30,7 +30,7 @@ from vssl.cli import (
     verify,
 )
 from vssl.cli.output import note
-from vssl.errors import VsslError, shown
+from vssl.errors import VsslError, shown_path
 
 ADVICE = {
     errno.EACCES: "give this user the right to it, or choose another place",
@@ -114,6 +114,6 @@ def run() -> None:
 
 def _reason(error: OSError) -> str:
     """Say what the system refused, and what helps."""
-    where = "" if error.filename is None else f"{shown(error.filename)}: "
+    where = "" if error.filename is None else f"{shown_path(error.filename)}: "
     advice = ADVICE.get(error.errno or 0)
     return f"{where}{error.strerror}" + (f"; {advice}" if advice else "")

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vssl.errors import InputError, shown
+from vssl.errors import InputError, shown, shown_path
 from vssl.files import user_path
 from vssl.images.items import ImageSource
 from vssl.images.readers.folders import open_file, open_folder, open_list
@@ -55,7 +55,7 @@ def open_source(spec: str | Path) -> ImageSource:
     if path.is_file():
         return open_file(path)
     raise InputError(
-        f"no images at {shown(text)}: found no such file or folder; expected an image folder, an image file, "
+        f"no images at {shown_path(text)}: found no such file or folder; expected an image folder, an image file, "
         "list:FILE, parquet:FILE, cifar10:DIR, cifar100:DIR, stl10:DIR, tar shards or a URL"
     )
 

@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from vssl.errors import FormatError, InputError, shown
+from vssl.errors import FormatError, InputError, shown_path
 from vssl.files import user_path
 
 SEAL_KEY = "vssl.seal"
@@ -48,7 +48,7 @@ def read_model(path: Path | str) -> bytes:
         return place.read_bytes()
     except OSError as error:
         raise InputError(
-            f"no model at {shown(str(path))}: {error.strerror}; write one with: vssl export RUN model.onnx"
+            f"no model at {shown_path(path)}: {error.strerror}; write one with: vssl export RUN model.onnx"
         ) from error
 
 

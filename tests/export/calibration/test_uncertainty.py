@@ -48,8 +48,9 @@ def fitted(count: int = 800, **more: Tensor) -> UncertaintyHead:
 
 def test_pictures_between_clusters_are_less_sure_than_others() -> None:
     good, _, is_between = pictures(400, 2)
+    head = fitted()
     with torch.inference_mode():
-        found = fitted()(good.inputs, good.mean)
+        found = head(good.inputs, good.mean)
     higher = (found[is_between][:, None] > found[~is_between]).float().mean()
     assert float(higher) > 0.95
 
@@ -63,8 +64,9 @@ def test_damaged_pictures_are_less_sure_than_themselves_undamaged() -> None:
 
 def test_it_is_the_rank_among_pictures_of_the_same_kind() -> None:
     good, _, _ = pictures(2000, 4)
+    head = fitted(2000)
     with torch.inference_mode():
-        found = fitted(2000)(good.inputs, good.mean)
+        found = head(good.inputs, good.mean)
     assert found.min() >= 0
     assert found.max() <= 1
     for share in (0.1, 0.5, 0.9):

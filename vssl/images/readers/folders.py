@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vssl.errors import ImageError, InputError, shown
+from vssl.errors import ImageError, InputError, shown, shown_path
 from vssl.files import is_leftover, read_text
 from vssl.images.items import MAX_FILE_BYTES, ImageItem, natural_key, one_text, printable
 
@@ -79,7 +79,7 @@ def _walk(base: str) -> Iterator[str]:
                 entries = [e for e in scanned if not e.name.startswith(".") and not is_leftover(e.name)]
         except OSError as error:
             if folder == base:
-                raise InputError(f"cannot list {shown(folder)}: {error.strerror}") from error
+                raise InputError(f"cannot list {shown_path(folder)}: {error.strerror}") from error
             yield folder
             continue
         entries.sort(key=lambda e: (natural_key(e.name), e.name))

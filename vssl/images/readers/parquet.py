@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vssl.errors import FormatError, ImageError, InputError, shown
+from vssl.errors import FormatError, ImageError, InputError, shown_path
 from vssl.files import is_leftover, user_path
 from vssl.images.items import ImageItem, expand, natural_key, one_text
 
@@ -99,7 +99,7 @@ def parquet_files(spec: str) -> list[Path]:
         found = [Path(name) for pattern in expand(str(path)) for name in glob.glob(pattern)]  # noqa: PTH207
     if not found:
         raise InputError(
-            f"no Parquet file at {shown(spec)}; expected a file, a folder of files, a pattern (*.parquet) or a "
+            f"no Parquet file at {shown_path(spec)}; expected a file, a folder of files, a pattern (*.parquet) or a "
             "range ({000..012})"
         )
     return sorted(found, key=lambda file: (natural_key(str(file)), str(file)))
