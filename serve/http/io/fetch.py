@@ -81,18 +81,18 @@ class Fetcher:
 
     async def _fetch(self, url: str, account: Account) -> bytes | VsslError:
         try:
-            async with asyncio.timeout(self._timeout_s), self._slots:
-                return await self._follow(_parsed(url), account)
-        except TimeoutError:
+            async with asyncio.timeout(self._timeout_s) as limit, self._slots:
+                return await self._follow(_parsed(url), account, limit)
+        except (TimeoutError, httpx.TimeoutException):
             return failed("url_timeout", f"the image did not arrive within {self._timeout_s:g} s")
         except httpx.TransportError:
             return failed("url_broken", "the answer broke off or is not HTTP")
         except _FetchError as error:
             return error.answer
 
-    async def _follow(self, url: httpx.URL, account: Account) -> bytes:
+    async def _follow(self, url: httpx.URL, account: Account, limit: asyncio.Timeout) -> bytes:
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._ask(url)
+            response = await self._ask(url, limit)
             try:
                 if not response.has_redirect_location:
                     return await self._body(response, account)
@@ -105,13 +105,17 @@ class Fetcher:
                 await response.aclose()
         raise _FetchError(failed("url_redirects", f"redirected more than {MAX_REDIRECTS} times"))
 
-    async def _ask(self, url: httpx.URL) -> httpx.Response:
+    async def _ask(self, url: httpx.URL, limit: asyncio.Timeout) -> httpx.Response:
         """Send GET to an address of the URL's host that was checked; the certificate must be the host's."""
         host, port = self._check(url)
         headers = {"Host": url.netloc.decode(), **HEADERS}
         for address in await self._resolve(host, port):
+            # httpcore closes a connection whose handshake runs out of its own time, not one that is cancelled: TCP
+            # and TLS get less than half each of what is left.
+            left = (limit.when() or 0) - asyncio.get_running_loop().time()
+            extensions = {"sni_hostname": host, "timeout": {"connect": max(0.45 * left, 0)}}
             request = httpx.Request(
-                "GET", url.copy_with(host=address), headers=headers, extensions={"sni_hostname": host}
+                "GET", url.copy_with(host=address), headers=headers, extensions=extensions
             )
             try:
                 return await self._transport.handle_async_request(request)

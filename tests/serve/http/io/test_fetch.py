@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import trustme
 
@@ -145,6 +146,19 @@ def test_a_slow_drip_is_cut_off(site: Site, trusting: ssl.SSLContext) -> None:
     answers = run(lambda: fetcher(site, trusting, timeout_s=0.5), *urls)
     assert [code(a) for a in answers] == ["url_timeout"] * 3
     assert time.monotonic() - begun < 4.5  # the drip takes five seconds
+
+
+def test_a_handshake_that_never_ends_leaves_no_connection(site: Site, trusting: ssl.SSLContext) -> None:
+    async def work(port: int) -> tuple[list[bytes | VsslError], list[int]]:
+        made = fetcher(site, trusting, hosts=f"localhost:{port}", timeout_s=0.5)
+        answers = await made.fetch([Link(f"https://localhost:{port}/")] * 3, lambda _: None)
+        open_ones = psutil.Process().net_connections("tcp")
+        return answers, [c.fd for c in open_ones if c.raddr and c.raddr.port == port]
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        answers, left = asyncio.run(work(silent.getsockname()[1]))
+    assert [code(a) for a in answers] == ["url_timeout"] * 3
+    assert left == []
 
 
 def test_an_untrusted_certificate_is_refused(site: Site) -> None:
