@@ -21,6 +21,7 @@ NOT_INSTALLED = {
     "hnswlib": "a rival that one benchmark compares with",
     "usearch": "a rival that one benchmark compares with",
     "litserve": "a rival that one benchmark compares with",
+    "atheris": "one benchmark fuzzes with it",
 }
 USERS = {
     "vssl": ["cpu", "client", "train", "demo", "plots"],
