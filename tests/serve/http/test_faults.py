@@ -309,6 +309,14 @@ class TestWhatIsRefusedStaysShort:
         body = f'{{"inputs": [{{{tensor}, "data": [{numbers}]}}]}}'
         refused(http.post(f"/v2/models/{name}/infer", content=body))
 
+    def test_json_of_millions_of_values(self, http: httpx.Client) -> None:
+        """Reading them would hold up every other request."""
+        name = http.get("/v1/models").json()["data"][0]["id"]
+        numbers = b'{"inputs": [1' + b"," * 1_000_001 + b"1]}"
+        for path in ("/embed", "/search", "/v1/embeddings", f"/v2/models/{name}/infer"):
+            answer = http.post(path, content=numbers, headers={"Content-Type": "application/json"})
+            assert "base64" in refused(answer, 413)["message"]
+
     def test_an_output_is_asked_for_once(self, http: httpx.Client) -> None:
         name = http.get("/v1/models").json()["data"][0]["id"]
         tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 16, 16, 3], "data": [0] * 768}
