@@ -30,12 +30,12 @@ install: $(VENV)/.dev
 
 $(VENV)/.demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,cpu,demo]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,cpu,demo,heif]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,cpu,client,demo,plots,triton,ray,milvus,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,cpu,client,demo,heif,plots,triton,ray,milvus,dev]'
 	touch $@
 
 triton: $(TRITON_VENV)/.ready

@@ -23,8 +23,8 @@ from vssl.images.bombs import check_structure, check_work, png_chunks
 
 PILLOW_PIXEL_CAP = 178_956_970  # Pillow itself refuses above twice its MAX_IMAGE_PIXELS
 
-CLAIMED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-"""What is decoded, each by Pillow's own decoder; anything else is `unsupported_type`."""
+CLAIMED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+"""What is decoded, by Pillow and, for HEIF (HEIC), pillow-heif; anything else is `unsupported_type`."""
 
 MEDIA_TYPES = {
     "image/jpeg": "JPEG",
@@ -36,6 +36,8 @@ MEDIA_TYPES = {
     "image/x-ms-bmp": "BMP",
     "image/tiff": "TIFF",
     "image/avif": "AVIF",
+    "image/heic": "HEIF",
+    "image/heif": "HEIF",
 }
 """Media types of the claimed formats; the bytes decide, the declared type is advice."""
 
@@ -49,6 +51,9 @@ SIGNATURES = {
     b"MM\0*": "TIFF",
 }
 """First bytes: what begins so and cannot be opened is damaged, not of another type."""
+
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+"""Brands of HEIF files whose pictures are HEVC, as phones write them."""
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf")
@@ -90,8 +95,14 @@ DEFAULT_LIMITS = DecodeLimits()
 
 @functools.cache
 def formats() -> list[str]:
-    """Return the claimed formats that this installation's Pillow can decode."""
+    """Return the claimed formats that this installation can decode: HEIF where pillow-heif is installed."""
     absent = {name for name, feature in (("WEBP", "webp"), ("AVIF", "avif")) if not features.check(feature)}
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        absent.add("HEIF")
+    else:
+        register_heif_opener()
     return [name for name in CLAIMED_FORMATS if name not in absent]
 
 
@@ -169,9 +180,12 @@ def _open(data: bytes) -> Image.Image:
         if claimed:
             raise ImageError("undecodable", f"damaged {claimed} image: its header is not readable") from error
         known = ", ".join(formats())
-        raise ImageError(
-            "unsupported_type", f"not an image of a supported type; supported types are {known}"
-        ) from error
+        found = (
+            "a HEIC photo, read after: pip install 'vssl[heif]'"
+            if _is_heif(data)
+            else "not an image of a supported type"
+        )
+        raise ImageError("unsupported_type", f"{found}; supported types are {known}") from error
     except Exception as error:
         raise ImageError("undecodable", f"damaged image header: {_reason(error)}") from error
 
@@ -182,7 +196,13 @@ def _signature(data: bytes) -> str | None:
         return "WEBP"
     if data[4:12] in (b"ftypavif", b"ftypavis"):
         return "AVIF"
+    if _is_heif(data) and "HEIF" in formats():
+        return "HEIF"
     return next((name for start, name in SIGNATURES.items() if data.startswith(start)), None)
+
+
+def _is_heif(data: bytes) -> bool:
+    return data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS
 
 
 def apply_exif_orientation(picture: Image.Image) -> Image.Image:

@@ -237,7 +237,7 @@ def test_what_is_no_claimed_type_says_which_are(data: bytes) -> None:
     assert (caught.value.code, caught.value.status) == ("unsupported_type", 415)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"])
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
 def test_damaged_bytes_give_a_picture_or_an_image_error(kind: str, data: st.DataObject) -> None:
@@ -252,7 +252,7 @@ def test_damaged_bytes_give_a_picture_or_an_image_error(kind: str, data: st.Data
     assert found in ("RGB", *ImageError.STATUS)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF", "AVIF", "HEIF"])
 def test_half_a_picture_is_none(kind: str) -> None:
     data = encoded(Image.fromarray(picture(2, (200, 160))), kind)
     assert code_of(data[: len(data) // 2]) == "undecodable"
