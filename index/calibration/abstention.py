@@ -31,6 +31,18 @@ STEPS = 100  # thresholds, at equal steps of coverage
 DELTA = 0.05
 SAFE = 0.6  # of that coverage: other queries may be less lucky
 LEAST, MOST = 4000, 10_000
+RISKS = (
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.15,
+    0.2,
+    0.25,
+    0.3,
+    0.4,
+    0.5,
+)  # tried where the one asked for answers nothing
 WORK = 500_000_000  # comparisons of a query with an item that a calibration may take
 
 
@@ -201,7 +213,8 @@ class AbstentionRule:
 
     direction (3,): of the combination; logarithmic: distances are never negative, and enter as
     their logarithm; length_scale: of the weights of further neighbours; thresholds: of each score;
-    chosen: the score that decides; calibrated_on: how many queries.
+    chosen: the score that decides; calibrated_on: how many queries; attainable: where nothing is
+    answered, the least of a few greater risks at which something is, None without such.
     """
 
     direction: Float64s
@@ -210,6 +223,20 @@ class AbstentionRule:
     thresholds: dict[str, Threshold]
     chosen: str
     calibrated_on: int
+    attainable: float | None = None
+
+    def describe(self) -> str:
+        """Return one sentence: how much is answered, and what to do where that is nothing."""
+        best = self.best
+        text = (
+            f"answers {best.coverage:.0%} of {self.calibrated_on} images of the gallery at a risk of "
+            f"{best.max_risk:g}"
+        )
+        if best.coverage:
+            return text
+        if self.attainable is None:
+            return f"{text}; no risk up to {RISKS[-1]:g} can be held with these labels: add labelled images"
+        return f"{text}; the least risk that could be held is about {self.attainable:g}: --max-risk {self.attainable:g}"
 
     @property
     def best(self) -> Threshold:
@@ -243,6 +270,15 @@ def fit_rule(
     A quarter says how to combine the inputs, which score to go by (the least area under its curve of
     risk and coverage) and where to begin; the others calibrate. signed: the distance may be negative.
     """
+    rule = _fit_rule(inputs, wrong, max_risk, signed=signed)
+    if rule.best.coverage:
+        return rule
+    greater = (risk for risk in RISKS if risk > max_risk)
+    held = (risk for risk in greater if _fit_rule(inputs, wrong, risk, signed=signed).best.coverage)
+    return replace(rule, attainable=next(held, None))
+
+
+def _fit_rule(inputs: AbstentionInputs, wrong: Bools, max_risk: float, *, signed: bool) -> AbstentionRule:
     _check_share("max_risk", max_risk)
     fitting = np.arange(len(wrong)) % 4 == 0
     known = inputs[fitting]

@@ -151,8 +151,8 @@ def _abstain(
     _answered("best", best.accepts(scores[best.score]), correct, report)
     report.chosen["abstention"] = asdict(best) if best.coverage else None
     report.notes.append(
-        f"abstention at risk {max_risk:g}: answers when {best.score} <= {best.threshold:.6g}, "
-        f"which answers {best.coverage:.0%} of {rule.calibrated_on} images of the gallery"
+        f"abstention: {rule.describe()}"
+        + (f", when {best.score} <= {best.threshold:.6g}" if best.coverage else "")
     )
 
 

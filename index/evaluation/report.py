@@ -38,13 +38,16 @@ class MetricReport:
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     chosen: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, name: str, statistic: Statistic, queries: int) -> None:
-        """Measure statistic(rows) on all rows and on resamples; left out when it is not a number."""
+    def add(self, name: str, statistic: Statistic, queries: int, *, unbiased: bool = True) -> None:
+        """Measure statistic(rows) on all rows and on resamples; left out when it is not a number.
+
+        unbiased: see `index.metrics.bootstrap.interval`.
+        """
         value = statistic(np.arange(queries)) if queries else math.nan
         if not math.isfinite(value):
             self.notes.append(f"{name}: undefined on these {queries} queries")
             return
-        low, high = interval(statistic, queries, resamples=self.resamples, seed=self.seed)
+        low, high = interval(statistic, queries, resamples=self.resamples, seed=self.seed, unbiased=unbiased)
         self.metrics[name] = Metric(value, low, high, queries)
 
     def mean(self, name: str, values: Float64s) -> None:
@@ -57,7 +60,7 @@ class MetricReport:
         def error(rows: Int64s) -> float:
             return ece(probability[rows].ravel(), outcome[rows].ravel())
 
-        self.add(name, error, len(probability))
+        self.add(name, error, len(probability), unbiased=False)
 
     def curve(self, name: str, lines: dict[str, Float64s]) -> None:
         """Keep lines (n,) to plot, at no more than 200 points each."""

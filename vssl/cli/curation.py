@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 GALLERY = Annotated[str, typer.Argument(help="Gallery folder.")]
 LIMIT = Annotated[int, typer.Option("-n", min=1, help="How many at most.")]
 JSON = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+CSV = Annotated[Path | None, typer.Option("--csv", help="Write the table to this CSV file.")]
 PARQUET = Annotated[Path | None, typer.Option(help="Write the table to this Parquet file.")]
 SHEET = Annotated[Path | None, typer.Option(help="Write a contact sheet to this PNG file.")]
 DEVICE = Annotated[str, typer.Option("--device", help="Where to search: auto, cpu or cuda.")]
@@ -34,6 +35,7 @@ def duplicates(
     limit: LIMIT = 50,
     least: Annotated[float, typer.Option(min=0, max=1, help="Leave out less probable pairs.")] = 0.5,
     as_json: JSON = False,
+    csv: CSV = None,
     parquet: PARQUET = None,
     sheet: SHEET = None,
     device: DEVICE = "auto",
@@ -45,7 +47,7 @@ def duplicates(
 
     with open_gallery(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit, least=least)
-    _write("near-duplicates", found, ("path", "other_path"), as_json, parquet, sheet)
+    _write("near-duplicates", found, ("path", "other_path"), as_json, (csv, parquet), sheet)
 
 
 def uncertain(
@@ -53,6 +55,7 @@ def uncertain(
     limit: LIMIT = 50,
     surest: Annotated[bool, typer.Option("--surest", help="The surest ones instead.")] = False,
     as_json: JSON = False,
+    csv: CSV = None,
     parquet: PARQUET = None,
     sheet: SHEET = None,
 ) -> None:
@@ -63,13 +66,21 @@ def uncertain(
 
     with open_gallery(gallery, read_only=True) as opened:
         found = find(opened, limit=limit, surest=surest)
-    _write("surest images" if surest else "least certain images", found, ("path",), as_json, parquet, sheet)
+    _write(
+        "surest images" if surest else "least certain images",
+        found,
+        ("path",),
+        as_json,
+        (csv, parquet),
+        sheet,
+    )
 
 
 def outliers(
     gallery: GALLERY,
     limit: LIMIT = 50,
     as_json: JSON = False,
+    csv: CSV = None,
     parquet: PARQUET = None,
     sheet: SHEET = None,
     device: DEVICE = "auto",
@@ -81,13 +92,14 @@ def outliers(
 
     with open_gallery(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit)
-    _write("outliers", found, ("path",), as_json, parquet, sheet)
+    _write("outliers", found, ("path",), as_json, (csv, parquet), sheet)
 
 
 def suspects(
     gallery: GALLERY,
     limit: LIMIT = 50,
     as_json: JSON = False,
+    csv: CSV = None,
     parquet: PARQUET = None,
     sheet: SHEET = None,
     device: DEVICE = "auto",
@@ -99,7 +111,7 @@ def suspects(
 
     with open_gallery(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit)
-    _write("label suspects", found, ("path",), as_json, parquet, sheet)
+    _write("label suspects", found, ("path",), as_json, (csv, parquet), sheet)
 
 
 def _write(
@@ -107,13 +119,12 @@ def _write(
     found: Sequence[Any],
     pictures: tuple[str, ...],
     as_json: bool,
-    parquet: Path | None,
+    tables: tuple[Path | None, Path | None],
     sheet: Path | None,
 ) -> None:
-    """Print the values as a table or as JSON, and write the files that were asked for."""
+    """Print the values as a table or as JSON, and write the files that were asked for: CSV, Parquet, PNG."""
     rows = [asdict(value) for value in found]
-    if parquet is not None:
-        _write_parquet(rows, parquet)
+    _write_tables(rows, *tables)
     if sheet is not None:
         _write_sheet(title, rows, pictures, sheet)
     if as_json:
@@ -137,13 +148,20 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value or "")
 
 
-def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
+def _write_tables(rows: list[dict[str, Any]], csv: Path | None, parquet: Path | None) -> None:
     import pyarrow as pa
+    from pyarrow.csv import write_csv
 
     from vssl.embeddings.store import write_table
+    from vssl.files import atomic_write
 
-    write_table(pa.Table.from_pylist(rows), path)
-    note(f"wrote {path}")
+    if csv is not None:
+        with atomic_write(csv) as file:
+            write_csv(pa.Table.from_pylist(rows), file)
+        note(f"wrote {csv}")
+    if parquet is not None:
+        write_table(pa.Table.from_pylist(rows), parquet)
+        note(f"wrote {parquet}")
 
 
 def _write_sheet(title: str, rows: list[dict[str, Any]], pictures: tuple[str, ...], path: Path) -> None:

@@ -11,47 +11,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vssl import __version__
-from vssl.cli.output import extras, note, print_table, refuse_existing, say_json
+from vssl.cli.glossary import METRICS
+from vssl.cli.output import Verbose, extras, note, print_table, refuse_existing, say_json
 from vssl.files import write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-MEANING = {
-    "knn_top1": "class right by a weighted vote of the k nearest",
-    "knn_top5": "class among the five of most votes",
-    "knn200_top1": "the same vote with k = 200",
-    "knn_ece": "calibration error of the vote's confidence",
-    "knn_best_top1": "the vote that did best on gallery images, named below",
-    "knn_best_ece": "calibration error of its class probabilities",
-    "cosine_recall_at_1": "the control: nearest by cosine has the query's class",
-    "recall_at_1": "nearest neighbour has the query's class",
-    "map_at_r": "precision over the first R ranks, R items of the class",
-    "r_auroc": "uncertainty of the query predicts a wrong neighbour (0.5 chance)",
-    "r_auroc_norm": "the same by a short mean, which needs no variance",
-    "r_auroc_distance": "the same by a far neighbour, known after the search",
-    "aurc": "area under risk and coverage, by uncertainty (lower is better)",
-    "e_aurc": "its excess over an oracle",
-    "ause": "area between sparsification curves (0 perfect)",
-    "risk_at_80": "wrong neighbours among the 80 % surest queries",
-    "ece": "calibration error of match probability",
-    "uncertainty_mean": "of the queries",
-    "coverage_uncertainty": "queries answered within --max-risk, by uncertainty",
-    "coverage_distance": "the same, by distance",
-    "coverage_disagreement": "the same, by how many neighbours have another label than the nearest",
-    "coverage_combined": "the same, by all three",
-    "coverage_best": "the same, by the score that orders the errors of gallery images best",
-    "risk_best": "wrong ones among those answers",
-    "ood_auroc": "out-of-distribution images are less sure (0.5 chance)",
-    "ood_auroc_knn": "they are farther from their neighbours",
-    "ood_auroc_likelihood": "they are less likely among them",
-    "ood_auroc_mahalanobis": "they are farther from every class",
-    "ood_fpr95": "queries taken for out-of-distribution where 95 % of those are",
-    "human_spearman": "rank correlation with the entropy of people's votes",
-    "instance_recall_at_1": "a corrupted image finds its original first",
-    "hub_max": "queries that share the most frequent neighbour (of ten)",
-    "hub_skew": "skewness of how often items are neighbours",
-}
+HEADLINES = (
+    "knn_top1",
+    "recall_at_1",
+    "map_at_r",
+    "r_auroc",
+    "ece",
+    "coverage_best",
+    "risk_best",
+    "ood_auroc",
+    "one_class_knn",
+    "human_spearman",
+    "instance_recall_at_1",
+)
+"""What is printed of the metrics that there are, unless all are asked for."""
+WITHOUT_LABELS = ("uncertainty_mean", "hub_max", "hub_skew")
 
 
 def register(app: typer.Typer) -> None:
@@ -88,6 +69,7 @@ def evaluate(
     report: Annotated[Path | None, typer.Option(help="Write the whole report here as JSON.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Draw one page of plots (.png, .pdf, .svg).")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier report or plots.")] = False,
+    verbose: Verbose = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Measure accuracy, retrieval and uncertainty of QUERIES against GALLERY, with 95 % intervals.
@@ -116,7 +98,7 @@ def evaluate(
             progress=lambda step: note(f"vssl: {step}"),
         )
     _write(values, report, plots)
-    say_json(values) if as_json else _print(values)
+    say_json(values) if as_json else _print(values, verbose=verbose)
 
 
 def _write(values: dict[str, Any], report: Path | None, plots: Path | None) -> None:
@@ -137,11 +119,11 @@ def _write(values: dict[str, Any], report: Path | None, plots: Path | None) -> N
         note(f"vssl: wrote {plots}")
 
 
-def _print(values: dict[str, Any]) -> None:
+def _print(values: dict[str, Any], *, verbose: bool) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
-    counts = values["counts"]
+    counts, metrics = values["counts"], values["metrics"]
     console.print(
         f"{counts['queries']} queries against {counts['gallery']} images, distance {values['distance']}, "
         f"model {values['model']} ({values['model_id'][:12]})",
@@ -149,8 +131,13 @@ def _print(values: dict[str, Any]) -> None:
     )
     if values["leave_one_out"]:
         console.print(f"leave-one-out: {counts['queries_in_gallery']} queries are in the gallery themselves")
-    print_table(_table(values["metrics"]))
-    if vote := values["chosen"].get("vote"):
+    console.print(verdict(metrics), soft_wrap=True)
+    names = [name for name in metrics if not name.endswith(("_low", "_high"))]
+    asked = [name for name in names if name.startswith("uncertainty_increase_rate:")]
+    few = [name for name in HEADLINES if name in metrics] + asked
+    shown = names if verbose else few or [name for name in WITHOUT_LABELS if name in metrics]
+    print_table(_table(metrics, shown))
+    if (vote := values["chosen"].get("vote")) and verbose:
         console.print(
             f"best vote: {vote['weighting']} weights of the {vote['k']} nearest at T = {vote['temperature']:.3g}; "
             f"{vote['gain']:+.3f} (standard error {vote['gain_error']:.3f}) over the control on gallery images",
@@ -158,21 +145,45 @@ def _print(values: dict[str, Any]) -> None:
         )
     for line in values["notes"]:
         console.print(f"note: {line}", soft_wrap=True)
+    if len(shown) < len(names):
+        console.print(f"{len(names) - len(shown)} more metrics: --verbose, or --report report.json")
 
 
-def _table(metrics: dict[str, float]) -> Table:
+def verdict(metrics: dict[str, float]) -> str:
+    """Return in one sentence how often the nearest image is right, and whether uncertainty knows when not."""
+    if "recall_at_1" not in metrics:
+        return "verdict: without labels on both sides it is unknown how often the nearest image is right"
+    found = "verdict: the nearest image has the query's class for {:.1%} of the queries ({:.1%} .. {:.1%})".format(
+        *(metrics[f"recall_at_1{end}"] for end in ("", "_low", "_high"))
+    )
+    if "r_auroc" not in metrics:
+        return f"{found}; none is wrong, or all are, so uncertainty cannot be judged"
+    if metrics["r_auroc_low"] > 0.5:
+        return f"{found}, and the unsure queries are wrong more often"
+    if metrics["r_auroc_high"] < 0.5:
+        return f"{found}, but the unsure queries are wrong less often: do not go by uncertainty here"
+    return f"{found}; whether the unsure ones are wrong more often cannot be told from so few"
+
+
+def _table(metrics: dict[str, float], names: list[str]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for title, side in (("metric", "left"), ("value", "right"), ("95 % interval", "left"), ("", "left")):
+    titles = (
+        ("metric", "left"),
+        ("value", "right"),
+        ("95 % interval", "left"),
+        ("better", "left"),
+        ("", "left"),
+    )
+    for title, side in titles:
         # A name that were cut over two lines could not be searched for.
         table.add_column(title, justify=side, overflow="fold", no_wrap=title == "metric")  # type: ignore[arg-type]
-    for name in [n for n in metrics if not n.endswith(("_low", "_high"))]:
+    for name in names:
         low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
-        table.add_row(
-            escape(name), _shown(metrics[name]), f"{_shown(low)} .. {_shown(high)}", MEANING.get(name, "")
-        )
+        interval = f"{_shown(low)} .. {_shown(high)}"
+        table.add_row(escape(name), _shown(metrics[name]), interval, *METRICS.get(name, ("", "")))
     return table
 
 

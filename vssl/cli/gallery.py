@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vssl.cli import curation
-from vssl.cli.output import extras, note, say, say_json, show_fitting
+from vssl.cli.output import Verbose, extras, note, say, say_json, show_fitting
 
 app = typer.Typer(help="Look at a gallery and change it.", no_args_is_help=True)
 curation.register(app)
@@ -24,6 +24,7 @@ def register(parent: typer.Typer) -> None:
 @app.command()
 def info(
     gallery: GALLERY,
+    verbose: Verbose = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Say what a gallery holds."""
@@ -47,7 +48,7 @@ def info(
     if fitting is None:
         say("fitting            none: default constants; fit them with: vssl gallery refit GALLERY")
     else:
-        show_fitting(facts["distance"], fitting)
+        show_fitting(facts["distance"], fitting, verbose=verbose)
 
 
 @app.command()
@@ -107,7 +108,7 @@ def compact(gallery: FOLDER) -> None:
         after = opened.info()["bytes"]
     say(f"{gallery}: {before} bytes before, {after} after")
     if refitted is not None:
-        show_fitting(refitted.distance, refitted.facts())
+        show_fitting(refitted.distance, refitted.facts(), verbose=False)
 
 
 @app.command()
@@ -120,6 +121,7 @@ def refit(
             "best. By default one that was named before stays, and otherwise the best is taken."
         ),
     ] = None,
+    verbose: Verbose = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Fit the constants of all distances to what the gallery holds now, and choose its distance."""
@@ -132,7 +134,7 @@ def refit(
         say_json({"gallery": str(gallery), "distance": fitting.distance, "fitting": fitting.facts()})
         return
     say(f"{gallery}: distance {fitting.distance}")
-    show_fitting(fitting.distance, fitting.facts())
+    show_fitting(fitting.distance, fitting.facts(), verbose=verbose)
 
 
 @app.command()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vssl.cli.output import extras, note, say, say_json, show_fitting
+from vssl.cli.output import Verbose, extras, note, say, say_json, show_fitting
 
 DISTANCE = (
     "cosine, euclidean, expected, wasserstein, kl, reverse-kl, jeffreys, mahalanobis, student-t, mls, "
@@ -44,6 +45,7 @@ def build(
         Path | None,
         typer.Option(help="CSV or Parquet table with a column id; the others can be filtered by."),
     ] = None,
+    verbose: Verbose = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Build a gallery from an embeddings folder, and fit its distances to it.
@@ -72,7 +74,23 @@ def build(
         say_json({**found, "fitting": built.fitting.facts(), "index": measured})
         return
     say(f"{gallery}: {built.count} images, distance {built.fitting.distance}")
-    show_fitting(built.fitting.distance, built.fitting.facts())
+    show_fitting(built.fitting.distance, built.fitting.facts(), verbose=verbose)
     if selection is not None:
         say(f"index: {describe(selection.measured)}")
-    note(f"search it with: vssl search {gallery} IMAGE --model model.onnx")
+    if embeddings.is_dir():
+        note(f"search it with: {search_command(embeddings, gallery)}")
+
+
+def search_command(embeddings: Path, gallery: Path) -> str:
+    """Return a search that runs as it is printed, where the model and the first image are found."""
+    from vssl.embeddings.manifest import read_file, read_manifest
+    from vssl.model.shipped import find_model, shipped_model
+
+    manifest = read_manifest(embeddings)
+    paths = read_file(embeddings, manifest, manifest["parts"][0], ["path"]).column("path")
+    image = str(paths[0]) if len(paths) and Path(str(paths[0])).is_file() else "IMAGE"
+    model = find_model(manifest["model_id"], (Path(), embeddings.parent, gallery.parent))
+    words = ["vssl", "search", str(gallery), image]
+    if model != shipped_model():
+        words += ["--model", str(model or f"MODEL-{manifest['model_id'][:12]}.onnx")]
+    return shlex.join(words)

@@ -6,7 +6,9 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
 
 from vssl.errors import ExistsError, MissingExtraError
 
@@ -39,6 +41,8 @@ EXTRAS = {
     "ray": "ray",
     "pymilvus": "milvus",
 }
+
+Verbose = Annotated[bool, typer.Option("--verbose", help="Print everything that was measured.")]
 
 FITTING: tuple[Column, ...] = (
     ("distance", "left"),
@@ -88,8 +92,6 @@ def refuse_existing(path: Path, *, overwrite: bool, flag: str = "--overwrite") -
 def check_choice(flag: str, found: str, expected: Sequence[str]) -> None:
     """Refuse a value that is none of those expected, as wrong usage of the flag."""
     if found not in expected:
-        import typer
-
         raise typer.BadParameter(f"found {found!r}, expected {' or '.join(expected)}", param_hint=flag)
 
 
@@ -138,22 +140,41 @@ def print_table(table: Table) -> None:
     Console(width=None if sys.stdout.isatty() else FILE_WIDTH, highlight=False).print(table)
 
 
-def show_fitting(distance: str, fitting: dict[str, Any]) -> None:
-    """Print the facts of `index.calibration.fit.Fitting.facts`, the gallery's own distance marked."""
-    rows = []
-    for name, figures in fitting["trials"].items():
-        quality = ("", "", "", "")
-        if "map_at_r" in figures:
-            quality = (
-                f"{figures['map_at_r']:.3f}",
-                f"{figures['low']:.3f} .. {figures['high']:.3f}",
-                "" if name == "cosine" else f"{figures['gain']:+.3f} (se {figures['gain_error']:.3f})",
-                f"{figures['recall_at_1']:.3f}",
-            )
-        own = f"{name} *" if name == distance else name
-        hubs = str(figures["hub_max"]), f"{figures['hub_skew']:.1f}"
-        rows.append((own, f"{figures['alpha']:.4g}", *quality, *hubs))
-    show_table(f"* {distance}: {fitting['chosen']}", FITTING, rows)
+def show_fitting(distance: str, fitting: dict[str, Any], *, verbose: bool) -> None:
+    """Print the facts of `index.calibration.fit.Fitting.facts`: a sentence, and the best distances.
+
+    The gallery's own distance and cosine are always among them. verbose: all distances.
+    """
+    trials = fitting["trials"]
+    by_rank = sorted(trials, key=lambda name: -trials[name].get("map_at_r", 0.0))
+    few = {distance, "cosine", *by_rank[:4]} if "map_at_r" in trials.get(distance, {}) else set()
+    shown = [name for name in trials if verbose or name in few]
+    say(f"distance {distance}: {fitting['chosen']}{_gain(distance, trials)}")
+    if shown:
+        show_table(f"* {distance}", FITTING, [_fitting_row(name, trials[name], distance) for name in shown])
     say(fitting["basis"])
+    if len(shown) < len(trials):
+        say(f"{len(trials) - len(shown)} more distances: vssl gallery info GALLERY --verbose")
     if fitting.get("stale"):
         say(f"stale: {fitting['stale']}")
+
+
+def _gain(distance: str, trials: dict[str, Any]) -> str:
+    own = trials.get(distance, {})
+    if "map_at_r" not in own:
+        return ""
+    figures = f"; mAP@R {own['map_at_r']:.3f} ({own['low']:.3f} .. {own['high']:.3f})"
+    return figures if distance == "cosine" else f"{figures}, cosine {trials['cosine']['map_at_r']:.3f}"
+
+
+def _fitting_row(name: str, figures: dict[str, Any], distance: str) -> Sequence[str]:
+    quality = ("", "", "", "")
+    if "map_at_r" in figures:
+        quality = (
+            f"{figures['map_at_r']:.3f}",
+            f"{figures['low']:.3f} .. {figures['high']:.3f}",
+            "" if name == "cosine" else f"{figures['gain']:+.3f} (se {figures['gain_error']:.3f})",
+            f"{figures['recall_at_1']:.3f}",
+        )
+    hubs = str(figures["hub_max"]), f"{figures['hub_skew']:.1f}"
+    return (f"{name} *" if name == distance else name, f"{figures['alpha']:.4g}", *quality, *hubs)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vssl.cli.glossary import SIGNED_NOTE
 from vssl.cli.index import DISTANCE
 from vssl.cli.output import Column, extras, note, say_json, show_table
 
@@ -62,6 +63,7 @@ def search(
     """Find the nearest images of a gallery, with how sure each answer is."""
     with extras():
         from index.answers.filters import parse_where
+        from index.distances import SIGNED
         from index.gallery.open import open_gallery
         from serve.inference.engine import Engine, stacked
     from vssl.errors import ImageError
@@ -76,9 +78,9 @@ def search(
             note(f"vssl: constants of the distances: {opened.stale}")
         if max_risk is not None:
             rule = opened.abstention(max_risk, distance)
-            note(
-                f"vssl: answers {rule.best.coverage:.0%} of {rule.calibrated_on} images of the gallery at that risk"
-            )
+            note(f"vssl: {rule.describe()}")
+        if (distance or opened.distance) in SIGNED and not as_json:
+            note(f"vssl: {SIGNED_NOTE.format(name=distance or opened.distance)}")
         for paths, answers in _embedded(images, engine):
             good = [(p, a) for p, a in zip(paths, answers, strict=True) if not isinstance(a, ImageError)]
             found: list[SearchResult] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -85,7 +86,7 @@ def _conclude(out: Path, outcome: Outcome, as_json: bool) -> None:
     if outcome.stopped_by is not None:
         note(
             f"stopped by {signal.Signals(outcome.stopped_by).name} after step {outcome.checkpoint.step}; "
-            f"saved. Go on with: vssl train {summary['source']} --out {out} --resume"
+            f"saved. Go on with: {shlex.join(['vssl', 'train', str(summary['source']), '--out', str(out), '--resume'])}"
         )
         raise typer.Exit(128 + outcome.stopped_by)
     if as_json:
@@ -93,7 +94,7 @@ def _conclude(out: Path, outcome: Outcome, as_json: bool) -> None:
         return
     done = f"{summary['epochs']} epochs over {summary['train_images']} images in {summary['seconds']:.0f} s"
     say(f"{out}: {done}{_figures(outcome.metrics)}")
-    say(f"next: vssl export {out} {out}/model.onnx")
+    say(f"next: {shlex.join(['vssl', 'export', str(out), str(out / 'model.onnx')])}")
 
 
 def _figures(metrics: dict[str, float]) -> str:

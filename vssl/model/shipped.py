@@ -7,9 +7,11 @@ on CIFAR-10 at 32 px. Their cards (`vssl inspect`) say how; docs/models.md tells
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from vssl.errors import InputError
+from vssl.model.identity import sha256_file
 
 PHOTOS = "photos-lite0.onnx"
 CIFAR10 = "small-cifar10.onnx"
@@ -23,3 +25,11 @@ def shipped_model(name: str = PHOTOS) -> Path:
             f"this installation lacks the model it should bring, {path}; name your own: --model model.onnx"
         )
     return path
+
+
+def find_model(model_id: str, folders: Iterable[Path]) -> Path | None:
+    """Return a file of that id: one that comes with the package, or one that lies in these folders."""
+    for path in (*Path(__file__).parent.glob("*.onnx"), *(p for f in folders for p in f.glob("*.onnx"))):
+        if path.is_file() and sha256_file(path) == model_id:
+            return path
+    return None

@@ -111,3 +111,17 @@ def test_a_rule_that_asks_the_neighbours_answers_where_others_cannot() -> None:
     taken = ~rule.abstains(asked)
     assert taken.mean() > 0.3
     assert outcome[taken].mean() <= 0.1
+
+
+def test_where_nothing_is_answered_the_least_risk_that_could_be_held_is_named() -> None:
+    random = np.random.default_rng(4)
+    score, wrong = draw(400, random)
+    inputs = AbstentionInputs(score, np.repeat(score[:, None], 2, axis=1), np.ones((400, 2), bool))
+    refused = fit_rule(inputs, wrong, 0.001)
+    assert refused.best.coverage == 0
+    assert refused.attainable is not None
+    assert f"--max-risk {refused.attainable:g}" in refused.describe()
+    assert fit_rule(inputs, wrong, refused.attainable).best.coverage > 0
+    hopeless = fit_rule(inputs, np.ones(400, bool), 0.1)
+    assert hopeless.attainable is None
+    assert "add labelled images" in hopeless.describe()

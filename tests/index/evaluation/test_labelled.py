@@ -72,4 +72,4 @@ def test_abstention_keeps_the_risk_it_was_given() -> None:
     assert max(metrics[f"coverage_{name}"] for name in SCORES) > 0.3
     for name in SCORES:
         assert metrics.get(f"risk_{name}", 0.0) <= 0.05
-    assert any("abstention at risk 0.05" in line for line in report["notes"])
+    assert any("at a risk of 0.05" in line for line in report["notes"])

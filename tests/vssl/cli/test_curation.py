@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -17,13 +18,17 @@ def test_curation_prints_writes_and_draws(house: Path, tmp_path: Path, verb: str
     done = vssl(
         "gallery", verb, house / "gallery", "-n", "5", "--json",
         *(("--least", "0") if verb == "duplicates" else ()),
-        "--parquet", tmp_path / "found.parquet", "--sheet", tmp_path / "sheet.png",
+        "--parquet", tmp_path / "found.parquet", "--csv", tmp_path / "found.csv", "--sheet", tmp_path / "sheet.png",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert pq.read_table(tmp_path / "found.parquet").to_pylist() == found
+    with (tmp_path / "found.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [list(row) for row in table] == [list(row) for row in found]
+    assert [row["id"] for row in table] == [row["id"] for row in found]
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert min(sheet.size) > 100
     assert 0 < len(found) <= 5
-    table = vssl("gallery", verb, house / "gallery", "-n", "2")
-    assert table.returncode == 0, table.stderr
+    shown = vssl("gallery", verb, house / "gallery", "-n", "2")
+    assert shown.returncode == 0, shown.stderr

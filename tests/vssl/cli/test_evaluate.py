@@ -9,7 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from index.evaluation.dataset import read_dataset
+from index.evaluation.evaluate import Settings, evaluate
 from tests.index.samples import MODEL, card, sample
+from vssl.cli.evaluate import HEADLINES, verdict
+from vssl.cli.glossary import METRICS
 from vssl.cli.main import app, run
 from vssl.embeddings.manifest import write_manifest
 from vssl.embeddings.store import Rows, part_name, to_table, write_table
@@ -44,8 +48,44 @@ def test_the_table_shows_value_and_interval(
     assert vssl(monkeypatch, "evaluate", *folders, "--resamples", "20") == 0
     out = capsys.readouterr().out
     assert "40 queries against 120 images" in out
-    assert "knn_top1" in out
+    assert "verdict: the nearest image has the query's class for" in out
     assert "95 % interval" in out
+    assert "better" in out
+    rows = [line.split()[0] for line in out.splitlines() if " .. " in line and "verdict" not in line]
+    assert rows == ["knn_top1", "recall_at_1", "map_at_r", "r_auroc"]
+    assert "more metrics: --verbose" in out
+    assert vssl(monkeypatch, "evaluate", *folders, "--resamples", "20", "--verbose") == 0
+    full = capsys.readouterr().out
+    assert full.count(" .. ") > 15
+    assert "--verbose" not in full
+
+
+def test_each_metric_has_a_meaning_and_a_better_side(folders: tuple[str, str]) -> None:
+    gallery, queries = (read_dataset(folder) for folder in folders)
+    measured = evaluate(gallery, queries, Settings(resamples=5, max_risk=0.2))["metrics"]
+    shown = {name for name in measured if not name.endswith(("_low", "_high"))}
+    assert {name for name in HEADLINES if name in shown} <= set(METRICS)
+    assert set(METRICS["ece"]) == {"lower", "calibration error of match probability"}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({}, "unknown how often"),
+        ({"recall_at_1": 1.0}, "none is wrong"),
+        (
+            {"recall_at_1": 0.8, "r_auroc": 0.7, "r_auroc_low": 0.6, "r_auroc_high": 0.8},
+            "wrong more often",
+        ),
+        (
+            {"recall_at_1": 0.8, "r_auroc": 0.3, "r_auroc_low": 0.2, "r_auroc_high": 0.4},
+            "do not go by uncertainty",
+        ),
+        ({"recall_at_1": 0.8, "r_auroc": 0.5, "r_auroc_low": 0.4, "r_auroc_high": 0.6}, "cannot be told"),
+    ],
+)
+def test_the_verdict_says_what_the_metrics_do(metrics: dict[str, float], said: str) -> None:
+    assert said in verdict({"recall_at_1_low": 0.7, "recall_at_1_high": 0.9, **metrics})
 
 
 def test_names_are_printed_whole_whatever_is_in_them(
@@ -60,7 +100,7 @@ def test_names_are_printed_whole_whatever_is_in_them(
     assert "[/odd]7 " in capsys.readouterr().out
     corrupted = stored(sample(40, seed=9, prefix="q"), tmp_path / "[bold]-1")
     arguments = ["--resamples", "5", "--corrupted", str(corrupted)]
-    assert vssl(monkeypatch, "evaluate", *folders, *arguments) == 0
+    assert vssl(monkeypatch, "evaluate", *folders, *arguments, "--verbose") == 0
     names = [line.split(" ")[0] for line in capsys.readouterr().out.splitlines()]
     assert {"knn200_top1_inverse_variance", "uncertainty_increase_rate:[bold]-1"} <= set(names)
 

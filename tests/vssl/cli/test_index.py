@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 from tests.vssl.cli.command import vssl
@@ -29,8 +30,15 @@ def test_index_says_which_distance_won_and_uses_it(labelled: Path, tmp_path: Pat
     done = vssl("index", labelled, target, "--no-normalise")
     assert done.returncode == 0, done.stderr
     assert "400 images, distance posterior" in done.stdout
+    assert "distance posterior: best on held-out images; mAP@R" in done.stdout
+    assert "posterior *" in done.stdout
+    rows = [line for line in done.stdout.splitlines() if line.startswith("│")]
+    assert 4 <= len(rows) <= 6
+    assert any(line.startswith("│ cosine") for line in rows)
+    assert "more distances" in done.stdout
+    everything = vssl("gallery", "info", target, "--verbose").stdout
     for name in ("cosine", "mls", "posterior *", "mAP@R", "hub max", "100 held-out images searched"):
-        assert name in done.stdout
+        assert name in everything
     facts = json.loads(vssl("gallery", "info", target, "--json").stdout)
     assert facts["distance"] == "posterior"
     assert next(iter(facts["fitting"]["trials"])) == "cosine"
@@ -43,6 +51,15 @@ def test_index_says_which_distance_won_and_uses_it(labelled: Path, tmp_path: Pat
     assert (made["images"], made["distance"], made["fitting"]["chosen"]) == (400, "mls", "given")
     assert vssl("index", labelled, tmp_path / "other", "--distance", "angle").returncode == 1
     assert [p.name for p in tmp_path.iterdir()] == ["gallery"]
+
+
+def test_the_search_it_recommends_runs_as_printed(house: Path, tmp_path: Path) -> None:
+    done = vssl("index", house / "embeddings", tmp_path / "my photos")
+    command = shlex.split(done.stderr.partition("search it with: ")[2])
+    assert command[:2] == ["vssl", "search"]
+    found = vssl(*command[1:], "--json")
+    assert found.returncode == 0, found.stderr
+    assert len(json.loads(found.stdout)["neighbours"]) == 10
 
 
 def test_a_budget_prints_what_was_measured(house: Path, tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def test_a_risk_says_which_answers_not_to_trust(house: Path) -> None:
     assert list(found) == ["query", "uncertainty", "abstain", "neighbours"]
     assert found["abstain"] is True  # so few images prove nothing
     assert "answers 0% of 18 images" in done.stderr
+    assert "the least risk that could be held is about" in done.stderr or "no risk up to 0.5" in done.stderr
     done = vssl("search", house / "gallery", image, "--model", model, "--max-risk", "0.05")
     assert "too uncertain to answer" in done.stdout
     done = vssl("search", house / "gallery", image, "--model", model, "--max-risk", "5")
@@ -68,3 +69,11 @@ def test_another_model_is_refused_with_what_to_type(house: Path) -> None:
     assert done.returncode == 1
     assert "vssl extract IMAGES EMBEDDINGS" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_distance_that_may_be_negative_is_explained(house: Path) -> None:
+    image, model = house / "images" / "a" / "0.png", house / "model.onnx"
+    done = vssl("search", house / "gallery", image, "--model", model, "--distance", "mls")
+    assert "may be negative; lower is nearer" in done.stderr
+    done = vssl("search", house / "gallery", image, "--model", model, "--distance", "cosine")
+    assert "negative" not in done.stderr
