@@ -31,13 +31,12 @@ from export.verify import Agreement, run_model, verify
 from train.augment.views import Views
 from train.data.image_cache import ImageCache, load_images
 from train.state.checkpoint import load_checkpoint
-from vssl import __version__
 from vssl.errors import InputError
 from vssl.files import write_bytes
 from vssl.images.sources import open_source
 from vssl.model.card import CARD_KEY, GOLDEN_KEY, PREDICTED_UNCERTAINTY, UNCERTAINTY, ModelCard
 from vssl.model.golden import Golden, golden_images
-from vssl.model.identity import sha256_bytes
+from vssl.model.identity import VERSION, sha256_bytes
 from vssl.model.seal import check_seal, sealed
 
 Report = Callable[[str], None]
@@ -161,7 +160,7 @@ def make_card(
         licence=options.licence or source.licence,
         precision=options.precision,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        vssl_version=__version__,
+        vssl_version=VERSION,
         uncertainty=UNCERTAINTY if fit.uncertainty_fit is None else PREDICTED_UNCERTAINTY,
         weights=source.weights + (", rounded to half precision" if options.half_weights else ""),
         supervision=source.supervision,

@@ -18,9 +18,9 @@ from index.calibration.abstention import (
     NEIGHBOURS,
     AbstentionInputs,
     AbstentionRule,
-    calibration_size,
     fit_rule,
 )
+from index.calibration.holdout import calibration_size
 from index.calibration.match import MatchModel, fit_match
 from index.distances import SIGNED
 from index.metrics.vote import class_codes

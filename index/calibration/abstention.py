@@ -30,7 +30,6 @@ TINY = 1e-12
 STEPS = 100  # thresholds, at equal steps of coverage
 DELTA = 0.05
 SAFE = 0.6  # of that coverage: other queries may be less lucky
-LEAST, MOST = 4000, 10_000
 RISKS = (
     0.01,
     0.02,
@@ -43,16 +42,6 @@ RISKS = (
     0.4,
     0.5,
 )  # tried where the one asked for answers nothing
-WORK = 500_000_000  # comparisons of a query with an item that a calibration may take
-
-
-def calibration_size(items: int) -> int:
-    """Return how many items of a gallery should search it: 10,000, fewer where there are over 50,000, at least 4,000.
-
-    >>> calibration_size(100_000)
-    5000
-    """
-    return min(MOST, max(LEAST, WORK // max(1, items)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,10 +217,8 @@ class AbstentionRule:
     def describe(self) -> str:
         """Return one sentence: how much is answered, and what to do where that is nothing."""
         best = self.best
-        text = (
-            f"answers {best.coverage:.0%} of {self.calibrated_on} images of the gallery at a risk of "
-            f"{best.max_risk:g}"
-        )
+        asked = f"{self.calibrated_on} images of the gallery at a risk of {best.max_risk:g}"
+        text = f"answers {best.coverage:.0%} of {asked}"
         if best.coverage:
             return text
         if self.attainable is None:

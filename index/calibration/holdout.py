@@ -21,6 +21,17 @@ SEARCHED, FIT_SEARCHED = 2000, 1000  # rows that are searched, at most
 FULL_DIM = 256  # dimensions beyond which fewer rows are searched: every pair costs as many operations
 MATES = 4  # rows of the class of each query are searched, where there are so many
 PRIOR_ROWS = 20_000  # that the prior of `posterior` is estimated from
+LEAST, MOST = 4000, 10_000  # items that calibrate an abstention
+WORK = 500_000_000  # comparisons of a query with an item that a calibration may take
+
+
+def calibration_size(items: int) -> int:
+    """Return how many items of a gallery should search it: 10,000, fewer where there are over 50,000, at least 4,000.
+
+    >>> calibration_size(100_000)
+    5000
+    """
+    return min(MOST, max(LEAST, WORK // max(1, items)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,8 @@ from dataclasses import asdict
 import numpy as np
 
 from index.arrays import Bools, Float64s, Int64s
-from index.calibration.abstention import NEIGHBOURS, AbstentionInputs, calibration_size, fit_rule
+from index.calibration.abstention import NEIGHBOURS, AbstentionInputs, fit_rule
+from index.calibration.holdout import calibration_size
 from index.distances import SIGNED
 from index.evaluation.context import SHOWN, EvaluationContext, Settings
 from index.evaluation.knn_vote import WIDE, measure_votes

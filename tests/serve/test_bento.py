@@ -32,8 +32,8 @@ def test_the_built_bento_embeds_and_searches(tmp_path: Path, monkeypatch: pytest
     # What answers must be the Bento's own copy, as where vssl is not installed: it comes first on the
     # path, and has a version that no other has.
     environment["PYTHONPATH"] = str(bento / "src")
-    version = bento / "src" / "vssl" / "__init__.py"
-    version.write_text(version.read_text() + '\n__version__ = "0.0.0+bento"\n')
+    version = bento / "src" / "vssl" / "model" / "identity.py"
+    version.write_text(version.read_text() + '\nVERSION = "0.0.0+bento"\n')
     model = tiny_model(tmp_path / "model.onnx")
     make_gallery(tmp_path, Engine.open(model))
     environment |= {"VSSL_MODEL": str(model), "VSSL_GALLERY": str(tmp_path / "gallery")}

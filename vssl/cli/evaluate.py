@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vssl import __version__
 from vssl.cli.glossary import METRICS
 from vssl.cli.output import Verbose, extras, note, print_table, refuse_existing, say_json
 from vssl.files import write_json
+from vssl.model.identity import VERSION
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -106,7 +106,7 @@ def _write(values: dict[str, Any], report: Path | None, plots: Path | None) -> N
     values |= {
         "command": shlex.join(["vssl", *sys.argv[1:]]),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "vssl_version": __version__,
+        "vssl_version": VERSION,
     }
     if report is not None:
         write_json(report, values)

@@ -130,10 +130,11 @@ def export(
             check_choice(option, found, known)
     with extras():
         from export.calibration.head import CalibrationConfig
-        from export.package import ExportOptions, export_encoder
-        from export.sources.named import EncoderOptions, find_encoder
+        from export.package import ExportOptions
+        from export.sources.named import EncoderOptions
+        from vssl import api
 
-        given = EncoderOptions(
+        source = EncoderOptions(
             weights, size, resize, pixel_mean, pixel_std, interpolation, output, supervision, branch
         )
         options = ExportOptions(
@@ -151,7 +152,7 @@ def export(
             calibration=CalibrationConfig(images=calibration_images, minutes=minutes, seed=seed),
         )
         note(f"loading {encoder}")
-        written = export_encoder(find_encoder(encoder, given), model, options, note)
+        written = api.export(encoder, model, options=options, source=source, report=note)
     entry = None
     if triton is not None:
         entry = _put(model, triton, name, triton_backend, overwrite=overwrite)

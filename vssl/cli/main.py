@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from vssl import __version__
 from vssl.cli import (
     anomaly,
     bench,
@@ -31,6 +30,7 @@ from vssl.cli import (
 )
 from vssl.cli.output import note
 from vssl.errors import VsslError, shown_path
+from vssl.model.identity import VERSION
 
 ADVICE = {
     errno.EACCES: "give this user the right to it, or choose another place",
@@ -58,7 +58,7 @@ app = typer.Typer(
 
 def _version(show: bool) -> None:
     if show:
-        typer.echo(f"vssl {__version__}")
+        typer.echo(f"vssl {VERSION}")
         raise typer.Exit
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,10 +14,8 @@ from vssl.cli.output import Column, extras, note, say_json, show_table
 
 if TYPE_CHECKING:
     from index.answers.results import SearchResult
-    from serve.inference.engine import EmbeddedImage, Engine
-    from vssl.errors import ImageError
+    from vssl.embeddings.batch import Failed
 
-IMAGES_AT_ONCE = 64
 COLUMNS: tuple[Column, ...] = (
     ("", "right"),
     ("id", "left"),
@@ -65,15 +63,13 @@ def search(
         from index.answers.filters import parse_where
         from index.distances import SIGNED
         from index.gallery.open import open_gallery
-        from serve.inference.engine import Engine, stacked
-    from vssl.errors import ImageError
-    from vssl.model.shipped import shipped_model
+        from vssl import api
 
     condition = parse_where(where) if where is not None else None
     failed = 0
     with open_gallery(gallery, read_only=True) as opened:
-        engine = Engine.open(model or shipped_model())
-        opened.check_model(engine.model_id, f"images embedded by {model or shipped_model()}")
+        encoder = api.load(model)
+        opened.check_model(encoder.model_id, f"images embedded by {encoder.engine.source}")
         if opened.stale:
             note(f"vssl: constants of the distances: {opened.stale}")
         if max_risk is not None:
@@ -81,56 +77,40 @@ def search(
             note(f"vssl: {rule.describe()}")
         if (distance or opened.distance) in SIGNED and not as_json:
             note(f"vssl: {SIGNED_NOTE.format(name=distance or opened.distance)}")
-        for paths, answers in _embedded(images, engine):
-            good = [(p, a) for p, a in zip(paths, answers, strict=True) if not isinstance(a, ImageError)]
-            found: list[SearchResult] = []
-            if good:
-                queries = stacked([a for _, a in good])
-                found = opened.search(
-                    queries,
-                    k,
-                    distance=distance,
-                    max_uncertainty=max_uncertainty,
-                    where=condition,
-                    max_risk=max_risk,
-                )
-            results = iter(found)
-            for path, answer in zip(paths, answers, strict=True):
-                if isinstance(answer, ImageError):
-                    failed += 1
-                    _say_failure(path, answer, as_json=as_json)
-                else:
-                    _say_result(path, next(results), as_json=as_json)
+        for batch in (batch for spec in images for batch in encoder.batches(spec)):
+            found = opened.search(
+                batch.gaussians,
+                k,
+                distance=distance,
+                max_uncertainty=max_uncertainty,
+                where=condition,
+                max_risk=max_risk,
+            )
+            answers = zip(batch.positions.tolist(), batch.paths or batch.names, found, strict=True)
+            failed += len(batch.failures)
+            _say_batch(list(answers), batch.failures, as_json=as_json)
     if failed:
         raise typer.Exit(1)
 
 
-def _embedded(
-    specs: Sequence[str], engine: Engine
-) -> Iterator[tuple[list[str], list[EmbeddedImage | ImageError]]]:
-    """Yield (paths, embedded images or why not), a batch at a time, in the order asked."""
-    from vssl.errors import ImageError
-    from vssl.images.preprocess import load_image
-    from vssl.images.sources import open_source
-
-    sources = [open_source(spec) for spec in specs]
-    entries = [(source, row) for source in sources for row in range(len(source.items))]
-    for start in range(0, len(entries), IMAGES_AT_ONCE):
-        batch = entries[start : start + IMAGES_AT_ONCE]
-        pixels: list[Any] = []
-        for source, row in batch:
-            try:
-                pixels.append(load_image(source.read(row), engine.card.preprocess))
-            except ImageError as error:
-                pixels.append(error)
-        yield [source.items[row].path for source, row in batch], engine.embed_pixels(pixels)
+def _say_batch(
+    answers: Sequence[tuple[int, str, SearchResult]], failures: Sequence[Failed], *, as_json: bool
+) -> None:
+    """Print what was found and what could not be read, in the order asked."""
+    found = {position: (path, result) for position, path, result in answers}
+    failed = {failure.position: failure for failure in failures}
+    for position in sorted({*found, *failed}):
+        if position in failed:
+            _say_failure(failed[position], as_json=as_json)
+        else:
+            _say_result(*found[position], as_json=as_json)
 
 
-def _say_failure(path: str, error: ImageError, *, as_json: bool) -> None:
+def _say_failure(failed: Failed, *, as_json: bool) -> None:
     if as_json:
-        say_json({"query": path, "error": {"code": error.code, "message": str(error)}})
+        say_json({"query": failed.name, "error": {"code": failed.code, "message": failed.message}})
     else:
-        note(f"{path}: {error} ({error.code})")
+        note(f"{failed.name}: {failed.message} ({failed.code})")
 
 
 def _say_result(path: str, result: SearchResult, *, as_json: bool) -> None:

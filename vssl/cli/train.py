@@ -56,23 +56,21 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Train an encoder on unlabelled images."""
-    given = {"method": method, "epochs": epochs, "batch_size": batch_size, "size": size, "seed": seed}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if size is not None:
-        options["cache_size"] = "auto"
     with extras():
         if plot:
             import matplotlib  # noqa: F401  # refused before a long run, not after it
         from train.evaluation.curves import plot_curves
-        from train.loop.run import Display, train_images
+        from train.loop.run import Display
         from train.settings.recipe import read_settings
         from train.state.distributed import join_group
+        from vssl import api
     settings = read_settings(config) if config is not None else None
     with progress() as bars:
         screen = _Screen(bars)
-        outcome = train_images(
-            images, out, recipe=recipe, settings=settings, options=options, device=device, threads=threads,
-            minutes=minutes, init=init, resume=resume, overwrite=overwrite,
+        outcome = api.train(
+            images, out, method=method, recipe=recipe, settings=settings, epochs=epochs, minutes=minutes,
+            batch_size=batch_size, size=size, seed=seed, device=device, threads=threads, init=init,
+            resume=resume, overwrite=overwrite,
             display=Display(screen.decoded, screen.planned, screen.stepped),
         )  # fmt: skip
     if join_group().is_first:  # of several processes, only the first prints

@@ -6,7 +6,8 @@
 
 An image is a path, the bytes of a file, a uint8 array (H, W) or (H, W, 3), or a Pillow picture.
 Answers 429 and 503 are tried again after the time that the server names.
-Shape letters: N images, M those embedded, D embedding dimension, K neighbours.
+`len` of what was embedded counts rows; `failures` lists the others.
+Shape letters: M images embedded, D embedding dimension, K neighbours.
 """
 
 from __future__ import annotations
@@ -21,8 +22,6 @@ from typing import Any
 import httpx
 
 from vssl.client.answers import (
-    Embedded,
-    Failed,
     Found,
     Neighbour,
     ServerError,
@@ -35,17 +34,17 @@ from vssl.client.answers import (
 from vssl.client.calls import (
     CHUNK,
     Call,
-    ImageLike,
     Where,
     chunks,
     embed_call,
-    image_bytes,
     item_path,
     key_header,
     put_call,
     search_call,
 )
+from vssl.embeddings.batch import Embedded, Failed
 from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.images.image_like import ImageLike, image_bytes
 
 __all__ = [
     "AsyncClient",

@@ -1,6 +1,6 @@
 """A server's answers -> typed results, or the error that they are.
 
-Shape letters: N images, M those embedded, D embedding dimension, K neighbours.
+Shape letters: M images embedded, D embedding dimension, K neighbours.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vssl.client.calls import Call
+from vssl.embeddings.batch import Embedded, Failed
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import VsslError
 from vssl.model.card import CARD_KEY, ModelCard
@@ -30,30 +31,6 @@ class ServerError(VsslError):
         super().__init__(f"{message} (status {status}, {code})")
         self.status = status
         self.code = code
-
-
-@dataclass(frozen=True)
-class Failed:
-    """One image that was not embedded: its position in the request, name, error code and message."""
-
-    position: int
-    name: str
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, eq=False)
-class Embedded:
-    """N images' answers: `rows` (M,) says which of them the M `gaussians` belong to."""
-
-    names: list[str]
-    rows: NDArray[np.int64]
-    gaussians: GaussianEmbedding
-    failures: list[Failed]
-    model_id: str
-
-    def __len__(self) -> int:
-        return len(self.names)
 
 
 @dataclass(frozen=True)
@@ -121,7 +98,7 @@ def embedded(response: httpx.Response, call: Call) -> Embedded:
         name, (code, message) = files[0][1][0], _error(response)
         nothing = np.empty((0, 0), np.float32)
         failed = Failed(0, name, code, message)
-        return Embedded([name], np.empty(0, np.int64), GaussianEmbedding(nothing, nothing), [failed], "")
+        return Embedded([], np.empty(0, np.int64), GaussianEmbedding(nothing, nothing), [failed], "")
     checked(response)
     table = pa.ipc.open_stream(response.content).read_all()
     names = [name or "" for name in table.column("name").to_pylist()]
@@ -135,13 +112,15 @@ def embedded(response: httpx.Response, call: Call) -> Embedded:
 
     failures = [Failed(n, names[n], code, messages[n]) for n, code in enumerate(codes) if code is not None]
     model_id = (table.schema.metadata or {}).get(b"vssl.model_id", b"").decode()
-    card = (table.schema.metadata or {}).get(CARD_KEY.encode())
+    text = (table.schema.metadata or {}).get(CARD_KEY.encode())
+    card = None if text is None else ModelCard.from_json(text.decode())
     predicted = None
-    if card is not None and ModelCard.from_json(card.decode()).uncertainty_fit is not None:
+    if card is not None and card.uncertainty_fit is not None:
         column = table.column("uncertainty").combine_chunks().filter(pa.array(good))
         predicted = np.asarray(column, np.float32)
     gaussians = GaussianEmbedding(matrix("mean"), matrix("variance"), predicted)
-    return Embedded(names, np.flatnonzero(good), gaussians, failures, model_id)
+    kept = np.flatnonzero(good)
+    return Embedded([names[row] for row in kept], kept, gaussians, failures, model_id, card)
 
 
 def found(response: httpx.Response) -> list[Found]:

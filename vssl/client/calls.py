@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,15 +9,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import ImageError, InputError
+from vssl.images.image_like import ImageLike, image_bytes, image_name
 from vssl.images.sources import open_source
 
-ImageLike = str | Path | bytes | NDArray[np.uint8] | Image.Image
 Where = Mapping[str, Any] | str
 """A filter: {"label": "cat", "year": {">": 2019}}, or the same as JSON text, or label=cat."""
 ARROW = "application/vnd.apache.arrow.stream"
@@ -34,29 +29,6 @@ class Call:
     options: dict[str, Any]
 
 
-def image_bytes(image: ImageLike) -> bytes:
-    """Return an image as the bytes of a file; arrays and pictures become PNG, without loss.
-
-    Raises InputError for a file that cannot be read or an array of another form.
-    """
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, str | Path):
-        try:
-            return Path(image).expanduser().read_bytes()
-        except OSError as error:
-            raise InputError(f"no image at {str(image)!r}: {error.strerror}") from error
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-            raise InputError(
-                f"image: found {image.dtype} of shape {image.shape}, expected uint8 of (H, W) or (H, W, 3)"
-            )
-        image = Image.fromarray(image)
-    sink = io.BytesIO()
-    image.save(sink, "PNG", compress_level=1)
-    return sink.getvalue()
-
-
 def key_header(api_key: str | None) -> dict[str, str]:
     """Return the header that carries an API key, none for None."""
     return {} if api_key is None else {"X-API-Key": api_key}
@@ -65,9 +37,7 @@ def key_header(api_key: str | None) -> dict[str, str]:
 def _files(images: Sequence[ImageLike], names: Sequence[str] | None) -> list[tuple[str, tuple[str, bytes]]]:
     if not len(images):
         raise InputError("images: found none, expected at least one")
-    known = names or [
-        str(image) if isinstance(image, str | Path) else f"image-{n}" for n, image in enumerate(images)
-    ]
+    known = names or [image_name(image, number) for number, image in enumerate(images)]
     return [("images", (name, image_bytes(image))) for name, image in zip(known, images, strict=True)]
 
 

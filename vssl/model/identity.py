@@ -1,9 +1,12 @@
-"""File bytes -> identity: the model id is the sha256 of model.onnx."""
+"""What names a file and what wrote it: the model id is the sha256 of model.onnx, VERSION that of vssl."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+
+VERSION = "0.1.0"
+"""Of this package; pyproject.toml reads it from here."""
 
 
 def sha256_file(path: Path) -> str:

@@ -12,8 +12,8 @@ from pydantic.json_schema import JsonSchemaMode
 
 from serve.http.io.schemas import ItemId, ModelName, Version
 from serve.http.routes.routing import Route
-from vssl import __version__
 from vssl.images.decode import MEDIA_TYPES
+from vssl.model.identity import VERSION
 
 Json = dict[str, Any]
 REF = "#/components/schemas/{model}"
@@ -63,7 +63,7 @@ def document(routes: Sequence[Route[Any]], bounds: Mapping[str, Json]) -> Json:
         item[route.method.lower()] = _operation(route, schema_of, schemas)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "vssl", "version": __version__, "description": DESCRIPTION},
+        "info": {"title": "vssl", "version": VERSION, "description": DESCRIPTION},
         "servers": [{"url": "/"}],
         "security": [{}, {"bearer": []}, {"apiKey": []}],
         "paths": paths,

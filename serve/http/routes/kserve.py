@@ -26,10 +26,10 @@ from serve.http.routes.embed import count, note_stage
 from serve.http.routes.routing import AnyQuery, Handler, Route
 from serve.http.state import Runtime
 from serve.inference.engine import EmbeddedImage
-from vssl import __version__
 from vssl.embeddings.gaussian import Floats
 from vssl.errors import shown
 from vssl.images.preprocess import Pixels
+from vssl.model.identity import VERSION
 
 MAX_DIGITS = 19
 HEADER_LENGTH = "inference-header-content-length"
@@ -99,7 +99,7 @@ class KServeError(TypedDict):
 
 async def server_metadata(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """KServe: the server's name, version and extensions."""
-    return json_response({"name": "vssl", "version": __version__, "extensions": ["binary_tensor_data"]})
+    return json_response({"name": "vssl", "version": VERSION, "extensions": ["binary_tensor_data"]})
 
 
 async def live(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:

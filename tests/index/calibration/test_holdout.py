@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import doctest
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from index.calibration import holdout
 from index.calibration.holdout import JUDGING, MATES, PRIOR_ROWS, SEARCHED, split, unjudged
 from index.metrics.vote import class_codes
 from vssl.errors import InputError
+
+
+def test_the_examples_in_the_docstrings_run() -> None:
+    assert doctest.testmod(holdout).failed == 0
 
 
 @given(count=st.integers(12, 400), classes=st.integers(1, 6), seed=st.integers(0, 5))

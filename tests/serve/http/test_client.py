@@ -39,7 +39,8 @@ def test_files_bytes_arrays_and_pictures_are_one(client: Client, world: World, t
 
 def test_failures_are_listed_with_the_rest(client: Client, world: World) -> None:
     embedded = client.embed([encoded(1), b"junk", encoded(2)])
-    assert embedded.rows.tolist() == [0, 2]
+    assert embedded.positions.tolist() == [0, 2]
+    assert (len(embedded), embedded.names, len(embedded.failures)) == (2, ["image-0", "image-2"], 1)
     (failed,) = embedded.failures
     assert (failed.position, failed.code) == (1, "unsupported_type")
     np.testing.assert_allclose(embedded.gaussians.mean[1], world.expected(encoded(2))[0], atol=1e-6)
@@ -47,7 +48,7 @@ def test_failures_are_listed_with_the_rest(client: Client, world: World) -> None
 
 def test_a_lone_bad_image_is_a_failure_too(client: Client) -> None:
     embedded = client.embed([b"junk"])
-    assert (len(embedded), len(embedded.gaussians)) == (1, 0)
+    assert (len(embedded), len(embedded.gaussians), len(embedded.failures)) == (0, 0, 1)
     assert embedded.failures[0].code == "unsupported_type"
 
 

@@ -56,7 +56,7 @@ def test_a_failure_is_an_error_with_status_code_and_message() -> None:
 def test_a_lone_bad_image_is_a_failure_and_not_an_error() -> None:
     answer = embedded(httpx.Response(415, json=ERROR), embed_call([b"junk"], ["a"]))
     assert answer.failures == [Failed(0, "a", "unsupported_type", "not an image")]
-    assert (len(answer), len(answer.gaussians), answer.rows.tolist()) == (1, 0, [])
+    assert (len(answer), answer.names, len(answer.gaussians), answer.positions.tolist()) == (0, [], 0, [])
     for response, call in (
         (httpx.Response(415, json=ERROR), embed_call([b"a", b"b"])),
         (httpx.Response(401, json=ERROR), embed_call([b"a"])),

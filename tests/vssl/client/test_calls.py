@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from tests.tiny_model import picture
-from vssl.client.calls import chunks, embed_call, image_bytes, item_path, key_header, put_call, search_call
+from vssl.client.calls import chunks, embed_call, item_path, key_header, put_call, search_call
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError
 
 GAUSSIANS = GaussianEmbedding(np.eye(2, 3, dtype=np.float32), np.ones((2, 3), np.float32))
-
-
-def test_every_kind_of_image_becomes_bytes_without_loss(tmp_path: Path) -> None:
-    file = tmp_path / "a.png"
-    Image.fromarray(picture(1)).save(file)
-    for image in (file, str(file), file.read_bytes(), picture(1), Image.fromarray(picture(1))):
-        read = Image.open(io.BytesIO(image_bytes(image)))
-        np.testing.assert_array_equal(np.asarray(read), picture(1))
-    grey = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(image_bytes(grey)))), grey)
-
-
-@pytest.mark.parametrize(
-    "image",
-    ["/nowhere/a.png", np.zeros((2, 2), np.float32), np.zeros((2, 2, 4), np.uint8), np.zeros(4, np.uint8)],
-)
-def test_what_is_no_image_is_refused(image: object) -> None:
-    with pytest.raises(InputError, match=r"expected uint8|no image at"):
-        image_bytes(image)  # type: ignore[arg-type]
 
 
 def test_images_go_out_under_their_names() -> None:

@@ -1,0 +1,46 @@
+"""What a person calls an image -> the bytes of an image file.
+
+Shape letters: H W pixels.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vssl.errors import InputError
+
+ImageLike = str | Path | bytes | NDArray[np.uint8] | Image.Image
+"""A path, the bytes of a file, a uint8 array (H, W) or (H, W, 3), or a Pillow picture."""
+
+
+def image_bytes(image: ImageLike) -> bytes:
+    """Return an image as the bytes of a file; arrays and pictures become PNG, without loss.
+
+    Raises InputError for a file that cannot be read or an array of another form.
+    """
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, str | Path):
+        try:
+            return Path(image).expanduser().read_bytes()
+        except OSError as error:
+            raise InputError(f"no image at {str(image)!r}: {error.strerror}") from error
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+            raise InputError(
+                f"image: found {image.dtype} of shape {image.shape}, expected uint8 of (H, W) or (H, W, 3)"
+            )
+        image = Image.fromarray(image)
+    sink = io.BytesIO()
+    image.save(sink, "PNG", compress_level=1)
+    return sink.getvalue()
+
+
+def image_name(image: ImageLike, position: int) -> str:
+    """Return what an image is called: its path, or `image-N` by its position."""
+    return str(image) if isinstance(image, str | Path) else f"image-{position}"
