@@ -191,7 +191,7 @@ def sqlite_errors(path: Path) -> Iterator[None]:
                 "Free some space or rights on the disk and repeat the command"
             ) from error
         raise FormatError(f"{path} cannot be read: {text}") from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: a text in SQLite's own message
         raise FormatError(
             f"{path} is damaged: {error}; put a snapshot in its place, or build the gallery again: "
             "vssl index EMBEDDINGS GALLERY"

@@ -150,3 +150,15 @@ def test_a_row_that_went_is_missed(store: Store) -> None:
     for read in (store.read, store.columns):
         with pytest.raises(FormatError, match="is damaged"):
             read()
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_flipped_bit_in_the_schema_is_found(store: Store, read_only: bool) -> None:
+    """SQLite quotes it in a message that is no UTF-8."""
+    store.add(sample(3))
+    store.close()
+    data = bytearray(store.path.read_bytes())
+    data[data.index(b"CREATE TABLE facts") + 7] ^= 0x80
+    store.path.write_bytes(data)
+    with pytest.raises(FormatError, match=r"is damaged|cannot be read"):
+        Store(store.path, read_only=read_only)
