@@ -207,8 +207,8 @@ def _is_heif(data: bytes) -> bool:
 
 def apply_exif_orientation(picture: Image.Image) -> Image.Image:
     """Turn a picture upright, as its EXIF orientation says."""
-    if picture.format == "TIFF":
-        return picture  # Pillow has turned it while loading
+    if picture.format == "TIFF" or not picture.info:
+        return picture  # Pillow has turned it while loading, or its file says nothing but pixels
     try:
         orientation = picture.getexif().get(ORIENTATION)
     except Exception:  # damaged EXIF of a good picture: there is no turn to apply
