@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-import numpy as np
-
-from serve.inference.engine import EmbeddedImage, Engine, stacked
+from serve.inference.embedded import EmbeddedImages
+from serve.inference.engine import Engine
 from vssl.embeddings.store import Failure, Rows
 from vssl.errors import ImageError
 from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
@@ -83,29 +82,29 @@ def embed_block(
 def _gather(
     items: Sequence[ImageItem],
     numbers: Sequence[int],
-    answers: Sequence[EmbeddedImage | ImageError],
+    answers: EmbeddedImages,
     digests: Sequence[str],
     options: MapOptions,
 ) -> BlockResult:
-    """Sort per-image answers into rows and failures."""
-    answered = list(zip(numbers, answers, digests, strict=True))
-    bad = [(n, a) for n, a, _ in answered if isinstance(a, ImageError)]
-    good = [(items[n], a, d) for n, a, d in answered if not isinstance(a, ImageError)]
+    """Sort answers into rows and failures."""
+    good, failed = answers.embedded, sorted(answers.errors)
+    kept = [items[numbers[n]] for n in good]
     rows = (
         Rows(
-            [item.id for item, _, _ in good],
-            [item.path for item, _, _ in good],
-            [item.label for item, _, _ in good],
-            stacked([a for _, a, _ in good]),
-            np.stack([a.features for _, a, _ in good]) if options.features else None,
-            [d for _, _, d in good] if options.digests else None,
+            [item.id for item in kept],
+            [item.path for item in kept],
+            [item.label for item in kept],
+            answers.gaussians,
+            answers.features[good] if options.features else None,
+            [digests[n] for n in good] if options.digests else None,
         )
         if good
         else None
     )
-    failures = [Failure(items[n].path, str(error), error.code) for n, error in bad]
-    failed = [n for n, _ in bad]
-    return BlockResult(rows, [n for n in numbers if n not in set(failed)], failures, failed)
+    failures = [
+        Failure(items[numbers[n]].path, str(answers.errors[n]), answers.errors[n].code) for n in failed
+    ]
+    return BlockResult(rows, [numbers[n] for n in good], failures, [numbers[n] for n in failed])
 
 
 def join(blocks: Sequence[BlockResult]) -> BlockResult:

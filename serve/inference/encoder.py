@@ -11,9 +11,9 @@ from types import TracebackType
 
 import numpy as np
 
-from serve.inference.engine import EmbeddedImage, Engine, stacked
+from serve.inference.embedded import EmbeddedImages
+from serve.inference.engine import Engine
 from vssl.embeddings.batch import Embedded, Failed
-from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import ImageError
 from vssl.images.image_like import ImageLike, image_bytes, image_name
 from vssl.images.items import ImageItem, ImageSource
@@ -60,7 +60,9 @@ class Encoder:
             paths, file bytes, uint8 arrays (H, W, 3) and Pillow pictures.
         Raises InputError for a source or a listed path that is not there, and for an array of another form.
         """
-        return Embedded.concatenate(list(self.batches(images)) or [self._embedded([], [], 0)])
+        return Embedded.concatenate(
+            list(self.batches(images)) or [self._embedded([], self.engine.embed_pixels([]), 0)]
+        )
 
     def batches(self, images: str | Path | Sequence[ImageLike], size: int = AT_ONCE) -> Iterator[Embedded]:
         """Embed as `embed` does, and yield `size` images at a time."""
@@ -74,32 +76,19 @@ class Encoder:
                     pixels.append(error)
             yield self._embedded(source.items[start : start + size], self.engine.embed_pixels(pixels), start)
 
-    def _embedded(
-        self, items: Sequence[ImageItem], answers: Sequence[EmbeddedImage | ImageError], start: int
-    ) -> Embedded:
+    def _embedded(self, items: Sequence[ImageItem], answers: EmbeddedImages, start: int) -> Embedded:
         """Take the answers to images `start` and on apart: those embedded, and those that failed."""
-        good: list[EmbeddedImage] = []
-        kept: list[int] = []
-        failures = []
-        for place, (item, answer) in enumerate(zip(items, answers, strict=True)):
-            if isinstance(answer, ImageError):
-                failures.append(Failed(start + place, item.path, answer.code, str(answer)))
-            else:
-                good.append(answer)
-                kept.append(place)
-        nothing = np.empty((0, self.card.dim), np.float32)
+        kept = answers.embedded
         return Embedded(
             [items[place].id for place in kept],
             np.array(kept, np.int64) + start,
-            stacked(good) if good else GaussianEmbedding(nothing, nothing),
-            failures,
+            answers.gaussians,
+            [Failed(start + n, items[n].path, e.code, str(e)) for n, e in sorted(answers.errors.items())],
             self.model_id,
             self.card,
             [items[place].path for place in kept],
             [items[place].label for place in kept],
-            np.stack([one.features for one in good])
-            if good
-            else np.empty((0, self.card.feature_dim), np.float32),
+            answers.features[kept],
         )
 
     def close(self) -> None:

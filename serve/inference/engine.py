@@ -12,11 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from serve.inference.backends.onnxruntime import Graph, LocalGraph
 from serve.inference.backends.openvino import OpenVinoGraph, compile_model
@@ -24,6 +22,7 @@ from serve.inference.backends.providers import CUDA, check_engine, providers_for
 from serve.inference.backends.session import EXPORT_AGAIN, check_shapes, load_session, read_metadata, tensors
 from serve.inference.backends.triton import connect, is_triton
 from serve.inference.cores import available_cores
+from serve.inference.embedded import EmbeddedImages
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.errors import FormatError, ImageError, InputError
 from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
@@ -44,30 +43,6 @@ class EngineOutput:
 
     def __len__(self) -> int:
         return len(self.gaussians)
-
-
-@dataclass(frozen=True, eq=False)
-class EmbeddedImage:
-    """One image's Gaussian: mean (D,), variance (D,), uncertainty, features (F,).
-
-    predicted: whether the uncertainty is an output of the model, not derived from mean and variance.
-    """
-
-    mean: Floats
-    variance: Floats
-    uncertainty: float
-    features: Floats
-    predicted: bool = False
-
-
-def stacked(images: Sequence[EmbeddedImage]) -> GaussianEmbedding:
-    """Return N images of one model, N at least 1, as one batch of Gaussians."""
-    predicted = [image.uncertainty for image in images if image.predicted]
-    return GaussianEmbedding(
-        np.stack([image.mean for image in images]),
-        np.stack([image.variance for image in images]),
-        np.array(predicted, np.float32) if predicted else None,
-    )
 
 
 class Engine:
@@ -237,10 +212,8 @@ class Engine:
         except (FormatError, InputError) as error:
             raise FormatError(f"{self.source}: {error}") from error
 
-    def embed(
-        self, images: Sequence[bytes], limits: DecodeLimits = DEFAULT_LIMITS
-    ) -> list[EmbeddedImage | ImageError]:
-        """Decode and embed encoded images; an item that fails gets its own ImageError in its place."""
+    def embed(self, images: Sequence[bytes], limits: DecodeLimits = DEFAULT_LIMITS) -> EmbeddedImages:
+        """Decode and embed encoded images; one that fails has its own ImageError in its place."""
         pixels: list[Pixels | ImageError] = []
         for data in images:
             try:
@@ -251,39 +224,12 @@ class Engine:
 
     def embed_pixels(
         self, pixels: Sequence[Pixels | ImageError], *, more_waiting: bool = False
-    ) -> list[EmbeddedImage | ImageError]:
+    ) -> EmbeddedImages:
         """Embed decoded images (S, S, 3), passing errors through in their places; more_waiting: see `run`."""
+        errors = {n: p for n, p in enumerate(pixels) if isinstance(p, ImageError)}
         good = [p for p in pixels if not isinstance(p, ImageError)]
-        if not good:
-            return [p for p in pixels if isinstance(p, ImageError)]
-        mean, variance, features, *predicted = self.run(np.stack(good), more_waiting=more_waiting)
-        sound = sound_rows(mean, variance, features, *predicted)
-        whole = bool(sound.all())
-        if predicted:
-            spread = predicted[0]
-        elif whole:
-            spread = GaussianEmbedding(mean, variance).uncertainty
-        else:
-            spread = np.zeros(len(mean), np.float32)
-            spread[sound] = GaussianEmbedding(mean[sound], variance[sound]).uncertainty
-        made = map(EmbeddedImage, mean, variance, spread.tolist(), features, repeat(bool(predicted)))
-        if whole and len(good) == len(pixels):
-            return list(made)
-        answers = (one if fine else no_embedding() for one, fine in zip(made, sound, strict=True))
-        return [p if isinstance(p, ImageError) else next(answers) for p in pixels]
-
-
-def sound_rows(
-    mean: Floats, variance: Floats, features: Floats, predicted: Floats | None = None
-) -> NDArray[np.bool_]:
-    """Return (N,) bool: rows that are finite, with positive variance and an uncertainty in 0..1."""
-    finite = [np.isfinite(values).all(axis=1) for values in (mean, variance, features)]
-    if predicted is not None:
-        finite.append((predicted >= 0) & (predicted <= 1))
-    rows: NDArray[np.bool_] = np.logical_and.reduce([*finite, (variance > 0).all(axis=1)])
-    return rows
-
-
-def no_embedding() -> ImageError:
-    """Return the error of an image whose Gaussian is not finite."""
-    return ImageError("no_embedding", "the model answers this image with numbers that are not finite")
+        if not errors and good:
+            return EmbeddedImages.of_outputs(*self.run(np.stack(good), more_waiting=more_waiting))
+        positions = [n for n in range(len(pixels)) if n not in errors]
+        parts = [(positions, self.embed_pixels(good, more_waiting=more_waiting))] if good else []
+        return EmbeddedImages.assembled(self.card.output_shapes, len(pixels), parts, errors)

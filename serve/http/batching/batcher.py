@@ -16,14 +16,17 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import groupby
+from operator import attrgetter
 from queue import Empty, SimpleQueue
 
 from serve.http.batching.admission import Admission
-from serve.http.batching.pending import Answer, Embedded, Item, Run, Ticket
+from serve.http.batching.pending import Decoded, Embedded, Failed, Part, Run, Ticket
 from serve.http.errors import DeadlineError, internal_error
 from serve.http.metrics import Metrics
 from serve.http.settings import Settings
 from serve.inference.cores import available_cores
+from serve.inference.embedded import EmbeddedImages
 from serve.inference.engine import Engine
 from vssl.errors import ImageError, VsslError
 from vssl.images.preprocess import Pixels, load_image
@@ -42,8 +45,8 @@ class Batcher:
         self._settings = settings
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._waiting: SimpleQueue[list[Item] | None] = SimpleQueue()
-        self._decoded: deque[Item] = deque()
+        self._waiting: SimpleQueue[Part | None] = SimpleQueue()
+        self._decoded: deque[Decoded] = deque()
         self._tickets: deque[Ticket] = deque()  # by deadline, since all wait equally long
         self._sweeping: asyncio.TimerHandle | None = None
         self._model_free = threading.Semaphore(engine.graph.lanes)
@@ -57,33 +60,39 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    async def embed(self, images: Sequence[bytes | Pixels]) -> Embedded:
-        """Embed encoded images or pixels (S, S, 3); each gets its own answer or error.
+    async def embed(self, images: Sequence[bytes | Pixels | VsslError]) -> Embedded:
+        """Embed encoded images or pixels (S, S, 3); each gets its own answer or error. Errors stay in their places.
 
         Raises BusyError when the queue is full, or its wait would be too long.
         """
+        seconds, now = self._settings.deadline_s, time.perf_counter()
+        waiting = [(n, data) for n, data in enumerate(images) if not isinstance(data, VsslError)]
+        errors = {n: data for n, data in enumerate(images) if isinstance(data, VsslError)}
+        ticket = Ticket(len(waiting), now + seconds, self._loop.create_future(), errors)
+        if waiting:
+            self._queue(ticket, waiting)
+            await ticket.done
+        if ticket.missing:
+            answered = {n for positions, _ in ticket.answers for n in positions}
+            late = DeadlineError(seconds)
+            errors |= {n: late for n, _ in waiting if n not in answered and n not in errors}
+        shapes = self.engine.card.output_shapes
+        return Embedded(EmbeddedImages.assembled(shapes, len(images), ticket.answers, errors), ticket.timings)
+
+    def _queue(self, ticket: Ticket, images: list[tuple[int, bytes | Pixels]]) -> None:
         count = len(images)
         refusal = self.admission.refusal(count)
         if refusal is not None:
             raise refusal
         self.admission.accept(count)
-        now = time.perf_counter()
-        seconds = self._settings.deadline_s
-        ticket = Ticket([None] * count, count, now + seconds, self._loop.create_future())
         self._metrics.queue += count
         self._tickets.append(ticket)
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
-        items = [Item(ticket, position, data, None, now) for position, data in enumerate(images)]
         # By parts and not one by one: each put wakes a thread, which costs as much as an image.
-        part = min(MAX_CHUNK, -(-count // len(self._threads)))
-        for start in range(0, count, part):
-            self._waiting.put(items[start : start + part])
-        await ticket.done
-        if ticket.missing:
-            late = DeadlineError(seconds)
-            return Embedded([late if a is None else a for a in ticket.answers], ticket.timings)
-        return Embedded(ticket.answers, ticket.timings)  # type: ignore[arg-type]
+        size = min(MAX_CHUNK, -(-count // len(self._threads)))
+        for start in range(0, count, size):
+            self._waiting.put(Part(ticket, images[start : start + size]))
 
     def close(self) -> None:
         """Let the threads end once the queue is empty."""
@@ -102,30 +111,36 @@ class Batcher:
         self._sweeping = self._loop.call_later(SWEEP_S, self._sweep) if self._tickets else None
 
     def _deliver(self, run: Run) -> None:
-        finished, metrics = run.finished, self._metrics
-        self.admission.release(len(finished))
-        metrics.queue -= len(finished)
-        if run.images:
-            metrics.batch_size.observe(run.images)
-            metrics.stage["inference"].observe(run.inference_s)
-            metrics.stage["queue"].observe(run.queue_s)
-        for item, answer in finished:
-            ticket = item.ticket
-            ticket.answers[item.position] = answer
-            ticket.missing -= 1
-            if not ticket.missing and not ticket.done.done():
-                ticket.done.set_result(None)
+        count, metrics = len(run.failed) + len(run.batch), self._metrics
+        self.admission.release(count)
+        metrics.queue -= count
+        for ticket, position, error in run.failed:
+            ticket.errors[position] = error
+            ticket.settle(1)
+        if run.answers is None:
+            return
+        metrics.batch_size.observe(len(run.batch))
+        metrics.stage["inference"].observe(run.inference_s)
+        metrics.stage["queue"].observe(run.begun - run.batch[0].ready_at)
+        start = 0
+        for ticket, group in groupby(run.batch, attrgetter("ticket")):
+            images = list(group)
+            positions = [image.position for image in images]
+            stop = start + len(positions)
+            ticket.timings["queue"] = run.begun - images[0].ready_at
+            ticket.timings["inference"] = run.inference_s
+            ticket.answers.append((positions, run.answers.between(start, stop)))
+            ticket.settle(len(positions))
+            start = stop
 
     # --- in the worker threads ---------------------------------------------------------
 
     def _work(self) -> None:
-        while True:
-            chunk = self._waiting.get()
-            if chunk is None:
-                return
-            last = False
+        last = False
+        while not last and (part := self._waiting.get()) is not None:
+            parts, images = [part], len(part.images)
             for _ in range(self._waiting.qsize() // len(self._threads)):
-                if len(chunk) >= MAX_CHUNK:
+                if images >= MAX_CHUNK:
                     break
                 try:
                     more = self._waiting.get_nowait()
@@ -134,39 +149,36 @@ class Batcher:
                 if more is None:
                     last = True
                     break
-                chunk += more
-            finished = self._decode(chunk)
-            if finished:
-                self._loop.call_soon_threadsafe(self._deliver, Run(finished))
+                parts.append(more)
+                images += len(more.images)
+            failed = [failure for part in parts for failure in self._decode(part)]
+            if failed:
+                self._loop.call_soon_threadsafe(self._deliver, Run(failed))
             self._run_model()
-            if last:
-                return
 
-    def _decode(self, chunk: list[Item]) -> list[tuple[Item, Answer]]:
-        """Decode items; return the answers of bad and late ones."""
-        finished: list[tuple[Item, Answer]] = []
+    def _decode(self, part: Part) -> list[Failed]:
+        """Decode a part's images for the model; return those that are bad or late."""
+        ticket, begun = part.ticket, time.perf_counter()
+        if begun > ticket.deadline:
+            late = DeadlineError(self._settings.deadline_s)
+            return [Failed(ticket, position, late) for position, _ in part.images]
+        failed: list[Failed] = []
+        decoded: list[tuple[int, Pixels]] = []
         recipe, limits = self.engine.card.preprocess, self._settings.limits
-        begun = time.perf_counter()
-        for item in chunk:
-            timings = item.ticket.timings
-            if begun > item.ticket.deadline:
-                finished.append((item, DeadlineError(self._settings.deadline_s)))
-                continue
-            data = item.data
+        for position, data in part.images:
             try:
-                item.pixels = load_image(data, recipe, limits) if isinstance(data, bytes) else data
+                pixels = load_image(data, recipe, limits) if isinstance(data, bytes) else data
+                decoded.append((position, pixels))
             except ImageError as error:
                 # A new error: the frames of this one hold the image, and the error itself.
-                finished.append((item, ImageError(error.code, str(error))))
+                failed.append(Failed(ticket, position, ImageError(error.code, str(error))))
             except Exception:
-                finished.append((item, internal_error()))
-            now = item.ready_at = time.perf_counter()
-            timings["decode"] = timings.get("decode", 0.0) + now - begun
-            begun = now
-            if item.pixels is not None:
-                item.data = b""
-                self._decoded.append(item)
-        return finished
+                failed.append(Failed(ticket, position, internal_error()))
+        part.images.clear()
+        now = time.perf_counter()
+        ticket.timings["decode"] = ticket.timings.get("decode", 0.0) + now - begun
+        self._decoded.extend(Decoded(ticket, position, pixels, now) for position, pixels in decoded)
+        return failed
 
     def _run_model(self) -> None:
         """Run the model on all that is decoded, unless other threads keep it busy.
@@ -180,36 +192,29 @@ class Batcher:
                 run = self._infer(self._next_batch())
             finally:
                 self._model_free.release()
-            if run.finished:
+            if run.failed or run.batch:
                 self._loop.call_soon_threadsafe(self._deliver, run)
 
-    def _next_batch(self) -> list[Item]:
-        batch: list[Item] = []
+    def _next_batch(self) -> list[Decoded]:
+        batch: list[Decoded] = []
         with suppress(IndexError):  # where the model takes several batches at once, another took the rest
             while len(batch) < self.engine.buckets[-1]:
                 batch.append(self._decoded.popleft())
         return batch
 
-    def _infer(self, batch: list[Item]) -> Run:
+    def _infer(self, batch: list[Decoded]) -> Run:
         begun = time.perf_counter()
-        finished: list[tuple[Item, Answer]] = []
-        on_time = batch
-        if any(begun > item.ticket.deadline for item in batch):
-            on_time = [item for item in batch if begun <= item.ticket.deadline]
+        failed: list[Failed] = []
+        if any(begun > image.ticket.deadline for image in batch):
             late = DeadlineError(self._settings.deadline_s)
-            finished = [(item, late) for item in batch if begun > item.ticket.deadline]
-        if not on_time:
-            return Run(finished)
-        answers: Sequence[Answer]
-        pixels = [item.pixels for item in on_time if item.pixels is not None]
+            failed = [Failed(i.ticket, i.position, late) for i in batch if begun > i.ticket.deadline]
+            batch = [image for image in batch if begun <= image.ticket.deadline]
+        if not batch:
+            return Run(failed)
+        pixels = [image.pixels for image in batch]
         try:
             answers = self.engine.embed_pixels(pixels, more_waiting=self.admission.waiting > len(pixels))
         except Exception as error:
-            answers = [error if isinstance(error, VsslError) else internal_error()] * len(on_time)
-        seconds = time.perf_counter() - begun
-        for item, answer in zip(on_time, answers, strict=True):
-            timings = item.ticket.timings
-            timings["queue"] = begun - item.ready_at
-            timings["inference"] = seconds
-            finished.append((item, answer))
-        return Run(finished, len(on_time), seconds, begun - on_time[0].ready_at)
+            told = error if isinstance(error, VsslError) else internal_error()
+            return Run(failed + [Failed(i.ticket, i.position, told) for i in batch])
+        return Run(failed, batch, answers, begun, time.perf_counter() - begun)

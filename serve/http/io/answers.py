@@ -15,12 +15,11 @@ import orjson
 import pybase64
 from starlette.responses import Response
 
-from serve.http.batching.pending import Answer
 from serve.http.errors import describe
 from serve.http.io.arrow import arrow_stream
 from serve.http.io.schemas import EmbedAnswer, EmbeddedItem, FailedImage
 from serve.http.middleware.context import RequestContext
-from serve.inference.engine import EmbeddedImage
+from serve.inference.embedded import EmbeddedImages
 from vssl.embeddings.gaussian import Floats
 from vssl.errors import VsslError
 from vssl.model.card import ModelCard
@@ -61,7 +60,7 @@ def base64_floats(values: Floats) -> str:
 
 
 def render(
-    answers: Sequence[Answer],
+    answers: EmbeddedImages,
     names: Sequence[str | None],
     card: ModelCard,
     model_id: str,
@@ -75,20 +74,17 @@ def render(
     if form == NPZ:
         return Response(_npz(answers, model_id), media_type=NPZ)
     encode = base64_floats if encoding == "base64" else _as_is
-    results: list[EmbeddedItem | FailedImage] = []
-    for answer, name in zip(answers, names, strict=True):
-        item: EmbeddedItem | FailedImage
-        if isinstance(answer, EmbeddedImage):
-            item = {
-                "mean": encode(answer.mean),
-                "variance": encode(answer.variance),
-                "uncertainty": np.float32(answer.uncertainty),
-            }
-        else:
-            item = failed_image(answer)
+    results: list[EmbeddedItem | FailedImage] = [
+        {"mean": encode(mean), "variance": encode(variance), "uncertainty": uncertainty}
+        for mean, variance, uncertainty in zip(
+            answers.mean, answers.variance, answers.uncertainty, strict=True
+        )
+    ]
+    for position, error in answers.errors.items():
+        results[position] = failed_image(error)
+    for item, name in zip(results, names, strict=True):
         if name is not None:
             item["name"] = name
-        results.append(item)
     body: EmbedAnswer = {"model_id": model_id, "dim": card.dim, "results": results}
     return json_response(body)
 
@@ -103,18 +99,23 @@ def _as_is(values: Floats) -> Floats:
     return values
 
 
-def _npz(answers: Sequence[Answer], model_id: str) -> bytes:
+def _npz(answers: EmbeddedImages, model_id: str) -> bytes:
     """mean, variance (N, D), uncertainty (N,) with NaN rows where an image failed; error (N,) text."""
-    rows = [a if isinstance(a, EmbeddedImage) else None for a in answers]
-    width = next((len(a.mean) for a in rows if a is not None), 0)
-    nothing = np.full(width, np.nan, np.float32)
+    codes = [""] * len(answers)
+    for position, error in answers.errors.items():
+        codes[position] = error.code
+    failed = [code != "" for code in codes]
+    mean, variance, uncertainty = (
+        np.where(np.reshape(failed, (-1,) + (1,) * (values.ndim - 1)), np.float32(np.nan), values)
+        for values in (answers.mean, answers.variance, answers.uncertainty)
+    )
     sink = io.BytesIO()
     np.savez(
         sink,
-        mean=np.stack([nothing if a is None else a.mean for a in rows]),
-        variance=np.stack([nothing if a is None else a.variance for a in rows]),
-        uncertainty=np.array([np.nan if a is None else a.uncertainty for a in rows], np.float32),
-        error=np.array(["" if isinstance(a, EmbeddedImage) else describe(a)["code"] for a in answers]),
+        mean=mean,
+        variance=variance,
+        uncertainty=uncertainty,
+        error=np.array(codes),
         model_id=np.array(model_id),
     )
     return sink.getvalue()

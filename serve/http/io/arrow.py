@@ -11,38 +11,36 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from serve.http.batching.pending import Answer
 from serve.http.errors import describe
-from serve.inference.engine import EmbeddedImage
+from serve.inference.embedded import EmbeddedImages
+from vssl.embeddings.gaussian import Floats
 from vssl.embeddings.store import MODEL_ID_KEY
 from vssl.model.card import CARD_KEY, ModelCard
 
 
 def arrow_stream(
-    answers: Sequence[Answer], names: Sequence[str | None], card: ModelCard, model_id: str
+    answers: EmbeddedImages, names: Sequence[str | None], card: ModelCard, model_id: str
 ) -> bytes:
     """Return the stream of N answers in the order of the images.
 
     Columns: name, mean (D,), variance (D,), uncertainty, error_code, error_message. The schema's metadata
     holds the card and the model id.
     """
-    rows = [a for a in answers if isinstance(a, EmbeddedImage)]
-    present = iter(range(len(rows)))
-    places = [next(present) if isinstance(a, EmbeddedImage) else None for a in answers]
+    errors = [answers.errors.get(n) for n in range(len(answers))]
+    absent = np.array([error is not None for error in errors]) if answers.errors else None
 
-    def matrix(name: str) -> pa.Array:
-        flat = np.concatenate([getattr(a, name) for a in rows]) if rows else np.empty(0, np.float32)
-        values = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), card.dim)
-        return values if len(rows) == len(answers) else values.take(pa.array(places, pa.int64()))
+    def matrix(values: Floats) -> pa.Array:
+        mask = None if absent is None else pa.array(absent)
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), card.dim, mask=mask)
 
-    errors = [None if isinstance(a, EmbeddedImage) else describe(a) for a in answers]
+    described = [error and describe(error) for error in errors]
     arrays = [
         pa.array(names, pa.string()),
-        matrix("mean"),
-        matrix("variance"),
-        pa.array([a.uncertainty if isinstance(a, EmbeddedImage) else None for a in answers], pa.float32()),
-        pa.array([e["code"] if e else None for e in errors], pa.string()),
-        pa.array([e["message"] if e else None for e in errors], pa.string()),
+        matrix(answers.mean),
+        matrix(answers.variance),
+        pa.array(answers.uncertainty, mask=absent),
+        pa.array([d and d["code"] for d in described], pa.string()),
+        pa.array([d and d["message"] for d in described], pa.string()),
     ]
     schema = _SCHEMAS.get(model_id) or _SCHEMAS.setdefault(model_id, _schema(card, model_id))
     sink = pa.BufferOutputStream()

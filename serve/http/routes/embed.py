@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from starlette.responses import Response
 
 from serve.http.batching.models import ServedModel
-from serve.http.batching.pending import Answer
+from serve.http.errors import RequestError
 from serve.http.io.answers import ARROW, NPZ, accepted, render
 from serve.http.io.body import Images
 from serve.http.io.schemas import EmbedAnswer, EmbedOptions, EmbedRequest, WithImages
@@ -15,8 +16,9 @@ from serve.http.io.validation import Strict
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.routing import Route
 from serve.http.state import Runtime
-from serve.inference.engine import EmbeddedImage
+from serve.inference.embedded import EmbeddedImages
 from vssl.errors import VsslError
+from vssl.images.preprocess import Pixels
 
 
 async def embed(runtime: Runtime, context: RequestContext, query: EmbedOptions) -> Response:
@@ -28,7 +30,7 @@ async def embed(runtime: Runtime, context: RequestContext, query: EmbedOptions) 
     images = await read_images(runtime, context, EmbedOptions, EmbedRequest)
     options = query.merged(images.options)
     served = runtime.models.find(options.model)
-    answers = await embed_images(runtime, served, context, images)
+    answers = await embed_images(runtime, served, context, images.data)
     raise_single(images, answers)
     begun = time.perf_counter()
     form, encoding = accepted(context), options.encoding_format or "float"
@@ -68,38 +70,37 @@ async def read_images(
 
 
 async def embed_images(
-    runtime: Runtime, served: ServedModel, context: RequestContext, images: Images
-) -> list[Answer]:
-    """Embed a request's images in order."""
-    good = [data for data in images.data if isinstance(data, bytes)]
-    embedded = await served.batcher.embed(good) if good else None
-    if embedded is not None:
-        context.timings.update(embedded.timings)
-        if "decode" in embedded.timings:
-            runtime.metrics.stage["decode"].observe(embedded.timings["decode"])
-    rest = iter(embedded.answers if embedded is not None else ())
-    answers = [next(rest) if isinstance(data, bytes) else data for data in images.data]
-    count(runtime, answers)
+    runtime: Runtime,
+    served: ServedModel,
+    context: RequestContext,
+    images: Sequence[bytes | Pixels | VsslError],
+) -> EmbeddedImages:
+    """Embed a request's images in order, and count them."""
+    embedded = await served.batcher.embed(images)
+    answers, metrics = embedded.answers, runtime.metrics
+    context.timings.update(embedded.timings)
+    if "decode" in embedded.timings:
+        metrics.stage["decode"].observe(embedded.timings["decode"])
+    for error in answers.errors.values():
+        metrics.images(error.code, 1)
+    rows = answers.embedded
+    if rows:
+        metrics.images("embedded", len(rows))
+        metrics.uncertainty.observe(*answers.uncertainty[rows].tolist())
     return answers
 
 
-def raise_single(images: Images, answers: list[Answer]) -> None:
+def raise_single(images: Images, answers: EmbeddedImages) -> None:
     """Raise the error of a request's only image, so that the request answers its status."""
-    if images.single and isinstance(answers[0], VsslError):
-        raise answers[0]
+    if images.single and answers.errors:
+        raise answers.errors[0]
 
 
-def count(runtime: Runtime, answers: list[Answer]) -> None:
-    """Count answers by outcome and observe their uncertainty."""
-    embedded = 0
-    for answer in answers:
-        if isinstance(answer, EmbeddedImage):
-            embedded += 1
-            runtime.metrics.uncertainty.observe(answer.uncertainty)
-        else:
-            runtime.metrics.images(answer.code, 1)
-    if embedded:
-        runtime.metrics.images("embedded", embedded)
+def raise_first(answers: EmbeddedImages, name: str) -> None:
+    """Raise the first error, for the dialects in which a request fails as a whole; `name` is the images' field."""
+    if answers.errors:
+        index, error = min(answers.errors.items())
+        raise RequestError(error.status, error.code, f"{name}[{index}]: {error}", param=name)
 
 
 def note_stage(runtime: Runtime, context: RequestContext, stage: str, seconds: float) -> None:

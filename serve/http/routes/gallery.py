@@ -26,10 +26,9 @@ from serve.http.io.schemas import (
 )
 from serve.http.io.validation import with_param
 from serve.http.middleware.context import RequestContext
-from serve.http.routes.embed import embed_images, read_images
+from serve.http.routes.embed import embed_images, raise_single, read_images
 from serve.http.routes.routing import Route
 from serve.http.state import Runtime
-from serve.inference.engine import EmbeddedImage, stacked
 from vssl.embeddings.store import Rows
 from vssl.errors import ImageError, InputError, shown
 from vssl.images.decode import decode
@@ -78,10 +77,9 @@ async def put_item(runtime: Runtime, context: RequestContext, query: PutOptions)
     options = query.merged(images.options)
     served = runtime.gallery_model if options.model is None else runtime.models.find(options.model)
     model_id, metadata = served.engine.model_id, options.metadata or {}
-    answer = (await embed_images(runtime, served, context, images))[0]
-    if not isinstance(answer, EmbeddedImage):
-        raise answer
-    rows = Rows([wanted], [""], [options.label], stacked([answer]))
+    answers = await embed_images(runtime, served, context, images.data)
+    raise_single(images, answers)
+    rows = Rows([wanted], [""], [options.label], answers.gaussians)
 
     def write(gallery: Gallery) -> bool:
         existed = exists(gallery, wanted)
@@ -96,7 +94,7 @@ async def put_item(runtime: Runtime, context: RequestContext, query: PutOptions)
         "id": wanted,
         "label": options.label,
         "metadata": metadata,
-        "uncertainty": answer.uncertainty,
+        "uncertainty": float(answers.uncertainty[0]),
         "replaced": replaced,
     }
     return json_response(body, 200 if replaced else 201)

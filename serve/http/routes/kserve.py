@@ -16,16 +16,16 @@ from starlette.responses import Response
 from typing_extensions import TypeAliasType, TypedDict
 
 from serve.http.batching.models import ServedModel
-from serve.http.errors import RequestError, invalid
+from serve.http.errors import invalid
 from serve.http.io.answers import dumps, json_response
 from serve.http.io.body import too_many
 from serve.http.io.schemas import Numbers
 from serve.http.io.validation import Lenient, from_json
 from serve.http.middleware.context import RequestContext
-from serve.http.routes.embed import count, note_stage
+from serve.http.routes.embed import embed_images, note_stage, raise_first
 from serve.http.routes.routing import AnyQuery, Handler, Route
 from serve.http.state import Runtime
-from serve.inference.engine import EmbeddedImage
+from serve.inference.embedded import EmbeddedImages
 from vssl.embeddings.gaussian import Floats
 from vssl.errors import shown
 from vssl.images.preprocess import Pixels
@@ -153,16 +153,10 @@ async def infer(runtime: Runtime, context: RequestContext, query: AnyQuery) -> R
     images = _images(runtime, served, header.inputs[0], binary)
     wanted = _wanted(header, list(served.engine.card.output_shapes))
     note_stage(runtime, context, "read", time.perf_counter() - begun)
-    embedded = await served.batcher.embed(list(images))
-    context.timings.update(embedded.timings)
-    count(runtime, embedded.answers)
-    rows = []
-    for index, answer in enumerate(embedded.answers):
-        if not isinstance(answer, EmbeddedImage):
-            raise RequestError(answer.status, answer.code, f"images[{index}]: {answer}")
-        rows.append(answer)
+    answers = await embed_images(runtime, served, context, list(images))
+    raise_first(answers, "images")
     begun = time.perf_counter()
-    response = _render(served, header, rows, wanted)
+    response = _render(served, header, answers, wanted)
     note_stage(runtime, context, "serialise", time.perf_counter() - begun)
     return response
 
@@ -269,12 +263,12 @@ def _wanted(header: InferRequest, known: list[str]) -> list[tuple[str, bool]]:
 
 
 def _render(
-    served: ServedModel, header: InferRequest, rows: list[EmbeddedImage], wanted: list[tuple[str, bool]]
+    served: ServedModel, header: InferRequest, answers: EmbeddedImages, wanted: list[tuple[str, bool]]
 ) -> Response:
     outputs: list[InferredOutput] = []
     tail: list[bytes] = []
     for name, binary in wanted:
-        values: Floats = np.stack([np.float32(getattr(row, name)) for row in rows])
+        values: Floats = getattr(answers, name)
         output: InferredOutput = {"name": name, "datatype": "FP32", "shape": list(values.shape)}
         if binary:
             tail.append(values.astype("<f4").tobytes())

@@ -16,17 +16,16 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from serve.http.batching.models import ServedModel
-from serve.http.errors import RequestError, invalid
+from serve.http.errors import invalid
 from serve.http.io.answers import base64_floats, json_response
-from serve.http.io.body import Images, decode_base64, too_many
+from serve.http.io.body import decode_base64, too_many
 from serve.http.io.fetch import Link
-from serve.http.io.schemas import Encoding, ModelName, NoOptions, Numbers, Whole
+from serve.http.io.schemas import Encoding, ModelName, Numbers, Whole
 from serve.http.io.validation import Lenient, from_json
 from serve.http.middleware.context import RequestContext
-from serve.http.routes.embed import embed_images, note_stage
+from serve.http.routes.embed import embed_images, note_stage, raise_first
 from serve.http.routes.routing import AnyQuery, Route
 from serve.http.state import Runtime
-from serve.inference.engine import EmbeddedImage
 from vssl.errors import ImageError
 
 
@@ -105,25 +104,28 @@ async def embeddings(runtime: Runtime, context: RequestContext, query: AnyQuery)
     if len(items) > runtime.settings.max_items:
         raise too_many(runtime.settings.max_items, len(items))
     data = await runtime.bodies.fetched(context, [_image(item) for item in items])
-    images = Images(data, [None] * len(items), NoOptions())
     note_stage(runtime, context, "read", time.perf_counter() - begun)
-    answers = await embed_images(runtime, served, context, images)
+    answers = await embed_images(runtime, served, context, data)
+    raise_first(answers, "input")
     begun = time.perf_counter()
     encoded = body.encoding_format == "base64"
-    rows: list[Embedding] = []
-    for index, answer in enumerate(answers):
-        if not isinstance(answer, EmbeddedImage):
-            raise RequestError(answer.status, answer.code, f"input[{index}]: {answer}", param="input")
-        mean, variance = answer.mean[:dimensions], answer.variance[:dimensions]
-        rows.append(
-            {
-                "object": "embedding",
-                "index": index,
-                "embedding": base64_floats(mean) if encoded else mean,
-                "variance": base64_floats(variance) if encoded else variance,
-                "uncertainty": answer.uncertainty,
-            }
+    rows: list[Embedding] = [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": base64_floats(mean) if encoded else mean,
+            "variance": base64_floats(variance) if encoded else variance,
+            "uncertainty": uncertainty,
+        }
+        for index, (mean, variance, uncertainty) in enumerate(
+            zip(
+                answers.mean[:, :dimensions],
+                answers.variance[:, :dimensions],
+                answers.uncertainty,
+                strict=True,
+            )
         )
+    ]
     usage = {"prompt_tokens": 0, "total_tokens": 0}
     answer_body: EmbeddingsAnswer = {"object": "list", "data": rows, "model": served.name, "usage": usage}
     response = json_response(answer_body)

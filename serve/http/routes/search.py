@@ -9,7 +9,6 @@ import numpy as np
 from starlette.responses import Response
 
 from serve.http.batching.models import ServedModel
-from serve.http.batching.pending import Answer
 from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import failed_image, json_response
 from serve.http.io.body import media_type
@@ -27,7 +26,7 @@ from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, note_stage, raise_single, read_images
 from serve.http.routes.routing import Route
 from serve.http.state import Runtime
-from serve.inference.engine import EmbeddedImage, stacked
+from serve.inference.embedded import EmbeddedImages
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError
 
@@ -60,7 +59,7 @@ async def search(runtime: Runtime, context: RequestContext, query: SearchOptions
         images = await read_images(runtime, context, SearchOptions, ImageSearch)
     options = query.merged(images.options)
     served = query_model(runtime, options)
-    answers = await embed_images(runtime, served, context, images)
+    answers = await embed_images(runtime, served, context, images.data)
     raise_single(images, answers)
     return await respond(runtime, served, context, answers, images.names, options)
 
@@ -89,16 +88,15 @@ async def respond(
     runtime: Runtime,
     served: ServedModel,
     context: RequestContext,
-    answers: list[Answer],
+    answers: EmbeddedImages,
     names: list[str | None],
     options: SearchOptions,
 ) -> Response:
     """Search with what was embedded; a failed image keeps its error in its place."""
-    good = [a for a in answers if isinstance(a, EmbeddedImage)]
     k = options.k or DEFAULT_K
     found: list[SearchResult] = []
-    if good:
-        queries = stacked(good)
+    queries = answers.gaussians
+    if len(queries):
         begun = time.perf_counter()
 
         def work(gallery: Gallery) -> list[SearchResult]:
@@ -119,8 +117,9 @@ async def respond(
         note_stage(runtime, context, "search", time.perf_counter() - begun)
     rest = iter(found)
     results: list[FoundItem | FailedImage] = []
-    for name, answer in zip(names, answers, strict=True):
-        item = describe_result(next(rest)) if isinstance(answer, EmbeddedImage) else failed_image(answer)
+    for position, name in enumerate(names):
+        failure = answers.errors.get(position)
+        item = describe_result(next(rest)) if failure is None else failed_image(failure)
         if name is not None:
             item["query"] = name
         results.append(item)
@@ -151,7 +150,7 @@ def describe_result(result: SearchResult) -> FoundItem:
     return found
 
 
-def gaussians_of(runtime: Runtime, served: ServedModel, body: GaussianSearch) -> list[Answer]:
+def gaussians_of(runtime: Runtime, served: ServedModel, body: GaussianSearch) -> EmbeddedImages:
     """Return the Gaussians of a body, one row or several, as if they had been embedded here.
 
     Raises RequestError 400 for what is no Gaussian of the model's size, 409 for another model's.
@@ -176,11 +175,8 @@ def gaussians_of(runtime: Runtime, served: ServedModel, body: GaussianSearch) ->
             param="model_id",
         )
     predicted = served.engine.card.uncertainty_fit is not None
-    spread = _predicted(body, len(rows)) if predicted else rows.uncertainty.tolist()
-    none = np.empty(0, np.float32)
-    return [
-        EmbeddedImage(rows.mean[i], rows.variance[i], spread[i], none, predicted) for i in range(len(rows))
-    ]
+    spread = np.array(_predicted(body, len(rows)), np.float32) if predicted else rows.uncertainty
+    return EmbeddedImages(rows.mean, rows.variance, np.empty((len(rows), 0), np.float32), spread, predicted)
 
 
 def _predicted(body: GaussianSearch, rows: int) -> list[float]:

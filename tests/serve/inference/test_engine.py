@@ -19,7 +19,7 @@ from PIL import Image
 
 from serve.inference.backends.onnxruntime import into_buckets
 from serve.inference.cores import available_cores
-from serve.inference.engine import Engine, stacked
+from serve.inference.engine import Engine
 from tests.serve.conv_model import conv_model
 from tests.tiny_model import picture, tiny_model
 from vssl.errors import FormatError, ImageError, InputError
@@ -131,7 +131,7 @@ def test_one_bad_image_never_fails_its_neighbours(tiny: Path) -> None:
         np.testing.assert_allclose(answer.features, alone.features[0], atol=1e-6)
         assert answer.uncertainty == pytest.approx(float(alone.gaussians.uncertainty[0]), abs=1e-6)
     assert [getattr(a, "code", "ok") for a in engine.embed([b"", b"x"])] == ["empty", "unsupported_type"]
-    assert engine.embed([]) == []
+    assert len(engine.embed([])) == 0
 
 
 def test_an_image_the_model_cannot_place_is_an_error_of_its_own(tiny: Path) -> None:
@@ -301,5 +301,5 @@ def test_a_predicted_uncertainty_reaches_every_answer(tmp_path: Path) -> None:
     answers = engine.embed_pixels([pixels[0], broken, *pixels[1:]])
     good = [a for a in answers if not isinstance(a, ImageError)]
     assert [a.uncertainty for a in good] == pytest.approx(expected, abs=1e-5)
-    assert stacked(good).uncertainty.tolist() == pytest.approx(expected, abs=1e-5)
+    assert answers.gaussians.uncertainty.tolist() == pytest.approx(expected, abs=1e-5)
     assert engine.infer(np.stack(pixels)).gaussians.uncertainty.tolist() == pytest.approx(expected, abs=1e-5)

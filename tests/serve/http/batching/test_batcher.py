@@ -14,7 +14,8 @@ from serve.http.batching.batcher import Batcher
 from serve.http.errors import BusyError, DeadlineError
 from serve.http.metrics import Metrics
 from serve.http.settings import Settings
-from serve.inference.engine import EmbeddedImage, Engine
+from serve.inference.embedded import EmbeddedImage
+from serve.inference.engine import Engine
 from tests.serve.http.conftest import World, encoded
 from vssl.embeddings.gaussian import Floats
 from vssl.errors import ImageError

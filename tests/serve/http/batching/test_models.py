@@ -14,7 +14,7 @@ from serve.http.errors import NotReadyError, RequestError
 from serve.http.metrics import Metrics
 from serve.http.settings import Settings
 from serve.inference.cores import available_cores
-from serve.inference.engine import EmbeddedImage
+from serve.inference.embedded import EmbeddedImage
 from tests.serve.conv_model import conv_model
 from tests.serve.http.conftest import encoded
 from tests.tiny_model import tiny_model

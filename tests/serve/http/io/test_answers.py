@@ -10,16 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from serve.http.batching.pending import Answer
 from serve.http.io.answers import ARROW, JSON, NPZ, accepted, base64_floats, render
 from serve.http.middleware.context import RequestContext
-from serve.inference.engine import EmbeddedImage
-from tests.serve.http.io.test_arrow import CARD, answer
+from serve.inference.embedded import EmbeddedImages
+from tests.serve.http.io.test_arrow import CARD, answers
 from vssl.errors import ImageError
 
 FAILED = ImageError("empty", "nothing is there")
-GOOD = answer(1)
-ANSWERS: list[Answer] = [GOOD, FAILED]
+ANSWERS = answers(2, errors={1: FAILED})
 
 
 def asked(accept: str | None) -> RequestContext:
@@ -64,14 +62,21 @@ def test_json_holds_numbers_names_and_errors(encoding: str) -> None:
         for name, text in first.items()
         if name != "uncertainty"
     }
-    np.testing.assert_array_equal(values["mean"], GOOD.mean)
-    np.testing.assert_array_equal(values["variance"], GOOD.variance)
-    assert np.float32(first["uncertainty"]) == np.float32(GOOD.uncertainty)
+    np.testing.assert_array_equal(values["mean"], ANSWERS.mean[0])
+    np.testing.assert_array_equal(values["variance"], ANSWERS.variance[0])
+    assert np.float32(first["uncertainty"]) == ANSWERS.uncertainty[0]
 
 
 def test_json_prints_a_float32_with_the_fewest_digits() -> None:
-    tenth = EmbeddedImage(np.full(1, 0.1, np.float32), np.ones(1, np.float32), 0.1, np.empty(0, np.float32))
-    response = render([tenth], [None], CARD, "id", form=JSON, encoding="float")
+    tenth, one = np.full(1, 0.1, np.float32), np.ones((1, 1), np.float32)
+    response = render(
+        EmbeddedImages(tenth[None], one, one, tenth, predicted=False),
+        [None],
+        CARD,
+        "id",
+        form=JSON,
+        encoding="float",
+    )
     assert b'"mean":[0.1],"variance":[1.0],"uncertainty":0.1' in bytes(response.body)
 
 
@@ -83,6 +88,7 @@ def test_arrow_and_npz_hold_the_same() -> None:
     assert (stream.media_type, packed.media_type) == (ARROW, NPZ)
     np.testing.assert_array_equal(arrays["mean"][0], np.float32(table["mean"].to_pylist()[0]))
     assert np.isnan(arrays["mean"][1]).all()
+    assert np.isnan(arrays["uncertainty"]).tolist() == [False, True]
     assert arrays["error"].tolist() == ["", "empty"]
     assert table["error_message"].to_pylist() == [None, "nothing is there"]
     assert str(arrays["model_id"]) == "id"
