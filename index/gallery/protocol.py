@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
 
 from index.answers.filters import Scalar
+from index.answers.listing import Listing
 from index.answers.results import GalleryItem, Neighbourhood, SearchResult
 from index.answers.validation import Metadata
 from index.calibration.abstention import AbstentionRule
@@ -128,6 +129,12 @@ class ReadableGallery(Protocol):
         """Return the `k` nearest others of every item (N, K), by the gallery's own distance.
 
         white: by cosine of whitened means (index.calibration.whitening) where the gallery is large enough.
+        """
+
+    def listing(self) -> Listing:
+        """Return every item without its Gaussian, as columns to browse and filter by.
+
+        Raises InputError where items are not kept at hand.
         """
 
 

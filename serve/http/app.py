@@ -20,7 +20,8 @@ from serve.http.middleware.access_log import Log, access_log
 from serve.http.middleware.auth import presented_key
 from serve.http.middleware.context import RequestContext
 from serve.http.middleware.head_limit import MAX_HEAD_BYTES, head_size, too_long
-from serve.http.routes import embed, gallery, health, kserve, openai, pages, search
+from serve.http.routes import embed, health, kserve, openai, pages, search
+from serve.http.routes.gallery import item, listing, thumbnails
 from serve.http.routes.routing import Route, Router, check_target
 from serve.http.settings import Settings
 from serve.http.state import Runtime
@@ -30,7 +31,9 @@ from vssl.errors import VsslError
 DESCRIBED: list[Route[Any]] = [
     *embed.ROUTES,
     *search.ROUTES,
-    *gallery.ROUTES,
+    *item.ROUTES,
+    *thumbnails.ROUTES,
+    *listing.ROUTES,
     *openai.ROUTES,
     *kserve.ROUTES,
     *health.ROUTES,

@@ -15,6 +15,7 @@ import numpy as np
 
 from index.answers.calibrations import Calibrations
 from index.answers.filters import Filter, Scalar, parse_filter
+from index.answers.listing import Listing
 from index.answers.metadata_columns import Columns
 from index.answers.result_building import results, with_abstention, without_excluded, without_neighbours
 from index.answers.results import GalleryItem, Neighbourhood, SearchResult
@@ -52,6 +53,7 @@ class GalleryReader:
         self._store = store
         self._calibrations = Calibrations(store, writable=writable)
         self._columns: tuple[int, Columns] | None = None
+        self._listing: Listing | None = None
         self._cache = IndexCache(path, store, normalise=self.normalise, device=device)
 
     def close(self) -> None:
@@ -189,6 +191,25 @@ class GalleryReader:
                 view.uncertainty[view.alive],
                 nearest_others(index, view.items, view.alive, k, points),
             )
+
+    def listing(self) -> Listing:
+        """Return every item without its Gaussian, as columns to browse and filter by."""
+        with self._cache.current() as view:
+            known = self._listing
+            if known is not None and known.generation == view.generation:
+                return known
+            there = np.flatnonzero(view.alive).tolist()
+            metadata = self._store.metadata_of()
+            rows = view.rows[view.alive].tolist()
+            self._listing = Listing(
+                view.generation,
+                [view.ids[row] for row in there],
+                [view.labels[row] for row in there],
+                [view.paths[row] for row in there],
+                view.uncertainty[view.alive],
+                {at: metadata[row] for at, row in enumerate(rows) if row in metadata},
+            )
+            return self._listing
 
     def search(
         self,

@@ -163,11 +163,13 @@ class Store(Database):
                 json.loads(text) for (text,) in self._db.execute("SELECT metadata FROM items ORDER BY row")
             ]
 
-    def metadata_of(self, rows: Sequence[int]) -> dict[int, dict[str, Scalar]]:
-        """Return by row number the metadata of those items that have some."""
-        wanted = "SELECT row, metadata FROM items WHERE row IN (SELECT value FROM json_each(?)) AND metadata != '{}'"
+    def metadata_of(self, rows: Sequence[int] | None = None) -> dict[int, dict[str, Scalar]]:
+        """Return by row number the metadata of those items that have some: of these rows, or of all."""
+        some = "SELECT row, metadata FROM items WHERE metadata != '{}'"
+        among = "" if rows is None else " AND row IN (SELECT value FROM json_each(?))"
         with self._lock, sqlite_errors(self.path):
-            return {row: json.loads(text) for row, text in self._db.execute(wanted, (json.dumps(rows),))}
+            found = self._db.execute(some + among, () if rows is None else (json.dumps(rows),))
+            return {row: json.loads(text) for row, text in found}
 
     def columns_of_metadata(self) -> dict[str, dict[str, int]]:
         """Return the names in all items' metadata, and how many values of each kind they hold."""

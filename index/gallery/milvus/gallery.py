@@ -19,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 
 from index.answers.filters import Filter, Scalar, parse_filter, to_milvus
+from index.answers.listing import Listing
 from index.answers.metadata_columns import Columns, check_columns, counted
 from index.answers.result_building import results, without_excluded, without_neighbours
 from index.answers.results import GalleryItem, Neighbourhood, SearchResult
@@ -214,6 +215,10 @@ class MilvusGallery:
     def neighbourhood(self, k: int, *, white: bool = False) -> Neighbourhood:
         """Raise InputError: Milvus does not search its own items."""
         raise needs_a_folder("curation", self.place)
+
+    def listing(self) -> Listing:
+        """Raise InputError: the items are not kept here."""
+        raise needs_a_folder("browsing", self.place)
 
     def search(
         self,

@@ -40,6 +40,7 @@ STATUSES = {
 OF_BODIES = (400, 408, 413, 415, 422, 429, 503, 504)
 PATH_PARAMETERS = {
     "id": (ItemId, "The item's id"),
+    "name": (ItemId, "The column's name"),
     "model": (ModelName, "The model's name, name@version or id"),
     "version": (Version, '"1" unless started as NAME@VERSION'),
 }

@@ -55,6 +55,7 @@ Vector = TypeAliasType("Vector", list[float])
 PositiveVector = TypeAliasType("PositiveVector", list[Annotated[float, Field(gt=0)]])
 Whole = BeforeValidator(_whole)
 Count = Annotated[int, Field(ge=1, le=MAX_K), Whole]
+Share = Annotated[float, Field(gt=0, lt=1)]
 Encoding = Literal["float", "base64"]
 Scalar = str | int | float | bool | None
 Metadata = Annotated[dict[str, Scalar], BeforeValidator(_object)]
@@ -143,6 +144,9 @@ class SearchOptions(ModelOptions):
     distance: str | None = Field(None, description="The gallery's own when absent")
     max_uncertainty: float | None = Field(None, description="Only neighbours at most this uncertain")
     where: Where | None = Field(None, description='Only neighbours that fit: {"label": "cat"}, or label=cat')
+    max_risk: Share | None = Field(
+        None, description="Mark answers that may be wrong more often; the server's own"
+    )
 
 
 class ImageSearch(WithImages, SearchOptions):
@@ -158,6 +162,7 @@ class GaussianSearch(SearchOptions):
         None, description="Of each row, as /embed answered it; wanted where the model predicts it"
     )
     model_id: str | None = Field(None, description="Of the model that made them; another one's are refused")
+    exclude: list[ItemId] = Field([], description="Items not to find: examples, usually", max_length=100)
 
 
 def _search_kind(body: Any) -> str:
@@ -274,23 +279,6 @@ class Item(TypedDict):
     variance: Numbers
     uncertainty: float
     metadata: dict[str, Scalar]
-
-
-class Written(TypedDict):
-    """What was added, or replaced what was there."""
-
-    id: str
-    label: str | None
-    metadata: dict[str, Scalar]
-    uncertainty: float
-    replaced: bool
-
-
-class Removed(TypedDict):
-    """What was removed."""
-
-    id: str
-    removed: bool
 
 
 class Health(TypedDict):

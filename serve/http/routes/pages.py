@@ -1,10 +1,13 @@
-"""The pages for people, each one self-contained file: the search page and the API's description."""
+"""The pages for people: one HTML file each, and the scripts and styles that they load from this server."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import mimetypes
 from collections.abc import Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
 from starlette.responses import Response
@@ -12,38 +15,58 @@ from starlette.responses import Response
 from serve.http.io.answers import dumps
 from serve.http.io.openapi import document, served_bounds
 from serve.http.middleware.context import RequestContext
-from serve.http.routes.routing import AnyQuery, Route
+from serve.http.routes.routing import AnyQuery, Handler, Route
 from serve.http.state import Runtime
 
-# No page loads anything from elsewhere, and no other site may frame it.
+# Nothing is loaded from elsewhere, no script or style stands in a page, and no other site may frame one.
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-        "img-src 'self' blob: data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+PAGES = {"/": "index.html", "/ui": "index.html", "/docs": "docs.html"}
+TYPES = {".js": "text/javascript", ".css": "text/css"}
 
 
-@functools.cache
-def page(name: str) -> bytes:
-    """Return the bytes of a page of this package."""
-    return resources.files("serve.http.routes").joinpath("static", name).read_bytes()
+def files() -> dict[str, bytes]:
+    """Return every file of `serve/page` by its path below it, with `/`."""
+
+    def below(folder: Traversable, prefix: str) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        for entry in folder.iterdir():
+            if entry.is_dir():
+                found |= below(entry, f"{prefix}{entry.name}/")
+            else:
+                found[prefix + entry.name] = entry.read_bytes()
+        return found
+
+    return below(resources.files("serve").joinpath("page"), "")
 
 
-async def ui(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
-    """Answer GET /ui: drop an image, see how sure the model is and what is near."""
-    return Response(page("search_page.html"), media_type="text/html", headers=HEADERS)
+def page_file(name: str, body: bytes) -> Handler[AnyQuery]:
+    """Return the handler that answers a file; a browser asks each time whether it has changed."""
+    suffix = "." + name.rpartition(".")[2]
+    kind = TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {**HEADERS, "ETag": etag, "Cache-Control": "no-cache"}
 
+    async def answer(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
+        """Answer a page, or what a page loads."""
+        if context.headers.get(b"if-none-match") == etag.encode():
+            return Response(status_code=304, headers=headers)
+        return Response(body, media_type=kind, headers=headers)
 
-async def docs(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
-    """Answer GET /docs: the OpenAPI document as a page."""
-    return Response(page("docs_page.html"), media_type="text/html", headers=HEADERS)
+    return answer
 
 
 def routes(described: Sequence[Route[Any]]) -> list[Route[AnyQuery]]:
-    """Return the routes of the pages, and of the document that describes the others."""
+    """Return the routes of the pages, and of the document that describes the others.
+
+    Each file has a route of its own, so that no path leads to any other file.
+    """
 
     @functools.lru_cache(maxsize=4)
     def described_for(
@@ -65,5 +88,10 @@ def routes(described: Sequence[Route[Any]]) -> list[Route[AnyQuery]]:
         )
         return Response(body, media_type="application/json")
 
-    pages = {"/openapi.json": openapi_json, "/docs": docs, "/ui": ui, "/": ui}
-    return [Route("GET", path, handler, AnyQuery, is_open=True) for path, handler in pages.items()]
+    found = files()
+    handlers = {
+        f"/ui/{name}": page_file(name, body) for name, body in found.items() if name not in PAGES.values()
+    }
+    handlers |= {path: page_file(name, found[name]) for path, name in PAGES.items()}
+    handlers["/openapi.json"] = openapi_json
+    return [Route("GET", path, handler, AnyQuery, is_open=True) for path, handler in handlers.items()]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from starlette.responses import Response
@@ -52,7 +53,9 @@ async def search(runtime: Runtime, context: RequestContext, query: SearchOptions
             served = query_model(runtime, options)
             answers = gaussians_of(runtime, served, body)
             note_stage(runtime, context, "read", time.perf_counter() - begun)
-            return await respond(runtime, served, context, answers, [None] * len(answers), options)
+            return await respond(
+                runtime, served, context, answers, [None] * len(answers), options, exclude=body.exclude
+            )
         images = await runtime.bodies.images_of(context, body)
         note_stage(runtime, context, "read", time.perf_counter() - begun)
     else:
@@ -91,8 +94,13 @@ async def respond(
     answers: EmbeddedImages,
     names: list[str | None],
     options: SearchOptions,
+    *,
+    exclude: Sequence[str] = (),
 ) -> Response:
-    """Search with what was embedded; a failed image keeps its error in its place."""
+    """Search with what was embedded; a failed image keeps its error in its place.
+
+    exclude: ids of items not to find.
+    """
     k = options.k or DEFAULT_K
     found: list[SearchResult] = []
     queries = answers.gaussians
@@ -105,9 +113,10 @@ async def respond(
                 k,
                 distance=options.distance or None,
                 max_uncertainty=options.max_uncertainty,
-                where=options.where,
+                where=without(options.where, exclude),
                 model_id=served.engine.model_id,
-                max_risk=runtime.settings.max_risk,
+                exclude=[exclude[0]] * len(queries) if len(exclude) == 1 else None,
+                max_risk=options.max_risk or runtime.settings.max_risk,
             )
 
         try:
@@ -125,6 +134,14 @@ async def respond(
         results.append(item)
     body: SearchAnswer = {"model_id": served.engine.model_id, "k": k, "results": results}
     return json_response(body)
+
+
+def without(where: Mapping[str, Any] | None, exclude: Sequence[str]) -> Mapping[str, Any] | None:
+    """Return a filter that leaves out several items too; a single one the search leaves out itself."""
+    if len(exclude) < 2:
+        return where
+    others = {"id": {"not in": list(exclude)}}
+    return others if where is None else {"and": [where, others]}
 
 
 def describe_result(result: SearchResult) -> FoundItem:

@@ -1,4 +1,4 @@
-"""/livez, /readyz, /model, /metrics and the pages."""
+"""/livez, /readyz, /model and /metrics."""
 
 from __future__ import annotations
 
@@ -34,14 +34,6 @@ def test_metrics_carry_units_and_stages(http: httpx.Client) -> None:
     assert "vssl_queue_images 0" in text
     assert re.search(r"vssl_batch_size_images_count [1-9]", text)
     assert re.search(r"vssl_uncertainty_count [1-9]", text)
-
-
-def test_pages_load_nothing_from_elsewhere(http: httpx.Client) -> None:
-    for path in ("/", "/ui", "/docs"):
-        answer = http.get(path)
-        assert answer.headers["content-type"].startswith("text/html")
-        assert "default-src 'none'" in answer.headers["content-security-policy"]
-        assert not re.search(r"""(src|href)=["'](https?:)?//""", answer.text)
 
 
 def test_the_description_names_every_route(http: httpx.Client) -> None:

@@ -19,7 +19,8 @@ ROUTER = Router(ROUTES)
 
 
 def path_of(route: Route[Any]) -> str:
-    return re.sub(r"\{[^}]+\}", "set/1.png" if "{id" in route.path else "1", route.path)
+    wanted = {"{id:path}": "set/1.png", "{name}": "uncertainty"}
+    return re.sub(r"\{[^}]+\}", lambda found: wanted.get(found[0], "1"), route.path)
 
 
 def test_own_routes_are_those_of_images_gallery_and_model() -> None:
@@ -28,6 +29,8 @@ def test_own_routes_are_those_of_images_gallery_and_model() -> None:
         "search",
         "gallery",
         "thumbnails",
+        "columns",
+        "items",
         "model",
     }
 

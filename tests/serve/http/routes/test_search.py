@@ -154,3 +154,19 @@ def test_results_are_built_from_float32(http: httpx.Client, world: World) -> Non
     body = {"mean": mean, "variance": variance, "k": 1}
     (result,) = http.post("/search", json=body).json()["results"]
     assert result["uncertainty"] == pytest.approx(float(gaussians.uncertainty[0]), abs=1e-7)
+
+
+def test_examples_are_left_out_of_what_they_find(http: httpx.Client) -> None:
+    item = http.get("/gallery/set/3.png").json()
+    body = {"mean": item["mean"], "variance": item["variance"], "k": 5}
+
+    def found(**options: object) -> list[str]:
+        answer = http.post("/search", json={**body, **options}).json()["results"][0]
+        return [one["id"] for one in answer["neighbours"]]
+
+    near = found()
+    assert near[0] == "set/3.png"
+    assert found(exclude=["set/3.png"])[:4] == near[1:]
+    assert found(exclude=near[:2])[:3] == near[2:]
+    labelled = found(exclude=near[:2], where={"label": "even"})
+    assert set(labelled) <= {f"set/{n}.png" for n in range(0, 12, 2)} - set(near[:2])

@@ -1,25 +1,5 @@
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>vssl: API</title>
-<link rel="icon" href="data:,">
-<style>
-:root { --ink:#1c2430; --soft:#5d6b7e; --line:#dfe5ec; --paper:#fff; --wash:#f4f6f9; --accent:#2b5fd9; --code:#101623; }
-@media (prefers-color-scheme: dark) { :root { --ink:#e6ebf2; --soft:#97a4b6; --line:#2a3342; --paper:#141a24; --wash:#0e131b; --accent:#7aa2ff; --code:#0a0e15; } }
-* { box-sizing:border-box } body { margin:0; font:15px/1.55 system-ui,sans-serif; color:var(--ink); background:var(--wash) }
-main { max-width:920px; margin:0 auto; padding:32px 20px 80px } h1 { font-size:26px; margin:0 0 4px } p { margin:4px 0 12px } a { color:var(--accent) }
-details { background:var(--paper); border:1px solid var(--line); border-radius:10px; margin:10px 0; } summary { padding:12px 16px; cursor:pointer; display:flex; gap:12px; align-items:baseline }
-summary code { font-weight:600 } .verb { font:600 12px/1 ui-monospace,monospace; color:var(--paper); background:var(--accent); border-radius:5px; padding:5px 8px; min-width:58px; text-align:center }
-.inside { padding:0 16px 14px; border-top:1px solid var(--line) } pre { background:var(--code); color:#dce6f5; padding:10px 14px; border-radius:8px; overflow:auto; font-size:13px }
-table { border-collapse:collapse; width:100%; font-size:14px } td { border-top:1px solid var(--line); padding:5px 8px 5px 0; vertical-align:top } td:first-child { white-space:nowrap; font-family:ui-monospace,monospace } .soft { color:var(--soft) }
-</style>
-<main>
-<h1 id="title">vssl</h1><p id="about" class="soft"></p>
-<p><a href="ui">Search page</a> · <a href="openapi.json">openapi.json</a> · <a href="model">model card</a></p>
-<div id="routes"></div>
-</main>
-<script>
+// The OpenAPI document -> a page that a person reads.
+
 const text = (tag, value, kind) => { const e = document.createElement(tag); e.textContent = value; if (kind) e.className = kind; return e };
 const table = rows => { const t = document.createElement('table'); for (const cells of rows) { const r = t.insertRow(); for (const c of cells) r.insertCell().textContent = c } return t };
 fetch('openapi.json').then(r => r.json()).then(spec => {
@@ -40,5 +20,3 @@ fetch('openapi.json').then(r => r.json()).then(spec => {
   const schemas = document.createElement('details'); schemas.append(text('summary', 'Schemas'), text('pre', JSON.stringify(spec.components.schemas, null, 2)));
   document.getElementById('routes').append(schemas);
 });
-</script>
-</html>

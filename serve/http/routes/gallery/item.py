@@ -1,16 +1,15 @@
-"""/gallery and /thumbnails: describe the gallery, read, add, replace and remove its items.
+"""/gallery: describe the gallery, read, add, replace and remove its items.
 
 An answer to a write means that it is on the disk.
 """
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import base64_floats, json_response
@@ -21,8 +20,7 @@ from serve.http.io.schemas import (
     NoOptions,
     PutOptions,
     PutRequest,
-    Removed,
-    Written,
+    Scalar,
 )
 from serve.http.io.validation import with_param
 from serve.http.middleware.context import RequestContext
@@ -30,15 +28,28 @@ from serve.http.routes.embed import embed_images, raise_single, read_images
 from serve.http.routes.routing import Route
 from serve.http.state import Runtime
 from vssl.embeddings.store import Rows
-from vssl.errors import ImageError, InputError, shown
-from vssl.images.decode import decode
-from vssl.images.readers.folders import open_file
+from vssl.errors import InputError, shown
 
 if TYPE_CHECKING:
     from index.answers.results import GalleryItem
     from index.gallery.protocol import Gallery
 
-THUMBNAIL_SIDE = 192
+
+class Written(TypedDict):
+    """What was added, or replaced what was there."""
+
+    id: str
+    label: str | None
+    metadata: dict[str, Scalar]
+    uncertainty: float
+    replaced: bool
+
+
+class Removed(TypedDict):
+    """What was removed."""
+
+    id: str
+    removed: bool
 
 
 async def describe_gallery(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
@@ -113,52 +124,6 @@ async def delete_item(runtime: Runtime, context: RequestContext, query: NoOption
     return json_response(body)
 
 
-async def thumbnail(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
-    """Show a small JPEG of the file recorded for an item.
-
-    Only files that the gallery names are read, they are decoded like any upload, and only when the operator
-    allows it (--show-images).
-    """
-    if not runtime.settings.show_images:
-        raise RequestError(
-            403, "images_hidden", "this server shows no images; start it with: vssl serve --show-images"
-        )
-    wanted = item_id(context)
-    path = (await runtime.with_gallery(lambda gallery: find(gallery, wanted))).path
-    limits = runtime.settings.limits
-
-    def work() -> bytes:
-        picture = decode(_file_of(wanted, path), limits, min_side=THUMBNAIL_SIDE)
-        picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        sink = io.BytesIO()
-        picture.save(sink, "JPEG", quality=85)
-        return sink.getvalue()
-
-    try:
-        body = await runtime.in_thread(work)
-    except ImageError as error:
-        raise RequestError(
-            404, "no_image", f"the file of {shown(wanted)} cannot be shown: {error}", param="id"
-        ) from error
-    return Response(body, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
-
-
-def _file_of(wanted: str, path: str) -> bytes:
-    """Read the file that a gallery records for an item; raises RequestError 404 that says why there is none."""
-    if not path:
-        raise no_picture(wanted, "its picture was sent, and not kept")
-    try:
-        return open_file(Path(path)).read(0)
-    except ImageError as error:
-        if Path(path).is_absolute():
-            raise no_picture(wanted, f"the file it was embedded from {error}") from None
-        raise no_picture(
-            wanted,
-            f"the file {shown(path)}, looked for in the folder that the server was started in, {error}; start it "
-            "where the images were extracted, or extract them again",
-        ) from None
-
-
 ITEM = "/gallery/{id:path}"
 ROUTES: list[Route[Any]] = [
     Route(
@@ -192,15 +157,6 @@ ROUTES: list[Route[Any]] = [
         answer=Removed,
         statuses=(409,),
     ),
-    Route(
-        "GET",
-        "/thumbnails/{id:path}",
-        thumbnail,
-        NoOptions,
-        "curl $URL/thumbnails/cats/1.jpg",
-        media=("image/jpeg",),
-        statuses=(403,),
-    ),
 ]
 
 
@@ -227,11 +183,6 @@ def find(gallery: Gallery, wanted: str) -> GalleryItem:
         return gallery.get(wanted)
     except InputError:
         raise absent(wanted) from None
-
-
-def no_picture(wanted: str, reason: str) -> RequestError:
-    """Return the 404 of an item without a file to show."""
-    return RequestError(404, "no_image", f"{shown(wanted)} cannot be shown: {reason}", param="id")
 
 
 def absent(wanted: str) -> RequestError:

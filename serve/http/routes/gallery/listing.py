@@ -1,0 +1,184 @@
+"""/columns and /items: all items of a gallery as columns to filter by, and the rows of them that are looked at.
+
+A row is an item's place in every column of one generation of the gallery.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
+
+import numpy as np
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from starlette.responses import Response
+from typing_extensions import TypedDict
+
+from serve.http.errors import RequestError
+from serve.http.io.answers import json_response
+from serve.http.io.schemas import NoOptions, Scalar
+from serve.http.io.validation import Strict
+from serve.http.middleware.context import RequestContext
+from serve.http.routes.routing import Route
+from serve.http.state import Runtime
+
+if TYPE_CHECKING:
+    from index.answers.listing import Listing
+
+MOST_ROWS = 1000
+ROWS = re.compile(r"\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*")
+
+
+def _rows(value: Any) -> Any:
+    """Read `0-23,40`: row numbers, and ranges of them with both ends."""
+    if not isinstance(value, str):
+        return value
+    if not ROWS.fullmatch(value):
+        raise ValueError('expected row numbers and ranges of them, as in "0-23,40"')
+    found: list[int] = []
+    for part in value.split(","):
+        first, _, last = part.partition("-")
+        found += range(int(first), min(int(last or first) + 1, int(first) + MOST_ROWS - len(found)))
+    return found
+
+
+RowNumbers = Annotated[
+    list[int],
+    BeforeValidator(_rows),
+    WithJsonSchema({"type": "string", "pattern": f"^{ROWS.pattern}$", "examples": ["0-23,40"]}),
+]
+
+
+class RowOptions(Strict):
+    """Which rows of the gallery."""
+
+    rows: RowNumbers = Field(
+        default_factory=lambda: list(range(24)),
+        description="Rows and ranges, the first 1000; 0-23 when absent",
+    )
+    generation: int | None = Field(None, description="Of the columns that the rows were found in", ge=0)
+
+
+class ColumnField(TypedDict):
+    """A column: numbers as float32, NaN for none; texts as uint16, 0 for none, else one more than their place."""
+
+    name: str
+    kind: Literal["number", "text"]
+    values: NotRequired[list[str]]
+
+
+class Columns(TypedDict):
+    """The columns of a gallery's items."""
+
+    generation: int
+    items: int
+    fields: list[ColumnField]
+
+
+class ListedItem(TypedDict):
+    """An item of the gallery, without its Gaussian."""
+
+    row: int
+    id: str
+    label: str | None
+    uncertainty: float
+    metadata: dict[str, Scalar]
+
+
+class Listed(TypedDict):
+    """Rows of the gallery, in the order asked for; those beyond its end are left out."""
+
+    generation: int
+    items: list[ListedItem]
+
+
+async def columns(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
+    """Name the columns that the gallery's items have, to browse and filter by."""
+    from index.answers.listing import TextColumn
+
+    def work(listing: Listing) -> Columns:
+        fields: list[ColumnField] = []
+        for name, column in listing.columns.items():
+            if isinstance(column, TextColumn):
+                fields.append({"name": name, "kind": "text", "values": column.values})
+            else:
+                fields.append({"name": name, "kind": "number"})
+        return {"generation": listing.generation, "items": len(listing), "fields": fields}
+
+    return json_response(await runtime.with_gallery(lambda gallery: work(gallery.listing())))
+
+
+async def column(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
+    """Read one column of all items: little-endian float32, or uint16 codes of texts.
+
+    /columns says which, and what the codes mean.
+    """
+    from index.answers.listing import NumberColumn
+
+    wanted: str = context.request.path_params["name"]
+
+    def work(listing: Listing) -> tuple[bytes, int]:
+        found = listing.columns.get(wanted)
+        if found is None:
+            known = ", ".join(listing.columns)
+            raise RequestError(
+                404, "not_found", f"found no column of that name; the columns are {known}", param="name"
+            )
+        if isinstance(found, NumberColumn):
+            return np.ascontiguousarray(found.values, "<f4").tobytes(), listing.generation
+        return np.ascontiguousarray(found.codes, "<u2").tobytes(), listing.generation
+
+    body, generation = await runtime.with_gallery(lambda gallery: work(gallery.listing()))
+    headers = {"X-Gallery-Generation": str(generation), "Cache-Control": "no-store"}
+    return Response(body, media_type="application/octet-stream", headers=headers)
+
+
+async def items(runtime: Runtime, context: RequestContext, query: RowOptions) -> Response:
+    """Read some rows: id, label, uncertainty and metadata.
+
+    With `generation`, rows of another one are refused: they may have moved.
+    """
+
+    def work(listing: Listing) -> Listed:
+        check_generation(listing, query.generation)
+        found: list[ListedItem] = [
+            {
+                "row": row,
+                "id": listing.ids[row],
+                "label": listing.labels[row],
+                "uncertainty": float(listing.uncertainty[row]),
+                "metadata": listing.metadata.get(row, {}),
+            }
+            for row in query.rows
+            if row < len(listing)
+        ]
+        return {"generation": listing.generation, "items": found}
+
+    return json_response(await runtime.with_gallery(lambda gallery: work(gallery.listing())))
+
+
+def check_generation(listing: Listing, expected: int | None) -> None:
+    """Raise RequestError 409 for rows of an earlier generation of the gallery."""
+    if expected is not None and expected != listing.generation:
+        raise RequestError(
+            409,
+            "gallery_changed",
+            f"generation: found {expected}, the gallery is at {listing.generation}: read /columns again",
+            param="generation",
+        )
+
+
+ROUTES: list[Route[Any]] = [
+    Route("GET", "/columns", columns, NoOptions, "curl $URL/columns", answer=Columns, statuses=(404,)),
+    Route(
+        "GET",
+        "/columns/{name}",
+        column,
+        NoOptions,
+        "curl $URL/columns/uncertainty",
+        media=("application/octet-stream",),
+        statuses=(404,),
+    ),
+    Route(
+        "GET", "/items", items, RowOptions, "curl '$URL/items?rows=0-23'", answer=Listed, statuses=(404, 409)
+    ),
+]
