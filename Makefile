@@ -35,7 +35,7 @@ $(VENV)/.demo: pyproject.toml
 
 $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,cpu,client,demo,heif,plots,triton,ray,milvus,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,cpu,client,demo,heif,hf,plots,triton,ray,milvus,dev]'
 	touch $@
 
 triton: $(TRITON_VENV)/.ready

@@ -24,7 +24,7 @@ NOT_INSTALLED = {
     "atheris": "one benchmark fuzzes with it",
 }
 USERS = {
-    "vssl": ["cpu", "client", "train", "demo", "heif", "plots"],
+    "vssl": ["cpu", "client", "hf", "train", "demo", "heif", "plots"],
     "train": ["train", "backbones", "plots"],
     "export": ["train", "cpu"],
     "serve": ["cpu", "openvino", "triton", "ray"],

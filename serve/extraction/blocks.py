@@ -35,6 +35,7 @@ class MapOptions:
     limits: DecodeLimits = DEFAULT_LIMITS
     features: bool = False
     digests: bool = False
+    pictures: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,25 +66,25 @@ def embed_block(
     lane: held while the model runs, for a device that should see few callers at a time.
     """
     pixels: list[Pixels | ImageError] = []
-    digests: list[str] = []
+    files: list[bytes] = []  # of those that can be read, for the columns that are made of them
     for number in numbers:
+        data = b""
         try:
             data = source.read(number)
-            digests.append(sha256_bytes(data) if options.digests else "")
             pixels.append(load_image(data, engine.card.preprocess, options.limits))
         except ImageError as error:
-            digests[len(pixels) :] = [""]
             pixels.append(error)
+        files.append(data if options.digests or options.pictures else b"")
     with lane or nullcontext():
         answers = engine.embed_pixels(pixels)
-    return _gather(source.items, numbers, answers, digests, options)
+    return _gather(source.items, numbers, answers, files, options)
 
 
 def _gather(
     items: Sequence[ImageItem],
     numbers: Sequence[int],
     answers: EmbeddedImages,
-    digests: Sequence[str],
+    files: Sequence[bytes],
     options: MapOptions,
 ) -> BlockResult:
     """Sort answers into rows and failures."""
@@ -96,7 +97,8 @@ def _gather(
             [item.label for item in kept],
             answers.gaussians,
             answers.features[good] if options.features else None,
-            [digests[n] for n in good] if options.digests else None,
+            [sha256_bytes(files[n]) for n in good] if options.digests else None,
+            [files[n] for n in good] if options.pictures else None,
         )
         if good
         else None

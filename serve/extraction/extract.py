@@ -80,6 +80,7 @@ def extract(
     workers: int | None = None,
     features: bool = False,
     digests: bool = False,
+    pictures: bool = False,
     dtype: str = "float32",
     arrays: bool = False,
     device: str = "auto",
@@ -100,7 +101,7 @@ def extract(
         done completes the folder.
     batch_size: images a thread takes through the model at once, the engine's largest bucket when
         None; workers: threads, the usable cores when None.
-    features, digests: further columns; dtype: `float32` or `float16` (`vssl.embeddings.store.to_table` checks
+    features, digests, pictures: further columns; dtype: `float32` or `float16` (`vssl.embeddings.store.to_table` checks
         the range); arrays: write clip-retrieval's layout too (`serve.extraction.clip_layout`).
     engine: `local`, `openvino` or `tensorrt` (the same, computed by these in the `precision` they are
         asked for, see `serve.inference.engine.Engine.open`), or `ray` for Ray Data on this machine or the cluster
@@ -136,8 +137,9 @@ def extract(
         max_pixels=limits.max_pixels,
         max_bytes=limits.max_bytes,
         lowered=runner.lowered,
+        pictures=pictures,
     )
-    options = MapOptions(limits, features, digests)
+    options = MapOptions(limits, features, digests, pictures)
     if engine == "ray":
         from serve.extraction.ray import ray_mapper
 

@@ -43,6 +43,7 @@ class Plan:
     max_pixels: int
     max_bytes: int
     lowered: str | None = None
+    pictures: bool = False
 
     @property
     def parts(self) -> int:
@@ -56,7 +57,7 @@ class Plan:
     @classmethod
     def read(cls, values: object, where: Path) -> Plan:
         """Parse what `dataclasses.asdict` gave. Raises FormatError for anything else."""
-        if not isinstance(values, dict) or {"lowered", *values} != {f.name for f in fields(cls)}:
+        if not isinstance(values, dict) or {"lowered", "pictures", *values} != {f.name for f in fields(cls)}:
             raise FormatError(
                 f"{where} was written by another version of vssl; extract again with --overwrite"
             )
@@ -93,6 +94,7 @@ def differences(old: Plan, new: Plan, before: Path, now: pa.Table) -> list[str]:
         "batch_size": "batch size",
         "features": "features",
         "digests": "sha256",
+        "pictures": "pictures stored",
         "dtype": "number type",
         "max_pixels": "pixel limit",
         "max_bytes": "byte limit",

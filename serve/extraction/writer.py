@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -152,7 +152,9 @@ class PartWriter:
         plan, card = self._folder.plan, self._card
         empty = np.empty((0, card.dim), np.float32)
         features = np.empty((0, card.feature_dim), np.float32) if plan.features else None
-        return store.Rows([], [], [], GaussianEmbedding(empty, empty), features, [] if plan.digests else None)
+        digests: list[str] | None = [] if plan.digests else None
+        pictures: list[bytes] | None = [] if plan.pictures else None
+        return store.Rows([], [], [], GaussianEmbedding(empty, empty), features, digests, pictures)
 
 
 class EarlierRows:
@@ -170,7 +172,9 @@ class EarlierRows:
         for part in manifest["parts"]:
             names = read_file(out, manifest, part, ["id"]).column("id").to_pylist()
             self._places |= {name: (part, row) for row, name in enumerate(names) if name in same}
-        self._part = lru_cache(maxsize=2)(lambda name: store.from_table(read_file(out, manifest, name)))
+        self._part = lru_cache(maxsize=2)(
+            lambda name: store.from_table(read_file(out, manifest, name), pictures=True)
+        )
 
     def take(self, items: Sequence[ImageItem], numbers: Sequence[int]) -> BlockResult:
         """Return what is known of the given source rows, with the paths and labels they have now."""
@@ -187,5 +191,5 @@ class EarlierRows:
             return BlockResult(None, [], [], [])
         rows = Rows.concatenate(taken)
         paths, labels = [items[n].path for n in order], [items[n].label for n in order]
-        fresh = Rows(rows.ids, paths, labels, rows.gaussians, rows.features, rows.digests)
+        fresh = replace(rows, paths=paths, labels=labels)
         return BlockResult(fresh, order, [], [])

@@ -57,6 +57,12 @@ Precision = Annotated[
     str | None,
     typer.Option(help="What openvino and tensorrt compute in: fp32 (default), bf16; tensorrt fp16 too."),
 ]
+Pictures = Annotated[
+    bool,
+    typer.Option(
+        "--images", help="Write the files themselves too, as a column that Hugging Face's tools show."
+    ),
+]
 MaxFailures = Annotated[int | None, typer.Option(help="Stop with exit 1 when more images than this fail.")]
 Histogram = Annotated[bool, typer.Option("--histogram", help="Print the distribution of uncertainty.")]
 ContactSheet = Annotated[
@@ -77,6 +83,7 @@ def extract(
     workers: Annotated[int | None, typer.Option(help="Threads; all usable cores by default.")] = None,
     features: Annotated[bool, typer.Option("--features", help="Write the backbone's features too.")] = False,
     sha256: Annotated[bool, typer.Option("--sha256", help="Write the sha256 of each file too.")] = False,
+    pictures: Pictures = False,
     dtype: Annotated[str, typer.Option(help="float32 or float16, of the stored numbers.")] = "float32",
     form: Form = "parquet",
     engine: Engine = "local",
@@ -109,6 +116,7 @@ def extract(
             workers=workers,
             features=features,
             digests=sha256,
+            pictures=pictures,
             dtype=dtype,
             arrays=form == "npy",
             engine=engine,

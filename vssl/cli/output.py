@@ -35,6 +35,7 @@ EXTRAS = {
     "httpx": "cpu",
     "pydantic": "cpu",
     "prometheus_client": "cpu",
+    "datasets": "hf",
     "sklearn": "demo",
     "matplotlib": "plots",
     "tritonclient": "triton",

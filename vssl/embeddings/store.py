@@ -1,14 +1,14 @@
 """Gaussian embeddings <-> a folder of Parquet parts that any Parquet reader opens.
 
     embeddings/
-      part-00000.parquet ...   id, path, label, mean, variance, uncertainty, optional features
-                               and sha256 of the file
+      part-00000.parquet ...   id, path, label, mean, variance, uncertainty, optional features,
+                               sha256 of the file, and image, the file itself
       failures.parquet         path, reason, error
       manifest.json            written last (vssl.embeddings.manifest): a folder without it is unfinished
 
-Parts are written under a temporary name and renamed, so a part that exists is whole. The
-schema's metadata carries the ModelCard and the model id. Shape letters: N rows, D embedding
-dimension, F feature dimension.
+Parts are written under a temporary name and renamed, so a part that exists is whole. The schema's metadata
+carries the ModelCard, the model id, and what `datasets` reads (vssl.embeddings.hugging_face).
+Shape letters: N rows, D embedding dimension, F feature dimension.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
+from vssl.embeddings.hugging_face import PICTURE, features_entry
 from vssl.embeddings.manifest import FAILURES, read_file, read_manifest
 from vssl.errors import FormatError, InputError, MismatchError
 from vssl.files import atomic_write
@@ -49,7 +50,7 @@ class Failure:
 class Rows:
     """N embedded images: ids, paths and labels of length N, and their Gaussians.
 
-    features (N, F) and digests (the sha256 of each file, hex) are optional.
+    features (N, F), digests (the sha256 of each file, hex) and pictures (the bytes of each file) are optional.
     """
 
     ids: list[str]
@@ -58,9 +59,11 @@ class Rows:
     gaussians: GaussianEmbedding
     features: Floats | None = None
     digests: list[str] | None = None
+    pictures: list[bytes] | None = None
 
     def __post_init__(self) -> None:
-        columns = (self.ids, self.paths, self.labels, self.gaussians, self.features, self.digests)
+        optional = (self.features, self.digests, self.pictures)
+        columns = (self.ids, self.paths, self.labels, self.gaussians, *optional)
         lengths = {len(column) for column in columns if column is not None}
         if len(lengths) != 1:
             raise InputError(f"rows: columns differ in length: {sorted(lengths)}")
@@ -78,6 +81,7 @@ class Rows:
             self.gaussians[places],
             None if self.features is None else self.features[places],
             None if self.digests is None else [self.digests[i] for i in which],
+            None if self.pictures is None else [self.pictures[i] for i in which],
         )
 
     @classmethod
@@ -85,6 +89,7 @@ class Rows:
         """Stack rows; an optional column is there when every part has it."""
         features = [r.features for r in parts if r.features is not None]
         digests = [r.digests for r in parts if r.digests is not None]
+        pictures = [r.pictures for r in parts if r.pictures is not None]
         return cls(
             [i for r in parts for i in r.ids],
             [p for r in parts for p in r.paths],
@@ -92,6 +97,7 @@ class Rows:
             GaussianEmbedding.concatenate([r.gaussians for r in parts]),
             np.concatenate(features) if len(features) == len(parts) else None,
             [d for column in digests for d in column] if len(digests) == len(parts) else None,
+            [p for column in pictures for p in column] if len(pictures) == len(parts) else None,
         )
 
 
@@ -107,7 +113,13 @@ class Embeddings:
 
 
 def schema(
-    card: ModelCard, model_id: str, *, features: bool = False, digests: bool = False, dtype: str = "float32"
+    card: ModelCard,
+    model_id: str,
+    *,
+    features: bool = False,
+    digests: bool = False,
+    pictures: bool = False,
+    dtype: str = "float32",
 ) -> pa.Schema:
     """Return the Arrow schema of a part, with the card and the model id in its metadata.
 
@@ -126,8 +138,11 @@ def schema(
         columns.append(("features", pa.list_(number, card.feature_dim)))
     if digests:
         columns.append(("sha256", pa.string()))
+    if pictures:
+        columns.append(("image", PICTURE))
     metadata = {CARD_KEY: card.to_json(), MODEL_ID_KEY: model_id, "vssl.format": str(STORE_FORMAT)}
-    return pa.schema(columns, metadata=metadata)
+    found = pa.schema(columns)
+    return found.with_metadata({**metadata, **features_entry(found)})
 
 
 def to_table(rows: Rows, card: ModelCard, model_id: str, *, dtype: str = "float32") -> pa.Table:
@@ -162,7 +177,14 @@ def to_table(rows: Rows, card: ModelCard, model_id: str, *, dtype: str = "float3
         arrays.append(matrix(rows.features, card.feature_dim))
     if rows.digests is not None:
         arrays.append(pa.array(rows.digests, pa.string()))
-    optional = {"features": rows.features is not None, "digests": rows.digests is not None}
+    if rows.pictures is not None:
+        files = [pa.array(rows.pictures, pa.binary()), pa.array(rows.paths, pa.string())]
+        arrays.append(pa.StructArray.from_arrays(files, fields=list(PICTURE)))
+    optional = {
+        "features": rows.features is not None,
+        "digests": rows.digests is not None,
+        "pictures": rows.pictures is not None,
+    }
     return pa.Table.from_arrays(arrays, schema=schema(card, model_id, **optional, dtype=dtype))
 
 
@@ -182,8 +204,8 @@ def _check_range(rows: Rows) -> None:
             )
 
 
-def from_table(table: pa.Table) -> Rows:
-    """Return the rows of an Arrow table of `schema`.
+def from_table(table: pa.Table, *, pictures: bool = False) -> Rows:
+    """Return the rows of an Arrow table of `schema`; its pictures only when asked for.
 
     The uncertainty is read where the table's card says that the model predicts it.
     """
@@ -204,6 +226,9 @@ def from_table(table: pa.Table) -> Rows:
         GaussianEmbedding(matrix("mean"), matrix("variance"), predicted),
         matrix("features") if "features" in table.column_names else None,
         table.column("sha256").to_pylist() if "sha256" in table.column_names else None,
+        [value["bytes"] for value in table.column("image").to_pylist()]
+        if pictures and "image" in table.column_names
+        else None,
     )
 
 

@@ -3,8 +3,9 @@
 Specs: a folder, one image file, `list:FILE` (one path a line; a file that ends in .jsonl has one
 object `{"path", "id", "label"}` a line), `parquet:FILE` (image bytes in a column; a folder of
 shards, a pattern or a range too),
-`cifar10:DIR[:train|:test]`, `cifar100:DIR[...]`, `stl10:DIR[...]`, tar shards (`vssl.images.readers.archives`:
-`photos.tar`, `shard-{000..012}.tar`) and URLs (`vssl.images.readers.remote`: `s3://bucket/photos`).
+`cifar10:DIR[:train|:test]`, `cifar100:DIR[...]`, `stl10:DIR[...]`, `hf-datasets:DIR_OR_NAME[:SPLIT]`
+(`vssl.images.readers.hugging_face`), tar shards (`vssl.images.readers.archives`: `photos.tar`,
+`shard-{000..012}.tar`) and URLs (`vssl.images.readers.remote`: `s3://bucket/photos`).
 
 The id of a file is its path below the folder, with `/`; its label is the name of the folder
 that holds it, and none at the top. Folders are walked in numeric-aware order (`img_2` before
@@ -34,6 +35,10 @@ def open_source(spec: str | Path) -> ImageSource:
         return open_list(user_path(rest))
     if kind in ("cifar10", "cifar100", "stl10", "parquet") and rest:
         return _open_dataset(kind, rest)
+    if kind == "hf-datasets" and rest:
+        from vssl.images.readers.hugging_face import open_hugging_face
+
+        return open_hugging_face(rest)
     if "://" in text:
         from vssl.images.readers.remote import open_remote
 
@@ -56,7 +61,7 @@ def open_source(spec: str | Path) -> ImageSource:
         return open_file(path)
     raise InputError(
         f"no images at {shown_path(text)}: found no such file or folder; expected an image folder, an image file, "
-        "list:FILE, parquet:FILE, cifar10:DIR, cifar100:DIR, stl10:DIR, tar shards or a URL"
+        "list:FILE, parquet:FILE, hf-datasets:DIR, cifar10:DIR, cifar100:DIR, stl10:DIR, tar shards or a URL"
     )
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from serve.extraction.extract import extract
 from vssl.embeddings.store import Embeddings, read_embeddings
-from vssl.errors import InputError
+from vssl.errors import InputError, MismatchError
 
 
 @pytest.fixture(scope="module", params=["float32", "float16"])
@@ -63,30 +67,79 @@ def test_duckdb(out: Path, expected: Embeddings) -> None:
     assert np.array_equal(np.array([row[1] for row in rows], np.float32), expected.rows.gaussians.mean)
 
 
+def test_scikit_learn(out: Path, expected: Embeddings) -> None:
+    neighbors = pytest.importorskip("sklearn.neighbors")
+    table = pq.read_table(sorted(out.glob("part-*.parquet")))
+    mean = table["mean"].combine_chunks().flatten().to_numpy().astype(np.float32).reshape(len(table), -1)
+    assert np.array_equal(mean, expected.rows.gaussians.mean)
+    found = neighbors.NearestNeighbors(n_neighbors=1, metric="cosine").fit(mean).kneighbors(mean)[1]
+    assert found.shape == (len(table), 1)
+
+
 DATASETS = """
 import json, sys
 import datasets
 datasets.disable_progress_bars()
 files = sys.argv[1] + "/part-*.parquet"
 found = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=sys.argv[2])
-print(json.dumps([found["id"][:], found["mean"][:]]))
+found.add_faiss_index("mean")
+query = datasets.Dataset.from_parquet(sorted(__import__("glob").glob(files))[0], cache_dir=sys.argv[2])[1]
+scores, near = found.get_nearest_examples("mean", __import__("numpy").array(query["mean"], "float32"), k=2)
+picture = found[1].get("image")
+print(json.dumps([found["id"][:], found["mean"][:], near["id"], query["id"], picture and picture.size,
+                  {name: repr(kind) for name, kind in found.features.items()}]))
 """
 
 
-def test_hugging_face_datasets(out: Path, expected: Embeddings, tmp_path: Path) -> None:
-    if subprocess.run([sys.executable, "-c", "import datasets"], check=False, capture_output=True).returncode:
-        pytest.skip("datasets is not installed")
-    command = [sys.executable, "-c", DATASETS, str(out), str(tmp_path)]
-    found = subprocess.run(
-        command,
-        check=True,
-        capture_output=True,
-        text=True,
-        env={"HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)},
-    )
-    ids, mean = json.loads(found.stdout)
-    assert ids == expected.rows.ids
-    assert np.array_equal(np.array(mean, np.float32), expected.rows.gaussians.mean)
+def test_hugging_face_datasets(
+    out: Path, photos: Path, model: Path, expected: Embeddings, tmp_path: Path
+) -> None:
+    pytest.importorskip("datasets")
+    shown = tmp_path / "with pictures"
+    extract(photos, shown, model=model, pictures=True, part_rows=12)
+    stored = expected.manifest["plan"]["dtype"]
+    for folder, dtype in ((out, stored), (shown, "float32")):
+        found = subprocess.run(
+            [sys.executable, "-c", DATASETS, str(folder), str(tmp_path / folder.name)],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={"HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)},
+        )
+        ids, mean, near, asked, picture, features = json.loads(found.stdout)
+        assert ids == expected.rows.ids
+        assert near[0] == asked
+        assert f"'{dtype}'" in features["mean"]
+        assert "length=" in features["mean"]
+        if folder is out:
+            assert np.array_equal(np.array(mean, np.float32), expected.rows.gaussians.mean)
+        else:
+            with Image.open(photos / ids[1]) as file:
+                assert picture == list(file.size)
+            assert features["image"].startswith("Image(")
+
+
+def test_embedding_atlas_finds_its_columns(photos: Path, model: Path, tmp_path: Path) -> None:
+    """It takes a vector column of lists of floats (`--vector mean`) and shows a column of {bytes, path} as pictures."""
+    extract(photos, tmp_path / "out", model=model, pictures=True)
+    schema = pq.read_schema(tmp_path / "out" / "part-00000.parquet")
+    assert pa.types.is_fixed_size_list(schema.field("mean").type)
+    assert [field.name for field in schema.field("image").type] == ["bytes", "path"]
+    first = pq.read_table(tmp_path / "out" / "part-00000.parquet").to_pylist()[0]
+    assert first["image"] == {"bytes": (photos / first["id"]).read_bytes(), "path": first["path"]}
+
+
+def test_pictures_stay_through_an_update(photos: Path, model: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    extract(tmp_path / "photos", tmp_path / "out", model=model, pictures=True)
+    gone = read_embeddings(tmp_path / "out").rows.ids[0]
+    (tmp_path / "photos" / gone).unlink()
+    summary = extract(tmp_path / "photos", tmp_path / "out", model=model, pictures=True, update=True)
+    assert summary.reused > 0
+    for row in pq.read_table(tmp_path / "out" / "part-00000.parquet").to_pylist():
+        assert row["image"]["bytes"] == (tmp_path / "photos" / row["id"]).read_bytes()
+    with pytest.raises(MismatchError, match="pictures stored: was True, now False"):
+        extract(tmp_path / "photos", tmp_path / "out", model=model, update=True)
 
 
 def test_arrays_lie_as_clip_retrieval_lays_them(out: Path, expected: Embeddings) -> None:
