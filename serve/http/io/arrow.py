@@ -33,25 +33,32 @@ def arrow_stream(
         mask = None if absent is None else pa.array(absent)
         return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), card.dim, mask=mask)
 
-    described = [error and describe(error) for error in errors]
     arrays = [
-        pa.array(names, pa.string()),
+        _texts(names),
         matrix(answers.mean),
         matrix(answers.variance),
         pa.array(answers.uncertainty, mask=absent),
-        pa.array([d and d["code"] for d in described], pa.string()),
-        pa.array([d and d["message"] for d in described], pa.string()),
+        _texts([None if error is None else error.code for error in errors]),
+        _texts([None if error is None else describe(error)["message"] for error in errors]),
     ]
-    schema = _SCHEMAS.get(model_id) or _SCHEMAS.setdefault(model_id, _schema(card, model_id))
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
-    stream: bytes = sink.getvalue().to_pybytes()
-    return stream
+    if model_id not in _SCHEMAS:
+        schema = _schema(card, model_id)
+        _SCHEMAS[model_id] = schema, schema.serialize()
+    schema, head = _SCHEMAS[model_id]
+    return b"".join((head, pa.RecordBatch.from_arrays(arrays, schema=schema).serialize(), END))
 
 
-_SCHEMAS: dict[str, pa.Schema] = {}
-"""By model id, which is of the file that holds the card: writing the card as JSON takes longer than the stream."""
+END = b"\xff\xff\xff\xff\0\0\0\0"
+"""What ends a stream of Arrow messages: a message of length 0."""
+
+_SCHEMAS: dict[str, tuple[pa.Schema, pa.Buffer]] = {}
+"""Schema and the message of it, by model id: writing the card as JSON takes longer than the stream."""
+
+
+def _texts(values: Sequence[str | None]) -> pa.Array:
+    """Return a column of texts; the usual one, which holds none, is made without its builder."""
+    none = all(value is None for value in values)
+    return pa.nulls(len(values), pa.string()) if none else pa.array(values, pa.string())
 
 
 def _schema(card: ModelCard, model_id: str) -> pa.Schema:
