@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
-from vssl.errors import ImageError, VsslError
+from vssl.errors import ImageError, InputError, VsslError
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +46,13 @@ class EmbeddedImages:
         cls, mean: Floats, variance: Floats, features: Floats, predicted: Floats | None = None
     ) -> EmbeddedImages:
         """Take a model's outputs; a row that is no Gaussian becomes the error `no_embedding`."""
+        try:
+            spread = GaussianEmbedding(mean, variance, predicted).uncertainty
+            if np.isfinite(features).all():
+                return cls(mean, variance, features, spread, predicted is not None)
+        except InputError:
+            pass  # some row is no Gaussian
         sound = sound_rows(mean, variance, features, predicted)
-        if sound.all():
-            spread = GaussianEmbedding(mean, variance).uncertainty if predicted is None else predicted
-            return cls(mean, variance, features, spread, predicted is not None)
         spread = np.zeros(len(mean), np.float32) if predicted is None else predicted
         if predicted is None:
             spread[sound] = GaussianEmbedding(mean[sound], variance[sound]).uncertainty
@@ -97,6 +100,8 @@ class EmbeddedImages:
 
     def between(self, start: int, stop: int) -> EmbeddedImages:
         """Return the answers from one position to before another."""
+        if (start, stop) == (0, len(self)):
+            return self
         rows = slice(start, stop)
         errors = {n - start: error for n, error in self.errors.items() if start <= n < stop}
         return EmbeddedImages(
@@ -111,7 +116,8 @@ class EmbeddedImages:
     @property
     def embedded(self) -> list[int]:
         """The positions of the images that have an embedding."""
-        return [n for n in range(len(self)) if n not in self.errors]
+        rows = range(len(self.mean))
+        return [n for n in rows if n not in self.errors] if self.errors else list(rows)
 
     @property
     def gaussians(self) -> GaussianEmbedding:

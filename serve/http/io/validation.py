@@ -34,6 +34,8 @@ class Strict(BaseModel):
 
         Raises RequestError 400 for one that both give.
         """
+        if not body.model_fields_set:
+            return self
         given = body.model_fields_set & set(type(self).model_fields)
         twice = sorted(given & self.model_fields_set)
         if twice:

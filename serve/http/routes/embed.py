@@ -83,10 +83,10 @@ async def embed_images(
         metrics.stage["decode"].observe(embedded.timings["decode"])
     for error in answers.errors.values():
         metrics.images(error.code, 1)
-    rows = answers.embedded
-    if rows:
-        metrics.images("embedded", len(rows))
-        metrics.uncertainty.observe(*answers.uncertainty[rows].tolist())
+    spread = answers.uncertainty[answers.embedded] if answers.errors else answers.uncertainty
+    if len(spread):
+        metrics.images("embedded", len(spread))
+        metrics.uncertainty.observe_all(spread.tolist())
     return answers
 
 
