@@ -26,7 +26,7 @@ NOT_INSTALLED = {
 USERS = {
     "vssl": ["cpu", "client", "hf", "train", "demo", "heif", "plots"],
     "train": ["train", "backbones", "plots"],
-    "export": ["train", "cpu"],
+    "export": ["train", "cpu", "backbones"],
     "serve": ["cpu", "openvino", "triton", "ray"],
     "index": ["cpu", "milvus", "plots"],
     "tests": list(EXTRAS),

@@ -5,8 +5,7 @@
     with vssl.Gallery.create("gallery", photos) as gallery:
         answers = gallery.search(encoder.embed(["query.jpg"]), k=5)
 
-Each function imports the packages that it needs when it is called: loading a model needs no torch, training no
-FAISS. Shape letters: M images, D embedding dimension.
+Each function imports the packages that it needs when it is called: loading a model needs no torch.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from vssl.embeddings.batch import Embedded
@@ -46,9 +45,8 @@ def find_own_packages() -> None:
     for name in PACKAGES:
         ours, loaded = home / name / "__init__.py", sys.modules.get(name)
         if loaded is None:
-            spec = importlib.util.spec_from_file_location(
-                name, ours, submodule_search_locations=[str(ours.parent)]
-            )
+            folder = [str(ours.parent)]
+            spec = importlib.util.spec_from_file_location(name, ours, submodule_search_locations=folder)
             if spec is None or spec.loader is None or not ours.is_file():
                 continue  # not part of this installation
             sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -73,7 +71,7 @@ def load(
 ) -> Encoder:
     """Load a model: the photo encoder that comes with vssl, a model.onnx or triton://HOST:PORT/MODEL.
 
-    The options are those of `serve.inference.engine.Engine.open`. Raises InputError or FormatError.
+    Options: `serve.inference.engine.Engine.open`. Raises InputError or FormatError.
     """
     from serve.inference.encoder import Encoder
     from serve.inference.engine import Engine
@@ -137,27 +135,31 @@ def export(
     model: str | Path,
     *,
     calibration: str | Path | None = None,
+    hf: str | Path | None = None,
     options: ExportOptions | None = None,
     source: EncoderOptions | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """Write one verified, calibrated model.onnx of a run, a network of torchvision or timm, or an encoder.onnx.
 
-    calibration: images that calibrate the variance, the run's own when None; options, source: what is
-    written and what is expected of a picture, at length. An existing `model` is replaced.
+    calibration: images that calibrate the variance, the run's own when None; hf: a folder for timm and the
+    Hugging Face hub, too; options, source: what is written and what is expected of a picture, at length.
+    Existing outputs are replaced.
     Raises InputError or FormatError.
     """
-    from dataclasses import replace
-
     from export.package import ExportOptions, export_encoder
     from export.sources.named import EncoderOptions, find_encoder
 
-    options = options or ExportOptions()
+    asked = options or ExportOptions()
     if calibration is not None:
-        options = replace(options, calibration_source=str(calibration))
-    return export_encoder(
-        find_encoder(str(encoder), source or EncoderOptions()), Path(model), options, report
-    )
+        asked = replace(asked, calibration_source=str(calibration))
+    found = find_encoder(str(encoder), source or EncoderOptions())
+    written = export_encoder(found, Path(model), asked, report)
+    if hf is not None:
+        from export.repositories.hugging_face import write_folder
+
+        report(write_folder(Path(model), Path(hf), found, overwrite=True).describe())
+    return written
 
 
 class Gallery:
@@ -268,11 +270,11 @@ class Gallery:
         from index.evaluation.evaluate import Settings, SideData, evaluate
 
         settings = Settings(k=k, distance=distance, max_risk=max_risk, resamples=resamples)
-        side = SideData(ood=None if ood is None else _dataset(ood))
+        side = None if ood is None else SideData(_dataset(ood))
         return evaluate(read_dataset(self.opened.place), _dataset(queries), settings, side)
 
     def close(self) -> None:
-        """Let go of the gallery; what a later opening needs is kept."""
+        """Let go of the gallery."""
         self.opened.close()
 
     def __len__(self) -> int:
@@ -281,9 +283,7 @@ class Gallery:
     def __enter__(self) -> Gallery:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

@@ -13,7 +13,7 @@ from vssl.cli.output import check_choice, extras, note, refuse_existing, say, sa
 
 if TYPE_CHECKING:
     from export.package import Exported
-    from export.triton.repository import RepositoryEntry
+    from export.repositories.triton.repository import RepositoryEntry
     from vssl.model.card import ModelCard
 
 
@@ -33,9 +33,13 @@ Triton = Annotated[
     Path | None, typer.Option(metavar="REPOSITORY", help="Put the model into a Triton model repository.")
 ]
 TritonBackend = Annotated[str, typer.Option(help="onnxruntime, or python for a Triton without that backend.")]
+HuggingFace = Annotated[
+    Path | None,
+    typer.Option("--hf", metavar="DIR", help="Write a folder that timm and the Hugging Face hub load, too."),
+]
 Overwrite = Annotated[
     bool,
-    typer.Option("--overwrite", help="Replace an existing file, and another model in the repository."),
+    typer.Option("--overwrite", help="Replace existing outputs, and another model in the repository."),
 ]
 HalfWeights = Annotated[
     bool,
@@ -101,6 +105,7 @@ def export(
     seed: Seed = 0,
     triton: Triton = None,
     triton_backend: TritonBackend = "onnxruntime",
+    hf: HuggingFace = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -110,17 +115,24 @@ def export(
     """
     path = Path(encoder)
     if path.suffix == ".onnx" and model is None:
-        if triton is None:
+        if triton is None and hf is None:
             raise typer.BadParameter(
                 f"say what to make of {path}: a model from another tool's encoder, with: vssl export {path} model.onnx "
-                f"--calibration IMAGES; or an entry of a repository, with: vssl export {path} --triton REPOSITORY"
+                f"--calibration IMAGES; or an entry of a repository, with: --triton REPOSITORY or --hf DIR"
             )
-        put = _put(path, triton, name, triton_backend, overwrite=overwrite)
-        say_json(_entry_facts(put)) if as_json else _say_entry(put)
+        if triton is not None:
+            put = _put(path, triton, name, triton_backend, overwrite=overwrite)
+            say_json(_entry_facts(put)) if as_json else _say_entry(put)
+        if hf is not None:
+            from export.repositories.hugging_face import write_folder
+
+            note(write_folder(path, hf, overwrite=overwrite).describe())
         return
     if model is None:
         raise typer.BadParameter(f"missing the file to write: vssl export {encoder} model.onnx")
-    refuse_existing(model, overwrite=overwrite)
+    for place in (model, hf):
+        if place is not None:
+            refuse_existing(place, overwrite=overwrite)
     check_choice("--branch", branch, BRANCHES)
     for option, found, known in (
         ("--space", space, SPACES),
@@ -152,7 +164,7 @@ def export(
             calibration=CalibrationConfig(images=calibration_images, minutes=minutes, seed=seed),
         )
         note(f"loading {encoder}")
-        written = api.export(encoder, model, options=options, source=source, report=note)
+        written = api.export(encoder, model, hf=hf, options=options, source=source, report=note)
     entry = None
     if triton is not None:
         entry = _put(model, triton, name, triton_backend, overwrite=overwrite)
@@ -210,7 +222,7 @@ def _say_written(written: Exported) -> None:
 def _put(
     model: Path, repository: Path, name: str | None, backend: str, *, overwrite: bool
 ) -> RepositoryEntry:
-    from export.triton.repository import write_repository
+    from export.repositories.triton.repository import write_repository
 
     return write_repository(model, repository, name=name, backend=backend, overwrite=overwrite)
 

@@ -36,6 +36,7 @@ EXTRAS = {
     "pydantic": "cpu",
     "prometheus_client": "cpu",
     "datasets": "hf",
+    "huggingface_hub": "backbones",
     "sklearn": "demo",
     "matplotlib": "plots",
     "tritonclient": "triton",

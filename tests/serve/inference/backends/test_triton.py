@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from export.triton.repository import write_repository
+from export.repositories.triton.repository import write_repository
 from serve.extraction.extract import extract
 from serve.inference.backends import triton as backend
 from serve.inference.backends.triton import TritonServerError, parse_address

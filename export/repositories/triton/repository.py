@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.triton.config import BACKENDS, config_text, differences, model_ids, with_version
+from export.repositories.triton.config import BACKENDS, config_text, differences, model_ids, with_version
 from vssl.errors import ExistsError, FormatError, InputError
 from vssl.files import is_free, put_in_place, write_bytes
 from vssl.model.card import CARD_KEY, GOLDEN_KEY, ModelCard

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.triton import repository
-from export.triton.config import config_text, model_ids, quoted, with_version
-from export.triton.repository import write_repository
+from export.repositories.triton import repository
+from export.repositories.triton.config import config_text, model_ids, quoted, with_version
+from export.repositories.triton.repository import write_repository
 from tests.tiny_model import tiny_model
 from tests.tiny_run import image_folder, tiny_run
 from tests.triton_server import clients
@@ -302,7 +302,7 @@ def test_wrong_usage_says_how(model: Path, tmp_path: Path) -> None:
 
 def test_an_existing_file_needs_no_torch(model: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from export.triton.repository import write_repository; "
+        "import sys; from pathlib import Path; from export.repositories.triton.repository import write_repository; "
         f"write_repository(Path({str(model)!r}), Path({str(tmp_path / 'r')!r})); "
         "sys.exit(any(m in sys.modules for m in ('torch', 'onnx', 'onnxruntime', 'google.protobuf')))"
     )

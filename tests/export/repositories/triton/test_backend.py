@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.triton.repository import write_repository
+from export.repositories.triton.repository import write_repository
 from export.verify import run_model
 from tests.serve.conv_model import conv_model
 from tests.tiny_model import tiny_model

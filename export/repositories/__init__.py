@@ -1,0 +1,1 @@
+"""A model file -> the folders that other programs serve or load it from."""
