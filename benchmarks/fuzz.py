@@ -158,6 +158,8 @@ def fuzz_requests(count: int, seed: int) -> None:
             "-m",
             "vssl",
             "serve",
+            "--model",
+            str(shipped_model(CIFAR10)),
             "--gallery",
             str(gallery),
             "--show-images",
