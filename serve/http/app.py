@@ -21,7 +21,7 @@ from serve.http.middleware.auth import presented_key
 from serve.http.middleware.context import RequestContext
 from serve.http.middleware.head_limit import MAX_HEAD_BYTES, head_size, too_long
 from serve.http.routes import embed, health, kserve, openai, pages, search
-from serve.http.routes.gallery import item, listing, thumbnails
+from serve.http.routes.gallery import changes, curation, export, item, listing, thumbnails
 from serve.http.routes.routing import Route, Router, check_target
 from serve.http.settings import Settings
 from serve.http.state import Runtime
@@ -34,6 +34,9 @@ DESCRIBED: list[Route[Any]] = [
     *item.ROUTES,
     *thumbnails.ROUTES,
     *listing.ROUTES,
+    *curation.ROUTES,
+    *changes.ROUTES,
+    *export.ROUTES,
     *openai.ROUTES,
     *kserve.ROUTES,
     *health.ROUTES,

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ log = logging.getLogger("vssl.serve")
 class Runtime:
     """A started server's state. Build it with `Runtime.start` inside the event loop.
 
+    curated: what curation found. removed: what was removed and can be put back.
     draining: whether the server is about to end: it is not ready, and still answers.
     """
 
@@ -56,6 +58,8 @@ class Runtime:
         self._gallery = gallery
         self._writable = writable
         self._gallery_threads = ThreadPoolExecutor(4, thread_name_prefix="gallery")
+        self.curated = Recent()
+        self.removed = Recent()
 
     @classmethod
     def start(cls, settings: Settings, fetcher: Fetcher | None = None) -> Runtime:
@@ -107,6 +111,11 @@ class Runtime:
         return self._gallery is not None
 
     @property
+    def writable(self) -> bool:
+        """Whether the gallery can be changed through this server."""
+        return self._gallery is not None and self._writable
+
+    @property
     def distances(self) -> list[str]:
         """The distances that a search may name; none without a gallery."""
         if self._gallery is None:
@@ -150,6 +159,30 @@ class Runtime:
         if self.draining:
             raise NotReadyError("the server is ending: send new requests to another one")
         await self.models.check_ready(only)
+
+
+class Recent:
+    """The latest values by name; of more than `most` the oldest is forgotten."""
+
+    def __init__(self, most: int = 16) -> None:
+        self._most = most
+        self._values: dict[object, object] = {}
+        self.lock = threading.Lock()
+
+    def get(self, name: object) -> object | None:
+        """Return a value, None for one that is not or no longer there."""
+        return self._values.get(name)
+
+    def keep(self, name: object, value: object) -> None:
+        """Keep a value."""
+        self._values.pop(name, None)
+        self._values[name] = value
+        while len(self._values) > self._most:
+            self._values.pop(next(iter(self._values)))
+
+    def take(self, name: object) -> object | None:
+        """Return a value and forget it."""
+        return self._values.pop(name, None)
 
 
 @dataclass(frozen=True)

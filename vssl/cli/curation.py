@@ -1,7 +1,8 @@
-"""The verbs `vssl gallery duplicates / uncertain / outliers / suspects`: what a person should look at."""
+"""The verbs `vssl gallery duplicates / uncertain / outliers / suspects / select`: what a person should look at."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vssl.cli.output import Column, extras, note, say_json, show_table
+from vssl.errors import InputError
 
 if TYPE_CHECKING:
     from vssl.images.contact_sheet import Tile
@@ -26,7 +28,7 @@ SHEET_ROWS = 40  # on a contact sheet; the other outputs hold all
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to `vssl gallery`."""
-    for verb in (duplicates, uncertain, outliers, suspects):
+    for verb in (duplicates, uncertain, outliers, suspects, select):
         app.command()(verb)
 
 
@@ -112,6 +114,43 @@ def suspects(
     with open_gallery(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit)
     _write("label suspects", found, ("path",), as_json, (csv, parquet), sheet)
+
+
+def select(
+    gallery: GALLERY,
+    strategy: Annotated[
+        str, typer.Option(help="uncertain, diverse (far from each other) or typical (of dense regions).")
+    ] = "typical",
+    limit: LIMIT = 50,
+    as_json: JSON = False,
+    csv: CSV = None,
+    parquet: PARQUET = None,
+    sheet: SHEET = None,
+    listed: Annotated[
+        Path | None, typer.Option("--list", help="Write a list that train and extract read: list:FILE.jsonl.")
+    ] = None,
+    device: DEVICE = "auto",
+) -> None:
+    """The images to label next, of those without a label where there are any."""
+    with extras():
+        from index.curation.select import select as find
+        from index.gallery.open import open_gallery
+
+    with open_gallery(gallery, read_only=True, device=device) as opened:
+        found = find(opened, strategy, limit=limit)
+    if listed is not None:
+        _write_list(found, listed)
+    _write(f"to label next, {strategy}", found, ("path",), as_json, (csv, parquet), sheet)
+
+
+def _write_list(found: Sequence[Any], path: Path) -> None:
+    if path.suffix != ".jsonl":
+        raise InputError(
+            f"--list: found {path}, expected a name that ends in .jsonl, as in --list next.jsonl"
+        )
+    lines = [json.dumps({"path": one.path, "id": one.id, "label": one.label}) for one in found]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    note(f"wrote {path}; read it with: vssl extract list:{path} OUT")
 
 
 def _write(

@@ -3,9 +3,15 @@
 import { readAddress } from "./address.js";
 import { count, make } from "./dom.js";
 import { read } from "./server.js";
+import { curateView } from "../curate/view.js";
+import { galleryView } from "../gallery/view.js";
 import { searchView } from "../search/view.js";
 
-const VIEWS = { search: { title: "Search", open: searchView } };
+const VIEWS = {
+  search: { title: "Search", open: searchView },
+  gallery: { title: "Gallery", open: galleryView, gallery: true },
+  curate: { title: "Curate", open: curateView, gallery: true },
+};
 const opened = new Map();
 const main = document.getElementById("main");
 const notice = document.getElementById("notice");
@@ -24,7 +30,7 @@ async function begin() {
   try {
     const model = await read("model");
     const gallery = model.gallery ? await read("gallery") : null;
-    context = { model, gallery, tell };
+    context = { model, gallery, tell, browsable: gallery?.uncertainty !== undefined };
   } catch (error) {
     tell(error, begin);
     return;
@@ -45,8 +51,9 @@ function describe({ model, gallery }) {
 
 function showView(context) {
   const { view, values } = readAddress();
-  const name = view in VIEWS ? view : "search";
-  const links = Object.entries(VIEWS).map(([key, { title }]) =>
+  const there = Object.entries(VIEWS).filter(([, { gallery }]) => !gallery || context.browsable);
+  const name = there.some(([key]) => key === view) ? view : "search";
+  const links = there.map(([key, { title }]) =>
     make("a", { href: `#${key}`, text: title, "aria-current": key === name ? "page" : null }),
   );
   document.getElementById("views").replaceChildren(...links);

@@ -6,16 +6,20 @@ import { call, itemPath } from "./server.js";
 const MOST = 1500;
 const kept = new Map();
 
-/** Return a promise of {url, small}, or of {problem} where there is no picture to show. */
-export function thumbnail(id) {
-  const known = kept.get(id);
+/** Return a promise of {url, small}, or of {problem} where there is no picture to show. `side`: its pixels. */
+export function thumbnail(id, side = null) {
+  const name = side ? `${side} ${id}` : id;
+  const known = kept.get(name);
   if (known) {
-    kept.delete(id);
-    kept.set(id, known);
+    kept.delete(name);
+    kept.set(name, known);
     return known;
   }
-  const found = load(id);
-  kept.set(id, found);
+  const found = load(id, side).catch((error) => {
+    kept.delete(name);
+    return { problem: error.message };
+  });
+  kept.set(name, found);
   if (kept.size > MOST) {
     const [oldest, gone] = kept.entries().next().value;
     kept.delete(oldest);
@@ -24,17 +28,12 @@ export function thumbnail(id) {
   return found;
 }
 
-async function load(id) {
-  try {
-    const blob = await (await call(itemPath("thumbnails", id))).blob();
-    const bitmap = await createImageBitmap(blob);
-    const small = Math.max(bitmap.width, bitmap.height) < 120;
-    bitmap.close();
-    return { url: URL.createObjectURL(blob), small };
-  } catch (error) {
-    kept.delete(id);
-    return { problem: error.message };
-  }
+async function load(id, side) {
+  const blob = await (await call(itemPath("thumbnails", id) + (side ? `?side=${side}` : ""))).blob();
+  const bitmap = await createImageBitmap(blob);
+  const small = Math.max(bitmap.width, bitmap.height) < 120;
+  bitmap.close();
+  return { url: URL.createObjectURL(blob), small };
 }
 
 /** Return an element that shows an item's picture as soon as it is there, or says why there is none. */

@@ -20,7 +20,13 @@ SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "hei
 
 
 def addresses(world: World) -> dict[str, str]:
-    return {"empty": "#search", "answer": f"#search?like={world.ids[4]}&unlike={world.ids[9]}"}
+    return {
+        "empty": "#search",
+        "answer": f"#search?like={world.ids[4]}&unlike={world.ids[9]}",
+        "gallery": "#gallery?.maker=ann&sort=-uncertainty",
+        "duplicates": "#curate",
+        "suspects": "#curate?list=suspects",
+    }
 
 
 def settle(page: Page) -> None:

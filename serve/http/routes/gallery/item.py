@@ -53,8 +53,8 @@ class Removed(TypedDict):
 
 
 async def describe_gallery(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
-    """Describe the gallery: size, distance, model id."""
-    facts = await runtime.with_gallery(lambda gallery: gallery.info())
+    """Describe the gallery: size, distance, model id, whether it can be changed here."""
+    facts = await runtime.with_gallery(lambda gallery: gallery.info()) | {"writable": runtime.writable}
     return json_response({name: fact for name, fact in facts.items() if name != "path"})
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field
 from starlette.responses import Response
 
 from serve.http.errors import RequestError
-from serve.http.io.schemas import NoOptions
+from serve.http.io.schemas import Whole
+from serve.http.io.validation import Strict
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.gallery.item import find, item_id
 from serve.http.routes.routing import Route
@@ -18,9 +21,18 @@ from vssl.images.decode import decode
 from vssl.images.readers.folders import open_file
 
 THUMBNAIL_SIDE = 192
+LARGEST_SIDE = 1024
 
 
-async def thumbnail(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
+class ThumbnailOptions(Strict):
+    """How large a picture to show."""
+
+    side: Annotated[int, Field(ge=16, le=LARGEST_SIDE), Whole] | None = Field(
+        None, description="Pixels of its longer side at most; 192 when absent"
+    )
+
+
+async def thumbnail(runtime: Runtime, context: RequestContext, query: ThumbnailOptions) -> Response:
     """Show a small JPEG of the file recorded for an item.
 
     Only files that the gallery names are read, they are decoded like any upload, and only when the operator
@@ -32,11 +44,11 @@ async def thumbnail(runtime: Runtime, context: RequestContext, query: NoOptions)
         )
     wanted = item_id(context)
     path = (await runtime.with_gallery(lambda gallery: find(gallery, wanted))).path
-    limits = runtime.settings.limits
+    limits, side = runtime.settings.limits, query.side or THUMBNAIL_SIDE
 
     def work() -> bytes:
-        picture = decode(_file_of(wanted, path), limits, min_side=THUMBNAIL_SIDE)
-        picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        picture = decode(_file_of(wanted, path), limits, min_side=side)
+        picture.thumbnail((side, side))
         sink = io.BytesIO()
         picture.save(sink, "JPEG", quality=85)
         return sink.getvalue()
@@ -76,7 +88,7 @@ ROUTES = [
         "GET",
         "/thumbnails/{id:path}",
         thumbnail,
-        NoOptions,
+        ThumbnailOptions,
         "curl $URL/thumbnails/cats/1.jpg",
         media=("image/jpeg",),
         statuses=(403,),

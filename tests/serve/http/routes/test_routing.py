@@ -31,6 +31,11 @@ def test_own_routes_are_those_of_images_gallery_and_model() -> None:
         "thumbnails",
         "columns",
         "items",
+        "curation",
+        "removals",
+        "restorations",
+        "tags",
+        "exports",
         "model",
     }
 

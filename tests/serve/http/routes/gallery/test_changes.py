@@ -1,0 +1,142 @@
+"""Curation, selections and changes over HTTP: what is listed is the gallery's own, what is undone is as it was."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from index.curation.outliers import outliers
+from index.curation.select import select
+from index.gallery.folder.gallery import FolderGallery
+from serve.inference.engine import Engine
+from tests.serve.http.conftest import DIM, make_gallery
+from tests.serve.running import running
+from tests.tiny_model import tiny_model
+from vssl.images.sources import open_source
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("changes")
+    make_gallery(folder, Engine.open(tiny_model(folder / "model.onnx", dim=DIM, predicts=True), threads=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def own(folder: Path) -> Iterator[httpx.Client]:
+    arguments = ["--model", str(folder / "model.onnx"), "--gallery", str(folder / "gallery"), "--show-images"]
+    with (
+        running(arguments, folder) as server,
+        httpx.Client(base_url=server.url, timeout=30) as client,
+    ):
+        yield client
+
+
+def generation(client: httpx.Client) -> int:
+    return int(client.get("/columns").json()["generation"])
+
+
+def test_a_removal_is_on_the_disk_and_can_be_undone_once(own: httpx.Client, folder: Path) -> None:
+    before = {n: own.get(f"/gallery/set/{n}.png").json() for n in (3, 4)}
+    gone = own.post("/removals", json={"ids": ["set/3.png", "set/4.png"]}).json()
+    assert gone["removed"] == 2
+    with FolderGallery.open(folder / "gallery", read_only=True) as gallery:
+        assert len(gallery) == 10
+    assert own.post("/restorations", json={"undo": gone["undo"]}).json() == {"changed": 2}
+    assert {n: own.get(f"/gallery/set/{n}.png").json() for n in (3, 4)} == before
+    assert own.get("/thumbnails/set/3.png").status_code == 200
+    again = own.post("/restorations", json={"undo": gone["undo"]})
+    assert (again.status_code, again.json()["error"]["param"]) == (404, "undo")
+
+
+def test_a_removal_of_what_is_not_there_removes_nothing(own: httpx.Client) -> None:
+    answer = own.post("/removals", json={"ids": ["set/1.png", "nowhere"]})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (404, "ids")
+    assert own.get("/gallery/set/1.png").status_code == 200
+
+
+def test_a_tag_is_metadata_that_filters_read(own: httpx.Client) -> None:
+    before = own.get("/gallery/set/5.png").json()
+    body = {"ids": ["set/5.png", "set/6.png"], "tag": "check"}
+    assert own.post("/tags", json=body).json() == {"changed": 2}
+    assert own.post("/tags", json=body).json() == {"changed": 0}
+    after = own.get("/gallery/set/5.png").json()
+    assert after == before | {"metadata": {"tag.check": True}}
+    query = {"mean": after["mean"], "variance": after["variance"], "uncertainty": [after["uncertainty"]]}
+    found = own.post("/search", json={**query, "where": {"tag.check": True}}).json()["results"][0][
+        "neighbours"
+    ]
+    assert {one["id"] for one in found} == {"set/5.png", "set/6.png"}
+    assert own.post("/tags", json={**body, "present": False}).json() == {"changed": 2}
+    assert own.get("/gallery/set/5.png").json() == before
+
+
+@pytest.mark.parametrize("tag", ["", "two words", "a" * 41, "é"])
+def test_a_tag_that_no_filter_could_name_is_refused(own: httpx.Client, tag: str) -> None:
+    answer = own.post("/tags", json={"ids": ["set/5.png"], "tag": tag})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tag")
+
+
+def test_lists_are_those_of_the_command_line(own: httpx.Client, folder: Path) -> None:
+    with FolderGallery.open(folder / "gallery", read_only=True) as gallery:
+        expected = {
+            ("outliers", None): [one.id for one in outliers(gallery, limit=5)],
+            ("select", "diverse"): [one.id for one in select(gallery, "diverse", limit=5)],
+        }
+        rows = gallery.listing().ids
+    for (name, strategy), ids in expected.items():
+        options = {"limit": 5} | ({"strategy": strategy} if strategy else {})
+        answer = own.get(f"/curation/{name}", params=options).json()
+        assert [one["id"] for one in answer["found"]] == ids
+        assert [rows[one["row"]] for one in answer["found"]] == ids
+        assert not any("path" in name for one in answer["found"] for name in one)
+
+
+def test_an_unknown_list_is_refused_with_those_there_are(own: httpx.Client) -> None:
+    answer = own.get("/curation/best")
+    assert answer.status_code == 404
+    assert "duplicates, uncertain, outliers, suspects, select" in answer.json()["error"]["message"]
+
+
+def test_a_selection_is_exported_as_a_list_that_the_pipeline_reads(own: httpx.Client, tmp_path: Path) -> None:
+    body = {"rows": [7, 2], "generation": generation(own)}
+    ids = [item["id"] for item in own.get("/items", params={"rows": "7,2"}).json()["items"]]
+    answer = own.post("/exports", json={**body, "format": "list"})
+    file = tmp_path / "selection.jsonl"
+    file.write_bytes(answer.content)
+    assert 'filename="selection.jsonl"' in answer.headers["content-disposition"]
+    source = open_source(f"list:{file}")
+    assert [item.id for item in source.items] == ids
+    assert all(source.read(n) for n in range(2))
+    entries = own.post("/exports", json={**body, "format": "json"}).json()
+    table = list(csv.DictReader(io.StringIO(own.post("/exports", json={**body, "format": "csv"}).text)))
+    assert [one["id"] for one in entries] == [one["id"] for one in table] == ids
+    assert [float(one["uncertainty"]) for one in table] == [one["uncertainty"] for one in entries]
+    assert [json.loads(line)["path"] for line in answer.text.splitlines()] == [one["path"] for one in entries]
+
+
+def test_rows_of_an_earlier_generation_are_not_exported(own: httpx.Client) -> None:
+    answer = own.post("/exports", json={"rows": [0], "generation": generation(own) + 1, "format": "csv"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "gallery_changed")
+
+
+def test_a_second_server_is_read_only_and_does_not_say_where_images_lie(
+    own: httpx.Client, folder: Path, tmp_path: Path
+) -> None:
+    arguments = ["--model", str(folder / "model.onnx"), "--gallery", str(folder / "gallery")]
+    with running(arguments, tmp_path) as server, httpx.Client(base_url=server.url, timeout=30) as client:
+        assert (own.get("/gallery").json()["writable"], client.get("/gallery").json()["writable"]) == (
+            True,
+            False,
+        )
+        refused = client.post("/removals", json={"ids": ["set/1.png"]})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "gallery_read_only")
+        body = {"rows": [0], "generation": generation(client)}
+        assert client.post("/exports", json={**body, "format": "list"}).status_code == 403
+        assert "path" not in client.post("/exports", json={**body, "format": "json"}).json()[0]
