@@ -1,13 +1,15 @@
 """A gallery's labelled items search it -> match probabilities, and when to abstain.
 
-Match calibrations are kept with the gallery, and fitted again when it has changed by a fifth or the
+What was calibrated is kept with the gallery, and made again when it has changed by a fifth or the
 constants of its distance have. Shape letters: N items, n asking items, K neighbours.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +22,7 @@ from index.calibration.abstention import (
     AbstentionRule,
     fit_rule,
 )
+from index.calibration.abstention_sample import AbstentionSample
 from index.calibration.holdout import calibration_size
 from index.calibration.match import MatchModel, fit_match
 from index.distances import SIGNED
@@ -43,20 +46,26 @@ class Facts(Protocol):
 
 
 class Calibrations:
-    """What was calibrated on one gallery's own labels, for each distance, and for each risk."""
+    """What was calibrated on one gallery's own labels, for each distance, and for each risk.
 
-    def __init__(self, facts: Facts, *, writable: bool) -> None:
+    folder: where files that can be made again are kept, by readers too.
+    """
+
+    def __init__(self, facts: Facts, folder: Path, *, writable: bool) -> None:
         self._facts = facts
+        self._folder = folder
         self._writable = writable
         self._matches: dict[str, MatchModel] = {}
         self._without_match: dict[str, int] = {}
-        self._rules: dict[tuple[str, float], tuple[AbstentionRule, int, int]] = {}
+        self._samples: dict[str, AbstentionSample] = {}
+        self._rules: dict[tuple[str, float], tuple[AbstentionRule, AbstentionSample]] = {}
         self._calibrating = threading.Lock()
 
     def invalidate(self) -> None:
         """Fit again at the next use: the gallery was compacted, or its constants changed."""
         self._matches.clear()
         self._without_match.clear()
+        self._samples.clear()
         self._rules.clear()
 
     def stored_match(self, distance: str) -> MatchModel | None:
@@ -85,17 +94,35 @@ class Calibrations:
         return fitted
 
     def rule(self, view: View, index: SearchIndex, max_risk: float) -> AbstentionRule:
-        """Return when to abstain at a risk, calibrated at its first use. Raises InputError without labels."""
+        """Return when to abstain at a risk. Raises InputError without labels.
+
+        The labelled images search the gallery once, for all risks and for all processes that open it.
+        """
         key = index.name, max_risk
         known = self._rules.get(key)
-        if known is not None and not _moved(view, *known[1:]):
-            return known[0]  # without waiting for another distance's calibration
+        if known is not None and _fits(known[1], view, index):
+            return known[0]  # without waiting for another calibration
         with self._calibrating:  # one at a time: it takes seconds of both cores
+            sample = self._sample(view, index)
             known = self._rules.get(key)
-            if known is None or _moved(view, *known[1:]):
-                known = _fit_rule(view, index, max_risk), view.count, view.last_row
-                self._rules[key] = known
+            if known is None or known[1] is not sample:
+                rule = fit_rule(sample.inputs, sample.wrong, max_risk, signed=index.name in SIGNED)
+                known = self._rules[key] = rule, sample
         return known[0]
+
+    def _sample(self, view: View, index: SearchIndex) -> AbstentionSample:
+        file = self._folder / f"abstention.{index.name}.npz"
+        sample = self._samples.get(index.name) or AbstentionSample.load(file)
+        if sample is None or not _fits(sample, view, index):
+            sample = _draw_sample(view, index)
+            with contextlib.suppress(OSError):  # of a folder that may not be written, or a full disk
+                sample.save(file)
+        self._samples[index.name] = sample
+        return sample
+
+
+def _fits(sample: AbstentionSample, view: View, index: SearchIndex) -> bool:
+    return index.parameters.digest == sample.constants and not _moved(view, sample.rows, sample.last_row)
 
 
 def _moved(view: View, rows: int, last_row: int) -> bool:
@@ -135,7 +162,7 @@ def _own_pairs(view: View, index: SearchIndex, most: int, k: int) -> _Pairs | No
     return _Pairs(found >= 0, distances, query, uncertainty[found], same, agree)
 
 
-def _fit_rule(view: View, index: SearchIndex, max_risk: float) -> AbstentionRule:
+def _draw_sample(view: View, index: SearchIndex) -> AbstentionSample:
     pairs = _own_pairs(view, index, calibration_size(view.count), NEIGHBOURS)
     if pairs is None:
         raise InputError(
@@ -143,7 +170,8 @@ def _fit_rule(view: View, index: SearchIndex, max_risk: float) -> AbstentionRule
         )
     use = pairs.use[:, 0]
     inputs = AbstentionInputs(pairs.query[:, 0], pairs.distance, pairs.agree & pairs.use)
-    return fit_rule(inputs[use], ~pairs.same[use, 0], max_risk, signed=index.name in SIGNED)
+    constants = index.parameters.digest
+    return AbstentionSample(inputs[use], ~pairs.same[use, 0], view.count, view.last_row, constants)
 
 
 def _fit_match(view: View, index: SearchIndex) -> MatchModel | None:

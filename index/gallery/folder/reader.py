@@ -27,7 +27,7 @@ from index.calibration.fit import Fitting
 from index.calibration.match import MatchModel
 from index.calibration.whitening import whitened
 from index.distances.table import named
-from index.gallery.folder.derived import find_derived
+from index.gallery.folder.derived import FOLDER, find_derived
 from index.gallery.folder.index_cache import IndexCache
 from index.gallery.folder.store import Store
 from index.gallery.protocol import common_info, match_info
@@ -51,7 +51,7 @@ class GalleryReader:
         self.card = ModelCard.from_json(store.fact("card") or "")
         self.normalise = store.fact("normalise") == "1"
         self._store = store
-        self._calibrations = Calibrations(store, writable=writable)
+        self._calibrations = Calibrations(store, path / FOLDER, writable=writable)
         self._columns: tuple[int, Columns] | None = None
         self._listing: Listing | None = None
         self._cache = IndexCache(path, store, normalise=self.normalise, device=device)
@@ -163,7 +163,8 @@ class GalleryReader:
         """Return when to answer so that at most `max_risk` of the answers have a wrong nearest image.
 
         Calibrated on 4,000 to 10,000 labelled images, as many as there are, that ask the others
-        (index.calibration.abstention). Raises InputError where there are none.
+        (index.calibration.abstention); what they found is kept in the gallery's folder.
+        Raises InputError where there are none.
         """
         named(distance or "cosine")
         with self._cache.current() as view:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from index.answers import calibrations
+from index.calibration.abstention_sample import AbstentionSample
 from index.distances import pairwise
 from index.gallery.folder.gallery import FolderGallery
 from tests.index.brute import new
@@ -82,6 +85,59 @@ def test_a_rule_is_calibrated_once_and_again_when_the_gallery_has_changed(
         gallery.add(sample(100, prefix="k"))
         gallery.abstention(0.3)
         assert fitted == [0.3, 0.4, 0.3]
+
+
+def test_a_later_process_reads_what_an_earlier_one_calibrated(tmp_path: Path) -> None:
+    with new(tmp_path, sample(200)) as gallery:
+        first = gallery.abstention(0.3)
+    kept = tmp_path / "gallery" / "derived" / "abstention.cosine.npz"
+    written = kept.stat().st_mtime_ns
+    for risk in (0.3, 0.4):
+        with FolderGallery.open(tmp_path / "gallery", read_only=True) as reader:
+            again = reader.abstention(risk)
+        assert again.calibrated_on == first.calibrated_on
+        assert (again.thresholds == first.thresholds) == (risk == 0.3)
+    assert kept.stat().st_mtime_ns == written
+
+
+def test_what_was_calibrated_is_made_again_when_it_does_not_fit(tmp_path: Path) -> None:
+    kept = tmp_path / "gallery" / "derived" / "abstention.cosine.npz"
+
+    def rows_after_a_search() -> int:
+        with FolderGallery.open(tmp_path / "gallery", read_only=True) as reader:
+            assert reader.search(gaussians(1), 3, max_risk=0.3)[0].abstain in (True, False)
+        read = AbstentionSample.load(kept)
+        assert read is not None
+        return read.rows
+
+    with new(tmp_path, sample(200)) as gallery:
+        expected = gallery.abstention(0.3).thresholds
+    whole = kept.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    for damaged in (flipped, whole[:middle], b""):
+        kept.write_bytes(damaged)
+        assert AbstentionSample.load(kept) is None
+        assert rows_after_a_search() == 200
+    with FolderGallery.open(tmp_path / "gallery") as gallery:
+        assert gallery.abstention(0.3).thresholds == expected
+        gallery.add(sample(100, prefix="k"))
+    assert rows_after_a_search() == 300
+    made = AbstentionSample.load(kept)
+    assert made is not None
+    replace(made, constants="of another fit", rows=299).save(kept)
+    assert rows_after_a_search() == 300
+
+
+def test_where_nothing_can_be_kept_a_rule_is_calibrated_all_the_same(tmp_path: Path) -> None:
+    with new(tmp_path, sample(200)) as gallery:
+        expected = gallery.abstention(0.3).thresholds
+    derived = tmp_path / "gallery" / "derived"
+    shutil.rmtree(derived)
+    derived.write_bytes(b"a file in its place")
+    with FolderGallery.open(tmp_path / "gallery", read_only=True) as reader:
+        assert reader.abstention(0.3).thresholds == expected
+    assert derived.read_bytes() == b"a file in its place"
 
 
 def test_a_search_does_not_wait_for_the_calibration_of_another_risk(
