@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("vssl", "train", "export", "serve", "index")
 MENTION = re.compile(r"`((?:vssl|train|export|serve|index)/[\w/]+\.py):([\w.]+)`")
-ARCHITECTURE = ROOT / "docs" / "architecture.md"
+ARCHITECTURE = ROOT / "docs" / "explanation" / "architecture.md"
 
 
 def names(body: list[ast.stmt], prefix: str = "") -> set[str]:
@@ -26,7 +26,7 @@ def names(body: list[ast.stmt], prefix: str = "") -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "document", sorted({ARCHITECTURE, ROOT / "README.md", *(ROOT / "docs").glob("*.md")})
+    "document", sorted({ARCHITECTURE, ROOT / "README.md", *(ROOT / "docs").rglob("*.md")})
 )
 def test_what_a_document_names_is_there(document: Path) -> None:
     text = document.read_text(encoding="utf-8")

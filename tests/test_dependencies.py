@@ -17,14 +17,14 @@ EXTRAS = PROJECT["optional-dependencies"]
 OURS = {"vssl", "train", "export", "serve", "index", "tests", "benchmarks"}
 NOT_INSTALLED = {
     "triton_python_backend_utils": "Triton gives it to the models that it runs",
-    "tensorrt_libs": "found when it is there; docs/gpu.md says how to get it",
+    "tensorrt_libs": "found when it is there; docs/reference/dependencies.md says how to get it",
     "hnswlib": "a rival that one benchmark compares with",
     "usearch": "a rival that one benchmark compares with",
     "litserve": "a rival that one benchmark compares with",
     "atheris": "one benchmark fuzzes with it",
 }
 USERS = {
-    "vssl": ["cpu", "client", "hf", "train", "demo", "heif", "plots"],
+    "vssl": ["cpu", "openvino", "client", "hf", "train", "demo", "heif", "plots"],
     "train": ["train", "backbones", "plots"],
     "export": ["train", "cpu", "backbones"],
     "serve": ["cpu", "openvino", "triton", "ray"],

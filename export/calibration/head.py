@@ -8,7 +8,7 @@ predicted v, (V - 1)/2 (ln v + s / v) is the negative log-likelihood up to a con
 The head then learns what damage adds, from forms of the same images made worse: their deviation
 is from the embeddings of the views of the image they were made from, so that what the damage
 moved counts. The uncertainty has a head of its own (export/calibration/uncertainty.py), fitted on the same
-views. docs/variance.md has the comparison.
+views. docs/explanation/variance.md has the comparison.
 Shape letters: N images, V views, W worse forms, P inputs of the head, D embedding dimension, C
 cached side.
 """

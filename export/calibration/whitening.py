@@ -2,7 +2,7 @@
 
 What all images have in common is taken off, and directions in which images differ a lot are drawn
 in: an encoder that was trained for minutes spreads its images along a handful of directions, and a
-cosine sees nothing else. Half whitening (power 1/2) measured best: docs/variance.md.
+cosine sees nothing else. Half whitening (power 1/2) measured best: docs/explanation/variance.md.
 Shape letters: N images, S side, D embedding dimension.
 """
 

@@ -1,4 +1,4 @@
-"""docs/kubernetes.yaml asks the service for what it has: its routes, its settings, its metrics."""
+"""docs/how-to/kubernetes.yaml asks the service for what it has: its routes, its settings, its metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serve.http.app import OPEN_PATHS, ROUTES
 from serve.http.metrics import HELP
 from serve.http.settings import Settings
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "kubernetes.yaml"
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "kubernetes.yaml"
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def watch(
     generator: torch.Generator,
     positive_variance: Callable[[Tensor], Tensor],
 ) -> dict[str, float]:
-    """Return the indicators by name; docs/training.md explains each.
+    """Return the indicators by name; docs/how-to/training.md explains each.
 
     positive_variance: how the method reads the encoder's raw variance (`train.methods.method`).
 

@@ -16,6 +16,7 @@ from vssl.cli import (
     bench,
     calibrate,
     demo,
+    doctor,
     evaluate,
     export,
     extract,
@@ -50,7 +51,6 @@ app = typer.Typer(
     name="vssl",
     help="From a folder of unlabelled images to a search service that knows how sure it is.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -74,7 +74,7 @@ def _root(
 VERBS = (
     (train, probe, export, calibrate, inspect, verify),
     (extract, index, search, gallery, evaluate, anomaly),
-    (serve, bench, demo),
+    (serve, bench, demo, doctor),
 )
 for module in (module for line in VERBS for module in line):
     module.register(app)

@@ -2,7 +2,7 @@
 
 The photo encoder is EfficientNet-Lite0, trained by others with labels (NOTICE), with mean, variance
 and uncertainty fitted by this project on natural photos. The small one is a VSSL encoder trained by this project
-on CIFAR-10 at 32 px. Their cards (`vssl inspect`) say how; docs/models.md tells how they were made.
+on CIFAR-10 at 32 px. Their cards (`vssl inspect`) say how; docs/reference/models.md tells how they were made.
 """
 
 from __future__ import annotations

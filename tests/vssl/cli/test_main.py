@@ -23,6 +23,7 @@ VERBS = (
     "evaluate",
     "serve",
     "demo",
+    "doctor",
 )
 HEAVY = ("torch", "onnxruntime", "faiss", "bentoml", "pyarrow", "PIL", "numpy", "sklearn")
 

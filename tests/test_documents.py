@@ -1,0 +1,163 @@
+"""The documents: each command block of the README and of the start page runs as it is written, links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from vssl.cli.main import app
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = {"README.md": ROOT / "README.md", "ten-minutes.md": DOCS / "start" / "ten-minutes.md"}
+KINDS = {"start", "how-to", "reference", "explanation", "measurements"}
+SERVED_S = 120
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Return the fenced blocks of a page that run: (sh or python, text)."""
+    return re.findall(
+        r"^```(sh|python)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder as a reader has it: photos in three class folders, the script of the start page, `vssl` on the path."""
+    with tarfile.open(ROOT / "vssl" / "cli" / "demo_photos.tar") as archive:
+        members = [m for m in archive.getmembers() if m.isfile()]
+        kinds = sorted({m.name.split("/")[0] for m in members})[:3]
+        assert "dress" in kinds
+        for kind in kinds:
+            (tmp_path / "photos" / kind).mkdir(parents=True)
+            for number, member in enumerate([m for m in members if m.name.startswith(kind)][:12], start=1):
+                file = archive.extractfile(member)
+                assert file is not None
+                (tmp_path / "photos" / kind / f"{number}.jpg").write_bytes(file.read())
+    shutil.copy(DOCS / "start" / "search.py", tmp_path)
+    (tmp_path / "bin").mkdir()
+    for name, words in (("vssl", "-m vssl"), ("python", "")):
+        script = tmp_path / "bin" / name
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} {words} "$@"\n')
+        script.chmod(0o755)
+    return tmp_path
+
+
+def run(block: str, kind: str, home: Path) -> None:
+    """Run one block as a reader would; a server is asked whether it is ready, and stopped."""
+    environment = {**os.environ, "PATH": f"{home / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    if kind == "python":
+        (home / "block.py").write_text(block)
+        block = "python block.py"
+    lines = block.splitlines()
+    served = [line for line in lines if line.startswith("vssl serve")]
+    commands = "\n".join(line for line in lines if line not in served)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        cwd=home, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{commands}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    for line in served:
+        serve(line.partition("#")[0].strip(), home, environment)
+
+
+def serve(command: str, home: Path, environment: dict[str, str]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (home / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            ["bash", "-c", f"exec {command} --port {port}"], cwd=home, env=environment, stdout=log, stderr=log
+        )
+        try:
+            ends = time.monotonic() + SERVED_S
+            ask = ["curl", "-sf", f"http://127.0.0.1:{port}/readyz"]
+            while subprocess.run(ask, check=False, capture_output=True).returncode:
+                assert server.poll() is None, (home / "server.log").read_text()
+                assert time.monotonic() < ends, (home / "server.log").read_text()
+                with pytest.raises(subprocess.TimeoutExpired):
+                    server.wait(timeout=0.5)
+        finally:
+            server.terminate()
+            server.wait(timeout=60)
+
+
+@pytest.mark.parametrize("page", list(PAGES))
+def test_each_command_block_runs_as_it_is_written(page: str, home: Path) -> None:
+    found = blocks(PAGES[page])
+    assert len(found) >= 2
+    for kind, block in found:
+        run(block, kind, home)
+
+
+def test_a_broken_command_is_found(home: Path) -> None:
+    with pytest.raises(AssertionError, match="no images at 'nowhere'"):
+        run("vssl extract nowhere out\n", "sh", home)
+
+
+def test_each_command_that_a_page_names_exists() -> None:
+    known = {
+        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
+    }
+    known |= {str(group.name) for group in app.registered_groups}
+    named = {
+        verb
+        for page in [ROOT / "README.md", *DOCS.rglob("*.md")]
+        for verb in re.findall(
+            r"^(?:    |\| `)?vssl ([a-z]+)\b", page.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
+    assert len(named) > 8
+    assert named - known == set()
+
+
+def pages() -> Iterator[Path]:
+    yield ROOT / "README.md"
+    yield from sorted(DOCS.rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", list(pages()), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_each_link_of_a_page_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_documents_are_of_four_kinds_and_the_records() -> None:
+    entries = {path.name for path in DOCS.iterdir()} - {"__pycache__"}
+    assert entries >= KINDS
+    assert len(entries) <= 9
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+    linked = set(re.findall(r"\]\((docs/[\w/-]+\.md)\)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    there = {path.relative_to(ROOT).as_posix() for path in DOCS.rglob("*.md")} - {
+        "docs/reference/commands.md"
+    }
+    assert there - linked == set()
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_glossary_is_the_programs_own_and_every_verb_is_documented() -> None:
+    made = generator()
+    assert (DOCS / "reference" / "glossary.md").read_text(encoding="utf-8") == made.glossary()
+    text = made.commands()
+    for command in app.registered_commands:
+        assert f"## `vssl {command.name or command.callback.__name__}`" in text  # type: ignore[union-attr]
