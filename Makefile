@@ -1,5 +1,6 @@
 # make demo   set up, train on real images, and end in a serving search page
 # make test   set up and run every check
+# make site   build the documents as a site in .site
 # make triton set up the Triton server that some of the tests query
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +12,7 @@ TESTS_SIDE_BY_SIDE ?= -n logical --maxprocesses 4 --dist loadfile
 export TRITON_VENV ?= .triton
 TRITON_PYTHON ?= /usr/bin/python3
 
-.PHONY: demo test lint install triton clean
+.PHONY: demo test lint install site triton clean
 
 demo: $(VENV)/.demo
 	$(BIN)/vssl demo --overwrite $(if $(IMAGES),--images "$(IMAGES)")
@@ -27,6 +28,9 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 install: $(VENV)/.dev
+
+site: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 $(VENV)/.demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
