@@ -1,4 +1,4 @@
-"""A gallery's labelled items search it -> match probabilities, and when to abstain.
+"""A gallery's own items search it -> match probabilities, risks, and when to abstain.
 
 What was calibrated is kept with the gallery, and made again when it has changed by a fifth or the
 constants of its distance have. Shape letters: N items, n asking items, K neighbours.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -25,14 +26,17 @@ from index.calibration.abstention import (
 from index.calibration.abstention_sample import AbstentionSample
 from index.calibration.holdout import calibration_size
 from index.calibration.match import MatchModel, fit_match
+from index.calibration.risk import CLUSTERED, FIT_QUERIES, RiskModel, fit_risk
 from index.distances import SIGNED
 from index.metrics.vote import class_codes
 from index.search.neighbour_graph import leave_out_own
 from vssl.errors import InputError
 
-FIT_QUERIES = 1000  # items that search their own gallery when a match probability is fitted
 FIT_NEIGHBOURS = 10
 FIT_SHIFT = 0.2  # fitted again when this share of the gallery has changed
+
+
+Calibrated = TypeVar("Calibrated", MatchModel, RiskModel)
 
 
 class Facts(Protocol):
@@ -55,16 +59,16 @@ class Calibrations:
         self._facts = facts
         self._folder = folder
         self._writable = writable
-        self._matches: dict[str, MatchModel] = {}
-        self._without_match: dict[str, int] = {}
+        self._known: dict[str, Any] = {}
+        self._without: dict[str, int] = {}
         self._samples: dict[str, AbstentionSample] = {}
         self._rules: dict[tuple[str, float], tuple[AbstentionRule, AbstentionSample]] = {}
         self._calibrating = threading.Lock()
 
     def invalidate(self) -> None:
         """Fit again at the next use: the gallery was compacted, or its constants changed."""
-        self._matches.clear()
-        self._without_match.clear()
+        self._known.clear()
+        self._without.clear()
         self._samples.clear()
         self._rules.clear()
 
@@ -75,22 +79,44 @@ class Calibrations:
 
     def match(self, view: View, index: SearchIndex) -> MatchModel | None:
         """Return the match calibration of an index's distance for this view, None where none can be had."""
-        distance, constants = index.name, index.parameters.digest
-        known = self._matches.get(distance) or self.stored_match(distance)
+        return self._fitted("match", view, index, MatchModel.from_json, _fit_match)
+
+    def risk(self, view: View, index: SearchIndex) -> RiskModel | None:
+        """Return the risk's calibration for this view, None where there are too few items."""
+        return self._fitted("risk", view, index, RiskModel.from_json, _fit_risk)
+
+    def _fitted(
+        self,
+        kind: str,
+        view: View,
+        index: SearchIndex,
+        parse: Callable[[str], Calibrated],
+        fit: Callable[[View, SearchIndex], Calibrated | None],
+    ) -> Calibrated | None:
+        name, constants = f"{kind}.{index.name}", index.parameters.digest
+        text = None if name in self._known else self._facts.fact(name)
+        known: Calibrated | None = self._known.get(name) if text is None else parse(text)
         # A calibration from before constants were recorded has none: it was made with the defaults.
         fits = known is not None and known.constants in ("", constants)
         if known is not None and fits and not _moved(view, known.rows, known.last_row):
-            self._matches[distance] = known
+            self._known[name] = known
             return known
-        if self._without_match.get(distance) == view.generation:
+        if self._without.get(name) == view.generation:
             return None
-        fitted = _fit_match(view, index)
+        fitted = fit(view, index)
         if fitted is None:
-            self._without_match[distance] = view.generation
+            self._without[name] = view.generation
             return None
-        self._matches[distance] = fitted
+        fitted = replace(
+            fitted,
+            generation=view.generation,
+            rows=view.count,
+            last_row=view.last_row,
+            constants=constants,
+        )
+        self._known[name] = fitted
         if self._writable:
-            self._facts.set_fact(f"match.{distance}", fitted.to_json())
+            self._facts.set_fact(name, fitted.to_json())
         return fitted
 
     def rule(self, view: View, index: SearchIndex, max_risk: float) -> AbstentionRule:
@@ -179,13 +205,16 @@ def _fit_match(view: View, index: SearchIndex) -> MatchModel | None:
     if pairs is None:
         return None
     use, signed = pairs.use, index.name in SIGNED
-    fitted = fit_match(pairs.distance[use], pairs.query[use], pairs.item[use], pairs.same[use], signed=signed)
-    if fitted is None:
+    return fit_match(pairs.distance[use], pairs.query[use], pairs.item[use], pairs.same[use], signed=signed)
+
+
+def _fit_risk(view: View, index: SearchIndex) -> RiskModel | None:
+    drawn = np.random.default_rng(0).permutation(np.flatnonzero(view.alive))
+    asking, keep = drawn[:FIT_QUERIES], None if view.alive.all() else view.alive
+    wanted = min(NEIGHBOURS + 1, len(drawn))
+    if wanted < 2:
         return None
-    return replace(
-        fitted,
-        generation=view.generation,
-        rows=view.count,
-        last_row=view.last_row,
-        constants=index.parameters.digest,
-    )
+    found = leave_out_own(*index.search(view.items[asking], wanted, keep=keep), asking, wanted - 1)
+    uncertainty, signed = view.uncertainty, index.name in SIGNED
+    means = view.items.means(drawn[:CLUSTERED])
+    return fit_risk(means, view.items, *found, uncertainty[asking], uncertainty, signed=signed)

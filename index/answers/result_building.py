@@ -16,6 +16,7 @@ from index.answers.view import View
 from index.arrays import Float64s, Int64s
 from index.calibration.abstention import NEIGHBOURS, AbstentionInputs, AbstentionRule
 from index.calibration.match import MatchModel
+from index.calibration.risk import RiskModel
 from index.search.neighbour_graph import leave_out_own
 from index.search.vectors import Vectors
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
@@ -59,11 +60,12 @@ def results(
     *,
     percentiles: Sequence[float | None] | None = None,
     metadata: Metadata | None = None,
+    risks: Sequence[float | None] | None = None,
 ) -> list[SearchResult]:
     """Return what Q queries (as embedded, and as compared) found: positions in the view (Q, K), -1 for nothing.
 
     percentiles: of the queries' uncertainty, counted in the view when None. metadata: by row number,
-    of items that have some.
+    of items that have some. risks: of the queries, none when None.
     """
     uncertainty = queries.uncertainty
     ranks = view.percentiles(uncertainty) if percentiles is None else percentiles
@@ -71,7 +73,8 @@ def results(
     probability = match_probabilities(match, view, distances, found, uncertainty)
     scores = variance_scores(view.items, compared, found)
     answers = []
-    for q, (own, rank) in enumerate(zip(uncertainty.tolist(), ranks, strict=True)):
+    risks = [None] * len(queries) if risks is None else risks
+    for q, (own, rank, risk) in enumerate(zip(uncertainty.tolist(), ranks, risks, strict=True)):
         neighbours = [
             Neighbour(
                 view.ids[row],
@@ -86,8 +89,19 @@ def results(
             for j, row in enumerate(found[q].tolist())
             if row >= 0
         ]
-        answers.append(SearchResult(own, rank, neighbours))
+        answers.append(SearchResult(own, rank, neighbours, risk if neighbours else None))
     return answers
+
+
+def risks(
+    model: RiskModel | None, view: View, queries: GaussianEmbedding, distances: Float64s, found: Int64s
+) -> Sequence[float | None]:
+    """Return the risk of Q answers (Q, K) of NEIGHBOURS or more, None without a calibration."""
+    if model is None:
+        return [None] * len(queries)
+    uncertainty = queries.uncertainty, view.uncertainty
+    found_risks: list[float | None] = model.risk(view.items, distances, found, *uncertainty).tolist()
+    return found_risks
 
 
 def without_neighbours(queries: GaussianEmbedding, percentiles: Sequence[float | None]) -> list[SearchResult]:

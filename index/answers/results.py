@@ -51,13 +51,16 @@ class SearchResult:
     """The answer to one query.
 
     uncertainty: of the query; uncertainty_percentile: the share of the gallery, 0..100, that is
-    surer than the query, None for an empty gallery; neighbours: ascending in distance; abstain:
-    not to be trusted at the risk that was given, None where none was.
+    surer than the query, None for an empty gallery; neighbours: ascending in distance; risk: the
+    share of the gallery's own answers, 0..1, that are safer than this one, None where the gallery
+    cannot calibrate it (index.calibration.risk); abstain: not to be trusted at the risk that was
+    given, None where none was.
     """
 
     uncertainty: float
     uncertainty_percentile: float | None
     neighbours: list[Neighbour]
+    risk: float | None = None
     abstain: bool | None = None
 
 

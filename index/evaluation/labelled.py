@@ -12,11 +12,13 @@ import numpy as np
 from index.arrays import Bools, Float64s, Int64s
 from index.calibration.abstention import NEIGHBOURS, AbstentionInputs, fit_rule
 from index.calibration.holdout import calibration_size
+from index.calibration.risk import CLUSTERED, FEWEST, FIT_QUERIES, fit_risk
 from index.distances import SIGNED
 from index.evaluation.context import SHOWN, EvaluationContext, Settings
 from index.evaluation.knn_vote import WIDE, measure_votes
 from index.evaluation.report import MetricReport
 from index.metrics import calibration, retrieval, uncertainty
+from index.search.vectors import Vectors
 
 MAP_BUDGET = 1_000_000  # neighbours ranked for mAP@R; more queries than fit are sampled
 
@@ -29,18 +31,18 @@ def measure_labelled(context: EvaluationContext, settings: Settings, report: Met
     measure_votes(context, settings, which, rows, distances, report)
     if context.index is not context.control:
         report.mean("cosine_recall_at_1", (context.codes(rows[:, 0]) == truth).astype(np.float64))
-        wanted = SHOWN if settings.max_risk is None else max(SHOWN, NEIGHBOURS)
-        rows, distances = context.search(context.index, which, wanted, labelled=True)
+        rows, distances = context.search(context.index, which, NEIGHBOURS, labelled=True)
     relevant = context.codes(rows[:, :SHOWN]) == truth[:, None]
     for k in (1, 5, 10):
         report.mean(f"recall_at_{k}", retrieval.hit_at(relevant, k))
     totals = _totals(context, which)
     sampled = _mean_average_precision(context, which, totals, settings, report)
+    found = rows[:, :NEIGHBOURS], distances[:, :NEIGHBOURS]
     _selective(context, which, relevant[:, 0], distances[:, 0], report)
+    _risk(context, settings, which, found, relevant[:, 0], report)
     if context.gallery.match is not None and context.index.name == context.gallery.distance:
         _match(context, which, rows[:, :SHOWN], distances[:, :SHOWN], relevant, report)
     if settings.max_risk is not None:
-        found = rows[:, :NEIGHBOURS], distances[:, :NEIGHBOURS]
         _abstain(context, settings, which, found, settings.max_risk, report)
     return {"queries_without_relevant": int((totals == 0).sum()), "map_queries": sampled}
 
@@ -96,6 +98,28 @@ def _selective(
             "oracle": uncertainty.selective_risk(error, error),
         },
     )
+
+
+def _risk(
+    context: EvaluationContext,
+    settings: Settings,
+    which: Int64s,
+    found: tuple[Int64s, Float64s],
+    correct: Bools,
+    report: MetricReport,
+) -> None:
+    """Measure how well distance, uncertainty and dissent joined know which answers are wrong."""
+    asking, rows, distances = context.among_itself(NEIGHBOURS, settings.seed, control=False, most=FIT_QUERIES)
+    items, own = Vectors(context.items), context.gallery.gaussians.uncertainty
+    drawn = np.random.default_rng(settings.seed).permutation(len(items))[:CLUSTERED]
+    signed = context.index.name in SIGNED
+    model = fit_risk(items.means(drawn), items, distances, rows, own[asking], own, signed=signed)
+    if model is None:
+        report.notes.append(f"r_auroc_risk: fewer than {FEWEST} images in the gallery")
+        return
+    unsure = context.queries.gaussians.uncertainty[which]
+    risk = model.scores(items, found[1], found[0], unsure, own)
+    report.add("r_auroc_risk", lambda r: uncertainty.r_auroc(risk[r], correct[r]), len(which))
 
 
 def _match(

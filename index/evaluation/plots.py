@@ -19,6 +19,7 @@ SHARES = (
     "r_auroc",
     "r_auroc_norm",
     "r_auroc_distance",
+    "r_auroc_risk",
     "ood_auroc",
     "ood_auroc_knn",
     "ood_auroc_likelihood",

@@ -16,6 +16,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "variance times": (NEITHER, "fitted factor on the variances; 0 leaves the means alone"),
     "hub max": (LOW, "queries that share the most frequent neighbour"),
     "hub skew": (LOW, "skewness of how often items are neighbours"),
+    "risk": (LOW, "share of the gallery's own answers that are safer than this one"),
     "abstain": (NEITHER, "true: at the risk that was asked for, this answer is not to be trusted"),
 }
 """Of answers and tables: (what is better, meaning)."""
@@ -33,6 +34,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "r_auroc": (HIGH, "uncertainty of the query predicts a wrong neighbour (0.5 chance)"),
     "r_auroc_norm": (HIGH, "the same by a short mean, which needs no variance"),
     "r_auroc_distance": (HIGH, "the same by a far neighbour, known after the search"),
+    "r_auroc_risk": (HIGH, "the same by distance, uncertainty and dissent of the neighbours joined"),
     "aurc": (LOW, "area under risk and coverage, by uncertainty"),
     "aurc_distance": (LOW, "the same, by distance"),
     "e_aurc": (LOW, "its excess over an oracle"),

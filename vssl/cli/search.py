@@ -126,7 +126,7 @@ def _say_result(path: str, result: SearchResult, *, as_json: bool) -> None:
             }
             for n in result.neighbours
         ]
-        answer: dict[str, Any] = {"query": path, "uncertainty": result.uncertainty}
+        answer: dict[str, Any] = {"query": path, "uncertainty": result.uncertainty, "risk": result.risk}
         if result.abstain is not None:
             answer["abstain"] = result.abstain
         say_json(answer | {"neighbours": neighbours})
@@ -135,6 +135,8 @@ def _say_result(path: str, result: SearchResult, *, as_json: bool) -> None:
     title = f"{path}: uncertainty {result.uncertainty:.4f}" + (
         f", more than {surer:.0f} % of the gallery" if surer is not None else ""
     )
+    if result.risk is not None:
+        title += f"; nearest riskier than for {result.risk:.0%} of the gallery"
     if result.abstain:
         title += "; too uncertain to answer"
     rows = [

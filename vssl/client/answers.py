@@ -50,13 +50,15 @@ class Neighbour:
 class Found:
     """The answer to one query: its uncertainty and K neighbours, or the failure of its image.
 
-    abstain: whether not to trust it; None where the server was given no --max-risk.
+    abstain: whether not to trust it; None where the server was given no --max-risk. risk: the share of the
+    gallery's own answers that are safer; None where the gallery cannot say.
     """
 
     uncertainty: float | None
     neighbours: list[Neighbour]
     failure: Failed | None = None
     abstain: bool | None = None
+    risk: float | None = None
 
 
 def wait_for(response: httpx.Response, attempt: int) -> float | None:
@@ -136,5 +138,6 @@ def found(response: httpx.Response) -> list[Found]:
                 Neighbour(**{name: n.get(name) for name in Neighbour.__dataclass_fields__})
                 for n in result["neighbours"]
             ]
-            answers.append(Found(result["uncertainty"], neighbours, abstain=result.get("abstain")))
+            abstain, risk = result.get("abstain"), result.get("risk")
+            answers.append(Found(result["uncertainty"], neighbours, abstain=abstain, risk=risk))
     return answers

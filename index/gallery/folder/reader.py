@@ -17,7 +17,13 @@ from index.answers.calibrations import Calibrations
 from index.answers.filters import Filter, Scalar, parse_filter
 from index.answers.listing import Listing
 from index.answers.metadata_columns import Columns
-from index.answers.result_building import results, with_abstention, without_excluded, without_neighbours
+from index.answers.result_building import (
+    results,
+    risks,
+    with_abstention,
+    without_excluded,
+    without_neighbours,
+)
 from index.answers.results import GalleryItem, Neighbourhood, SearchResult
 from index.answers.validation import check_model, check_search, compared
 from index.answers.view import View
@@ -241,7 +247,7 @@ class GalleryReader:
                 return without_neighbours(queries, view.percentiles(queries.uncertainty))
             index = self._cache.index(view, name)
             rule = self._calibrations.rule(view, index, max_risk) if max_risk is not None else None
-            wide = k if rule is None else max(k, NEIGHBOURS)
+            wide = max(k, NEIGHBOURS)
             distances, found = index.search(
                 compared_queries,
                 min(wide + (exclude is not None), available),
@@ -250,8 +256,13 @@ class GalleryReader:
             if exclude is not None:
                 distances, found = without_excluded(view, exclude, distances, found, wide)
             match = self._calibrations.match(view, index)
+            shares = risks(self._calibrations.risk(view, index), view, queries, distances, found)
+            if rule is None:
+                distances, found = distances[:, :k], found[:, :k]
             metadata = self._store.metadata_of(view.rows[np.unique(found[found >= 0])].tolist())
-            answers = results(view, match, queries, compared_queries, distances, found, metadata=metadata)
+            answers = results(
+                view, match, queries, compared_queries, distances, found, metadata=metadata, risks=shares
+            )
             return answers if rule is None else with_abstention(answers, rule, k)
 
     def _kept(self, view: View, max_uncertainty: float | None, tree: Filter | None) -> Bools:

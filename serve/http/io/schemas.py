@@ -22,8 +22,7 @@ PIXEL = (
 )
 
 
-def _whole(value: Any) -> Any:
-    # 5.0 is 5, as JSON has it.
+def _whole(value: Any) -> Any:  # 5.0 is 5, as JSON has it
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -252,11 +251,12 @@ class NeighbourItem(TypedDict):
 
 
 class FoundItem(TypedDict):
-    """What one query found; `abstain`, with --max-risk, says whether not to trust it."""
+    """What one query found; `risk` is a rank in 0..1; `abstain`, with --max-risk, says whether not to trust it."""
 
     query: NotRequired[str]
     uncertainty: float
     uncertainty_percentile: float | None
+    risk: float | None
     abstain: NotRequired[bool]
     neighbours: list[NeighbourItem]
 

@@ -149,6 +149,7 @@ def describe_result(result: SearchResult) -> FoundItem:
     found: FoundItem = {
         "uncertainty": result.uncertainty,
         "uncertainty_percentile": result.uncertainty_percentile,
+        "risk": result.risk,
         "neighbours": [
             {
                 "id": n.id,

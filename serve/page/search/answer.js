@@ -16,7 +16,8 @@ export function judge(result, { risk = null } = {}) {
   const first = near[0];
   const probability = first.match_probability;
   if (probability === null) {
-    const sentence = `How likely these are right cannot be said: the gallery needs some hundred labelled pictures to calibrate on. ${unclear(result, "The picture")}`;
+    const risky = typeof result.risk === "number" ? ` Riskier than ${percent(result.risk)} of the gallery's own answers.` : "";
+    const sentence = `How likely these are right cannot be said: the gallery needs some hundred labelled pictures to calibrate on.${risky} ${unclear(result, "The picture")}`;
     return { level: "unknown", sentence: sentence.trim() };
   }
   const votes = tally(near);

@@ -18,6 +18,7 @@ from index.distances import pairwise
 from index.gallery.folder.gallery import FolderGallery
 from tests.index.brute import new
 from tests.index.samples import gaussians, sample
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows
 from vssl.errors import InputError
 
@@ -66,6 +67,26 @@ def test_the_match_calibration_is_kept_and_renewed(tmp_path: Path) -> None:
         assert gallery.info()["match_calibration"]["generation"] == 3
     with FolderGallery.open(tmp_path / "gallery", read_only=True) as reader:
         assert reader.info()["match_calibration"]["generation"] == 3
+
+
+def test_the_risk_needs_no_labels_and_is_kept(tmp_path: Path) -> None:
+    rows = sample(400)
+    rows = Rows(rows.ids, rows.paths, [None] * 400, rows.gaussians)
+    with new(tmp_path, rows) as gallery:
+        own = gallery.search(rows.gaussians, 2, exclude=rows.ids)
+        risks = np.array([found.risk for found in own])
+        assert len(own[0].neighbours) == 2
+        assert risks.mean() == pytest.approx(0.5, abs=0.05)  # ranks among themselves
+    with FolderGallery.open(tmp_path / "gallery", read_only=True) as reader:
+        again = reader.search(rows.gaussians, 5, exclude=rows.ids)
+        assert [found.risk for found in again] == risks.tolist()  # however many are asked for
+        far = GaussianEmbedding(-rows.gaussians.mean, rows.gaussians.variance)
+        assert np.mean([found.risk for found in reader.search(far, 1)]) > 0.6
+
+
+def test_few_items_have_no_risk(tmp_path: Path) -> None:
+    with new(tmp_path, sample(100)) as gallery:
+        assert gallery.search(gaussians(1), 3)[0].risk is None
 
 
 def test_a_rule_is_calibrated_once_and_again_when_the_gallery_has_changed(

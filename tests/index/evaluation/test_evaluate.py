@@ -73,6 +73,14 @@ def test_held_out_queries() -> None:
     assert "instance_recall_at_1" not in report["metrics"]
 
 
+def test_the_risk_stands_beside_the_distance() -> None:
+    found = evaluate(dataset(sample(400)), dataset(sample(200, seed=1, prefix="q")), QUICK)["metrics"]
+    assert found["r_auroc_risk"] > found["r_auroc_distance"] - 0.02
+    few = evaluate(dataset(sample(100)), dataset(sample(60, seed=1, prefix="q")), QUICK)
+    assert "r_auroc_risk" not in few["metrics"]
+    assert any("r_auroc_risk: fewer than 320 images" in note for note in few["notes"])
+
+
 def test_queries_of_the_gallery_leave_themselves_out_by_id() -> None:
     gallery = dataset(sample(150))
     rows = sample(150)

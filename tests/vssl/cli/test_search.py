@@ -18,7 +18,7 @@ def test_search_json_is_one_object_a_query_in_order(house: Path) -> None:
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [f["query"] for f in found] == [str(path) for path in asked]
     for answer, name in zip(found, ("b/3.png", "a/0.png"), strict=True):
-        assert list(answer) == ["query", "uncertainty", "neighbours"]
+        assert list(answer) == ["query", "uncertainty", "risk", "neighbours"]
         assert len(answer["neighbours"]) == 3
         nearest = answer["neighbours"][0]
         assert list(nearest) == ["id", "label", "distance", "variance_score", "match_probability", "metadata"]
@@ -52,7 +52,7 @@ def test_a_risk_says_which_answers_not_to_trust(house: Path) -> None:
     done = vssl("search", house / "gallery", image, "--model", model, "--max-risk", "0.05", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert list(found) == ["query", "uncertainty", "abstain", "neighbours"]
+    assert list(found) == ["query", "uncertainty", "risk", "abstain", "neighbours"]
     assert found["abstain"] is True  # so few images prove nothing
     assert "answers 0% of 18 images" in done.stderr
     assert "the least risk that could be held is about" in done.stderr or "no risk up to 0.5" in done.stderr
