@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from export.calibration.head import CalibrationConfig, Fit, calibrate
-from export.calibration.whitening import fit_mean, shrink
+from export.calibration.whitening import embedded, served_map, shrink
 from export.evaluation.fidelity import Fidelity, compare
 from export.evaluation.labelled import labelled_rows, measured
 from export.graph import to_onnx
@@ -30,6 +30,7 @@ from export.sources.run import run_encoder
 from export.verify import Agreement, run_model, verify
 from train.augment.views import Views
 from train.data.image_cache import ImageCache, load_images
+from train.models.encoder import EncoderOutput
 from train.state.checkpoint import load_checkpoint
 from vssl.errors import InputError
 from vssl.files import write_bytes
@@ -228,9 +229,11 @@ def fit_served(source: EncoderSource, options: ExportOptions, report: Report = l
     if dim is None and not source.is_projector_trained:
         dim = PRINCIPAL
     report(f"embedding {len(cache.images)} images")
-    mean = fit_mean(encoder, cache.images, space, size, whitening, dim=dim)
+    own = embedded(encoder, cache.images, space, size)
+    mean = served_map(own, space, whitening, dim)
     progress = _progress(report, options.calibration.views + options.calibration.worse)
-    fit = calibrate(encoder, views, cache.images, mean, size, options.calibration, progress)
+    means = mean(EncoderOutput(own.float(), own.float(), None))
+    fit = calibrate(encoder, views, cache.images, mean, size, options.calibration, progress, means)
     heads = ServedHeads(mean, fit.variance, fit.uncertainty)
     return Fitted(ServedEncoder(source.encode, heads).eval(), fit, whitening, cache)
 

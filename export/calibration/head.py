@@ -54,12 +54,12 @@ class CalibrationConfig:
     images: int = 2000
     first_images: int = 500
     minutes: float = 30.0
-    held: int = 200
+    held: int = 100
     cluster_images: int = 12_000
     views: int = 8
     worse: int = 6
     weight: int = 10
-    report_views: int = 16
+    report_views: int = 64
     epochs: int = 80
     learning_rate: float = 1e-3
     weight_decay: float = 0.3
@@ -170,9 +170,11 @@ def calibrate(
     size: int,
     config: CalibrationConfig | None = None,
     report: Progress | None = None,
+    means: Tensor | None = None,
 ) -> Fit:
     """Fit variance and uncertainty on (N, C, C, 3) pictures and judge them on some that they never saw.
 
+    means (N, D): what is served of the pictures, where that is known.
     Pictures are added, twice as many each time, until the likelihood of the held-out ones stops improving,
     `config.images` are used or the minutes are over. The others still count for the uncertainty's clusters.
     """
@@ -209,7 +211,8 @@ def calibrate(
         best = found
     more = None
     if used < len(order) and used - held >= FEWEST:
-        more = served_means(encoder, images[np.sort(order[used:])], served, size)
+        rest = np.sort(order[used:])
+        more = served_means(encoder, images[rest], served, size) if means is None else means[rest]
     uncertainty = fit_uncertainty(join(good), join(bad), more, config.seed)
     calibration = Calibration("fitted-head" if most >= MIN_IMAGES else "scale", used, config.views)
     if judged is None or judged_bad is None:

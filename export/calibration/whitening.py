@@ -34,8 +34,6 @@ def fit_mean(
     whitening: 0 keeps the embedding's own spread, 1 makes it the same in all directions; dim: how many
     principal directions are kept, all when None.
     """
-    if len(images) < MIN_IMAGES:
-        return ServedMean(space)
     return served_map(embedded(encoder, images, space, size, batch), space, whitening, dim)
 
 
@@ -57,7 +55,12 @@ def served_means(
 
 
 def served_map(means: Tensor, space: str, whitening: float, dim: int | None = None) -> ServedMean:
-    """Return centre and map fitted on embeddings (N, D); `dim` of their principal directions are kept."""
+    """Return centre and map fitted on embeddings (N, D); `dim` of their principal directions are kept.
+
+    Under 64 embeddings nothing is changed.
+    """
+    if len(means) < MIN_IMAGES:
+        return ServedMean(space)
     centre = means.mean(0)
     covariance = (means - centre).T @ (means - centre) / len(means)
     if dim is None or dim >= len(covariance):
