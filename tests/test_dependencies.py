@@ -24,11 +24,11 @@ NOT_INSTALLED = {
     "atheris": "one benchmark fuzzes with it",
 }
 USERS = {
-    "vssl": ["cpu", "openvino", "client", "hf", "train", "demo", "heif", "plots"],
+    "vssl": ["cpu", "openvino", "client", "hf", "train", "demo", "heif", "plots", "map"],
     "train": ["train", "backbones", "plots"],
     "export": ["train", "cpu", "backbones"],
     "serve": ["cpu", "openvino", "triton", "ray"],
-    "index": ["cpu", "milvus", "plots"],
+    "index": ["cpu", "milvus", "plots", "map"],
     "tests": list(EXTRAS),
     "benchmarks": list(EXTRAS),
 }

@@ -36,7 +36,7 @@ log = logging.getLogger("vssl.serve")
 class Runtime:
     """A started server's state. Build it with `Runtime.start` inside the event loop.
 
-    curated: what curation found. removed: what was removed and can be put back.
+    curated: what curation found. removed: what was removed and can be put back. mapped: columns with the map's.
     draining: whether the server is about to end: it is not ready, and still answers.
     """
 
@@ -60,6 +60,7 @@ class Runtime:
         self._gallery_threads = ThreadPoolExecutor(4, thread_name_prefix="gallery")
         self.curated = Recent()
         self.removed = Recent()
+        self.mapped = Recent(2)
 
     @classmethod
     def start(cls, settings: Settings, fetcher: Fetcher | None = None) -> Runtime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -150,6 +151,30 @@ def snapshot(
         opened.snapshot(out)
     with FolderGallery.open(out, read_only=True) as copy:
         say(f"{out}: {len(copy)} images of generation {copy.generation}")
+
+
+@app.command("map")
+def make_map(
+    gallery: FOLDER,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Place every image on a map, near what it is near to; the page shows it."""
+    with extras():
+        import openTSNE  # noqa: F401  (a map needs it: say so before the work)
+
+        from index.curation.projection import project, write_map
+        from index.gallery.folder.gallery import FolderGallery
+
+    begun = time.monotonic()
+    with FolderGallery.open(gallery, read_only=True) as opened:
+        found = project(opened)
+    file, seconds = write_map(gallery, found), time.monotonic() - begun
+    if as_json:
+        say_json({"map": str(file), "images": len(found.ids), "seconds": seconds})
+    else:
+        say(
+            f"{file}: {len(found.ids)} images, {seconds:.0f} s; look at it with: vssl serve --gallery {gallery}"
+        )
 
 
 @app.command()

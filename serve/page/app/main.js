@@ -5,11 +5,13 @@ import { count, make } from "./dom.js";
 import { read } from "./server.js";
 import { curateView } from "../curate/view.js";
 import { galleryView } from "../gallery/view.js";
+import { mapView } from "../map/view.js";
 import { searchView } from "../search/view.js";
 
 const VIEWS = {
   search: { title: "Search", open: searchView },
   gallery: { title: "Gallery", open: galleryView, gallery: true },
+  map: { title: "Map", open: mapView, gallery: true },
   curate: { title: "Curate", open: curateView, gallery: true },
 };
 const opened = new Map();

@@ -66,7 +66,7 @@ export function pictureGrid(context, { label, selected, open, onselect }) {
     fill(fresh);
   };
 
-  const blank = (position) => make("div", { class: "tile-in-grid", role: "option", id: `${name}-${position}`, "aria-posinset": position + 1 }, make("span", { class: "shot" }));
+  const blank = (position) => make("div", { class: "tile-in-grid", role: "option", id: `${name}-${position}`, "aria-posinset": position + 1, "aria-label": `picture ${position + 1}` }, make("span", { class: "shot" }));
 
   const fill = (positions) => {
     source.items(positions.map((position) => rows[position])).forEach(async (found, at) => {

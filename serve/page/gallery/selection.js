@@ -4,8 +4,13 @@ import { count, make } from "../app/dom.js";
 import { call, post } from "../app/server.js";
 import { confirmed } from "./confirm.js";
 
-const MOST_CHANGED = 10_000; // items of one request
+const MOST_CHANGED = 1000; // items of one request
 const undone = []; // removals of this page that can be undone, the latest last
+
+/** Return ids in parts that one request may carry. */
+function parts(ids) {
+  return Array.from({ length: Math.ceil(ids.length / MOST_CHANGED) }, (_, at) => ids.slice(at * MOST_CHANGED, (at + 1) * MOST_CHANGED));
+}
 
 /** Return {element, draw()}.
  *
@@ -67,7 +72,7 @@ export function selectionBar(context, { selected, all, source, chosen, changed, 
   const tag = (present) =>
     guarded(async () => {
       if (!name.reportValidity()) return;
-      await post("tags", { ids: (await ids()).slice(0, MOST_CHANGED), tag: name.value, present });
+      for (const part of parts(await ids())) await post("tags", { ids: part, tag: name.value, present });
       tags.open = false;
       await changed();
     });
@@ -90,9 +95,12 @@ export function selectionBar(context, { selected, all, source, chosen, changed, 
         action: "Remove",
       });
       if (!sure) return;
-      const all = await ids();
-      for (let start = 0; start < all.length; start += MOST_CHANGED) {
-        undone.push(await post("removals", { ids: all.slice(start, start + MOST_CHANGED) }));
+      const removal = { tokens: [], removed: 0 };
+      undone.push(removal);
+      for (const part of parts(await ids())) {
+        const { undo: token, removed } = await post("removals", { ids: part });
+        removal.tokens.push(token);
+        removal.removed += removed;
       }
       selected.clear();
       await changed();
@@ -103,7 +111,7 @@ export function selectionBar(context, { selected, all, source, chosen, changed, 
     "",
     guarded(async () => {
       const last = undone[undone.length - 1];
-      await post("restorations", { undo: last.undo });
+      while (last.tokens.length) await post("restorations", { undo: last.tokens.pop() });
       undone.pop();
       await changed();
     }),

@@ -55,14 +55,16 @@ export function galleryView(context) {
   };
   const soon = later(update, 30);
 
+  const fields = () => columns.fields.filter(({ name }) => !name.startsWith("map."));
+
   const build = () => {
-    controls = facets(columns, filters, (name, choice) => {
+    controls = facets({ ...columns, fields: fields() }, filters, (name, choice) => {
       if (choice) filters[name] = choice;
       else delete filters[name];
       soon();
     });
     side.replaceChildren(controls.element, clear);
-    const numbers = columns.fields.filter((field) => field.kind === "number");
+    const numbers = fields().filter((field) => field.kind === "number");
     const options = [["", "as added"], ...numbers.flatMap(({ name }) => [[`-${name}`, `most ${name} first`], [name, `least ${name} first`]])];
     const before = sort.value;
     sort.replaceChildren(...options.map(([value, text]) => make("option", { value, text })));

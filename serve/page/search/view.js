@@ -1,6 +1,6 @@
 // The search view: what is asked about, how, and the answer; all of it stands in the address.
 
-import { writeAddress } from "../app/address.js";
+import { addressOf, writeAddress } from "../app/address.js";
 import { later, make, percent, slider } from "../app/dom.js";
 import { call, post, read } from "../app/server.js";
 import { picture } from "../app/thumbnails.js";
@@ -66,6 +66,7 @@ export function searchView(context) {
     const judged = judge(result, { risk: state.risk / 100 });
     const card = answerCard(result, judged, placeOf(result, uncertainty));
     if (!uncertainty) distribution().then(() => card.querySelector(".beside > div > div")?.replaceWith(placeOf(result, uncertainty)));
+    if (gallery.map) card.append(make("a", { class: "small", href: addressOf("map", written(state.examples)), text: "Show where it lands on the map" }));
     return [card, neighbourList(context, result.neighbours, addItem)];
   };
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from index.curation.projection import project, write_map
 from index.gallery.folder.gallery import FolderGallery
 from serve.inference.engine import Engine
 from tests.serve.running import Running, running
@@ -23,6 +24,8 @@ from vssl.embeddings.store import Rows
 COUNT = 400
 KINDS = {"red": (200, 90, 60), "blue": (60, 90, 200), "purple": (130, 90, 130)}
 CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
+
+SOFTWARE_GL = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def page_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     metadata = [{"year": 2000 + n % 25, "maker": ("ann", "bob", "cid")[n % 3]} for n in range(COUNT)]
     with FolderGallery.create(folder / "gallery", card=engine.card, model_id=engine.model_id) as gallery:
         gallery.add(rows, metadata=metadata)
+        write_map(folder / "gallery", project(gallery, jobs=1))
     return World(folder, folder / "model.onnx", folder / "gallery", ids)
 
 
@@ -85,7 +89,7 @@ def browser() -> Iterator[Browser]:
             pytest.fail("VSSL_REQUIRE_CHROMIUM is set and there is no chromium: apt-get install chromium")
         pytest.skip("no chromium on this machine: apt-get install chromium")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM)
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=SOFTWARE_GL)
         yield launched
         launched.close()
 

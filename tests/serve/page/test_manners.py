@@ -24,6 +24,7 @@ def addresses(world: World) -> dict[str, str]:
         "empty": "#search",
         "answer": f"#search?like={world.ids[4]}&unlike={world.ids[9]}",
         "gallery": "#gallery?.maker=ann&sort=-uncertainty",
+        "map": f"#map?colour=label&like={world.ids[4]}",
         "duplicates": "#curate",
         "suspects": "#curate?list=suspects",
     }

@@ -1,9 +1,10 @@
-"""`vssl gallery duplicates / uncertain / outliers / suspects`: a table, JSON, Parquet and a sheet of one list."""
+"""`vssl gallery duplicates / uncertain / ... / select`: a table, JSON, Parquet and a sheet of one list; and `map`."""
 
 from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,9 +12,10 @@ import pytest
 from PIL import Image
 
 from tests.vssl.cli.command import vssl
+from vssl.images.sources import open_source
 
 
-@pytest.mark.parametrize("verb", ["duplicates", "uncertain", "outliers", "suspects"])
+@pytest.mark.parametrize("verb", ["duplicates", "uncertain", "outliers", "suspects", "select"])
 def test_curation_prints_writes_and_draws(house: Path, tmp_path: Path, verb: str) -> None:
     done = vssl(
         "gallery", verb, house / "gallery", "-n", "5", "--json",
@@ -32,3 +34,23 @@ def test_curation_prints_writes_and_draws(house: Path, tmp_path: Path, verb: str
     assert 0 < len(found) <= 5
     shown = vssl("gallery", verb, house / "gallery", "-n", "2")
     assert shown.returncode == 0, shown.stderr
+
+
+def test_what_to_label_next_is_a_list_that_extract_reads(house: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "next.jsonl"
+    done = vssl(
+        "gallery", "select", house / "gallery", "-n", "3", "--strategy", "diverse", "--list", listed, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    chosen = [json.loads(line)["id"] for line in done.stdout.splitlines()]
+    assert [item.id for item in open_source(f"list:{listed}").items] == chosen
+    wrong = vssl("gallery", "select", house / "gallery", "--strategy", "clever")
+    assert (wrong.returncode, "expected one of uncertain, diverse, typical" in wrong.stderr) == (1, True)
+
+
+def test_a_map_is_made_once(house: Path, tmp_path: Path) -> None:
+    gallery = shutil.copytree(house / "gallery", tmp_path / "gallery")
+    done = vssl("gallery", "map", gallery, "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert len(pq.read_table(said["map"])) == said["images"] > 0

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from index.answers.results import GalleryItem
     from index.gallery.protocol import Gallery
 
-MOST = 10_000
+MOST = 1000
 TAG = "tag."
 """A tag is metadata of this name and its own that is true, so that filters read it."""
 
@@ -53,7 +53,7 @@ class TagRequest(Strict):
 
 
 class Removal(TypedDict):
-    """What was removed; `undo` puts it back, as long as the server runs and remembers its latest sixteen removals."""
+    """What was removed; `undo` puts it back, as long as the server runs and remembers its latest sixteen."""
 
     removed: int
     undo: str

@@ -5,6 +5,7 @@ An answer to a write means that it is on the disk.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,8 +54,11 @@ class Removed(TypedDict):
 
 
 async def describe_gallery(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
-    """Describe the gallery: size, distance, model id, whether it can be changed here."""
+    """Describe the gallery: size, distance, model id, whether it can be changed here and has a map."""
+    from index.curation.projection import FILE
+
     facts = await runtime.with_gallery(lambda gallery: gallery.info()) | {"writable": runtime.writable}
+    facts["map"] = (Path(runtime.gallery.place) / FILE).is_file()
     return json_response({name: fact for name, fact in facts.items() if name != "path"})
 
 

@@ -6,6 +6,8 @@ A row is an item's place in every column of one generation of the gallery.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
 
 import numpy as np
@@ -15,16 +17,18 @@ from typing_extensions import TypedDict
 
 from serve.http.errors import RequestError
 from serve.http.io.answers import json_response
-from serve.http.io.schemas import NoOptions, Scalar
-from serve.http.io.validation import Strict
+from serve.http.io.schemas import ItemId, NoOptions, Scalar
+from serve.http.io.validation import Strict, from_json
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.routing import Route
 from serve.http.state import Runtime
 
 if TYPE_CHECKING:
-    from index.answers.listing import Listing
+    from index.answers.listing import Column, Listing
+    from index.gallery.protocol import Gallery
 
 MOST_ROWS = 1000
+MAP_X, MAP_Y, MATCH_RISK = "map.x", "map.y", "match risk"
 ROWS = re.compile(r"\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*")
 
 
@@ -95,16 +99,17 @@ async def columns(runtime: Runtime, context: RequestContext, query: NoOptions) -
     """Name the columns that the gallery's items have, to browse and filter by."""
     from index.answers.listing import TextColumn
 
-    def work(listing: Listing) -> Columns:
+    def work(gallery: Gallery) -> Columns:
         fields: list[ColumnField] = []
-        for name, column in listing.columns.items():
+        listing, found = all_columns(runtime, gallery)
+        for name, column in found.items():
             if isinstance(column, TextColumn):
                 fields.append({"name": name, "kind": "text", "values": column.values})
             else:
                 fields.append({"name": name, "kind": "number"})
         return {"generation": listing.generation, "items": len(listing), "fields": fields}
 
-    return json_response(await runtime.with_gallery(lambda gallery: work(gallery.listing())))
+    return json_response(await runtime.with_gallery(work))
 
 
 async def column(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
@@ -116,10 +121,11 @@ async def column(runtime: Runtime, context: RequestContext, query: NoOptions) ->
 
     wanted: str = context.request.path_params["name"]
 
-    def work(listing: Listing) -> tuple[bytes, int]:
-        found = listing.columns.get(wanted)
+    def work(gallery: Gallery) -> tuple[bytes, int]:
+        listing, there = all_columns(runtime, gallery)
+        found = there.get(wanted)
         if found is None:
-            known = ", ".join(listing.columns)
+            known = ", ".join(there)
             raise RequestError(
                 404, "not_found", f"found no column of that name; the columns are {known}", param="name"
             )
@@ -127,9 +133,34 @@ async def column(runtime: Runtime, context: RequestContext, query: NoOptions) ->
             return np.ascontiguousarray(found.values, "<f4").tobytes(), listing.generation
         return np.ascontiguousarray(found.codes, "<u2").tobytes(), listing.generation
 
-    body, generation = await runtime.with_gallery(lambda gallery: work(gallery.listing()))
+    body, generation = await runtime.with_gallery(work)
     headers = {"X-Gallery-Generation": str(generation), "Cache-Control": "no-store"}
     return Response(body, media_type="application/octet-stream", headers=headers)
+
+
+class RowsRequest(Strict):
+    """Items whose rows are asked for."""
+
+    ids: list[ItemId] = Field(min_length=1, max_length=MOST_ROWS)
+
+
+class FoundRows(TypedDict):
+    """The row of each item, null for one that is not there."""
+
+    generation: int
+    rows: list[int | None]
+
+
+async def rows(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
+    """Find the rows of items by id."""
+    _ = runtime.gallery
+    wanted = from_json(RowsRequest, await runtime.bodies.read(context)).ids
+
+    def work(listing: Listing) -> FoundRows:
+        places = {id_: row for row, id_ in enumerate(listing.ids)}
+        return {"generation": listing.generation, "rows": [places.get(id_) for id_ in wanted]}
+
+    return json_response(await runtime.with_gallery(lambda gallery: work(gallery.listing())))
 
 
 async def items(runtime: Runtime, context: RequestContext, query: RowOptions) -> Response:
@@ -156,6 +187,29 @@ async def items(runtime: Runtime, context: RequestContext, query: RowOptions) ->
     return json_response(await runtime.with_gallery(lambda gallery: work(gallery.listing())))
 
 
+def all_columns(runtime: Runtime, gallery: Gallery) -> tuple[Listing, Mapping[str, Column]]:
+    """Return the listing and its columns; with those of the map, where `vssl gallery map` made one."""
+    from index.answers.listing import NumberColumn
+    from index.curation.projection import FILE, place_items, read_map
+
+    listing, file = gallery.listing(), Path(gallery.place) / FILE
+    made = file.stat().st_mtime_ns if file.is_file() else None
+    with runtime.mapped.lock:
+        key = listing.generation, made
+        known: Any = runtime.mapped.get(key)
+        if known is None:
+            known = dict(listing.columns)
+            found = read_map(Path(gallery.place)) if made is not None else None
+            if found is not None:
+                places, risk = place_items(gallery, found, listing.ids)
+                extra = {MAP_X: places[:, 0], MAP_Y: places[:, 1], MATCH_RISK: risk}
+                known |= {
+                    name: NumberColumn(values) for name, values in extra.items() if np.isfinite(values).any()
+                }
+            runtime.mapped.keep(key, known)
+    return listing, known
+
+
 def check_generation(listing: Listing, expected: int | None) -> None:
     """Raise RequestError 409 for rows of an earlier generation of the gallery."""
     if expected is not None and expected != listing.generation:
@@ -176,6 +230,16 @@ ROUTES: list[Route[Any]] = [
         NoOptions,
         "curl $URL/columns/uncertainty",
         media=("application/octet-stream",),
+        statuses=(404,),
+    ),
+    Route(
+        "POST",
+        "/rows",
+        rows,
+        NoOptions,
+        "curl -H 'Content-Type: application/json' -d '{\"ids\": [\"cats/1.jpg\"]}' $URL/rows",
+        body=RowsRequest,
+        answer=FoundRows,
         statuses=(404,),
     ),
     Route(

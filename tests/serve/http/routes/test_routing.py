@@ -31,6 +31,7 @@ def test_own_routes_are_those_of_images_gallery_and_model() -> None:
         "thumbnails",
         "columns",
         "items",
+        "rows",
         "curation",
         "removals",
         "restorations",
