@@ -20,8 +20,6 @@ from torch.nn import functional
 
 from train.methods.method import Method, StepOutput
 from train.models.clusters import spherical_kmeans
-from train.models.heads import mlp
-from train.settings.config import TrainConfig
 from train.state.randomness import seed_of
 
 
@@ -89,11 +87,6 @@ class DeepClusterV2(Method):
     options_type = DeepClusterOptions
     options: DeepClusterOptions
     memory: MemoryBank
-
-    @staticmethod
-    def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
-        """Two layers."""
-        return mlp([feature_dim, config.network.projector_hidden, config.network.dim])
 
     def build_heads(self) -> nn.ModuleDict:
         """The memory; its centroids take the place of a classifier."""

@@ -17,6 +17,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from train.models.encoder import Encoder, EncoderOutput
+from train.models.heads import MlpForm
 from train.settings.config import TrainConfig
 from vssl.errors import InputError
 
@@ -41,11 +42,12 @@ class StepOutput(NamedTuple):
 class Method(nn.Module):
     """A self-supervised method: the student, the teacher where one is kept, and the heads.
 
-    Subclasses set `keeps_teacher` and `options_type`, give `projector` and `build_heads`, and define `loss`.
+    Subclasses set `keeps_teacher`, `options_type` and `projector_form`, give `build_heads`, and define `loss`.
     """
 
     keeps_teacher: ClassVar[bool] = False
     options_type: ClassVar[type] = NoOptions
+    projector_form: ClassVar[MlpForm] = MlpForm()
     options: Any
     teacher: Encoder | None
 
@@ -61,10 +63,10 @@ class Method(nn.Module):
             self.teacher = None
         self.heads = self.build_heads()
 
-    @staticmethod
-    def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
-        """Build the encoder's projector for features of F = feature_dim."""
-        raise NotImplementedError
+    @classmethod
+    def projector(cls, feature_dim: int, config: TrainConfig) -> nn.Module:
+        """Build the encoder's projector for features of F = feature_dim: a perceptron, unless a method has another."""
+        return cls.projector_form.build(feature_dim, config.network.projector_hidden, config.network.dim)
 
     def build_heads(self) -> nn.ModuleDict:
         """Build the other modules of the method; they are not exported."""

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from train.losses.contrast import against_queue
 from train.methods.method import Method, StepOutput
-from train.models.heads import mlp
+from train.models.heads import MlpForm
 from train.models.queue import Queue
-from train.settings.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,7 @@ class MocoV2Plus(Method):
     options_type = MocoV2PlusOptions
     options: MocoV2PlusOptions
     keeps_teacher = True
-
-    @staticmethod
-    def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
-        """Two layers without norm."""
-        return mlp([feature_dim, config.network.projector_hidden, config.network.dim], norm=False)
+    projector_form = MlpForm(norm=False)
 
     def build_heads(self) -> nn.ModuleDict:
         """One queue per view."""

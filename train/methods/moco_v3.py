@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from train.losses.contrast import in_batch
 from train.methods.method import Method, StepOutput
-from train.models.heads import mlp
-from train.settings.config import TrainConfig
+from train.models.heads import MlpForm, mlp
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,7 @@ class MocoV3(Method):
     options_type = MocoV3Options
     options: MocoV3Options
     keeps_teacher = True
-
-    @staticmethod
-    def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
-        """Two layers without biases, the output normalised without scale and shift."""
-        widths = [feature_dim, config.network.projector_hidden, config.network.dim]
-        return mlp(widths, norm_last=True, affine_last=False)
+    projector_form = MlpForm(norm_last=True, affine_last=False)
 
     def build_heads(self) -> nn.ModuleDict:
         """The predictor; no linear layer of this method has a bias."""

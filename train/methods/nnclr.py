@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from train.losses.contrast import in_batch
 from train.methods.method import Method, StepOutput
-from train.models.heads import mlp
+from train.models.heads import MlpForm, mlp
 from train.models.queue import Queue
-from train.settings.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,7 @@ class NnClr(Method):
 
     options_type = NnClrOptions
     options: NnClrOptions
-
-    @staticmethod
-    def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
-        """Three layers, the output normalised."""
-        hidden, dim = config.network.projector_hidden, config.network.dim
-        return mlp([feature_dim, hidden, hidden, dim], norm_last=True)
+    projector_form = MlpForm(hidden_layers=2, norm_last=True)
 
     def build_heads(self) -> nn.ModuleDict:
         """The predictor and the queue of codes."""

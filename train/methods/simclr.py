@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from train.losses.contrast import nt_xent
 from train.methods.method import Method, StepOutput
-from train.models.heads import mlp
-from train.settings.config import TrainConfig
+from train.models.heads import MlpForm
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,7 @@ class SimClr(Method):
 
     options_type = SimClrOptions
     options: SimClrOptions
-
-    @staticmethod
-    def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
-        """Two layers without norm."""
-        return mlp([feature_dim, config.network.projector_hidden, config.network.dim], norm=False)
+    projector_form = MlpForm(norm=False)
 
     def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
         """Views (B, S, S, 3) -> NT-Xent."""

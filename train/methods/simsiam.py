@@ -11,18 +11,13 @@ from torch import Tensor, nn
 
 from train.losses.agreement import negative_cosine
 from train.methods.method import Method, StepOutput
-from train.models.heads import Head, mlp
-from train.settings.config import TrainConfig
+from train.models.heads import Head, MlpForm
 
 
 class SimSiam(Method):
     """Simple Siamese representation learning."""
 
-    @staticmethod
-    def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
-        """Three layers, the output normalised without scale and shift."""
-        hidden, dim = config.network.projector_hidden, config.network.dim
-        return mlp([feature_dim, hidden, hidden, dim], norm_last=True, affine_last=False)
+    projector_form = MlpForm(hidden_layers=2, norm_last=True, affine_last=False)
 
     def build_heads(self) -> nn.ModuleDict:
         """The predictor: a bottleneck."""

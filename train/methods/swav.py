@@ -15,10 +15,8 @@ from torch import Tensor, nn
 
 from train.losses.assignment import sinkhorn, swapped_prediction
 from train.methods.method import Method, StepOutput
-from train.models.heads import mlp
 from train.models.prototypes import Prototypes
 from train.models.queue import Queue
-from train.settings.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -44,11 +42,6 @@ class Swav(Method):
 
     options_type = SwavOptions
     options: SwavOptions
-
-    @staticmethod
-    def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
-        """Two layers."""
-        return mlp([feature_dim, config.network.projector_hidden, config.network.dim])
 
     def build_heads(self) -> nn.ModuleDict:
         """The prototypes and one queue per view."""

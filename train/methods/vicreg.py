@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from train.losses.agreement import vicreg
 from train.methods.method import Method, StepOutput
-from train.models.heads import mlp
-from train.settings.config import TrainConfig
+from train.models.heads import MlpForm
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,7 @@ class VicReg(Method):
 
     options_type = VicRegOptions
     options: VicRegOptions
-
-    @staticmethod
-    def projector(feature_dim: int, config: TrainConfig) -> nn.Module:
-        """Three layers."""
-        hidden, dim = config.network.projector_hidden, config.network.dim
-        return mlp([feature_dim, hidden, hidden, dim])
+    projector_form = MlpForm(hidden_layers=2)
 
     def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
         """Views (B, S, S, 3) -> the weighted sum of the terms."""

@@ -6,6 +6,7 @@ Shape letters: B batch, F feature dimension, H hidden width, D embedding dimensi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -67,3 +68,18 @@ def mlp(
         if not last:
             layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
+
+
+@dataclass(frozen=True)
+class MlpForm:
+    """What a perceptron with one width of hidden layers looks like; norms as in `mlp`."""
+
+    hidden_layers: int = 1
+    norm: bool = True
+    norm_last: bool = False
+    affine_last: bool = True
+
+    def build(self, inside: int, hidden: int, outside: int) -> nn.Sequential:
+        """(B, inside) -> (B, outside)."""
+        widths = [inside, *[hidden] * self.hidden_layers, outside]
+        return mlp(widths, norm=self.norm, norm_last=self.norm_last, affine_last=self.affine_last)
