@@ -8,8 +8,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple, TypeVar, get_type_hints
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from train.models.encoder import Encoder, EncoderOutput
 from train.models.heads import MlpForm
-from train.settings.config import TrainConfig
-from vssl.errors import InputError
+from train.settings.config import TrainConfig, build
 
 OptionsT = TypeVar("OptionsT")
 
@@ -161,16 +160,4 @@ def parse_options(kind: type[OptionsT], values: Mapping[str, Any]) -> OptionsT:
 
     Raises InputError for a name the method does not know or a value of another type.
     """
-    hints = get_type_hints(kind)
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    checked: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in known:
-            expected = ", ".join(known) or "none"
-            raise InputError(f"options.{name}: this method does not know it; its options: {expected}")
-        if hints[name] is float and type(value) is int:
-            value = float(value)
-        if type(value) is not hints[name]:
-            raise InputError(f"options.{name}: found {value!r}, expected {hints[name].__name__}")
-        checked[name] = value
-    return kind(**checked)
+    return build(kind, values, "options.")

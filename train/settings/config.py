@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from train.settings.backbone_names import full_name
 from vssl.errors import InputError
 
+T = TypeVar("T")
 Pair = tuple[float, float]
 Triple = tuple[float, float, float]
 Option = str | int | float | bool
@@ -210,8 +211,7 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         """Build from plain values; unknown names and wrong types raise InputError."""
-        config: TrainConfig = _build(cls, values, "")
-        return config
+        return build(cls, values)
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:
@@ -230,22 +230,25 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-def _build(cls: Any, values: Mapping[str, Any], where: str) -> Any:
+def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """Return a settings class of plain values, which stand under the name `where`.
+
+    Raises InputError for a name that the class does not know and a value of another type.
+    """
     known = get_type_hints(cls)
-    unknown = sorted(set(values) - {f.name for f in fields(cls)})
+    names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(names))
     if unknown:
-        raise InputError(
-            f"unknown setting {where}{unknown[0]}: expected one of {', '.join(f.name for f in fields(cls))}"
-        )
+        raise InputError(f"unknown setting {where}{unknown[0]}: expected one of {', '.join(names) or 'none'}")
     return cls(**{name: _value(known[name], value, f"{where}{name}") for name, value in values.items()})
 
 
 def _value(kind: Any, value: Any, name: str) -> Any:
     """Check one value against its declared type; whole numbers pass as floats."""
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         if not isinstance(value, Mapping):
             raise InputError(f"{name}: found {value!r}, expected a table of settings")
-        return _build(kind, value, f"{name}.")
+        return build(kind, value, f"{name}.")
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
         if not isinstance(value, list | tuple) or len(value) != len(kinds):
