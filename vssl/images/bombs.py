@@ -26,6 +26,9 @@ MAX_SCANNED_PIXELS = 2**31
 MAX_BLOCKS = 50_000
 """Segments, chunks or sub-blocks that Pillow reads one by one in Python, about 50 ms."""
 
+CHUNK_BYTES = 12
+"""The least that a PNG chunk takes: its length, type and checksum."""
+
 MAX_EXIF_SEGMENTS = 64
 """EXIF segments of a JPEG file, 4 MB; Pillow joins them in quadratic time."""
 
@@ -49,7 +52,8 @@ def check_structure(data: bytes) -> None:
             _bound(count, MAX_BLOCKS, "segments")
             _bound(exif, MAX_EXIF_SEGMENTS, "EXIF segments")
     elif data.startswith(b"\x89PNG\r\n\x1a\n"):
-        _bound(_count(png_chunks(data)), MAX_BLOCKS, "chunks")
+        if len(data) > CHUNK_BYTES * MAX_BLOCKS:  # a smaller file has no room for so many
+            _bound(_count(png_chunks(data)), MAX_BLOCKS, "chunks")
     elif data.startswith((b"GIF87a", b"GIF89a")):
         _bound(_count(_gif_blocks(data)), MAX_BLOCKS, "blocks before its picture")
 
@@ -76,8 +80,8 @@ def check_work(picture: Image.Image, data: bytes, max_pixels: int) -> None:
 def png_chunks(data: bytes) -> Iterable[tuple[bytes, int, int]]:
     """Yield (type, start, end) of each chunk of a PNG file, with its length and checksum, up to what is cut."""
     place = 8
-    while place + 12 <= len(data):
-        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+    while place + CHUNK_BYTES <= len(data):
+        end = place + CHUNK_BYTES + int.from_bytes(data[place : place + 4], "big")
         if end > len(data):
             return
         kind = data[place + 4 : place + 8]
