@@ -73,12 +73,10 @@ def render(
         return Response(arrow_stream(answers, names, card, model_id), media_type=ARROW)
     if form == NPZ:
         return Response(_npz(answers, model_id), media_type=NPZ)
-    encode = base64_floats if encoding == "base64" else _as_is
+    columns = (_rows(answers.mean, encoding), _rows(answers.variance, encoding), answers.uncertainty)
     results: list[EmbeddedItem | FailedImage] = [
-        {"mean": encode(mean), "variance": encode(variance), "uncertainty": uncertainty}
-        for mean, variance, uncertainty in zip(
-            answers.mean, answers.variance, answers.uncertainty, strict=True
-        )
+        {"mean": mean, "variance": variance, "uncertainty": uncertainty}
+        for mean, variance, uncertainty in zip(*columns, strict=True)
     ]
     for position, error in answers.errors.items():
         results[position] = failed_image(error)
@@ -95,8 +93,11 @@ def failed_image(error: VsslError) -> FailedImage:
     return {"error": {"code": str(described["code"]), "message": str(described["message"])}}
 
 
-def _as_is(values: Floats) -> Floats:
-    return values
+def _rows(values: Floats, encoding: str) -> Floats | list[str]:
+    """Return the rows of (N, D) as JSON holds them: numbers, or little-endian float32 as base64."""
+    if encoding != "base64":
+        return values
+    return [pybase64.b64encode_as_string(row.data) for row in np.ascontiguousarray(values, "<f4")]
 
 
 def _npz(answers: EmbeddedImages, model_id: str) -> bytes:
