@@ -6,12 +6,15 @@ import dataclasses
 import os
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vssl.cli.output import extras, note, say, say_json
 from vssl.errors import InputError
+
+if TYPE_CHECKING:
+    from vssl.cli.ceilings.planning import Plan
 
 PARTS = ("extract", "search", "train")
 PICTURES, SIDES = 384, (400, 534)
@@ -35,13 +38,18 @@ def bench(
     items: Annotated[int, typer.Option(help="Gaussians to search.", min=100)] = 50_000,
     dim: Annotated[int, typer.Option(help="Their dimension.", min=1)] = 128,
     distance: Annotated[list[str] | None, typer.Option(help="Distances to search by.")] = None,
+    plan: Annotated[
+        float | None, typer.Option("--plan", help="Say what so many images would take, as 1e9.", min=1)
+    ] = None,
+    hours: Annotated[float, typer.Option(help="In which a planned extraction should end.", min=0.01)] = 24.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure this machine's ceilings and how near vssl comes: extraction, search, training.
 
+    With --plan, what a job of that size takes, from what extraction and search cost here.
     Nothing else should run at the same time.
     """
-    parts = tuple(part or PARTS)
+    parts = tuple(part or (PARTS if plan is None else ("extract", "search")))
     if unknown := [name for name in parts if name not in PARTS]:
         raise typer.BadParameter(
             f"found {unknown[0]!r}, expected one of {', '.join(PARTS)}", param_hint="--part"
@@ -61,6 +69,8 @@ def bench(
         if "train" in parts:
             note(f"training: a step of the recipe {recipe}")
             found["train"] = _train(folder, recipe)
+    if plan is not None:
+        found["plan"] = dataclasses.asdict(_plan(round(plan), found, dim, items, hours))
     if as_json:
         say_json(found)
         return
@@ -107,6 +117,25 @@ def _search(items: int, dim: int, distances: tuple[str, ...]) -> list[dict[str, 
     return [{**dataclasses.asdict(cost), "times_flat": cost.milliseconds / cost.flat} for cost in costs]
 
 
+def _plan(images: int, found: dict[str, Any], dim: int, items: int, hours: float) -> Plan:
+    from vssl.cli.ceilings.planning import make_plan, memory_bytes
+
+    if not {"extract", "search"} <= found.keys():
+        raise typer.BadParameter("needs both parts, extract and search", param_hint="--plan")
+    cost = next(cost for cost in found["search"] if cost["batch"] > 1)
+    return make_plan(
+        images,
+        dim=dim,
+        extract_rate=found["extract"]["extract"],
+        search_ms=cost["milliseconds"],
+        searched=items,
+        width=cost["width"],
+        cores=found["cores"],
+        memory=memory_bytes(),
+        within_hours=hours,
+    )
+
+
 def _train(folder: Path, recipe: str) -> dict[str, Any]:
     from train.loop.run import choose_device
     from train.settings.recipe import plan
@@ -138,3 +167,9 @@ def _say(found: dict[str, Any]) -> None:
         say(f"\ntrain, images/s (recipe {t['recipe']})")
         say(f"  the networks alone    {t['networks']:10.0f}")
         say(f"  the whole step        {t['step']:10.0f}   {t['reached']:.2f} of that")
+    from vssl.cli.ceilings.planning import Plan, limits
+
+    for line in limits(found):
+        say(f"\n{line}")
+    if "plan" in found:
+        say("\n" + "\n".join(Plan(**found["plan"]).lines()))

@@ -15,6 +15,7 @@ from tests.tiny_model import tiny_model
 from tests.train.picture_folder import TINY, write_pictures
 from tests.vssl.cli.command import vssl
 from train.settings.recipe import plan
+from vssl.cli.ceilings.planning import make_plan, shown_bytes
 from vssl.cli.ceilings.searching import measure as measure_search
 from vssl.cli.ceilings.training import measure as measure_step
 from vssl.images.sources import open_source
@@ -39,6 +40,64 @@ def test_extraction_and_search_of_one_s_own_images_and_model(tmp_path: Path) -> 
         ("cosine", 1), ("cosine", 256), ("posterior", 1), ("posterior", 256),
     ]  # fmt: skip
     assert all(c["times_flat"] == pytest.approx(c["milliseconds"] / c["flat"]) for c in found["search"])
+
+
+def test_a_plan_scales_what_was_measured(tmp_path: Path) -> None:
+    images, model = photo_folder(tmp_path / "images"), tiny_model(tmp_path / "model.onnx")
+    words = (
+        "bench",
+        images,
+        "--model",
+        model,
+        "--items",
+        300,
+        "--dim",
+        16,
+        "--distance",
+        "cosine",
+        "--plan",
+        "1e9",
+    )
+    found = json.loads(vssl(*words, "--json").stdout)
+    planned = found["plan"]
+    assert planned["hours"] == pytest.approx(1e9 / found["extract"]["extract"] / 3600)
+    cost = next(c for c in found["search"] if c["batch"] == 256)
+    assert planned["milliseconds"] == pytest.approx(cost["milliseconds"] * 1e9 / 300)
+    said = vssl(*words).stdout
+    assert "plan for 1e+09 images" in said
+    assert "bounds extraction" in said
+    assert vssl("bench", "--part", "search", "--items", 300, "--dim", 16, "--plan", "10").returncode == 2
+
+
+def test_machines_and_bytes_of_a_plan() -> None:
+    made = make_plan(
+        10**9,
+        dim=128,
+        extract_rate=1000,
+        search_ms=1,
+        searched=10**6,
+        width=2,
+        cores=8,
+        memory=100e9,
+        within_hours=24,
+    )
+    assert (made.machines, made.shards) == (12, 15)  # 278 h over 24 h; 1.02 TB over 70 GB
+    assert made.index == 10**9 * 128 * 2 * 4
+    assert made.milliseconds == 1000
+    assert made.queries == pytest.approx(8 * 15)
+    small = make_plan(
+        1000, dim=8, extract_rate=1000, search_ms=1, searched=1000, width=1, cores=2, memory=1e9
+    )
+    assert (small.machines, small.shards) == (1, 1)
+    assert "one gallery folder" in " ".join(small.lines())
+    assert "approximate" not in " ".join(small.lines())
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1.5e9, "1.5 GB"), (2e15, "2e+03 TB")]
+)
+def test_sizes_are_said_in_the_largest_unit(count: float, text: str) -> None:
+    assert shown_bytes(count) == text
 
 
 def test_the_longer_encoding_is_told_apart_from_the_overhead() -> None:
