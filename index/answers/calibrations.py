@@ -33,6 +33,7 @@ from index.search.neighbour_graph import leave_out_own
 from vssl.errors import InputError
 
 FIT_NEIGHBOURS = 10
+RULES = 100  # that are kept: a client may name any risk
 FIT_SHIFT = 0.2  # fitted again when this share of the gallery has changed
 
 
@@ -133,6 +134,8 @@ class Calibrations:
             known = self._rules.get(key)
             if known is None or known[1] is not sample:
                 rule = fit_rule(sample.inputs, sample.wrong, max_risk, signed=index.name in SIGNED)
+                while len(self._rules) >= RULES:
+                    self._rules.pop(next(iter(self._rules)))
                 known = self._rules[key] = rule, sample
         return known[0]
 

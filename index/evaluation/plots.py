@@ -10,6 +10,8 @@ from typing import Any
 
 from vssl.errors import InputError
 
+COLOURS, GREY = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"), "#6f6f6f"
+"""Of Okabe and Ito, which the colour-blind can tell apart; `train.evaluation.curves` draws in the same."""
 SHARES = (
     "knn_top1",
     "recall_at_1",
@@ -40,6 +42,10 @@ def plot(report: dict[str, Any], path: Path) -> None:
 
     figure = Figure(figsize=(11.7, 8.3), layout="constrained")
     axes = figure.subplots(2, 2).ravel()
+    for axis in axes:
+        axis.set_prop_cycle(color=COLOURS)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.25)
     _risk_coverage(axes[0], report["curves"].get("risk_coverage"))
     _reliability(axes[1], report["curves"].get("reliability"), report["metrics"])
     _shares(axes[2], report["metrics"])
@@ -65,7 +71,7 @@ def _risk_coverage(axis: Any, curves: dict[str, list[float]] | None) -> None:
 
 def _reliability(axis: Any, curves: dict[str, list[float]] | None, metrics: dict[str, float]) -> None:
     axis.set(title="Reliability of match probability", xlabel="predicted", ylabel="observed")
-    axis.plot([0, 1], [0, 1], linestyle=":", color="grey")
+    axis.plot([0, 1], [0, 1], linestyle=":", color=GREY)
     if curves:
         axis.plot(curves["predicted"], curves["observed"], marker="o", label=f"ECE {metrics['ece']:.3f}")
         axis.legend()
@@ -97,8 +103,7 @@ def _bars(axis: Any, names: list[str], labels: list[str], metrics: dict[str, flo
     above = [max(0.0, metrics[f"{name}_high"] - metrics[name]) for name in names]
     axis.errorbar(values, range(len(names)), xerr=[below, above], fmt="o", capsize=3)
     axis.set_yticks(range(len(names)), labels)
-    axis.grid(axis="x", alpha=0.3)
 
 
 def _absent(axis: Any, text: str) -> None:
-    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, color="grey")
+    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, color=GREY)

@@ -17,7 +17,8 @@ from vssl.errors import InputError
 CURVES_NAME = "curves.png"
 Rows = Sequence[Mapping[str, Any]]
 
-COLOURS, GREY = ("#2166ac", "#d6604d", "#1b7837"), "#8a8a8a"
+COLOURS, GREY = ("#0072b2", "#d55e00", "#009e73"), "#6f6f6f"
+"""Of Okabe and Ito, which the colour-blind can tell apart; `index.evaluation.plots` draws in the same."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import { make, percent, digits } from "../app/dom.js";
 const SURE = 0.8;
 const EVEN = 0.5;
 const AGREED = 0.6; // of the neighbours, by their match probability
+const RISKY = 0.95; // rank of an answer's risk
 const UNCLEAR = 95; // percent of the gallery that is surer than the query
 
 /** Return {level, sentence}: level is `sure`, `middling`, `unsure` or `unknown`. */
@@ -25,12 +26,12 @@ export function judge(result, { risk = null } = {}) {
   const name = first.label ?? "no label";
   const same = votes.filter(({ label }) => label === first.label).reduce((sum, vote) => sum + vote.count, 0);
   const why = reason(result, votes, probability);
-  const right = `the nearest, “${name}”, is right with ${percent(probability)}`;
+  const right = `the nearest, “${name}”, has a ${percent(probability)} chance of being right`;
   if (result.abstain) {
     return { level: "unsure", sentence: `Not to be trusted at a risk of ${percent(risk ?? 0)}: ${right}${why ? `; ${why}` : ""}.` };
   }
-  if (probability >= SURE && agreed >= AGREED && votes[0].label === first.label && result.uncertainty_percentile < UNCLEAR) {
-    return { level: "sure", sentence: `Likely “${name}”: the nearest is right with ${percent(probability)}, and ${same} of ${near.length} neighbours agree.` };
+  if (probability >= SURE && agreed >= AGREED && votes[0].label === first.label && !why) {
+    return { level: "sure", sentence: `Likely “${name}”: the nearest has a ${percent(probability)} chance of being right, and ${same} of ${near.length} neighbours agree.` };
   }
   const start = probability >= EVEN ? "Perhaps" : "Unsure";
   const level = probability >= EVEN ? "middling" : "unsure";
@@ -41,12 +42,18 @@ export function judge(result, { risk = null } = {}) {
 function reason(result, votes, probability) {
   const hard = unclear(result, "the picture itself");
   if (hard) return hard.replace(/\.$/, "");
+  const risky = riskier(result.risk);
   if (probability < 0.3) return "nothing in the gallery is like it";
   if (votes.length > 1 && votes[0].share < AGREED) {
     const kinds = votes.slice(0, 3).map(({ label, count }) => `${label} (${count})`);
     return `several labels lie near: ${kinds.join(", ")}`;
   }
-  return "";
+  return risky;
+}
+
+/** Return in words that an answer is among the riskiest, by its rank among those that the gallery gives to its own pictures. */
+function riskier(rank) {
+  return rank !== null && rank >= RISKY ? `this answer is riskier than ${Math.floor(100 * rank)} % of those to the gallery’s own pictures` : "";
 }
 
 function unclear(result, subject) {
@@ -97,7 +104,7 @@ export function placeOf(result, uncertainty) {
   const words =
     percentile === null || percentile === undefined
       ? `Uncertainty ${digits(result.uncertainty)} (0 is sure, 1 is anything).`
-      : `Uncertainty ${digits(result.uncertainty)}: ${percentile > 50 ? `less sure than ${Math.round(percentile)} %` : `surer than ${Math.round(100 - percentile)} %`} of the gallery.`;
+      : `Uncertainty ${digits(result.uncertainty)}: ${percentile > 50 ? `less sure than ${percent(percentile / 100)}` : `surer than ${percent(1 - percentile / 100)}`} of the gallery.`;
   const said = make("p", { class: "soft small", text: words });
   if (!uncertainty?.length) return make("div", {}, said);
   const canvas = make("canvas", { class: "histogram", width: 600, height: 64, role: "img", "aria-label": words });

@@ -108,6 +108,19 @@ def test_a_rule_is_calibrated_once_and_again_when_the_gallery_has_changed(
         assert fitted == [0.3, 0.4, 0.3]
 
 
+def test_any_number_of_risks_may_be_named_and_the_latest_rules_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[float] = []
+    real = calibrations.fit_rule
+    monkeypatch.setattr(calibrations, "fit_rule", lambda *a, **k: fitted.append(a[2]) or real(*a, **k))
+    risks = [0.1 + n / 1000 for n in range(calibrations.RULES + 1)]
+    with new(tmp_path, sample(200)) as gallery:
+        for risk in (*risks, risks[-1], risks[0]):
+            gallery.abstention(risk)
+    assert fitted == [*risks, risks[0]]
+
+
 def test_a_later_process_reads_what_an_earlier_one_calibrated(tmp_path: Path) -> None:
     with new(tmp_path, sample(200)) as gallery:
         first = gallery.abstention(0.3)
