@@ -38,7 +38,7 @@ Column = NumberColumn | TextColumn
 class Listing:
     """N items in the order they were added, as of one generation; item `row` is the same in every column.
 
-    metadata: of those rows that have some.
+    uncertainty: NaN without variances; metadata: of those rows that have some.
     """
 
     generation: int
@@ -51,6 +51,11 @@ class Listing:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def uncertainty_of(self, row: int) -> float | None:
+        """Return an item's uncertainty, None without variances."""
+        found = float(self.uncertainty[row])
+        return None if np.isnan(found) else found
 
     @property
     def columns(self) -> Mapping[str, Column]:

@@ -68,6 +68,11 @@ _OF_KIND: dict[str, Callable[[str], Filter]] = {
 """Whether a field holds a text, or a number; true and false compare as 1 and 0."""
 
 
+def compared_fields(tree: Filter) -> set[str]:
+    """Return the columns that a filter reads."""
+    return {field for field, _, _ in _compared(tree)}
+
+
 def _kind(value: Scalar) -> str:
     return TEXT if isinstance(value, str) else NUMBER
 

@@ -136,7 +136,7 @@ def abstention_inputs(results: Sequence[SearchResult]) -> AbstentionInputs:
         found = [one for one in result.neighbours if one.label is not None][:NEIGHBOURS]
         distance[row, : len(found)] = [one.distance for one in found]
         agree[row, : len(found)] = [one.label == found[0].label for one in found]
-    return AbstentionInputs(np.array([one.uncertainty for one in results], np.float64), distance, agree)
+    return AbstentionInputs(np.array([one.uncertainty or 0.0 for one in results]), distance, agree)
 
 
 def with_abstention(results: Sequence[SearchResult], rule: AbstentionRule, k: int) -> list[SearchResult]:

@@ -1,13 +1,21 @@
-"""Rows, metadata and models -> what a gallery takes in, or why it does not."""
+"""Rows, metadata, models and questions -> what a gallery takes in and answers, or why it does not.
+
+A gallery of means without variances, as its card says (`ModelCard.has_variance`), refuses by name what reads them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from index.answers.filters import COLUMNS, FIELD, Scalar
-from vssl.embeddings.gaussian import GaussianEmbedding
+from index.answers.filters import COLUMNS, FIELD, Scalar, parse_filter
+from index.answers.metadata_columns import compared_fields
+from index.answers.results import GalleryItem, SearchResult
+from index.distances.table import MEANS_ALONE, NAMES, named
+from vssl.embeddings.arrays import is_elsewhere
+from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.embeddings.store import Rows
 from vssl.errors import InputError, MismatchError, shown
 from vssl.images.items import MAX_TEXT
@@ -19,7 +27,12 @@ RESERVED = (*COLUMNS, "and", "or", "not")
 
 
 def check_model(place: str, card: ModelCard, model_id: str, found: str | None, what: str) -> None:
-    """Raise MismatchError when a model id was found and is not the one of the gallery at `place`."""
+    """Raise MismatchError when a model id was found and is not the one of the gallery at `place`.
+
+    Nothing says which model made embeddings from elsewhere: a gallery of them believes any model.
+    """
+    if card.from_elsewhere and found is not None and not is_elsewhere(found):
+        return
     if found is not None and found != model_id:
         raise MismatchError(
             f"{what} are of model {short_id(found)}, the gallery {place} of {short_id(model_id)} "
@@ -85,3 +98,73 @@ def _value(name: object, value: object) -> Scalar:
     raise InputError(
         f"metadata: {name}: found {shown(value)}, expected a text, a finite number, true, false or null"
     )
+
+
+def distances_of(card: ModelCard) -> tuple[str, ...]:
+    """Return the distances that can be had: all, or those that read no variance."""
+    return NAMES if card.has_variance else MEANS_ALONE
+
+
+def needs_variances(place: str, card: ModelCard, what: str) -> None:
+    """Raise InputError where `what` is asked of means without variances."""
+    if not card.has_variance:
+        raise InputError(
+            f"{place} holds means without variances, so it has no {what}; index a file that has a `variance` too: "
+            "vssl index FILE.npz GALLERY"
+        )
+
+
+def check_distance(place: str, card: ModelCard, distance: str | None) -> None:
+    """Raise InputError for an unknown distance, and for one that reads variances where there are none."""
+    if distance is not None and named(distance).name not in distances_of(card):
+        raise InputError(
+            f"{place} holds means without variances, which the distance {distance} reads; use "
+            f"{' or '.join(MEANS_ALONE)}, or index a file that has a `variance` too: vssl index FILE.npz GALLERY"
+        )
+
+
+def check_asked(
+    place: str,
+    card: ModelCard,
+    distance: str | None,
+    max_uncertainty: float | None,
+    where: Mapping[str, object] | None,
+) -> None:
+    """Raise InputError for a search that asks for what there is not."""
+    check_distance(place, card, distance)
+    if max_uncertainty is not None or (
+        where is not None and "uncertainty" in compared_fields(parse_filter(where))
+    ):
+        needs_variances(place, card, "uncertainty")
+
+
+def as_held(card: ModelCard, gaussians: GaussianEmbedding) -> GaussianEmbedding:
+    """Return Gaussians without their variances where the gallery has none."""
+    return gaussians if card.has_variance else GaussianEmbedding.of_means(gaussians.mean)
+
+
+def as_added(card: ModelCard, gaussians: GaussianEmbedding, uncertainty: Floats) -> GaussianEmbedding:
+    """Return stored Gaussians with the uncertainty that was stored for them, unless it is derived from them."""
+    if card.uncertainty_fit is None:
+        return as_held(card, gaussians)
+    return GaussianEmbedding(gaussians.mean, gaussians.variance, uncertainty)
+
+
+def as_answered(card: ModelCard, results: Sequence[SearchResult]) -> list[SearchResult]:
+    """Return results without the numbers that stand for variances where the gallery has none."""
+    if card.has_variance:
+        return list(results)
+    return [
+        replace(
+            result,
+            uncertainty=None,
+            uncertainty_percentile=None,
+            neighbours=[replace(n, variance_score=None, uncertainty=None) for n in result.neighbours],
+        )
+        for result in results
+    ]
+
+
+def item_as_answered(card: ModelCard, item: GalleryItem) -> GalleryItem:
+    """Return an item without the numbers that stand for its variance where the gallery has none."""
+    return item if card.has_variance else replace(item, variance=None, uncertainty=None)

@@ -127,9 +127,14 @@ def _figures(trial: Trial) -> dict[str, float]:
 
 
 def fit(
-    items: GaussianEmbedding, labels: Sequence[str | None], *, distance: str | None = None, seed: int = 0
+    items: GaussianEmbedding,
+    labels: Sequence[str | None],
+    *,
+    distance: str | None = None,
+    names: Sequence[str] = NAMES,
+    seed: int = 0,
 ) -> Fitting:
-    """Fit the constants of every distance to items (N, D) as they are compared, and choose one.
+    """Fit the constants of every distance of `names` to items (N, D) as they are compared, and choose one.
 
     distance: None or "best" for the one that ranks held-out labelled images best; with too few
     labels that is cosine. The cost does not grow with N. Raises InputError for an unknown distance.
@@ -137,7 +142,7 @@ def fit(
     given = distance not in (None, BEST)
     if given:
         named(str(distance))
-    trials, basis, asked, answered = _labelled(items, labels, seed) or _unlabelled(items, seed)
+    trials, basis, asked, answered = _labelled(items, labels, names, seed) or _unlabelled(items, names, seed)
     chosen = str(distance) if given else winner(trials).name if trials else "cosine"
     return Fitting(chosen, given, basis, tuple(trials), asked, answered)
 
@@ -145,7 +150,9 @@ def fit(
 Trials = tuple[list[Trial], str, int, int]
 
 
-def _labelled(items: GaussianEmbedding, labels: Sequence[str | None], seed: int) -> Trials | None:
+def _labelled(
+    items: GaussianEmbedding, labels: Sequence[str | None], names: Sequence[str], seed: int
+) -> Trials | None:
     """Fit and judge on labelled rows; None where too few could judge."""
     try:
         judges = split(labels, seed=seed, dim=items.dim)
@@ -155,30 +162,33 @@ def _labelled(items: GaussianEmbedding, labels: Sequence[str | None], seed: int)
     if len(judges.queries) < LEAST:
         return None
     constants: Mapping[str, DistanceParameters] = {
-        name: fit_parameters(items, labels, name=name, seed=seed) for name in NAMES
+        name: fit_parameters(items, labels, name=name, seed=seed) for name in names
     }
     asked, answered = len(judges.queries), len(judges.searched)
     basis = (
         f"labels: {asked} held-out images searched {answered} others, of {int((class_codes(labels) >= 0).sum())} "
         "labelled ones; constants fitted on images that did not judge"
     )
-    return compare(items, labels, constants, seed=seed), basis, asked, answered
+    return compare(items, labels, constants, names=names, seed=seed), basis, asked, answered
 
 
-def _unlabelled(items: GaussianEmbedding, seed: int) -> Trials:
+def _unlabelled(items: GaussianEmbedding, names: Sequence[str], seed: int) -> Trials:
     """Take constants from the embeddings themselves, and count hubs among images drawn at random."""
     drawn = np.random.default_rng(seed).permutation(len(items))
     queries = drawn[: min(JUDGING, len(items) // 2)]
     searched = drawn[len(queries) : len(queries) + searched_count(SEARCHED, items.dim)]
     trials = []
-    for name in NAMES:
+    for name in names:
         constants = completed(name, None, items[drawn[:PRIOR_ITEMS]])
         most, skew = 0, 0.0
         if len(queries):
             most, skew = hubs(ranking(name, items[queries], items[searched], constants), len(searched))
         trials.append(Trial(name, constants, None, most, skew))
+    prior = (
+        f"the prior of posterior comes from means and variances of {min(len(items), PRIOR_ITEMS)} images, "
+    )
     basis = (
-        f"too few labels to judge by: the prior of posterior comes from means and variances of "
-        f"{min(len(items), PRIOR_ITEMS)} images, hubs from {len(queries)} images that searched {len(searched)}"
+        f"too few labels to judge by: {prior if 'posterior' in names else ''}"
+        f"hubs from {len(queries)} images that searched {len(searched)}"
     )
     return trials, basis, len(queries), len(searched)

@@ -18,7 +18,7 @@ class Outlier:
     label: str | None
     distance: float
     percentile: float
-    uncertainty: float
+    uncertainty: float | None
 
 
 def outliers(gallery: ReadableGallery, *, limit: int = 100, k: int = 10) -> list[Outlier]:
@@ -36,7 +36,7 @@ def outliers(gallery: ReadableGallery, *, limit: int = 100, k: int = 10) -> list
             near.labels[i],
             float(distance[i]),
             float(100.0 * ranks[i] / len(near)),
-            float(near.uncertainty[i]),
+            near.uncertainty_of(i),
         )
         for i in order[::-1][:limit].tolist()
     ]

@@ -100,7 +100,7 @@ def _match_risk(gallery: ReadableGallery, near: Neighbourhood) -> Floats:
     first = near.graph.rows[:, 0]
     there = first >= 0
     if match is not None and there.any():
-        own = near.uncertainty.astype(np.float64)
+        own = near.uncertainty_or_zero.astype(np.float64)
         risk[there] = 1.0 - match.probability(near.graph.distances[there, 0], own[there], own[first[there]])
     return risk
 
@@ -141,12 +141,7 @@ def place_items(gallery: ReadableGallery, known: GalleryMap, ids: Sequence[str])
     later: Int64s = np.flatnonzero(rows < 0)[:MOST_LATER]
     if len(later):
         items = [gallery.get(ids[row]) for row in later.tolist()]
-        predicted = np.array([item.uncertainty for item in items], np.float32)
-        asked = GaussianEmbedding(
-            np.stack([item.mean for item in items]),
-            np.stack([item.variance for item in items]),
-            None if gallery.card.uncertainty_fit is None else predicted,
-        )
+        asked = GaussianEmbedding.concatenate([item.gaussian for item in items])
         found = gallery.search(asked, 2 * AMID, exclude=[item.id for item in items])
         for row, result in zip(later.tolist(), found, strict=True):
             amid = [at[one.id] for one in result.neighbours if one.id in at][:AMID]

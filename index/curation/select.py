@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from index.answers.results import Neighbourhood
+from index.answers.validation import needs_variances
 from index.arrays import Bools, Int64s
 from index.gallery.protocol import ReadableGallery
 from vssl.embeddings.gaussian import Floats
@@ -32,7 +33,7 @@ class NextToLabel:
     id: str
     path: str
     label: str | None
-    uncertainty: float
+    uncertainty: float | None
     score: float
 
 
@@ -60,10 +61,12 @@ def _candidates(labels: list[str | None]) -> Bools:
 
 
 def _uncertain(gallery: ReadableGallery, limit: int) -> list[NextToLabel]:
+    needs_variances(gallery.place, gallery.card, "uncertainty")
     near = gallery.neighbourhood(0)
+    unsure = near.uncertainty_or_zero
     rows = np.flatnonzero(_candidates(near.labels))
-    order = rows[np.argsort(-near.uncertainty[rows], kind="stable")][:limit]
-    return [_next(near, row, float(near.uncertainty[row])) for row in order.tolist()]
+    order = rows[np.argsort(-unsure[rows], kind="stable")][:limit]
+    return [_next(near, row, float(unsure[row])) for row in order.tolist()]
 
 
 def _typical(gallery: ReadableGallery, limit: int) -> list[NextToLabel]:
@@ -95,11 +98,8 @@ def _diverse(gallery: ReadableGallery, limit: int) -> list[NextToLabel]:
     )
     candidates = _candidates(items.labels)
     taken = np.flatnonzero(~candidates)
-    uncertainty = gallery.neighbourhood(0).uncertainty
-    return [
-        NextToLabel(items.ids[row], items.paths[row], items.labels[row], float(uncertainty[row]), score)
-        for row, score in _farthest_first(means, candidates, taken, limit)
-    ]
+    near = gallery.neighbourhood(0)
+    return [_next(near, row, score) for row, score in _farthest_first(means, candidates, taken, limit)]
 
 
 def _farthest_first(
@@ -123,4 +123,4 @@ def _farthest_first(
 
 
 def _next(near: Neighbourhood, row: int, score: float) -> NextToLabel:
-    return NextToLabel(near.ids[row], near.paths[row], near.labels[row], float(near.uncertainty[row]), score)
+    return NextToLabel(near.ids[row], near.paths[row], near.labels[row], near.uncertainty_of(row), score)

@@ -24,7 +24,7 @@ class Suspect:
 
     suggested, share: the label that most of the vote goes to, and its share of it; own_share: the
     vote of its own label; score: how much the first outweighs the second, times how sure the
-    image is.
+    image is, where that is known.
     """
 
     id: str
@@ -33,7 +33,7 @@ class Suspect:
     suggested: str
     share: float
     own_share: float
-    uncertainty: float
+    uncertainty: float | None
     score: float
 
 
@@ -60,7 +60,7 @@ def _suspects(near: Neighbourhood) -> tuple[list[Suspect], int]:
     """Return the images that are voted for another label than theirs, and how many are voted for theirs."""
     codes = class_codes(near.labels)
     names = dict(zip(codes.tolist(), near.labels, strict=True))
-    unsure = near.uncertainty.astype(np.float64)
+    unsure = near.uncertainty_or_zero.astype(np.float64)
     certainty = np.log(np.maximum(1.0 - unsure, np.finfo(np.float64).tiny))
     found: list[Suspect] = []
     right = 0
@@ -79,7 +79,14 @@ def _suspects(near: Neighbourhood) -> tuple[list[Suspect], int]:
             label, suggested = near.labels[row] or "", names[code] or ""
             found.append(
                 Suspect(
-                    near.ids[row], near.paths[row], label, suggested, share, own, float(unsure[row]), score
+                    near.ids[row],
+                    near.paths[row],
+                    label,
+                    suggested,
+                    share,
+                    own,
+                    near.uncertainty_of(row),
+                    score,
                 )
             )
     return found, right

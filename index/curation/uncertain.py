@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from index.answers.validation import needs_variances
 from index.gallery.protocol import ReadableGallery
 
 
@@ -21,17 +22,19 @@ class UncertainImage:
 
 
 def uncertain(gallery: ReadableGallery, *, limit: int = 100, surest: bool = False) -> list[UncertainImage]:
-    """Return the least certain images, or the surest, most extreme first."""
+    """Return the least certain images, or the surest, most extreme first. Raises InputError without variances."""
+    needs_variances(gallery.place, gallery.card, "uncertainty")
     near = gallery.neighbourhood(0)
-    order = np.argsort(near.uncertainty, kind="stable")
-    ranks = np.searchsorted(near.uncertainty[order], near.uncertainty, side="left")
+    unsure = near.uncertainty_or_zero
+    order = np.argsort(unsure, kind="stable")
+    ranks = np.searchsorted(unsure[order], unsure, side="left")
     chosen = order[:limit] if surest else order[::-1][:limit]
     return [
         UncertainImage(
             near.ids[i],
             near.paths[i],
             near.labels[i],
-            float(near.uncertainty[i]),
+            float(unsure[i]),
             100.0 * ranks[i] / len(near),
         )
         for i in chosen.tolist()

@@ -24,6 +24,7 @@ NAMES = (
     "bhattacharyya",
     "posterior",
 )
+MEANS_ALONE = ("cosine", "euclidean")  # read no variance
 SIGNED = ("student-t", "mls", "posterior")  # logarithms of densities: may be negative
 
 

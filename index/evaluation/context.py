@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from index.answers.validation import check_distance
 from index.arrays import Float64s, Int64s
 from index.evaluation.dataset import Dataset, check_together
 from index.metrics.vote import TEMPERATURE, class_codes
@@ -109,6 +110,7 @@ class EvaluationContext:
 def make_context(gallery: Dataset, queries: Dataset, settings: Settings) -> EvaluationContext:
     """Bring both sides together. Raises MismatchError for two models, InputError for an empty side."""
     check_together(gallery, queries)
+    check_distance(gallery.place, gallery.card, settings.distance)
     codes = class_codes([*gallery.labels, *queries.labels])
     items = gallery.as_compared(gallery.gaussians)
     control = ExactIndex.build("cosine", items)
@@ -131,6 +133,13 @@ def make_context(gallery: Dataset, queries: Dataset, settings: Settings) -> Eval
 
 
 def own_rows(gallery: Dataset, queries: Dataset) -> Int64s:
-    """Return the gallery row of each query's own id, -1 for none."""
+    """Return the gallery row of each query's own id, -1 for none.
+
+    From elsewhere, ids may be no more than numbers of rows: there the vectors must be the same, too.
+    """
     row = {id_: number for number, id_ in enumerate(gallery.ids)}
-    return np.array([row.get(id_, -1) for id_ in queries.ids], np.int64)
+    own = np.array([row.get(id_, -1) for id_ in queries.ids], np.int64)
+    if not gallery.card.from_elsewhere:
+        return own
+    same = (gallery.gaussians.mean[own] == queries.gaussians.mean).all(axis=1)
+    return np.where(same, own, -1)

@@ -12,8 +12,8 @@ from pathlib import Path, PurePath
 from index.calibration.match import MatchModel
 from index.distances import DistanceParameters
 from index.gallery.open import is_gallery, open_gallery
+from vssl.embeddings.arrays import read_rows
 from vssl.embeddings.gaussian import GaussianEmbedding
-from vssl.embeddings.store import read_embeddings
 from vssl.errors import InputError, MismatchError
 from vssl.model.card import ModelCard
 from vssl.model.identity import short_id
@@ -54,11 +54,10 @@ class Dataset:
 
 
 def read_dataset(place: str | Path) -> Dataset:
-    """Read a gallery, wherever it is, or an embeddings folder. Raises InputError when it is neither."""
+    """Read a gallery, wherever it is, or an embeddings folder or file. Raises InputError when it is neither."""
     if not is_gallery(place):
-        stored = read_embeddings(Path(place))
-        rows = stored.rows
-        return Dataset(str(place), rows.ids, rows.labels, rows.gaussians, stored.card, stored.model_id)
+        rows, card, model_id = read_rows(Path(place))
+        return Dataset(str(place), rows.ids, rows.labels, rows.gaussians, card, model_id)
     with open_gallery(place, read_only=True) as gallery:
         rows, _ = gallery.contents()
         fitting = gallery.fitting

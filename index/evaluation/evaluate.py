@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from index.answers.validation import distances_of, needs_variances
 from index.arrays import Int64s
-from index.distances import NAMES, DistanceParameters, fit_prior
+from index.distances import DistanceParameters, fit_prior
 from index.distances.prior import UNFITTED_ALPHA
 from index.evaluation.context import SHOWN, EvaluationContext, Settings, make_context
 from index.evaluation.dataset import Dataset
@@ -31,6 +32,19 @@ from index.search.exact import ExactIndex
 
 __all__ = ["Settings", "SideData", "evaluate"]
 
+SELECTIVE = (
+    "r_auroc",
+    "instance_r_auroc",
+    "aurc",
+    "e_aurc",
+    "augrc",
+    "ause",
+    "risk_at_80",
+    "uncertainty_mean",
+)
+DETECTION = ("ood_auroc", "ood_fpr95", "ood_auroc_likelihood", "ood_fpr95_likelihood", "one_class_likelihood")
+READ_VARIANCE = frozenset({*SELECTIVE, *DETECTION, "uncertainty", "coverage_uncertainty", "risk_uncertainty"})
+"""Metrics, and lines of curves, that means without variances do not have."""
 COMPARED = 2000  # queries that every distance is compared on; some evaluate most of the gallery
 
 
@@ -62,7 +76,10 @@ def evaluate(
     settings, side = settings or Settings(), side or SideData()
     progress(f"encoding {len(gallery):,} images of the gallery")
     context = make_context(gallery, queries, settings)
-    report = MetricReport(settings.resamples, settings.seed)
+    known = gallery.card.has_variance
+    report = MetricReport(settings.resamples, settings.seed, frozenset() if known else READ_VARIANCE)
+    if not known:
+        report.notes.append(f"{gallery.place} holds means without variances: what reads them is left out")
     if gallery.stale:
         report.notes.append(f"constants of the distances: {gallery.stale}")
     counts: dict[str, int] = {"gallery": len(gallery), "queries": len(queries), "classes": context.classes}
@@ -114,13 +131,15 @@ def _measure(
     report.mean("uncertainty_mean", context.uncertainty)
     _hubs(context, context.index, np.arange(len(queries)), "hub", report)
     if settings.compare:
-        progress(f"all {len(NAMES)} distances")
+        progress(f"all {len(distances_of(context.gallery.card))} distances")
         counts["compared_queries"] = _compare(context, settings, report)
     if settings.one_class and len(context.labelled):
         progress("each class as the only normal one")
         counts["one_class_runs"] = measure_one_class(context, report)
     if side.ood is not None:
         counts["ood"] = measure_ood(context, side.ood, settings, report)
+    if side.corrupted or side.human is not None:
+        needs_variances(context.gallery.place, context.gallery.card, "uncertainty")
     if side.corrupted:
         counts["corrupted_pairs"] = measure_corruptions(queries, side.corrupted, report)
     if side.human is not None:
@@ -171,7 +190,8 @@ def _compare(context: EvaluationContext, settings: Settings, report: MetricRepor
     which = np.intersect1d(drawn, context.labelled)
     most: dict[str, float] = {}
     prior = fit_prior(context.items, context.gallery.labels, DistanceParameters(alpha=UNFITTED_ALPHA))
-    for name in NAMES:
+    names = distances_of(context.gallery.card)
+    for name in names:
         constants = context.gallery.constants.get(name, prior if name == "posterior" else None)
         index = ExactIndex.build(name, context.items, parameters=constants)
         if len(which):
@@ -180,7 +200,7 @@ def _compare(context: EvaluationContext, settings: Settings, report: MetricRepor
             report.mean(f"recall_at_1:{name}", right.astype(np.float64))
         _hubs(context, index, drawn, f"hub:{name}", report)
         most[name] = report.metrics[f"hub:{name}_max"].value
-    hubs = [name for name in NAMES if most[name] > 10 * most["cosine"]]
+    hubs = [name for name in names if most[name] > 10 * most["cosine"]]
     if hubs:
         report.notes.append(
             f"hubs: {', '.join(hubs)} put one image among the ten nearest over ten times as often as cosine"

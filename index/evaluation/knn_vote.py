@@ -180,7 +180,7 @@ def fit_votes(context: EvaluationContext, settings: Settings) -> list[Vote]:
     control = in_top(usual[judge], known[judge], 1)
     found = []
     for k in dict.fromkeys((settings.k, WIDE)):
-        for kind in WEIGHTINGS:
+        for kind in WEIGHTINGS if context.gallery.card.has_variance else WEIGHTINGS[:1]:
             temperature = fit_temperature(kind, own[fit].nearest(k), known[fit], context.classes)
             vote = Vote(kind, k, temperature, 0.0, 0.0)
             right = in_top(vote.shares(own[judge], context.classes), known[judge], 1)

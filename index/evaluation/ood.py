@@ -188,17 +188,12 @@ def rank_anomalies(gallery: Dataset, queries: Dataset, *, k: int = NEAREST) -> l
     ranks = {
         kind: _percentiles(getattr(normal, kind), getattr(found, kind)) for kind in ("knn", "likelihood")
     }
-    return [
-        {
-            "id": id_,
-            "knn": float(found.knn[row]),
-            "knn_percentile": float(ranks["knn"][row]),
-            "likelihood": float(found.likelihood[row]),
-            "likelihood_percentile": float(ranks["likelihood"][row]),
-            "uncertainty": float(unsure[row]),
-        }
-        for row, id_ in enumerate(queries.ids)
-    ]
+    columns: dict[str, Any] = {"id": queries.ids, "knn": found.knn, "knn_percentile": ranks["knn"]}
+    if gallery.card.has_variance:
+        columns |= {"likelihood": found.likelihood, "likelihood_percentile": ranks["likelihood"]}
+        columns["uncertainty"] = unsure
+    columns = {name: np.asarray(column).tolist() for name, column in columns.items()}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _percentiles(reference: Float64s, values: Float64s) -> Float64s:

@@ -29,10 +29,14 @@ class Metric:
 
 @dataclass
 class MetricReport:
-    """Metrics by name, in the order they were measured; notes say what could not be, chosen what was picked."""
+    """Metrics by name, in the order they were measured; notes say what could not be, chosen what was picked.
+
+    without: names (up to a colon) of metrics and lines that are passed over.
+    """
 
     resamples: int
     seed: int
+    without: frozenset[str] = frozenset()
     metrics: dict[str, Metric] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -43,6 +47,8 @@ class MetricReport:
 
         unbiased: see `index.metrics.bootstrap.interval`.
         """
+        if name.partition(":")[0] in self.without:
+            return
         value = statistic(np.arange(queries)) if queries else math.nan
         if not math.isfinite(value):
             self.notes.append(f"{name}: undefined on these {queries} queries")
@@ -69,7 +75,7 @@ class MetricReport:
             at = np.unique(np.linspace(0, len(values) - 1, min(len(values), POINTS)).astype(np.int64))
             return [round(float(value), 6) for value in values[at]]
 
-        self.curves[name] = {key: thinned(values) for key, values in lines.items()}
+        self.curves[name] = {key: thinned(values) for key, values in lines.items() if key not in self.without}
 
     def flat(self) -> dict[str, float]:
         """Return each metric as a number with its interval `_low`, `_high`."""

@@ -14,11 +14,10 @@ from typing import Any, Protocol, Self
 from index.answers.filters import Scalar
 from index.answers.listing import Listing
 from index.answers.results import GalleryItem, Neighbourhood, SearchResult
-from index.answers.validation import Metadata
+from index.answers.validation import Metadata, check_distance
 from index.calibration.abstention import AbstentionRule
 from index.calibration.fit import Fitting
 from index.calibration.match import MatchModel
-from index.distances.table import named
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows
 from vssl.errors import InputError, VsslError
@@ -166,13 +165,14 @@ class Gallery(ReadableGallery, Protocol):
 def first_facts(card: ModelCard, model_id: str, distance: str, *, normalise: bool) -> dict[str, str]:
     """Return what every kind of gallery keeps of its model and of how it compares, as named texts.
 
-    Raises InputError for an unknown distance.
+    Raises InputError for a distance that is unknown, or that reads variances where there are none.
     """
+    check_distance("this gallery", card, distance)
     return {
         "dim": str(card.dim),
         "model_id": model_id,
         "card": card.to_json(),
-        "distance": named(distance).name,
+        "distance": distance,
         "normalise": "1" if normalise else "0",
     }
 
@@ -187,6 +187,7 @@ def common_info(gallery: ReadableGallery) -> dict[str, Any]:
         "model": gallery.card.name,
         "items": len(gallery),
         "dim": gallery.card.dim,
+        "variance": gallery.card.calibration.kind,
         "distance": gallery.distance,
         "normalise": gallery.normalise,
         "generation": gallery.generation,

@@ -69,15 +69,14 @@ class Runtime:
         fetcher: what fetches images from URLs, instead of what the settings say.
         """
         engines = open_engines(settings)
-        ids = [engine.model_id for engine in engines]
         gallery, writable = None, settings.gallery is not None and settings.workers == 1
         try:
-            gallery = open_gallery(settings, ids, read_only=not writable)
+            gallery = open_gallery(settings, engines, read_only=not writable)
         except VsslError as error:
             if not writable or error.code != "gallery_locked":
                 raise
             writable = False
-            gallery = open_gallery(settings, ids, read_only=True)
+            gallery = open_gallery(settings, engines, read_only=True)
         return cls(settings, engines, gallery, writable=writable, fetcher=fetcher)
 
     def stop(self) -> None:
@@ -151,6 +150,7 @@ class Runtime:
         if (
             await self.models.reload()
             and self._gallery is not None
+            and not self._gallery.card.from_elsewhere
             and self._gallery.model_id != self.gallery_model.engine.model_id
         ):
             log.warning("the gallery is of another model: searches answer 409 until the server has its own")
@@ -212,7 +212,7 @@ def check(settings: Settings) -> Checked:
     engines = open_engines(settings, concurrent=False)
     for engine in engines:
         engine.close()  # the workers have connections of their own
-    gallery = open_gallery(settings, [engine.model_id for engine in engines], read_only=True)
+    gallery = open_gallery(settings, engines, read_only=True)
     with gallery or contextlib.nullcontext():
         items = None if gallery is None else len(gallery)
         rule = check_risk(settings.max_risk, gallery)
@@ -240,18 +240,25 @@ def bentoml_folder() -> Path | None:
     return Path(name) if name and Path(name).is_dir() else None
 
 
-def open_gallery(settings: Settings, model_ids: Sequence[str], *, read_only: bool) -> Gallery | None:
+def open_gallery(settings: Settings, engines: Sequence[Engine], *, read_only: bool) -> Gallery | None:
     """Open the gallery, if one is given; raises MismatchError for one that no model here belongs to."""
     if settings.gallery is None:
         return None
     from index.gallery import open as galleries
 
     gallery = galleries.open_gallery(settings.gallery, read_only=read_only)
-    if gallery.model_id in model_ids:
+    if any(engine.model_id == gallery.model_id for engine in engines):
         return gallery
+    source, (first, *_) = settings.models[0].source, engines
     try:
-        gallery.check_model(model_ids[0], f"the answers of {settings.models[0].source}")
+        gallery.check_model(first.model_id, f"the answers of {source}")
+        if first.card.dim != gallery.card.dim:
+            raise MismatchError(
+                f"{source} answers {first.card.dim} numbers an image, the gallery {gallery.place} holds "
+                f"{gallery.card.name}; serve the model that made them: --model model.onnx"
+            )
     except MismatchError:
         gallery.close()
         raise
+    log.warning("%s: %s; nothing tells whether %s made them", gallery.place, gallery.card.name, source)
     return gallery

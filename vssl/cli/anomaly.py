@@ -19,7 +19,7 @@ def anomaly(
     gallery: Annotated[
         str, typer.Argument(help="A gallery, or embeddings, of normal images.", show_default=False)
     ],
-    queries: Annotated[Path, typer.Argument(help="An embeddings folder.", show_default=False)],
+    queries: Annotated[Path, typer.Argument(help="An embeddings folder or file.", show_default=False)],
     k: Annotated[int, typer.Option("-k", help="Nearest normal images that are looked at.", min=1)] = 2,
     limit: Annotated[int, typer.Option(help="Show this many of the most anomalous; 0 for all.", min=0)] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a query, in their order.")] = False,
@@ -42,15 +42,10 @@ def anomaly(
 
     rows = sorted(rows, key=lambda row: (-row["knn_percentile"], -row["knn"]))
     table = Table(box=None, pad_edge=False)
-    for title in ("id", "knn", "percentile", "likelihood", "percentile", "uncertainty"):
-        table.add_column(title, justify="left" if title == "id" else "right", overflow="fold")
+    digits = {"knn": 4, "knn_percentile": 1, "likelihood": 2, "likelihood_percentile": 1, "uncertainty": 4}
+    table.add_column("id", overflow="fold")
+    for name in (names := [name for name in digits if name in (rows[0] if rows else digits)]):
+        table.add_column(name.rpartition("_")[2], justify="right", overflow="fold")
     for row in rows[: limit or len(rows)]:
-        table.add_row(
-            escape(row["id"]),
-            f"{row['knn']:.4f}",
-            f"{row['knn_percentile']:.1f}",
-            f"{row['likelihood']:.2f}",
-            f"{row['likelihood_percentile']:.1f}",
-            f"{row['uncertainty']:.4f}",
-        )
+        table.add_row(escape(row["id"]), *(f"{row[name]:.{digits[name]}f}" for name in names))
     print_table(table)

@@ -53,8 +53,10 @@ OneClass = Annotated[
 
 
 def evaluate(
-    gallery: Annotated[str, typer.Argument(help="A gallery, or an embeddings folder.", show_default=False)],
-    queries: Annotated[Path, typer.Argument(help="An embeddings folder.", show_default=False)],
+    gallery: Annotated[
+        str, typer.Argument(help="A gallery, or an embeddings folder or file.", show_default=False)
+    ],
+    queries: Annotated[Path, typer.Argument(help="An embeddings folder or file.", show_default=False)],
     k: Annotated[int, typer.Option("-k", help="Neighbours that vote.", min=1)] = 20,
     distance: Distance = None,
     temperature: Annotated[float, typer.Option(help="Of the vote's weights exp(cos / T).")] = 0.07,

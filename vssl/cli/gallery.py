@@ -55,7 +55,7 @@ def info(
 @app.command()
 def add(
     gallery: GALLERY,
-    embeddings: Annotated[Path, typer.Argument(help="Embeddings folder of the same model.")],
+    embeddings: Annotated[Path, typer.Argument(help="Embeddings folder, or file, of the same model.")],
     replace: Annotated[bool, typer.Option("--replace", help="Replace images of the same id.")] = False,
     metadata: Annotated[
         Path | None,

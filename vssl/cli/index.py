@@ -1,4 +1,4 @@
-"""The verb index: an embeddings folder -> a gallery, its distances fitted to it."""
+"""The verb index: an embeddings folder or file -> a gallery, its distances fitted to it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def register(app: typer.Typer) -> None:
 
 
 def build(
-    embeddings: Annotated[Path, typer.Argument(help="Embeddings folder written by vssl extract.")],
+    embeddings: Annotated[
+        Path,
+        typer.Argument(help="Folder written by vssl extract, or FILE.npy, .npz or .parquet of another tool."),
+    ],
     gallery: Annotated[Path, typer.Argument(help="Gallery folder to write.")],
     distance: OwnDistance = "best",
     normalise: Annotated[
@@ -48,7 +51,7 @@ def build(
     verbose: Verbose = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Build a gallery from an embeddings folder, and fit its distances to it.
+    """Build a gallery from an embeddings folder or file, and fit its distances to it.
 
     With labels the distances are compared on held-out images, cosine always among them.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,8 @@ from vssl.cli.output import Column, extras, note, say_json, show_table
 
 if TYPE_CHECKING:
     from index.answers.results import SearchResult
-    from vssl.embeddings.batch import Failed
+    from index.gallery.protocol import Gallery
+    from vssl.embeddings.batch import Embedded, Failed
 
 COLUMNS: tuple[Column, ...] = (
     ("", "right"),
@@ -34,8 +35,17 @@ def register(app: typer.Typer) -> None:
 
 def search(
     gallery: Annotated[str, typer.Argument(help="Gallery folder, or milvus:URI#NAME.")],
-    images: Annotated[list[str], typer.Argument(help="Images, or folders of images.")],
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Images, folders of images, or embeddings: FILE.npy or FILE.npz.", show_default=False
+        ),
+    ] = None,
     *,
+    ids: Annotated[
+        list[str] | None,
+        typer.Option("--id", help="Search with an image of the gallery, itself left out; repeatable."),
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option(help="The model.onnx that the gallery was built with; the one of vssl by default."),
@@ -63,13 +73,12 @@ def search(
         from index.answers.filters import parse_where
         from index.distances import SIGNED
         from index.gallery.open import open_gallery
-        from vssl import api
 
+    if not images and not ids:
+        raise typer.BadParameter("give images, FILE.npy, or --id ID")
     condition = parse_where(where) if where is not None else None
     failed = 0
     with open_gallery(gallery, read_only=True) as opened:
-        encoder = api.load(model)
-        opened.check_model(encoder.model_id, f"images embedded by {encoder.engine.source}")
         if opened.stale:
             note(f"vssl: constants of the distances: {opened.stale}")
         if max_risk is not None:
@@ -77,13 +86,14 @@ def search(
             note(f"vssl: {rule.describe()}")
         if (distance or opened.distance) in SIGNED and not as_json:
             note(f"vssl: {SIGNED_NOTE.format(name=distance or opened.distance)}")
-        for batch in (batch for spec in images for batch in encoder.batches(spec)):
+        for batch, exclude in _queries(opened, images or [], ids or [], model):
             found = opened.search(
                 batch.gaussians,
                 k,
                 distance=distance,
                 max_uncertainty=max_uncertainty,
                 where=condition,
+                exclude=exclude,
                 max_risk=max_risk,
             )
             answers = zip(batch.positions.tolist(), batch.paths or batch.names, found, strict=True)
@@ -91,6 +101,33 @@ def search(
             _say_batch(list(answers), batch.failures, as_json=as_json)
     if failed:
         raise typer.Exit(1)
+
+
+def _queries(
+    opened: Gallery, specs: Sequence[str], ids: Sequence[str], model: Path | None
+) -> Iterator[tuple[Embedded, list[str] | None]]:
+    """Yield what is searched with, and the ids that it leaves out: own items, files of embeddings, images."""
+    import numpy as np
+
+    from vssl.embeddings.arrays import iter_embeddings
+    from vssl.embeddings.batch import Embedded
+
+    for id_ in ids:
+        yield Embedded([id_], np.arange(1), opened.get(id_).gaussian, [], opened.model_id), [id_]
+    vectors = [spec for spec in specs if Path(spec).suffix in (".npy", ".npz")]
+    for spec in vectors:
+        for rows, _, model_id in iter_embeddings(Path(spec)):
+            opened.check_model(model_id, f"the embeddings of {spec}")
+            names = [f"{spec}:{id_}" for id_ in rows.ids]
+            yield Embedded(names, np.arange(len(rows)), rows.gaussians, [], model_id), None
+    if images := [spec for spec in specs if spec not in vectors]:
+        with extras():
+            from vssl import api
+
+            encoder = api.load(model)
+        opened.check_model(encoder.model_id, f"images embedded by {encoder.engine.source}")
+        for spec in images:
+            yield from ((batch, None) for batch in encoder.batches(spec))
 
 
 def _say_batch(
@@ -132,7 +169,7 @@ def _say_result(path: str, result: SearchResult, *, as_json: bool) -> None:
         say_json(answer | {"neighbours": neighbours})
         return
     surer = result.uncertainty_percentile
-    title = f"{path}: uncertainty {result.uncertainty:.4f}" + (
+    title = (path if result.uncertainty is None else f"{path}: uncertainty {result.uncertainty:.4f}") + (
         f", more than {surer:.0f} % of the gallery" if surer is not None else ""
     )
     if result.risk is not None:
@@ -145,9 +182,9 @@ def _say_result(path: str, result: SearchResult, *, as_json: bool) -> None:
             n.id,
             n.label or "",
             f"{n.distance:.4g}",
-            f"{n.variance_score:.3f}",
+            "" if n.variance_score is None else f"{n.variance_score:.3f}",
             "" if n.match_probability is None else f"{n.match_probability:.0%}",
-            f"{n.uncertainty:.4f}",
+            "" if n.uncertainty is None else f"{n.uncertainty:.4f}",
         )
         for rank, n in enumerate(result.neighbours, start=1)
     ]

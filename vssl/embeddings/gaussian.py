@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vssl.errors import InputError
 
 Floats = NDArray[np.float32]
+UNKNOWN = np.float32(1e-12)  # stands for a variance that nobody gave
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,14 @@ class GaussianEmbedding:
             raise InputError(f"mean and variance: expected lists of numbers, found {error}") from None
         with np.errstate(over="ignore"):
             return cls(arrays[0].astype(np.float32), arrays[1].astype(np.float32))
+
+    @classmethod
+    def of_means(cls, mean: Floats) -> GaussianEmbedding:
+        """Build from means (N, D) without variances: one constant stands for them, and 0 for every uncertainty.
+
+        The numbers say nothing; the card of such rows says that they have no variance (`ModelCard.has_variance`).
+        """
+        return cls(mean, np.full(mean.shape, UNKNOWN), np.zeros(len(mean), np.float32))
 
     @classmethod
     def concatenate(cls, parts: Sequence[GaussianEmbedding]) -> GaussianEmbedding:

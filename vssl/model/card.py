@@ -21,7 +21,7 @@ PREDICTED_UNCERTAINTY = (
     "predicted by a head of its own: its rank, among held-out images, of how likely the nearest one is wrong"
 )
 SPACES = ("features", "projector")
-CALIBRATIONS = ("none", "scale", "fitted-head", "monte-carlo")
+CALIBRATIONS = ("none", "absent", "scale", "fitted-head", "monte-carlo")
 SUPERVISION = ("none", "labels", "unknown")
 RATIO_LIMITS = (0.8, 1.25)
 LEAST_CORRELATION = 0.2
@@ -33,8 +33,8 @@ FEWEST_CHECKED = 64
 class Calibration:
     """How the served variance was fitted, and how well it fits held-out images.
 
-    kind: `none` (not a calibrated variance: `vssl serve` warns), `scale`, `fitted-head` or
-        `monte-carlo`.
+    kind: `none` (not a calibrated variance: `vssl serve` warns), `absent` (means from elsewhere, without
+        any variance), `scale`, `fitted-head` or `monte-carlo`.
     images, views: how many of each the fit saw.
     ratio: predicted variance over the variance of real views, each summed over held-out images;
         1 is calibrated. ratio_low, ratio_high: its 95 % interval over those images.
@@ -154,6 +154,16 @@ class ModelCard:
             found = getattr(self, name)
             if type(found) is not int or found < 1:
                 raise FormatError(f"model card: found {name} {found!r}, expected a positive integer")
+
+    @property
+    def has_variance(self) -> bool:
+        """Whether there are variances; only means from elsewhere (vssl.embeddings.arrays) have none."""
+        return self.calibration.kind != "absent"
+
+    @property
+    def from_elsewhere(self) -> bool:
+        """Whether it stands for embeddings of a tool that left no card (vssl.embeddings.arrays)."""
+        return self.method == "elsewhere"
 
     @property
     def output_shapes(self) -> dict[str, tuple[int, ...]]:

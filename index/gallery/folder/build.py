@@ -1,4 +1,4 @@
-"""An embeddings folder -> a gallery, whole or not at all.
+"""An embeddings folder, or a file of embeddings -> a gallery, whole or not at all.
 
 The gallery grows under a temporary name next to its place and is renamed when it is finished, so
 an interrupted build leaves what was there before.
@@ -11,13 +11,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from index.answers.validation import check_distance
 from index.calibration.fit import BEST, Fitting
-from index.distances.table import named
 from index.gallery.adding import add_embeddings
 from index.gallery.folder.gallery import FolderGallery
 from index.gallery.folder.store import STORE
 from index.search.autotune import Budget, Selection
-from vssl.embeddings.store import iter_parts
+from vssl.embeddings.arrays import iter_embeddings
 from vssl.errors import ExistsError, InputError
 from vssl.files import atomic_folder, is_free
 
@@ -41,7 +41,7 @@ def build_gallery(
     budget: Budget | None = None,
     metadata: Path | None = None,
 ) -> BuildReport:
-    """Build a gallery from an embeddings folder.
+    """Build a gallery from an embeddings folder, or a file of embeddings (vssl.embeddings.arrays).
 
     distance: its own; None or "best" for the one that ranks held-out images best (index.calibration.fit).
     metadata: a table of metadata by id (see index.answers.metadata).
@@ -51,12 +51,11 @@ def build_gallery(
     when the folder holds no embeddings, or the table none of their ids.
     """
     _check_place(path, overwrite=overwrite)
-    if distance not in (None, BEST):
-        named(str(distance))
-    first = next(iter_parts(embeddings), None)
+    first = next(iter_embeddings(embeddings), None)
     if first is None:
         raise InputError(f"{str(embeddings)!r} holds no embeddings: every image failed; see its failures")
     _, card, model_id = first
+    check_distance(str(embeddings), card, None if distance == BEST else distance)
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     with atomic_folder(path) as partial:
         with FolderGallery.create(partial, card=card, model_id=model_id, normalise=normalise) as gallery:

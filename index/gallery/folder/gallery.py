@@ -13,15 +13,15 @@ Shape letters: Q queries, K neighbours, N items, D embedding dimension.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from index.answers.filters import parse_filter
-from index.answers.validation import Metadata, compared
+from index.answers.validation import Metadata, as_held, check_distance, compared, distances_of
 from index.calibration.fit import BEST, Fitting, fit
 from index.gallery.folder.derived import FOLDER
 from index.gallery.folder.locks import WriterLock
@@ -136,6 +136,7 @@ class FolderGallery(GalleryReader):
         """
         self._writable()
         self.check_model(model_id, "these embeddings")
+        rows = dataclasses.replace(rows, gaussians=as_held(self.card, rows.gaussians))
         compared(
             rows.gaussians, self.place, self.card.dim, normalise=self.normalise
         )  # refuses before it stores
@@ -174,10 +175,14 @@ class FolderGallery(GalleryReader):
             if distance is None:
                 named = self.fitting.given if self.fitting else self.distance != "cosine"
                 distance = self.distance if named else BEST
+            check_distance(self.place, self.card, None if distance == BEST else distance)
             there = np.flatnonzero(view.alive)
             items = view.items[:] if len(there) == len(view.rows) else view.items[there]
-            found = fit(items, [view.labels[row] for row in there], distance=distance)
-            found = replace(found, generation=view.generation, rows=view.count, last_row=view.last_row)
+            labels = [view.labels[row] for row in there]
+            found = fit(items, labels, distance=distance, names=distances_of(self.card))
+            found = dataclasses.replace(
+                found, generation=view.generation, rows=view.count, last_row=view.last_row
+            )
         self.adopt(found)
         return found
 

@@ -25,14 +25,23 @@ from index.answers.result_building import (
     without_neighbours,
 )
 from index.answers.results import GalleryItem, Neighbourhood, SearchResult
-from index.answers.validation import check_model, check_search, compared
+from index.answers.validation import (
+    as_added,
+    as_answered,
+    as_held,
+    check_asked,
+    check_distance,
+    check_model,
+    check_search,
+    compared,
+    item_as_answered,
+)
 from index.answers.view import View
 from index.arrays import Bools
 from index.calibration.abstention import NEIGHBOURS, AbstentionRule
 from index.calibration.fit import Fitting
 from index.calibration.match import MatchModel
 from index.calibration.whitening import whitened
-from index.distances.table import named
 from index.gallery.folder.derived import FOLDER, find_derived
 from index.gallery.folder.index_cache import IndexCache
 from index.gallery.folder.store import Store
@@ -129,7 +138,7 @@ class GalleryReader:
             "index_generation": saved.generation if saved else None,
             "index_damage": damage,
             "uncertainty": {n: float(np.quantile(shown, q)) for n, q in quantiles.items()}
-            if len(shown)
+            if len(shown) and self.card.has_variance
             else None,
             "match_calibration": match_info(self._calibrations.stored_match(self.distance)),
             "bytes": sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
@@ -140,7 +149,7 @@ class GalleryReader:
     def get(self, id_: str) -> GalleryItem:
         """Return one item. Raises InputError when there is none of that id."""
         batch, metadata = self._store.get(id_)
-        return GalleryItem(
+        item = GalleryItem(
             batch.ids[0],
             batch.labels[0],
             batch.paths[0],
@@ -149,12 +158,14 @@ class GalleryReader:
             float(batch.uncertainty[0]),
             metadata,
         )
+        return item_as_answered(self.card, item)
 
     def contents(self) -> tuple[Rows, list[dict[str, Scalar]]]:
         """Return every item and its metadata as they were added, in the order they were."""
         with self._store.snapshot():
             batch, metadata = self._store.read(), self._store.metadata()
-        return Rows(batch.ids, batch.paths, batch.labels, batch.gaussians), metadata
+        gaussians = as_added(self.card, batch.gaussians, batch.uncertainty)
+        return Rows(batch.ids, batch.paths, batch.labels, gaussians), metadata
 
     def check_model(self, model_id: str | None, what: str) -> None:
         """Raise MismatchError when `model_id` is given and is not the gallery's."""
@@ -172,7 +183,7 @@ class GalleryReader:
         (index.calibration.abstention); what they found is kept in the gallery's folder.
         Raises InputError where there are none.
         """
-        named(distance or "cosine")
+        check_distance(self.place, self.card, distance)
         with self._cache.current() as view:
             index = self._cache.index(view, distance or self.distance)
             return self._calibrations.rule(view, index, max_risk)
@@ -195,7 +206,7 @@ class GalleryReader:
                 [view.ids[row] for row in there],
                 [view.labels[row] for row in there],
                 [view.paths[row] for row in there],
-                view.uncertainty[view.alive],
+                view.uncertainty[view.alive] if self.card.has_variance else None,
                 nearest_others(index, view.items, view.alive, k, points),
             )
 
@@ -213,7 +224,9 @@ class GalleryReader:
                 [view.ids[row] for row in there],
                 [view.labels[row] for row in there],
                 [view.paths[row] for row in there],
-                view.uncertainty[view.alive],
+                view.uncertainty[view.alive]
+                if self.card.has_variance
+                else np.full(view.count, np.nan, np.float32),
                 {at: metadata[row] for at, row in enumerate(rows) if row in metadata},
             )
             return self._listing
@@ -236,15 +249,17 @@ class GalleryReader:
         """
         self.check_model(model_id, "the queries")
         check_search(k, exclude, len(queries))
+        queries = as_held(self.card, queries)
         compared_queries = compared(queries, self.place, self.card.dim, normalise=self.normalise)
-        named(distance or "cosine")
         tree = parse_filter(where) if where is not None else None
+        check_asked(self.place, self.card, distance, max_uncertainty, where)
         with self._cache.current() as view:
             name = distance or self.distance
             keep = self._kept(view, max_uncertainty, tree)
             available = int(np.count_nonzero(keep))
             if not available or not len(queries):
-                return without_neighbours(queries, view.percentiles(queries.uncertainty))
+                nothing = without_neighbours(queries, view.percentiles(queries.uncertainty))
+                return as_answered(self.card, nothing)
             index = self._cache.index(view, name)
             rule = self._calibrations.rule(view, index, max_risk) if max_risk is not None else None
             wide = max(k, NEIGHBOURS)
@@ -263,7 +278,8 @@ class GalleryReader:
             answers = results(
                 view, match, queries, compared_queries, distances, found, metadata=metadata, risks=shares
             )
-            return answers if rule is None else with_abstention(answers, rule, k)
+            answers = answers if rule is None else with_abstention(answers, rule, k)
+            return as_answered(self.card, answers)
 
     def _kept(self, view: View, max_uncertainty: float | None, tree: Filter | None) -> Bools:
         """Return (N,): the items that are there and that a search may return."""

@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace as replace_fields
 from typing import Any, Self
 
 import numpy as np
 
+from index.answers import validation
 from index.answers.filters import Filter, Scalar, parse_filter, to_milvus
 from index.answers.listing import Listing
 from index.answers.metadata_columns import Columns, check_columns, counted
 from index.answers.result_building import results, without_excluded, without_neighbours
 from index.answers.results import GalleryItem, Neighbourhood, SearchResult
-from index.answers.validation import Metadata, check_model, check_search, checked_metadata, compared
+from index.answers.validation import Metadata
 from index.calibration.abstention import AbstentionRule
 from index.calibration.fit import Fitting
 from index.calibration.match import MatchModel
@@ -134,7 +136,8 @@ class MilvusGallery:
     ) -> None:
         """Add N embedded images; see `Gallery.add`. The first ones fix what encodings are built about."""
         self.check_model(model_id, "these embeddings")
-        notes = checked_metadata(rows, metadata)
+        rows = replace_fields(rows, gaussians=validation.as_held(self.card, rows.gaussians))
+        notes = validation.checked_metadata(rows, metadata)
         as_compared = self._compared(rows.gaussians)
         if not len(rows):
             return
@@ -168,7 +171,7 @@ class MilvusGallery:
         self._facts.write({f"match.{distance}": match.to_json()})
 
     def _compared(self, gaussians: GaussianEmbedding) -> GaussianEmbedding:
-        return compared(gaussians, self.place, self.card.dim, normalise=self.normalise)
+        return validation.compared(gaussians, self.place, self.card.dim, normalise=self.normalise)
 
     def get(self, id_: str) -> GalleryItem:
         """Return one item. Raises InputError when there is none of that id."""
@@ -176,19 +179,19 @@ class MilvusGallery:
         if not found:
             raise InputError(f"the gallery holds no item {id_!r}")
         gaussian, entry = unpack(found, self.card.dim), found[0]
-        mean, variance, spread = gaussian.mean[0], gaussian.variance[0], float(entry["uncertainty"])
-        return GalleryItem(
-            id_, entry["label"], entry["path"], mean, variance, spread, dict(entry["metadata"])
-        )
+        numbers = gaussian.mean[0], gaussian.variance[0], float(entry["uncertainty"])
+        item = GalleryItem(id_, entry["label"], entry["path"], *numbers, dict(entry["metadata"]))
+        return validation.item_as_answered(self.card, item)
 
     def contents(self) -> tuple[Rows, list[dict[str, Scalar]]]:
         """Return every item and its metadata, in the order they were added."""
         found = sorted(self._items.entries("", FIELDS), key=lambda entry: int(entry["row"]))
+        spread = np.array([entry["uncertainty"] for entry in found], np.float32)
         rows = Rows(
             [entry["id"] for entry in found],
             [entry["path"] for entry in found],
             [entry["label"] for entry in found],
-            unpack(found, self.card.dim),
+            validation.as_added(self.card, unpack(found, self.card.dim), spread),
         )
         return rows, [dict(entry["metadata"]) for entry in found]
 
@@ -237,8 +240,9 @@ class MilvusGallery:
         Only the distance that the gallery was made for can be asked: its encodings are stored.
         """
         self.check_model(model_id, "the queries")
+        queries = validation.as_held(self.card, queries)
         prepared = self._compared(queries)
-        check_search(k, exclude, len(queries), most=MOST - 1)
+        validation.check_search(k, exclude, len(queries), most=MOST - 1)
         if max_risk is not None:
             self.abstention(max_risk)
         if distance not in (None, self.distance):
@@ -246,6 +250,7 @@ class MilvusGallery:
                 f"{self.uri}#{self.name} ranks by {self.distance}, found {distance!r}; move a gallery there again "
                 f"with: vssl gallery move GALLERY milvus:{self.uri}#NAME --distance {distance}"
             )
+        validation.check_asked(self.place, self.card, distance, max_uncertainty, where)
         conditions = [self._condition(where)] if where is not None else []
         if max_uncertainty is not None:
             conditions.append(f"(uncertainty <= {float(np.float32(max_uncertainty))!r})")
@@ -255,7 +260,7 @@ class MilvusGallery:
             part = slice(start, start + BATCH)
             own = None if exclude is None else exclude[part]
             answers += self._search(queries[part], prepared[part], k, condition, own)
-        return answers
+        return validation.as_answered(self.card, answers)
 
     def _search(
         self,
@@ -291,4 +296,4 @@ class MilvusGallery:
 
     def check_model(self, model_id: str | None, what: str) -> None:
         """Raise MismatchError when `model_id` is given and is not the gallery's."""
-        check_model(self.place, self.card, self.model_id, model_id, what)
+        validation.check_model(self.place, self.card, self.model_id, model_id, what)

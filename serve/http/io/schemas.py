@@ -246,7 +246,7 @@ class NeighbourItem(TypedDict):
     distance: float
     variance_score: float | None
     match_probability: float | None
-    uncertainty: float
+    uncertainty: float | None
     metadata: dict[str, Scalar]
 
 
@@ -276,8 +276,8 @@ class Item(TypedDict):
     label: str | None
     model_id: str
     mean: Numbers
-    variance: Numbers
-    uncertainty: float
+    variance: Numbers | None
+    uncertainty: float | None
     metadata: dict[str, Scalar]
 
 

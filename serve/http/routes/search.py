@@ -124,11 +124,11 @@ async def respond(
         except InputError as error:
             raise with_param(error) from None
         note_stage(runtime, context, "search", time.perf_counter() - begun)
-    rest = iter(found)
+    rest, own = iter(found), iter(queries.uncertainty.tolist())
     results: list[FoundItem | FailedImage] = []
     for position, name in enumerate(names):
         failure = answers.errors.get(position)
-        item = describe_result(next(rest)) if failure is None else failed_image(failure)
+        item = describe_result(next(rest), next(own)) if failure is None else failed_image(failure)
         if name is not None:
             item["query"] = name
         results.append(item)
@@ -144,10 +144,13 @@ def without(where: Mapping[str, Any] | None, exclude: Sequence[str]) -> Mapping[
     return others if where is None else {"and": [where, others]}
 
 
-def describe_result(result: SearchResult) -> FoundItem:
-    """Return one query's result as plain values, as `vssl search --json` prints it."""
+def describe_result(result: SearchResult, own: float) -> FoundItem:
+    """Return one query's result as plain values, as `vssl search --json` prints it.
+
+    own: the model's uncertainty of the query, for a gallery that knows none.
+    """
     found: FoundItem = {
-        "uncertainty": result.uncertainty,
+        "uncertainty": own if result.uncertainty is None else result.uncertainty,
         "uncertainty_percentile": result.uncertainty_percentile,
         "risk": result.risk,
         "neighbours": [

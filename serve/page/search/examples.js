@@ -22,7 +22,9 @@ export async function embedded(blob, name, options = {}) {
 /** Return the example of an item of the gallery. Raises ServerError. */
 export async function ofItem(id, role = 1) {
   const item = await read(`${itemPath("gallery", id)}?encoding_format=base64`);
-  const numbers = { mean: floats(item.mean), variance: floats(item.variance), uncertainty: item.uncertainty };
+  const mean = floats(item.mean);
+  // Means without variances: what stands for them is not looked at.
+  const numbers = { mean, variance: item.variance ? floats(item.variance) : mean.map(() => 1), uncertainty: item.uncertainty ?? 0 };
   return { kind: "item", name: id, role, label: item.label, ...numbers };
 }
 

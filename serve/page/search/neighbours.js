@@ -55,6 +55,8 @@ function numbers(one) {
     "div",
     { class: "numbers small soft" },
     pair("distance", one.distance, "In the chosen distance; smaller is nearer"),
-    pair("variance", one.variance_score, "Share of the expected squared distance that is variance; higher is less sure"),
+    one.variance_score === null
+      ? ""
+      : pair("variance", one.variance_score, "Share of the expected squared distance that is variance; higher is less sure"),
   );
 }

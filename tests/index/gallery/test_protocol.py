@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from index.gallery.protocol import Gallery
 from tests.index.brute import brute, ids
 from tests.index.gallery.folder.test_build import embeddings
 from tests.index.samples import MODEL, card, gaussians, part, sample
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import ExistsError, InputError, MismatchError
+from vssl.model.card import UncertaintyFit
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 ROWS, QUERIES = sample(120), gaussians(4, seed=5)
@@ -214,3 +217,14 @@ def test_additions_after_additions_are_found(create: Create) -> None:
     for start in range(0, 120, 40):
         gallery.add(part(ROWS, slice(start, start + 40)))
     assert ids(gallery.search(QUERIES, 7)) == brute(ROWS, QUERIES, 7)
+
+
+def test_an_uncertainty_that_was_predicted_stays(create: Create) -> None:
+    made = create()
+    predicted = np.linspace(0, 1, 5, dtype=np.float32)
+    given = sample(5)
+    spread = GaussianEmbedding(given.gaussians.mean, given.gaussians.variance, predicted)
+    made.card = replace(card(), uncertainty_fit=UncertaintyFit(images=300))
+    made.add(replace(given, gaussians=spread))
+    kept, _ = made.contents()
+    np.testing.assert_array_equal(kept.gaussians.uncertainty, predicted)

@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pytest
 
+from index.gallery.folder.build import build_gallery
 from index.gallery.folder.gallery import FolderGallery
 from serve.http.errors import NotReadyError, RequestError
 from serve.http.settings import Settings
@@ -112,3 +114,21 @@ def test_the_check_tells_what_will_be_served(settings: Settings, world: World, t
         check(replace(settings, api_key_file=tmp_path / "keys"))
     with pytest.raises(InputError, match="--gallery"):
         check(replace(settings, gallery=None, max_risk=0.05))
+
+
+def test_means_from_elsewhere_are_served_by_a_model_of_their_dimension(world: World, tmp_path: Path) -> None:
+    async def work(runtime: Runtime) -> list[tuple[float | None, float | None]]:
+        queries = runtime.gallery_model.engine.infer(np.zeros((1, 16, 16, 3), np.uint8)).gaussians
+        model_id = runtime.gallery_model.engine.model_id
+        (found,) = await runtime.with_gallery(lambda gallery: gallery.search(queries, 2, model_id=model_id))
+        return [(n.variance_score, n.uncertainty) for n in found.neighbours]
+
+    means = np.random.default_rng(0).normal(size=(5, world.engine.card.dim + 1))
+    np.save(tmp_path / "m.npy", means[:, :-1])
+    np.save(tmp_path / "wide.npy", means)
+    for name in ("m", "wide"):
+        build_gallery(tmp_path / f"{name}.npy", tmp_path / name)
+    settings = Settings(str(world.model), gallery=tmp_path / "m", threads=1)
+    assert with_runtime(settings, work) == [(None, None)] * 2
+    with pytest.raises(MismatchError, match="serve the model that made them"):
+        check(replace(settings, gallery=tmp_path / "wide"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
@@ -91,7 +90,7 @@ async def restore(runtime: Runtime, context: RequestContext, query: NoOptions) -
             raise RequestError(
                 404, "not_found", "this removal can no longer be undone: add the items again", param="undo"
             )
-        gallery.add(as_rows(gallery, kept), metadata=[item.metadata for item in kept])
+        gallery.add(as_rows(kept), metadata=[item.metadata for item in kept])
         runtime.removed.take(token)
         return {"changed": len(kept)}
 
@@ -116,7 +115,7 @@ async def tag(runtime: Runtime, context: RequestContext, query: NoOptions) -> Re
             for item in items
         ]
         if items:
-            gallery.add(as_rows(gallery, items), metadata=metadata, replace=True)
+            gallery.add(as_rows(items), metadata=metadata, replace=True)
         return {"changed": len(items)}
 
     return json_response(await runtime.write_gallery(work))
@@ -130,14 +129,9 @@ def found_items(gallery: Gallery, ids: list[str]) -> list[GalleryItem]:
         raise RequestError(404, "not_found", str(error), param="ids") from None
 
 
-def as_rows(gallery: Gallery, items: list[GalleryItem]) -> Rows:
+def as_rows(items: list[GalleryItem]) -> Rows:
     """Return items as they were added."""
-    predicted = np.array([item.uncertainty for item in items], np.float32)
-    gaussians = GaussianEmbedding(
-        np.stack([item.mean for item in items]),
-        np.stack([item.variance for item in items]),
-        None if gallery.card.uncertainty_fit is None else predicted,
-    )
+    gaussians = GaussianEmbedding.concatenate([item.gaussian for item in items])
     return Rows([i.id for i in items], [i.path for i in items], [i.label for i in items], gaussians)
 
 

@@ -75,7 +75,7 @@ def _entry(listing: Listing, row: int, *, with_path: bool) -> dict[str, Any]:
         "id": listing.ids[row],
         "label": listing.labels[row],
         **path,
-        "uncertainty": float(listing.uncertainty[row]),
+        "uncertainty": listing.uncertainty_of(row),
         **listing.metadata.get(row, {}),
     }
 

@@ -72,7 +72,7 @@ async def read_item(runtime: Runtime, context: RequestContext, query: EncodingOp
         "label": item.label,
         "model_id": runtime.gallery.model_id,
         "mean": encode(item.mean),
-        "variance": encode(item.variance),
+        "variance": None if item.variance is None else encode(item.variance),
         "uncertainty": item.uncertainty,
         "metadata": item.metadata,
     }

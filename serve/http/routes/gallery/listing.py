@@ -84,7 +84,7 @@ class ListedItem(TypedDict):
     row: int
     id: str
     label: str | None
-    uncertainty: float
+    uncertainty: float | None
     metadata: dict[str, Scalar]
 
 
@@ -176,7 +176,7 @@ async def items(runtime: Runtime, context: RequestContext, query: RowOptions) ->
                 "row": row,
                 "id": listing.ids[row],
                 "label": listing.labels[row],
-                "uncertainty": float(listing.uncertainty[row]),
+                "uncertainty": listing.uncertainty_of(row),
                 "metadata": listing.metadata.get(row, {}),
             }
             for row in query.rows
