@@ -225,7 +225,7 @@ def fit_served(source: EncoderSource, options: ExportOptions, report: Report = l
     encoder, views = OnnxEncoder(source.graph), Views(source.augment, size)
     whitening, dim = options.whitening, options.dim
     if whitening is None:
-        whitening = 0.5 if source.is_projector_trained else 0.0
+        whitening = source.whitening
     if dim is None and not source.is_projector_trained:
         dim = PRINCIPAL
     report(f"embedding {len(cache.images)} images")

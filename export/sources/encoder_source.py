@@ -26,7 +26,7 @@ class EncoderSource:
     variance, and the side of the stored pictures they are cropped from. images: the spec of the images
     it was trained on, None when others must be named. name, method, branch, training, weights,
     supervision, licence: for the card (`vssl.model.card.ModelCard`).
-    is_projector_trained: whether there is a projector whose mean may be served.
+    is_projector_trained: whether there is a projector whose mean may be served; whitening: of the mean, unless given.
     """
 
     encode: Encode
@@ -45,6 +45,7 @@ class EncoderSource:
     supervision: str = "unknown"
     licence: str = "unspecified"
     is_projector_trained: bool = False
+    whitening: float = 0.0
 
     @cached_property
     def graph(self) -> onnx.ModelProto:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from export.sources.encoder_source import EncoderSource
 from export.sources.onnx_encoder import onnx_encoder, read_config
-from export.sources.published import WeightsInfo, library_info, published_encoder, resized
+from export.sources.published import published_encoder
 from export.sources.run import run_encoder
+from train.models.published_weights import WeightsInfo, library_info, resized
 from train.settings.backbone_names import full_name
 from train.state.checkpoint import load_checkpoint
 from vssl.errors import InputError

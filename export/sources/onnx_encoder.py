@@ -21,8 +21,8 @@ from torch import Tensor
 
 from export.sources.encoder_graph import OPSET, rename_value
 from export.sources.encoder_source import EncoderSource
-from export.sources.published import WeightsInfo
 from train.models.encoder import EncoderOutput
+from train.models.published_weights import WeightsInfo
 from train.settings.config import AugmentConfig
 from vssl.errors import FormatError, InputError
 from vssl.images.preprocess import Preprocess

@@ -8,6 +8,9 @@ from pathlib import Path
 from export.sources.encoder_graph import encoder_graph
 from export.sources.encoder_source import EncoderSource
 from train.methods import build_encoder
+from train.models.published_weights import library_info
+from train.settings.backbone_names import OWN
+from train.settings.config import TrainConfig
 from train.state.checkpoint import Checkpoint
 
 
@@ -29,7 +32,15 @@ def run_encoder(checkpoint: Checkpoint, branch: str = "student") -> EncoderSourc
         images=source,
         branch=branch,
         training={**checkpoint.summary, "source": Path(source).name},  # not the whole path
-        weights="trained by vssl",
-        supervision="none",
+        weights=f"heads trained by vssl on {config.network.backbone}" if config.freeze else "trained by vssl",
+        supervision=_supervision(config) if config.freeze else "none",
         is_projector_trained=checkpoint.step > 0,
+        # Half whitening suits encoders of minutes; it costs a published one much (docs/encoders.md).
+        whitening=0.5 if checkpoint.step > 0 and not config.freeze else 0.0,
     )
+
+
+def _supervision(config: TrainConfig) -> str:
+    """Return whether labels made the weights of a frozen backbone, as far as its library says."""
+    name = config.network.backbone
+    return "unknown" if name in OWN else library_info(name).supervision

@@ -55,20 +55,26 @@ class Views:
         self._ranges: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def __call__(
-        self, images: Tensor, generator: torch.Generator, share: slice | None = None, total: int = 0
+        self,
+        images: Tensor,
+        generator: torch.Generator,
+        share: slice | None = None,
+        total: int = 0,
+        aspects: Tensor | None = None,
     ) -> Tensor:
         """(B, C0, C0, 3) uint8 -> (B, S, S, 3) float32 in 0..255.
 
         The generator lives on the images' device; the same state gives the same views. share:
         the images are these rows of a batch of `total` that several processes divide; their
-        views are then those that the whole batch would give them.
+        views are then those that the whole batch would give them. aspects: (B,) width over height
+        of the pictures that were stretched to the stored squares; None where they are square.
         """
         count, rows = (len(images), slice(None)) if share is None else (total, share)
         numbers, noise = self.draw(count, generator)[rows], None
         if self.config.noise:
             shape = (count, self.size, self.size, 3)
             noise = torch.randn(shape, generator=generator, device=images.device)[rows]
-        return self.apply(images, numbers, noise)
+        return self.apply(images, numbers, noise, aspects)
 
     def compile(self, backend: str) -> None:
         """Let torch.compile translate `apply`."""
@@ -80,24 +86,26 @@ class Views:
         drawn = torch.rand((count, len(low)), generator=generator, device=generator.device)
         return torch.addcmul(low, span, drawn)
 
-    def apply(self, images: Tensor, numbers: Tensor, noise: Tensor | None = None) -> Tensor:
+    def apply(
+        self, images: Tensor, numbers: Tensor, noise: Tensor | None = None, aspects: Tensor | None = None
+    ) -> Tensor:
         """Make the views that the numbers stand for: a function of its arguments alone.
 
-        (B, C0, C0, 3) uint8, what `draw` gives, (B, S, S, 3) standard normal -> (B, S, S, 3).
+        (B, C0, C0, 3) uint8, what `draw` gives, (B, S, S, 3) standard normal, (B,) -> (B, S, S, 3).
         """
-        plan = self.plan(numbers, images.shape[1])
+        plan = self.plan(numbers, images.shape[1], aspects)
         views = self.render(images, plan)
         if noise is None:
             return views
         return torch.addcmul(views, noise, plan.noise[:, None, None, None]).clamp(0.0, 255.0)
 
-    def plan(self, numbers: Tensor, side: int) -> ViewPlan:
+    def plan(self, numbers: Tensor, side: int, aspects: Tensor | None = None) -> ViewPlan:
         """Turn the numbers of `draw` into what is done to stored images of side `side`."""
         c = self.config
         shares, ratios, places, chances, strengths, order, sigma, warps, noise = torch.split(
             numbers, COLUMNS, dim=1
         )
-        corner, extent = self._boxes(shares, ratios, places, side)
+        corner, extent = self._boxes(shares, ratios, places, side, aspects)
         flip, jittered, grey, blurred, solarised = chances.unbind(1)
         angle, zoom, right, down = warps.unbind(1)
         cosine, sine = torch.cos(angle) / zoom, torch.sin(angle) / zoom
@@ -137,13 +145,19 @@ class Views:
             views = colour.solarise(views, plan.solarised)
         return views.permute(0, 2, 3, 1)
 
-    def _boxes(self, shares: Tensor, ratios: Tensor, places: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    def _boxes(
+        self, shares: Tensor, ratios: Tensor, places: Tensor, side: int, aspects: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Choose crop boxes as torchvision's RandomResizedCrop does: the first of ten tries that fits.
 
         shares: (B, TRIES) of the area; ratios: (B, TRIES) half the logarithm of width over height; places:
-        (B, 2) in 0..1. Returns corner and extent (B, 2), vertical and horizontal.
+        (B, 2) in 0..1; aspects: (B,) width over height of pictures that were stretched to squares, in which a
+        box of another ratio is one of that ratio in the picture. Returns corner and extent (B, 2), vertical and
+        horizontal.
         """
         low, high = self.config.crop_ratio
+        if aspects is not None:
+            ratios = ratios - 0.5 * aspects.log()[:, None]
         stretch = torch.exp(torch.stack([-ratios, ratios], dim=1))
         tried = ((side * shares.sqrt())[:, None] * stretch).round()
         fits = (tried.clamp(1.0, float(side)) == tried).all(dim=1)
@@ -151,7 +165,12 @@ class Views:
         found = fits.any(dim=1, keepdim=True)
         whole_width = side if high >= 1.0 else round(side * high)
         whole_height = side if low <= 1.0 else round(side / low)
-        if whole_width == whole_height:
+        if aspects is not None:
+            sides = torch.stack([aspects / low, high / aspects], dim=1).clamp(max=1.0)
+            extent = torch.where(
+                found, tried.gather(2, first)[:, :, 0], (side * sides).round().clamp(min=1.0)
+            )
+        elif whole_width == whole_height:
             extent = torch.where(found, tried.gather(2, first)[:, :, 0], float(side))
         else:
             whole = torch.arange(2, device=tried.device) * (whole_width - whole_height) + whole_height
@@ -197,3 +216,31 @@ def warp(views: Tensor, matrix: Tensor) -> Tensor:
     background = border.median(dim=2).values[:, :, None, None]
     grid = functional.affine_grid(matrix, list(views.shape), align_corners=False)
     return functional.grid_sample(views - background, grid, align_corners=False) + background
+
+
+class FeatureViews:
+    """Draws one of the views of each image that a frozen backbone has seen before: of one half of them.
+
+    half: 0 for first views, 1 for second ones.
+    """
+
+    def __init__(self, half: int) -> None:
+        self.half = half
+
+    def __call__(
+        self,
+        stored: Tensor,
+        generator: torch.Generator,
+        share: slice | None = None,
+        total: int = 0,
+        aspects: Tensor | None = None,
+    ) -> Tensor:
+        """Features (B, V, F) of V views each -> (B, F) float32; the arguments are those of `Views`."""
+        count, rows = (len(stored), slice(None)) if share is None else (total, share)
+        kept = stored.shape[1] // 2
+        drawn = torch.randint(kept, (count,), generator=generator, device=stored.device)[rows]
+        return stored[torch.arange(len(stored), device=stored.device), self.half * kept + drawn].float()
+
+
+DrawnViews = tuple[Views, Views] | tuple[FeatureViews, FeatureViews]
+"""What draws first and second views."""

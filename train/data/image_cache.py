@@ -1,5 +1,8 @@
 """An image source -> one array of decoded images (N, C0, C0, 3) uint8, each decoded once.
 
+Views are cropped from whole pictures, as torchvision crops them, so for training each is stored stretched to a square,
+with its width over its height: one array holds them all, and crops are drawn in the picture's own geometry.
+
 A small cache lives in memory; a large one in a file that is mapped, so that the memory in use does
 not grow with the folder. Shape letters: N images, C0 side of the stored square.
 """
@@ -17,14 +20,17 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
 
 from train.settings.config import MIN_IMAGES
 from vssl.errors import ImageError, InputError
 from vssl.images.items import ImageSource
-from vssl.images.preprocess import Pixels, Preprocess, load_image
+from vssl.images.preprocess import Pixels, Preprocess, open_picture, resize_picture
 from vssl.model.identity import sha256_bytes
 
 DIGEST_ROWS = 1024  # read at once
+
+Decoded = tuple[Pixels, float]  # and the aspect of the picture it was made of
 
 IN_MEMORY = 256 * 1024 * 1024
 """Up to so many bytes are kept in memory even when a folder is given."""
@@ -44,7 +50,8 @@ class ImageCache:
     """Decoded images with what is known of them.
 
     images: (N, C0, C0, 3) uint8, an array or a read-only memory map; rows: N, their places in the
-    source; ids: N; labels: N class names, None where unknown; failures: what was left out.
+    source; ids: N; labels: N class names, None where unknown; failures: what was left out; aspects (N,):
+    width over height of the pictures that were stretched to these squares, None where all are square or cut to be.
     """
 
     images: Pixels
@@ -52,6 +59,7 @@ class ImageCache:
     ids: list[str]
     labels: list[str | None]
     failures: list[Failure]
+    aspects: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -61,6 +69,8 @@ class ImageCache:
         seen = hashlib.sha256(json.dumps([self.ids, self.labels, list(self.images.shape)]).encode())
         for start in range(0, len(self), DIGEST_ROWS):
             seen.update(np.ascontiguousarray(self.images[start : start + DIGEST_ROWS]).data)
+        if self.aspects is not None:
+            seen.update(self.aspects.data)
         return seen.hexdigest()
 
 
@@ -69,6 +79,7 @@ def load_images(
     preprocess: Preprocess,
     cache_size: int | None = None,
     *,
+    whole: bool = False,
     rows: Sequence[int] | None = None,
     cache: Path | None = None,
     threads: int = 2,
@@ -77,7 +88,8 @@ def load_images(
     """Decode every image of the source to squares of `cache_size` (default: the preprocess's size).
 
     The squares show what `preprocess` would show, only larger; at its own size they are its
-    result bit for bit. rows: decode these only. cache: a folder in which many images are kept
+    result bit for bit. whole: they show the whole picture instead, stretched (`ImageCache.aspects`).
+    rows: decode these only. cache: a folder in which many images are kept
     and found again as long as source and preprocess stay the same. tick: called with the number
     of images done. Items that cannot be read are listed in `failures` and left out; raises
     InputError when fewer than MIN_IMAGES are left.
@@ -86,6 +98,8 @@ def load_images(
     stored = replace(
         preprocess, size=side, resize=max(side, round(preprocess.resize * side / preprocess.size))
     )
+    if whole:
+        stored = replace(preprocess, size=side, resize=side, fit="stretch")
     wanted = list(range(len(source.items)) if rows is None else rows)
     shape = (len(wanted), side, side, 3)
     on_disk = cache is not None and int(np.prod(shape)) > IN_MEMORY
@@ -99,14 +113,16 @@ def load_images(
         images: Pixels = open_memmap(cache / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
     else:
         images = np.empty(shape, np.uint8)
-    kept, failures = _fill(images, source, wanted, stored, threads, tick)
+    kept, aspects, failures = _fill(images, source, wanted, stored, threads, tick)
     _require_enough(kept, failures)
+    aspects = aspects if whole else []
     if cache is not None and on_disk:
         cast(np.memmap[Any, np.dtype[np.uint8]], images).flush()
-        values = {"key": key, "rows": kept, "failures": [[f.id, f.path, f.reason] for f in failures]}
+        values: dict[str, Any] = {"key": key, "rows": kept, "aspects": aspects}
+        values["failures"] = [[f.id, f.path, f.reason] for f in failures]
         (cache / "images.json").write_text(json.dumps(values))  # last: it says that the array is complete
         return _cached(cache, key, source, wanted) or _unreachable(cache)
-    return _image_cache(images[: len(kept)], source, kept, failures)
+    return _image_cache(images[: len(kept)], source, kept, aspects, failures)
 
 
 def _fingerprint(source: ImageSource, rows: Sequence[int], preprocess: Preprocess) -> str:
@@ -124,17 +140,18 @@ def _fingerprint(source: ImageSource, rows: Sequence[int], preprocess: Preproces
 
 def _decoded(
     source: ImageSource, rows: Sequence[int], preprocess: Preprocess, threads: int
-) -> Iterator[tuple[int, Pixels | ImageError]]:
+) -> Iterator[tuple[int, Decoded | ImageError]]:
     """Decode ahead in threads (Pillow lets go of the interpreter), give results in order."""
 
-    def one(row: int) -> Pixels | ImageError:
+    def one(row: int) -> Decoded | ImageError:
         try:
-            return load_image(source.read(row), preprocess)
+            picture = open_picture(source.read(row), preprocess)
         except ImageError as error:
             return error
+        return resize_picture(picture, preprocess), picture.width / picture.height
 
     with ThreadPoolExecutor(threads) as pool:
-        ahead: deque[tuple[int, Future[Pixels | ImageError]]] = deque()
+        ahead: deque[tuple[int, Future[Decoded | ImageError]]] = deque()
         for row in rows:
             ahead.append((row, pool.submit(one, row)))
             if len(ahead) > 8 * threads:
@@ -151,20 +168,22 @@ def _fill(
     preprocess: Preprocess,
     threads: int,
     tick: Callable[[int], None] | None,
-) -> tuple[list[int], list[Failure]]:
-    """Decode the rows into the first places of `images`; return which were kept, and what was left out."""
+) -> tuple[list[int], list[float], list[Failure]]:
+    """Decode the rows into the first places of `images`; return those kept, their aspects, and what was left out."""
     kept: list[int] = []
+    aspects: list[float] = []
     failures: list[Failure] = []
     for row, result in _decoded(source, rows, preprocess, threads):
         if isinstance(result, ImageError):
             item = source.items[row]
             failures.append(Failure(item.id, item.path, str(result)))
         else:
-            images[len(kept)] = result
+            images[len(kept)], aspect = result
+            aspects.append(aspect)
             kept.append(row)
         if tick is not None:
             tick(len(kept) + len(failures))
-    return kept, failures
+    return kept, aspects, failures
 
 
 def _require_enough(kept: list[int], failures: list[Failure]) -> None:
@@ -177,9 +196,13 @@ def _require_enough(kept: list[int], failures: list[Failure]) -> None:
     )
 
 
-def _image_cache(images: Pixels, source: ImageSource, rows: list[int], failures: list[Failure]) -> ImageCache:
+def _image_cache(
+    images: Pixels, source: ImageSource, rows: list[int], aspects: list[float], failures: list[Failure]
+) -> ImageCache:
     items = [source.items[row] for row in rows]
-    return ImageCache(images, rows, [item.id for item in items], [item.label for item in items], failures)
+    ids, labels = [item.id for item in items], [item.label for item in items]
+    wide = np.array(aspects, np.float32) if any(aspect != 1.0 for aspect in aspects) else None
+    return ImageCache(images, rows, ids, labels, failures, wide)
 
 
 def _cached(cache: Path, key: str, source: ImageSource, wanted: Sequence[int]) -> ImageCache | None:
@@ -188,11 +211,12 @@ def _cached(cache: Path, key: str, source: ImageSource, wanted: Sequence[int]) -
         values = json.loads((cache / "images.json").read_text())
         if values["key"] != key:
             return None
-        rows = [int(row) for row in values["rows"]]
+        rows, aspects = [int(row) for row in values["rows"]], list(map(float, values["aspects"]))
         images = np.load(cache / "images.npy", mmap_mode="r")
     except (OSError, ValueError, KeyError):
         return None
-    return _image_cache(images[: len(rows)], source, rows, [Failure(*f) for f in values["failures"]])
+    failures = [Failure(*f) for f in values["failures"]]
+    return _image_cache(images[: len(rows)], source, rows, aspects, failures)
 
 
 def _unreachable(cache: Path) -> ImageCache:

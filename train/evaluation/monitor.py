@@ -8,7 +8,7 @@ from them, V views, S side, D embedding dimension.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.augment.views import Views
+from train.augment.views import DrawnViews
 from train.evaluation.collapse import effective_rank, mean_cosine_between, spread
 from train.evaluation.knn import knn_accuracy
 from train.evaluation.uncertainty import nearest_is_wrong, one_number, r_auroc, variation
@@ -37,7 +37,8 @@ class EvaluationSet:
     train_images, queries: (N, S, S, 3) uint8, training and held-out images; train_labels, query_labels:
     (N,) class numbers, or None when the images have no usable labels; classes: how many.
     stored: (M, C0, C0, 3) uint8, held-out images as views are drawn from them; stored_rows: (M,)
-    their places in `queries`, None where they are the same images in the same order.
+    their places in `queries`, None where they are the same images in the same order; stored_aspects: (M,),
+    `train.data.image_cache.ImageCache.aspects` of them; cache_rows: (M,) their places in the image cache.
     """
 
     train_images: NDArray[np.uint8]
@@ -47,6 +48,8 @@ class EvaluationSet:
     query_labels: NDArray[np.int64] | None = None
     classes: int = 0
     stored_rows: NDArray[np.int64] | None = None
+    stored_aspects: NDArray[np.float32] | None = None
+    cache_rows: NDArray[np.int64] | None = None
 
 
 @torch.no_grad()
@@ -71,7 +74,7 @@ def watch(
     teacher: Encoder | None,
     classifier: nn.Linear | None,
     data: EvaluationSet,
-    views: tuple[Views, Views],
+    views: DrawnViews,
     config: EvaluationConfig,
     device: torch.device,
     generator: torch.Generator,
@@ -89,8 +92,8 @@ def watch(
         encoder.eval()
     try:
         held = embed(student, data.queries, device)
-        recall, codes = _views(student, data.stored, views, device, generator)
-        metrics = _codes(held) | {"view_recall": recall}
+        recall, codes = _views(student, data, views, device, generator)
+        metrics = _codes(held) | {"view_recall": recall, "view_recall_mean": _recall_of(codes)}
         if teacher is not None:
             metrics |= _agreement(held, embed(teacher, data.queries, device))
         truth = None if data.query_labels is None else torch.from_numpy(data.query_labels).to(device)
@@ -178,10 +181,18 @@ def _stand_in(
     return metrics
 
 
+def _recall_of(codes: Tensor) -> float:
+    """Return how many of M images one view finds first by another, of unit codes (V, M, D): the mean over pairs."""
+    rows = torch.arange(codes.shape[1], device=codes.device)
+    pairs = [(a, b) for draw in range(0, len(codes), 2) for a, b in ((draw, draw + 1), (draw + 1, draw))]
+    found = [((codes[a] @ codes[b].T).argmax(dim=1) == rows).float().mean() for a, b in pairs]
+    return float(torch.stack(found).mean())
+
+
 def _views(
     encoder: Encoder,
-    stored: NDArray[np.uint8],
-    views: tuple[Views, Views],
+    data: EvaluationSet,
+    views: DrawnViews,
     device: torch.device,
     generator: torch.Generator,
 ) -> tuple[float, Tensor]:
@@ -191,13 +202,19 @@ def _views(
     features: it needs no labels.
     """
     blocks = [
-        torch.from_numpy(np.ascontiguousarray(stored[i : i + BATCH])).to(device)
-        for i in range(0, len(stored), BATCH)
+        torch.from_numpy(np.ascontiguousarray(data.stored[i : i + BATCH])).to(device)
+        for i in range(0, len(data.stored), BATCH)
     ]
+    shapes: Sequence[Tensor | None] = [None] * len(blocks)
+    if data.stored_aspects is not None:
+        shapes = torch.split(torch.from_numpy(data.stored_aspects).to(device), BATCH)
     features, codes = [], []
     for draw in range(VIEW_DRAWS):
         view = views[draw % 2]
-        output = [encoder(view(block, generator)) for block in blocks]
+        output = [
+            encoder(view(block, generator, aspects=shape))
+            for block, shape in zip(blocks, shapes, strict=True)
+        ]
         features.append(functional.normalize(torch.cat([o.features for o in output]).float(), dim=1))
         codes.append(functional.normalize(torch.cat([o.mean for o in output]).float(), dim=1))
     nearest = (features[0] @ features[1].T).argmax(dim=1)

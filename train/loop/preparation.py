@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ from train.evaluation.curves import CURVES_NAME
 from train.evaluation.monitor import EvaluationSet
 from train.loop.saving import BEST_NAME
 from train.loop.step import Learner, length_of
+from train.models.published_weights import library_info, resized
 from train.models.weights import WEIGHTS_NAME
+from train.settings.backbone_names import OWN, full_name
 from train.settings.config import TrainConfig
+from train.settings.recipe import merge, plan
 from train.state.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint
 from train.state.distributed import SINGLE, ProcessGroup
 from train.state.metrics_log import METRICS_NAME
@@ -35,6 +39,32 @@ OWN_FILES = (
 )  # fmt: skip
 TIMED_STEPS = 4  # steps tried out to learn what one costs
 WATCH_SHARE = 0.85  # of a time budget that goes to steps; the rest to watching and saving
+
+
+def planned(
+    source: ImageSource,
+    recipe: str,
+    settings: Mapping[str, Any] | None,
+    options: Mapping[str, Any] | None,
+    checkpoint: Checkpoint | None,
+) -> tuple[TrainConfig, Preprocess]:
+    """Return the settings of a run, a checkpoint's own, and how it sees a picture; frozen weights as they expect it.
+
+    Raises InputError (train.settings.recipe.plan).
+    """
+    if checkpoint is not None:
+        return checkpoint.config, checkpoint.preprocess
+    asked = merge(settings or {}, options or {})
+    backbone = full_name(str(merge({"network": {"backbone": OWN[0]}}, asked)["network"]["backbone"]))
+    if not asked.get("freeze") or backbone in OWN:
+        config = plan(source, recipe, settings, options)
+        return config, Preprocess(size=config.size, resize=config.size, interpolation=config.interpolation)
+    info = library_info(backbone)
+    recipe = "frozen" if recipe == "folder" else recipe
+    side = int(asked.get("size", info.preprocess.size))
+    expected = {"size": side, "cache_size": side, "mean": info.pixel_mean, "std": info.pixel_std}
+    config = plan(source, recipe, merge(expected, settings or {}), {**(options or {}), "cache_size": side})
+    return config, resized(info.preprocess, config.size)
 
 
 def fitting(config: TrainConfig, images: int) -> TrainConfig:
@@ -59,7 +89,8 @@ def fit_to_minutes(
     """
     trial = replace(config, epochs=max(config.epochs, 1))
     length = length_of(trial, len(split.train))
-    learner = Learner(trial, length, split.classes, device, group)
+    aspects = None if cache.aspects is None else cache.aspects[split.train]
+    learner = Learner(trial, length, split.classes, device, group, aspects)
     rows = split.train[: config.batch_size]
     own = rows[group.local_slice(len(rows))]
     images = [torch.from_numpy(np.ascontiguousarray(cache.images[own])).to(device)]
@@ -98,7 +129,11 @@ def prepare_folder(out: Path, *, resume: bool, overwrite: bool) -> Checkpoint | 
 
 
 def evaluation_set(
-    source: ImageSource, preprocess: Preprocess, cache: ImageCache, split: Split, config: TrainConfig
+    source: ImageSource,
+    preprocess: Preprocess,
+    cache: ImageCache,
+    split: Split,
+    config: TrainConfig,
 ) -> EvaluationSet:
     """Choose the images that are watched, as export and search will see them."""
     most = config.evaluation.images
@@ -106,7 +141,7 @@ def evaluation_set(
     queries = _spread(split.validation, most) if len(split.validation) else _spread(split.train, most)
 
     def plain(rows: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        if cache.images.shape[1] == preprocess.size:
+        if cache.images.shape[1] == preprocess.size == preprocess.resize and cache.aspects is None:
             return np.ascontiguousarray(cache.images[rows])
         return load_images(source, preprocess, rows=[cache.rows[row] for row in rows]).images
 
@@ -120,6 +155,8 @@ def evaluation_set(
         query_labels=split.labels[queries] if labelled and split.labels is not None else None,
         classes=split.classes,
         stored_rows=shown,
+        cache_rows=queries[shown],
+        stored_aspects=None if cache.aspects is None else cache.aspects[queries[shown]],
     )
 
 

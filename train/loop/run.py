@@ -17,14 +17,14 @@ from torch import Tensor
 
 from train.data.image_cache import Failure, ImageCache, load_images
 from train.data.split import Split, split_images
+from train.loop.frozen import begin_with, with_features
 from train.loop.malloc import keep_freed_memory
-from train.loop.preparation import evaluation_set, fit_to_minutes, fitting, prepare_folder
+from train.loop.preparation import evaluation_set, fit_to_minutes, fitting, planned, prepare_folder
 from train.loop.trainer import Outcome, Progress, Run
 from train.methods import new_encoder
-from train.models.published_weights import published_weights
+from train.models.published_weights import in_order_of, published_weights
 from train.models.weights import initialise, read_weights
 from train.settings.config import TrainConfig
-from train.settings.recipe import plan
 from train.state.checkpoint import CHECKPOINT_NAME, Checkpoint, Fact, load_checkpoint
 from train.state.distributed import ProcessGroup, join_group
 from vssl.errors import InputError, MismatchError
@@ -65,11 +65,10 @@ def train_images(
 ) -> Outcome:
     """Train on the images of a source spec (vssl.images.sources) and leave the run in folder `out`.
 
-    recipe, settings, options: see `train.settings.recipe.plan`. device: auto, cpu or cuda. threads: of
-    the CPU, 0 for all. minutes: shorten the run to about so long, measured on its first steps.
-    init: a run, or a file of weights, that the student begins with (`train.models.weights`), or
-    PRETRAINED.
-    resume: go on from the folder's checkpoint with the settings it was begun with.
+    recipe, settings, options: see `train.settings.recipe.plan`. device: auto, cpu or cuda. threads: of the CPU, 0
+    for all. minutes: shorten the run to about so long, measured on its first steps. init: a run, or a file of
+    weights, that the student begins with (`train.models.weights`), or PRETRAINED. resume: go on from the
+    folder's checkpoint with the settings it was begun with.
     Raises InputError, ExistsError, MismatchError, FormatError, TrainingError.
     """
     group, target = join_group(), choose_device(device)
@@ -78,24 +77,24 @@ def train_images(
     changed = bool(settings or options or minutes or init)
     checkpoint = _resumed(out, group, resume=resume, overwrite=overwrite, changed=changed)
     source = open_source(spec)
-    config = checkpoint.config if checkpoint else plan(source, recipe, settings, options)
+    config, preprocess = planned(source, recipe, settings, options, checkpoint)
     weights = _fitting_weights(config, given, init)
-    preprocess = Preprocess(size=config.size, resize=config.size, interpolation=config.interpolation)
     shown = display if group.is_first and display is not None else NO_DISPLAY
     cache = _decode(source, preprocess, config, out, threads, group, shown)
     split = split_images(cache, config.evaluation.validation)
     config = fitting(config, len(split.train))
-    evaluation = evaluation_set(source, preprocess, cache, split, config)
+    stored, evaluation = cache, evaluation_set(source, preprocess, cache, split, config)
+    if config.freeze:
+        own = weights if checkpoint is None else checkpoint.student
+        stored, evaluation = with_features(config, own, cache, evaluation, target, shown.decoded)
     if minutes is not None:
-        config = fit_to_minutes(config, cache, split, target, minutes, group)
+        config = fit_to_minutes(config, stored, split, target, minutes, group)
     origin = _origin(checkpoint, cache, spec) if checkpoint is not None else str(init) if init else None
     summary = _facts(spec, config, cache, split, target, group) | {"init": origin}
-    if group.is_first:
-        _describe(out, config, cache)
+    _describe(out, config, cache, group)
     shown.planned(config, split, cache.failures)
-    run = Run(out, config, preprocess, cache, split, evaluation, target, summary, group)
-    if weights is not None:
-        run.initialise(weights, str(init))
+    run = Run(out, config, preprocess, stored, split, evaluation, target, summary, group)
+    begin_with(run.learner.method, weights, str(init), evaluation)
     if checkpoint is not None:
         run.restore(checkpoint)
     return run.train(shown.stepped)
@@ -143,6 +142,7 @@ def _fitting_weights(
     if init == PRETRAINED:
         weights = published_weights(config.network.backbone)
     if weights is not None:
+        weights = in_order_of(encoder, dict(weights))
         initialise(encoder, weights, str(init))
     return weights
 
@@ -160,7 +160,8 @@ def _decode(
     if not group.is_first:
         group.barrier()
     cache = load_images(
-        source, preprocess, config.cache_size, cache=out / "cache", threads=threads or torch.get_num_threads(),
+        source, preprocess, config.cache_size, cache=out / "cache",
+        threads=threads or torch.get_num_threads(),
         tick=lambda done: display.decoded(done, len(source.items)),
     )  # fmt: skip
     if group.is_first:
@@ -203,8 +204,10 @@ def _origin(checkpoint: Checkpoint, cache: ImageCache, spec: str) -> Fact:
     return checkpoint.summary.get("init")
 
 
-def _describe(out: Path, config: TrainConfig, cache: ImageCache) -> None:
+def _describe(out: Path, config: TrainConfig, cache: ImageCache, group: ProcessGroup) -> None:
     """Write the settings after all merging, and what could not be read, next to the checkpoint."""
+    if not group.is_first:
+        return
     (out / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
     failures = [{"id": f.id, "path": f.path, "reason": f.reason} for f in cache.failures]
     (out / "failures.json").write_text(json.dumps(failures, indent=2) + "\n")

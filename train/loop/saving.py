@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
 
 from train.loop.step import Learner
-from train.state.checkpoint import CHECKPOINT_NAME, Checkpoint, State, save_checkpoint
+from train.state.checkpoint import CHECKPOINT_NAME, Checkpoint, State, load_checkpoint, save_checkpoint
 
 BEST_NAME = "best.pt"
 
@@ -53,6 +54,19 @@ class Saver:
         save_checkpoint(self.out / CHECKPOINT_NAME, checkpoint)
         self._saved_at = self.clock()
         self.interval = max(self.seconds, (self._saved_at - began) / self.share)
+
+    def end_with_best(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Put the best encoders and heads of the run in the place of its last, and return it as the disk holds it.
+
+        The online classifier stays the last one: it reads features, which a frozen backbone does not change.
+        """
+        best = load_checkpoint(self.out / BEST_NAME)
+        summary = {**checkpoint.summary, "kept_epoch": best.epoch}
+        kept = replace(
+            checkpoint, student=best.student, teacher=best.teacher, heads=best.heads, summary=summary
+        )
+        self.save(kept)
+        return load_checkpoint(self.out)
 
 
 class LearnerState(TypedDict):

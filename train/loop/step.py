@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.torch_version import TorchVersion
 
-from train.augment.views import Views
+from train.augment.views import DrawnViews, FeatureViews, Views
 from train.loop.optimisers import build_classifier_optimiser, build_optimiser, learning_rate, set_rate
 from train.loop.synced_batchnorm import share_batches
 from train.methods import new_method
@@ -56,7 +56,8 @@ class Learner:
 
     All randomness comes from (seed, step), so a learner restored to step k goes on exactly as
     one that never stopped. With group each process is given its share of a batch's images and
-    makes the step that one process would make of them all.
+    makes the step that one process would make of them all. aspects: (N,) of the training images
+    (`train.data.image_cache.ImageCache`).
     """
 
     def __init__(
@@ -66,11 +67,15 @@ class Learner:
         classes: int,
         device: torch.device,
         group: ProcessGroup = SINGLE,
+        aspects: NDArray[np.float32] | None = None,
     ) -> None:
         torch.manual_seed(seed_of(config.seed, "weights"))
         self.config, self.length, self.device, self.group = config, length, device, group
+        self._aspects = None if aspects is None else torch.from_numpy(aspects).to(device)
         self.method: Method = new_method(config).to(device).to(memory_format=torch.channels_last)
-        self.views = (Views(config.augment, config.size), Views(config.augment_second, config.size))
+        self.views: DrawnViews = (FeatureViews(0), FeatureViews(1))
+        if not config.freeze:
+            self.views = Views(config.augment, config.size), Views(config.augment_second, config.size)
         self.optimiser = build_optimiser([self.method], config.optimiser, self._constant_rate_module())
         self.classifier: nn.Linear | None = None
         self.classifier_optimiser: torch.optim.Optimizer | None = None
@@ -107,10 +112,11 @@ class Learner:
                 f"compile: found {self.group.count} processes, expected one: batch norm over several processes is "
                 "not translated. Set compile = false"
             )
-        first, second = (Views(view.config, view.size) for view in self.views)
-        self._drawn = first, second
-        for view in self._drawn:
+        config = self.config
+        first, second = (Views(kind, config.size) for kind in (config.augment, config.augment_second))
+        for view in (first, second):
             view.compile(TRANSLATOR)
+        self._drawn = first, second
         self.method.compile_loss(TRANSLATOR, "reduce-overhead" if self.config.cuda_graphs else None)
 
     def begin_epoch(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
@@ -124,7 +130,8 @@ class Learner:
             for number, (rows, images) in enumerate(batches()):
                 drawn = generator_for(self.device, self.config.seed, "pass", number)
                 with self._whole(len(rows)) as share:
-                    yield rows, self.views[0](images, drawn, share, len(rows))
+                    shape = self._shapes(rows, share)
+                    yield rows, self.views[0](images, drawn, share, len(rows), shape)
 
         self.method.begin_epoch(viewed)
 
@@ -156,8 +163,9 @@ class Learner:
                 # Nothing that the batch before left in the graphs' memory is read any more.
                 torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
             with self._whole(total) as share:
+                shape = None if rows is None else self._shapes(rows[part], share)
                 with torch.no_grad():
-                    first, second = (view(batch, drawn, share, total) for view in self._drawn)
+                    first, second = (view(batch, drawn, share, total, shape) for view in self._drawn)
                 with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
                     output = self.method(first, second, drawn, None if rows is None else rows[part])
                 (output.loss / len(images)).backward()
@@ -176,6 +184,10 @@ class Learner:
             cosine_momentum(*config.teacher_momentum, number, max(self.length.total - 1, 1))
         )
         return dict(zip(names, sums.unbind(), strict=True))
+
+    def _shapes(self, rows: Tensor, share: slice | None) -> Tensor | None:
+        """Return the aspects of this process's share of a batch, None where all pictures are square."""
+        return None if self._aspects is None else self._aspects[rows if share is None else rows[share]]
 
     @contextmanager
     def _whole(self, total: int) -> Iterator[slice | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -26,7 +26,7 @@ from train.loop.optimisers import learning_rate
 from train.loop.saving import Saver, learner_state, restore_learner
 from train.loop.step import Learner, epoch_order, length_of
 from train.methods.method import cosine_momentum
-from train.models.weights import WEIGHTS_NAME, initialise, save_weights
+from train.models.weights import WEIGHTS_NAME, save_weights
 from train.settings.config import TrainConfig
 from train.state.checkpoint import Checkpoint, Fact, load_checkpoint
 from train.state.distributed import SINGLE, ProcessGroup
@@ -88,7 +88,8 @@ class Run:
         self.out, self.config, self.preprocess, self.device = out, config, preprocess, device
         self.cache, self.split, self.evaluation = cache, split, evaluation
         self.length = length_of(config, len(split.train))
-        self.learner = Learner(config, self.length, split.classes, device, group)
+        aspects = None if cache.aspects is None else cache.aspects[split.train]
+        self.learner = Learner(config, self.length, split.classes, device, group, aspects)
         self.summary = summary
         self.step = self.epoch = 0
         self.names: list[str] = []
@@ -115,13 +116,6 @@ class Run:
         self.spent = float(checkpoint.summary.get("seconds") or 0.0)
         self._flat = int(checkpoint.summary.get("flat_evaluations") or 0)
 
-    def initialise(self, weights: Mapping[str, Tensor], origin: str) -> None:
-        """Begin with these weights (`train.models.weights.initialise`); the teacher begins as the student."""
-        method = self.learner.method
-        initialise(method.student, weights, origin)
-        if method.teacher is not None:
-            method.teacher.load_state_dict(method.student.state_dict())
-
     def train(self, report: Callable[[Progress], None]) -> Outcome:
         """Train to the end, or until SIGTERM or SIGINT, which save and stop.
 
@@ -141,6 +135,8 @@ class Run:
     def _train(self, log: MetricsLog | None, report: Callable[[Progress], None]) -> Outcome:
         if not self.step:
             self.metrics = self._watch()
+            if self.config.freeze and self._is_best():
+                self._saver.keep_best(self._checkpoint())
             if log is not None:
                 log.write({"epoch": 0, "step": 0, **self.metrics})
         self._began = time.monotonic()
@@ -165,6 +161,8 @@ class Run:
                 self._saver.save_if_due(self._checkpoint)
         checkpoint = self._end()
         if self.group.is_first:
+            if self.config.freeze:
+                checkpoint = self._saver.end_with_best(checkpoint)
             save_weights(self.out / WEIGHTS_NAME, checkpoint)
         return Outcome(checkpoint, self.metrics, None)
 
@@ -252,6 +250,8 @@ class Run:
 
     def _is_best(self) -> bool:
         value = self.metrics.get("knn_top1", self.metrics["view_recall"])
+        if self.config.freeze:  # the features stay as they are, and labels choose nothing
+            value = self.metrics["view_recall_mean"]
         if value > self.best:
             self.best = value
             return True

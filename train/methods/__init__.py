@@ -11,6 +11,7 @@ from importlib import import_module
 from train.methods.method import Method
 from train.models.backbones import Backbone
 from train.models.encoder import Encoder
+from train.models.heads import AnchoredProjector
 from train.settings.config import TrainConfig
 from train.state.checkpoint import Checkpoint
 from vssl.errors import InputError
@@ -47,6 +48,9 @@ def new_encoder(config: TrainConfig) -> Encoder:
     """Build an untrained encoder with the projector of the config's method."""
     backbone = Backbone(config.network)
     projector = method_class(config.method).projector(backbone.feature_dim, config)
+    if config.freeze:
+        backbone.requires_grad_(False)
+        projector = AnchoredProjector(projector, backbone.feature_dim)
     return Encoder(config, projector, backbone)
 
 

@@ -120,7 +120,8 @@ class Vje(Method):
     def loss(self, first: Tensor, second: Tensor, noise: Tensor, rows: Tensor | None) -> StepOutput:
         """Views (B, S, S, 3) -> minus the two bounds, over D."""
         options, radius = self.options, cast(Radius, self.heads["radius"])
-        inference = cast(Inference, self.student.projector)
+        projector = self.student.projector
+        inference = cast(Inference, projector.projector if self.config.freeze else projector)
         posteriors = [self.student(view) for view in (first, second)]
         with torch.no_grad():
             targets = [inference.normalise(p.features).float() for p in posteriors]

@@ -61,8 +61,8 @@ class Encoder(nn.Module):
         return self.backbone.feature_dim
 
     def forward(self, images: Tensor) -> EncoderOutput:
-        """(B, S, S, 3), uint8 or float in 0..255 -> EncoderOutput."""
-        features: Tensor = self.backbone(self.normalise(images))
+        """(B, S, S, 3), uint8 or float in 0..255, or features (B, F) made before -> EncoderOutput."""
+        features: Tensor = images if images.ndim == 2 else self.backbone(self.normalise(images))
         projected = self.projector(features)
         if isinstance(projected, tuple):
             return EncoderOutput(features, projected[0], projected[1])

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 
@@ -42,6 +43,50 @@ class GaussianHead(nn.Module):
         """(B, inside) -> mean (B, D), raw variance (B, D)."""
         mean, raw_variance = self.trunk(x).chunk(2, dim=1)
         return mean, raw_variance
+
+
+class AnchoredProjector(nn.Module):
+    """A projector over frozen features that begins as their principal directions and learns what to add.
+
+    mean = (x - centre) directions + gate * projector(x).mean, with the gate at 0: a projector that begins at random
+    would first have to find again what the features hold already. A raw variance is the projector's own.
+    """
+
+    centre: Tensor
+    directions: Tensor
+
+    def __init__(self, projector: nn.Module, feature_dim: int) -> None:
+        super().__init__()
+        self.projector = projector
+        with torch.no_grad():
+            found = projector.eval()(torch.zeros(1, feature_dim))
+        projector.train()
+        dim = (found[0] if isinstance(found, tuple) else found).shape[1]
+        self.gate = nn.Parameter(torch.zeros(()))
+        self.register_buffer("centre", torch.zeros(feature_dim))
+        self.register_buffer("directions", torch.eye(feature_dim, dim))
+
+    def begin_at(self, features: Tensor) -> None:
+        """Take centre and directions from features (N, F), in units of their standard deviation.
+
+        Of all F directions none is first: then they stay the features' own, so that a mean can be compared with them.
+        """
+        features = features.double()
+        self.centre.copy_(features.mean(dim=0))
+        covariance = torch.cov(features.T)
+        dim = self.directions.shape[1]
+        chosen = torch.eye(len(covariance), dim, dtype=torch.float64, device=features.device)
+        if dim < len(covariance):
+            chosen = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :dim]
+        spread = ((chosen.T @ covariance @ chosen).trace() / dim).sqrt().clamp(min=1e-12)
+        self.directions.copy_(chosen / spread)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """(B, F) -> mean (B, D), and the raw variance (B, D) where the projector gives one."""
+        found = self.projector(x)
+        mean, raw_variance = found if isinstance(found, tuple) else (found, None)
+        mean = (x - self.centre) @ self.directions + self.gate * mean
+        return mean if raw_variance is None else (mean, raw_variance)
 
 
 def mlp(

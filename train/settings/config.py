@@ -162,6 +162,8 @@ class TrainConfig:
     augment, augment_second: how the first and the second view are drawn.
     teacher_momentum: share of the teacher kept at each step, at the start and at the end.
     options: the method's own switches; see the method's file.
+    freeze: leave the backbone as it is and train the heads on features of `frozen_views` views of each image,
+        half of them first and half second views, that are made once (`train.loop.frozen`).
     precision: fp32, bf16, or auto (bf16 where the device computes it natively).
     compile: let torch.compile translate the views, and encoders, heads and loss as one graph, which takes
         a minute or more at the start and spares a GPU's host most of its work; not with several processes.
@@ -180,6 +182,8 @@ class TrainConfig:
     mean: Triple = (0.5, 0.5, 0.5)
     std: Triple = (0.25, 0.25, 0.25)
     teacher_momentum: Pair = (0.99, 1.0)
+    freeze: bool = False
+    frozen_views: int = 8
     precision: str = "auto"
     compile: bool = False
     cuda_graphs: bool = False
@@ -195,6 +199,11 @@ class TrainConfig:
         _within("epochs", self.epochs, 0, 10**7)
         _within("batch_size", self.batch_size, 2, 10**6)
         _within("size", self.size, 8, 1024)
+        _within("frozen_views", self.frozen_views, 2, 1024)
+        if self.freeze and self.compile:
+            raise InputError(
+                "compile: found true together with freeze, which leaves little to translate; leave it out"
+            )
         _within("cache_size", self.cache_size, self.size, 2048)
         _one_of("interpolation", self.interpolation, ("bilinear", "bicubic", "lanczos", "box"))
         _one_of("precision", self.precision, ("auto", "fp32", "bf16"))

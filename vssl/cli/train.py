@@ -50,6 +50,13 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 uses all.")] = 0,
     init: Init = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Network: resnet18, torchvision/NAME or timm/NAME.")
+    ] = None,
+    freeze: Annotated[
+        bool,
+        typer.Option("--freeze", help="Leave the backbone of --init as it is; train heads on its features."),
+    ] = False,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the run's curves to RUN/curves.png.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")] = False,
@@ -61,10 +68,11 @@ def train(
             import matplotlib  # noqa: F401  # refused before a long run, not after it
         from train.evaluation.curves import plot_curves
         from train.loop.run import Display
-        from train.settings.recipe import read_settings
+        from train.settings.recipe import merge, read_settings
         from train.state.distributed import join_group
         from vssl import api
-    settings = read_settings(config) if config is not None else None
+    asked = ({"freeze": True} if freeze else {}) | ({"network": {"backbone": backbone}} if backbone else {})
+    settings = merge(read_settings(config) if config is not None else {}, asked)
     with progress() as bars:
         screen = _Screen(bars)
         outcome = api.train(

@@ -98,9 +98,13 @@ def load_image(data: bytes, preprocess: Preprocess, limits: DecodeLimits = DEFAU
 
     Raises ImageError (see `vssl.images.decode.decode`) when there is no picture to give.
     """
+    return resize_picture(open_picture(data, preprocess, limits), preprocess)
+
+
+def open_picture(data: bytes, preprocess: Preprocess, limits: DecodeLimits = DEFAULT_LIMITS) -> Image.Image:
+    """Decode one encoded image -> an upright RGB picture, at least as large as the resize needs. Raises ImageError."""
     needed = preprocess.jpeg_scale * preprocess.resize
-    picture = decode(data, limits, min_side=needed, background=BACKGROUNDS[preprocess.alpha])
-    return resize_picture(picture, preprocess)
+    return decode(data, limits, min_side=needed, background=BACKGROUNDS[preprocess.alpha])
 
 
 def resize_picture(picture: Image.Image, preprocess: Preprocess) -> Pixels:

@@ -1,0 +1,125 @@
+"""A frozen backbone and decoded images -> features of a few views of each, made once, for the heads to train on.
+
+A step then costs the heads alone, so a run takes about as long as embedding the images a few times. Nothing
+else of a run changes: a batch of stored features takes the place of a batch of stored pictures, drawing one of
+an image's takes the place of drawing a view, and the encoders pass by their backbone (`train.models.encoder`).
+Shape letters: N images, V views kept of each, F feature dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from train.augment.views import Views
+from train.data.image_cache import ImageCache
+from train.evaluation.monitor import EvaluationSet
+from train.methods import new_encoder
+from train.methods.method import Method
+from train.models.encoder import Encoder
+from train.models.heads import AnchoredProjector
+from train.models.weights import initialise
+from train.settings.config import TrainConfig
+from train.state.randomness import generator_for
+from vssl.errors import InputError
+
+BLOCK = 32  # pictures the backbone sees at once
+
+
+def with_features(
+    config: TrainConfig,
+    weights: Mapping[str, Tensor] | None,
+    cache: ImageCache,
+    evaluation: EvaluationSet,
+    device: torch.device,
+    tick: Callable[[int, int], None],
+) -> tuple[ImageCache, EvaluationSet]:
+    """Return both with features in the place of pictures: of views, and of the plain images that are watched.
+
+    Raises InputError without weights for the backbone.
+    """
+    encoder = frozen_encoder(config, weights)
+    views = features_of_views(encoder, config, cache, device, tick)
+    return views, replace(
+        features_of_images(encoder, evaluation, device), stored=views.images[evaluation.cache_rows]
+    )
+
+
+def frozen_encoder(config: TrainConfig, weights: Mapping[str, Tensor] | None) -> Encoder:
+    """Build the encoder whose backbone stays as it is. Raises InputError without weights for it."""
+    if weights is None:
+        raise InputError(
+            "--freeze keeps a backbone as it is; this one is untrained: add --init pretrained or FILE"
+        )
+    encoder = new_encoder(config)
+    initialise(encoder, weights, "FILE")
+    return encoder.eval()
+
+
+def features_of_views(
+    encoder: Encoder,
+    config: TrainConfig,
+    cache: ImageCache,
+    device: torch.device,
+    tick: Callable[[int, int], None],
+) -> ImageCache:
+    """Return the cache with features (N, V, F) of V views in the place of pictures; tick: images done, and all.
+
+    The first half are first views, the others second ones. Raises InputError for features that 16 bits do not hold.
+    """
+    encoder = encoder.to(device).to(memory_format=torch.channels_last)
+    views = (Views(config.augment, config.size), Views(config.augment_second, config.size))
+    kept, half = config.frozen_views, config.frozen_views // 2
+    features = np.empty((len(cache), 2 * half, encoder.feature_dim), np.float16)
+    for start in range(0, len(cache), BLOCK):
+        stored = torch.from_numpy(np.ascontiguousarray(cache.images[start : start + BLOCK])).to(device)
+        aspects = None if cache.aspects is None else torch.from_numpy(cache.aspects[start : start + BLOCK])
+        shape = None if aspects is None else aspects.to(device)
+        for view in range(2 * half):
+            drawn = generator_for(device, config.seed, "kept views", start * kept + view)
+            pictures = views[view // half](stored, drawn, aspects=shape)
+            features[start : start + len(stored), view] = _features(encoder, pictures)
+        tick(start + len(stored), len(cache))
+    if not np.isfinite(features).all():
+        raise InputError(
+            f"{config.network.backbone}: found features beyond 65504, which are kept in 16 bits; leave out --freeze"
+        )
+    # What holds them asks for no more of them than to be an array of N.
+    images: Any = features
+    return replace(cache, images=images)
+
+
+def features_of_images(encoder: Encoder, evaluation: EvaluationSet, device: torch.device) -> EvaluationSet:
+    """Return the images that are watched with features (n, F) in the place of pictures."""
+
+    def plain(images: NDArray[np.uint8]) -> Any:
+        blocks = (torch.from_numpy(images[i : i + BLOCK]).to(device) for i in range(0, len(images), BLOCK))
+        return np.concatenate([_features(encoder, block) for block in blocks])
+
+    return replace(evaluation, train_images=plain(evaluation.train_images), queries=plain(evaluation.queries))
+
+
+def begin_with(
+    method: Method, weights: Mapping[str, Tensor] | None, origin: str, evaluation: EvaluationSet
+) -> None:
+    """Begin with weights, if any, and with the principal directions of a frozen backbone; the teacher likewise."""
+    if weights is None:
+        return
+    initialise(method.student, weights, origin)
+    if isinstance(method.student.projector, AnchoredProjector):
+        features = torch.from_numpy(evaluation.train_images)
+        method.student.projector.begin_at(features.to(method.student.projector.centre.device))
+    if method.teacher is not None:
+        method.teacher.load_state_dict(method.student.state_dict())
+
+
+@torch.inference_mode()
+def _features(encoder: Encoder, pictures: Tensor) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = encoder.backbone(encoder.normalise(pictures)).float().cpu().numpy()
+    return found
