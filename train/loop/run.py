@@ -160,7 +160,7 @@ def _decode(
     if not group.is_first:
         group.barrier()
     cache = load_images(
-        source, preprocess, config.cache_size, cache=out / "cache",
+        source, preprocess, config.cache_size, whole=True, cache=out / "cache",
         threads=threads or torch.get_num_threads(),
         tick=lambda done: display.decoded(done, len(source.items)),
     )  # fmt: skip

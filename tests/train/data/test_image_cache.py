@@ -88,3 +88,22 @@ def test_too_few_images_are_refused_with_the_reasons(tmp_path: Path) -> None:
     ) as e:
         load_images(open_source(tmp_path), PREPROCESS)
     assert "broken.jpg" in str(e.value)
+
+
+def test_whole_pictures_are_kept_with_their_shape(tmp_path: Path) -> None:
+    sizes = [(60, 20), (20, 60), (40, 40), *[(30, 20)] * 13]
+    for number, (width, height) in enumerate(sizes):
+        across = np.linspace(0, 255, width).astype(np.uint8)
+        Image.fromarray(np.broadcast_to(across, (height, width))).save(tmp_path / f"{number:02}.png")
+    source = open_source(tmp_path)
+    kept = load_images(source, PREPROCESS, whole=True)
+    assert kept.aspects is not None
+    np.testing.assert_allclose(kept.aspects, [width / height for width, height in sizes])
+    # The centre square of a wide picture lacks both ends; the whole of it has them.
+    assert int(kept.images[0, :, :2].max()) < 20
+    assert int(kept.images[0, :, -2:].min()) > 235
+    cut = load_images(source, PREPROCESS)
+    assert cut.aspects is None
+    assert int(cut.images[0, :, :2].min()) > 60
+    np.testing.assert_array_equal(kept.images[2], cut.images[2])  # a square stays as it is
+    assert kept.digest() != cut.digest()
