@@ -21,7 +21,11 @@ from vssl.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-PAGES = {"README.md": ROOT / "README.md", "ten-minutes.md": DOCS / "start" / "ten-minutes.md"}
+PAGES = {
+    "README.md": ROOT / "README.md",
+    "ten-minutes.md": DOCS / "start" / "ten-minutes.md",
+    "everyday.md": DOCS / "how-to" / "everyday.md",
+}
 KINDS = {"start", "how-to", "reference", "explanation", "measurements"}
 GENERATED = {"docs/reference/commands.md", "docs/reference/python.md"}
 """Made for the site, not kept."""
@@ -96,6 +100,7 @@ def serve(command: str, home: Path, environment: dict[str, str]) -> None:
             server.wait(timeout=60)
 
 
+@pytest.mark.timeout(900)  # a dozen commands, each a process of its own
 @pytest.mark.parametrize("page", list(PAGES))
 def test_each_command_block_runs_as_it_is_written(page: str, home: Path) -> None:
     found = blocks(PAGES[page])
