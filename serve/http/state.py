@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from index.gallery.protocol import Gallery
 
 T = TypeVar("T")
+THUMBNAILS = 5000  # that are kept in memory
 log = logging.getLogger("vssl.serve")
 
 
@@ -37,6 +38,7 @@ class Runtime:
     """A started server's state. Build it with `Runtime.start` inside the event loop.
 
     curated: what curation found. removed: what was removed and can be put back. mapped: columns with the map's.
+    thumbnails: the latest ones, of some 6 kB each.
     draining: whether the server is about to end: it is not ready, and still answers.
     """
 
@@ -61,6 +63,7 @@ class Runtime:
         self.curated = Recent()
         self.removed = Recent()
         self.mapped = Recent(2)
+        self.thumbnails = Recent(THUMBNAILS)
 
     @classmethod
     def start(cls, settings: Settings, fetcher: Fetcher | None = None) -> Runtime:
@@ -163,11 +166,15 @@ class Runtime:
 
 
 class Recent:
-    """The latest values by name; of more than `most` the oldest is forgotten."""
+    """The latest values by name; of more than `most` the oldest is forgotten. May be used from several threads.
+
+    lock: for whoever makes a value that takes long, so that it is made once.
+    """
 
     def __init__(self, most: int = 16) -> None:
         self._most = most
         self._values: dict[object, object] = {}
+        self._changing = threading.Lock()
         self.lock = threading.Lock()
 
     def get(self, name: object) -> object | None:
@@ -176,10 +183,11 @@ class Recent:
 
     def keep(self, name: object, value: object) -> None:
         """Keep a value."""
-        self._values.pop(name, None)
-        self._values[name] = value
-        while len(self._values) > self._most:
-            self._values.pop(next(iter(self._values)))
+        with self._changing:
+            self._values.pop(name, None)
+            self._values[name] = value
+            while len(self._values) > self._most:
+                self._values.pop(next(iter(self._values)))
 
     def take(self, name: object) -> object | None:
         """Return a value and forget it."""

@@ -47,6 +47,16 @@ async def thumbnail(runtime: Runtime, context: RequestContext, query: ThumbnailO
     limits, side = runtime.settings.limits, query.side or THUMBNAIL_SIDE
 
     def work() -> bytes:
+        if side != THUMBNAIL_SIDE:
+            return draw()
+        key = path, _changed(path)
+        known = runtime.thumbnails.get(key)
+        if known is None:
+            known = draw()
+            runtime.thumbnails.keep(key, known)
+        return known  # type: ignore[return-value]
+
+    def draw() -> bytes:
         picture = decode(_file_of(wanted, path), limits, min_side=side)
         picture.thumbnail((side, side))
         sink = io.BytesIO()
@@ -60,6 +70,15 @@ async def thumbnail(runtime: Runtime, context: RequestContext, query: ThumbnailO
             404, "no_image", f"the file of {shown(wanted)} cannot be shown: {error}", param="id"
         ) from error
     return Response(body, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
+
+
+def _changed(path: str) -> tuple[int, int] | None:
+    """Return when a file was last changed, and its size; None for what is no file of its own."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _file_of(wanted: str, path: str) -> bytes:

@@ -106,3 +106,20 @@ def test_nothing_but_recorded_files_is_shown(http: httpx.Client) -> None:
     http.put("/gallery/set/3.png.copy", content=encoded(3))
     assert http.get("/thumbnails/set/3.png.copy").status_code == 404  # it has no file
     http.delete("/gallery/set/3.png.copy")
+
+
+def test_a_thumbnail_follows_its_file_and_has_the_size_asked_for(http: httpx.Client, world: World) -> None:
+    file = world.folder / "images" / "11.png"
+    before = file.read_bytes()
+    first = http.get("/thumbnails/set/11.png").content
+    assert http.get("/thumbnails/set/11.png").content == first
+    try:
+        file.write_bytes(encoded(77, size=(300, 200)))
+        changed = http.get("/thumbnails/set/11.png").content
+        assert changed != first
+        assert Image.open(io.BytesIO(changed)).size == (192, 128)
+        assert Image.open(io.BytesIO(http.get("/thumbnails/set/11.png?side=60").content)).size == (60, 40)
+    finally:
+        file.write_bytes(before)
+    for side in ("0", "5000", "x"):
+        assert http.get(f"/thumbnails/set/11.png?side={side}").json()["error"]["param"] == "side"
