@@ -68,7 +68,9 @@ class Listing:
             given: dict[str, list[Scalar]] = {"label": list(self.labels)}
             for row, entry in self.metadata.items():
                 for name, value in entry.items():
-                    given.setdefault(name, [None] * len(self))[row] = value
+                    if name not in given:
+                        given[name] = [None] * len(self)
+                    given[name][row] = value
             for name, values in given.items():
                 column = as_column(values)
                 if column is not None:

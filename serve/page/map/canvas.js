@@ -1,6 +1,6 @@
 // Pointers, wheel and keys on the map -> where one looks, what one points at, and what one circles.
 
-import { make } from "../app/dom.js";
+import { later, make } from "../app/dom.js";
 
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
@@ -15,11 +15,22 @@ export function mapCanvas({ draw, hover, press, circle }) {
   const view = { x: 0, y: 0, zoom: 1, size: 3 };
   let whole = null;
   let waiting = false;
+  let moving = false;
   let lasso = false;
   const pointers = new Map();
   let line = null;
 
   const ratio = () => Math.min(2, window.devicePixelRatio || 1);
+  const stand = later(() => {
+    moving = false;
+    redraw();
+  }, 160);
+  /** Draw while one moves: quickly now, and all of it when one stands still. */
+  const move = () => {
+    moving = true;
+    redraw();
+    stand();
+  };
   const redraw = () => {
     if (waiting) return;
     waiting = true;
@@ -29,7 +40,7 @@ export function mapCanvas({ draw, hover, press, circle }) {
         const [width, height] = [Math.round(element.clientWidth * ratio()), Math.round(element.clientHeight * ratio())];
         if (one.width !== width || one.height !== height) [one.width, one.height] = [width, height];
       }
-      if (canvas.width) draw(view, overlay, line);
+      if (canvas.width) draw(view, overlay, line, moving);
     });
   };
   const fit = (places) => {
@@ -51,7 +62,7 @@ export function mapCanvas({ draw, hover, press, circle }) {
     view.x = x + (view.x - x) / factor;
     view.y = y + (view.y - y) / factor;
     view.zoom *= factor;
-    redraw();
+    move();
   };
 
   element.addEventListener("wheel", (event) => {
@@ -73,6 +84,7 @@ export function mapCanvas({ draw, hover, press, circle }) {
     else if (pointers.size === 1) {
       view.x -= ((event.clientX - before.clientX) * ratio()) / view.zoom;
       view.y += ((event.clientY - before.clientY) * ratio()) / view.zoom;
+      move();
     } else {
       const other = [...pointers.values()].find((one) => one.pointerId !== event.pointerId);
       const apart = (one) => Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY) || 1;
@@ -99,7 +111,7 @@ export function mapCanvas({ draw, hover, press, circle }) {
       const step = (80 * ratio()) / view.zoom;
       view.x += x * step;
       view.y += y * step;
-      redraw();
+      move();
     } else if (event.key === "+" || event.key === "=") zoom(1.4);
     else if (event.key === "-") zoom(1 / 1.4);
     else if (event.key === "0" && whole) fit(whole);

@@ -40,8 +40,11 @@ function program(gl) {
   return made;
 }
 
-/** Return {draw(view), colours(codes, palette), shown(mask)} over a canvas; null where there is no WebGL 2.
+const MOVING = 100_000; // points that are drawn while the map moves
+
+/** Return {draw(view, moving), colours(codes, palette), shown(mask)} over a canvas; null where there is no WebGL 2.
  *
+ * While it moves, every so many-th point is drawn, so that it follows the hand on any machine.
  * x, y: float32 places, NaN for none. codes: uint8 places in the palette, which is 256 colours of 4 bytes.
  */
 export function pointCloud(canvas, x, y) {
@@ -54,20 +57,24 @@ export function pointCloud(canvas, x, y) {
     places[2 * row] = Number.isNaN(x[row]) ? 1e9 : x[row];
     places[2 * row + 1] = y[row];
   }
-  const attribute = (name, size, type) => {
+  const pointers = []; // set where in its buffer an attribute is read: every so many-th
+  const attribute = (name, size, type, bytes) => {
     const buffer = gl.createBuffer();
     const at = gl.getAttribLocation(made, name);
     gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
     gl.enableVertexAttribArray(at);
-    gl.vertexAttribPointer(at, size, type, false, 0, 0);
+    pointers.push((every) => {
+      gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
+      gl.vertexAttribPointer(at, size, type, false, every * bytes, 0);
+    });
     return (data) => {
       gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
       gl.bufferData(gl.ARRAY_BUFFER, data, gl.STATIC_DRAW);
     };
   };
-  attribute("place", 2, gl.FLOAT)(places);
-  const colour = attribute("colour", 1, gl.UNSIGNED_BYTE);
-  const shown = attribute("shown", 1, gl.UNSIGNED_BYTE);
+  attribute("place", 2, gl.FLOAT, 8)(places);
+  const colour = attribute("colour", 1, gl.UNSIGNED_BYTE, 1);
+  const shown = attribute("shown", 1, gl.UNSIGNED_BYTE, 1);
   const uniform = (name) => gl.getUniformLocation(made, name);
   const [centre, scale, size] = ["centre", "scale", "size"].map(uniform);
   gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
@@ -77,6 +84,12 @@ export function pointCloud(canvas, x, y) {
   gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
   colour(new Uint8Array(x.length));
   shown(new Uint8Array(x.length).fill(1));
+  const most = Math.max(1, Math.min(31, Math.ceil(x.length / MOVING))); // a stride has at most 255 bytes
+  let read = 0;
+  const readEvery = (every) => {
+    if (every !== read) for (const point of pointers) point(every);
+    read = every;
+  };
 
   return {
     colours(codes, palette) {
@@ -84,14 +97,16 @@ export function pointCloud(canvas, x, y) {
       gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 256, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, palette);
     },
     shown,
-    draw(view) {
+    draw(view, moving) {
+      const every = moving ? most : 1;
+      readEvery(every);
       gl.viewport(0, 0, canvas.width, canvas.height);
       gl.clearColor(0, 0, 0, 0);
       gl.clear(gl.COLOR_BUFFER_BIT);
       gl.uniform2f(centre, view.x, view.y);
       gl.uniform2f(scale, (2 * view.zoom) / canvas.width, (2 * view.zoom) / canvas.height);
       gl.uniform1f(size, view.size);
-      gl.drawArrays(gl.POINTS, 0, x.length);
+      gl.drawArrays(gl.POINTS, 0, Math.floor(x.length / every));
     },
     finish: () => gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4)),
   };

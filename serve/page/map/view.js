@@ -45,10 +45,10 @@ export function mapView(context) {
   } });
   const tool = (text, title, onclick) => make("button", { class: "ordinary", text, title, "aria-label": title, onclick });
   const map = mapCanvas({
-    draw: (view, overlay, line) => {
+    draw: (view, overlay, line, moving) => {
       if (!cloud) return;
       view.size = Math.max(1.5, Math.min(9, (places.x.length < 2000 ? 7 : places.x.length < 50_000 ? 4 : 2) * Math.sqrt(view.zoom / home))) * map.ratio();
-      cloud.draw(view);
+      cloud.draw(view, moving);
       marks(view, overlay, line);
     },
     hover: (x, y, event) => point(x, y, event),
