@@ -40,7 +40,7 @@ $(VENV)/.demo: pyproject.toml
 
 $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,cpu,client,demo,heif,hf,plots,triton,ray,milvus,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,cpu,client,demo,heif,hf,plots,map,triton,ray,milvus,dev]'
 	touch $@
 
 mutants: $(VENV)/.dev

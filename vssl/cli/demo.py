@@ -261,6 +261,7 @@ def _photos(out: Path) -> tuple[Path, Path, Path]:
 
 
 def _serve(model: Path, gallery: Path, queries: Path, host: str, port: int) -> None:
+    _vssl("gallery", "map", gallery)
     address = f"http://{host}:{port}"
     example = json.loads(queries.read_text().splitlines()[0])["path"]
     say(f"\nOpen {address}/ui in a browser, or try in another terminal:\n")

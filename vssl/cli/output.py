@@ -39,6 +39,7 @@ EXTRAS = {
     "huggingface_hub": "backbones",
     "sklearn": "demo",
     "matplotlib": "plots",
+    "openTSNE": "map",
     "tritonclient": "triton",
     "ray": "ray",
     "pymilvus": "milvus",

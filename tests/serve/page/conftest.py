@@ -82,7 +82,7 @@ def page_server(page_world: World) -> Iterator[Running]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop runs until it ends, and other files need their own
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         if os.environ.get("VSSL_REQUIRE_CHROMIUM"):

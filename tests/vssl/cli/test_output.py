@@ -66,7 +66,8 @@ def test_a_fitting_marks_the_galleries_own_distance(capsys: pytest.CaptureFixtur
     quality = {"map_at_r": 0.5, "low": 0.4, "high": 0.6, "gain": 0.1, "gain_error": 0.01, "recall_at_1": 0.7}
     figures = {"alpha": 1.0, "hub_max": 3, "hub_skew": 0.5}
     trials = {"cosine": figures | quality, "posterior": figures | quality, "kl": figures}
-    show_fitting("posterior", {"trials": trials, "chosen": "given", "basis": "the basis", "stale": "12 new"})
+    facts = {"trials": trials, "chosen": "given", "basis": "the basis", "stale": "12 new"}
+    show_fitting("posterior", facts, verbose=True)
     shown = capsys.readouterr().out
     assert "posterior *" in shown
     assert (
