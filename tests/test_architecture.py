@@ -62,7 +62,8 @@ def test_the_readme_maps_every_folder() -> None:
     folders = {
         path.parent.relative_to(ROOT).as_posix()
         for package in PACKAGES
-        for path in (ROOT / package).rglob("*.py")
+        for name in ("*.py", "index.html")
+        for path in (ROOT / package).rglob(name)
     }
     mapped, above = set(), ""
     for line in house.splitlines():

@@ -27,7 +27,7 @@ from serve.inference.cores import available_cores
 from serve.inference.engine import Engine
 from vssl.embeddings import store
 from vssl.embeddings.manifest import read_manifest
-from vssl.errors import InputError
+from vssl.errors import FormatError, InputError
 from vssl.files import user_path
 from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
 from vssl.images.items import ImageSource
@@ -158,9 +158,13 @@ def extract(
             numbers = range(shard[0], plan.parts, shard[1]) if shard else range(plan.parts)
             if not folder.complete:
                 name = f"shard-{shard[0]:05d}-of-{shard[1]:05d}.lock" if shard else ""
-                with locked(folder.progress / name) if shard else nullcontext():
-                    writer.run(numbers, mapper)
-                _complete(folder)
+                try:
+                    with locked(folder.progress / name) if shard else nullcontext():
+                        writer.run(numbers, mapper)
+                    _complete(folder)
+                except (FileNotFoundError, FormatError):
+                    if not folder.complete:  # else another shard has closed it meanwhile
+                        raise
             if arrays and folder.complete:
                 write_arrays(out, dtype)
             return _summary(folder, writer, numbers, started)
@@ -220,13 +224,9 @@ def _gate(out: Path) -> Iterator[None]:
 
 def _complete(folder: OutputFolder) -> None:
     """Close the folder when every part is there, whichever process wrote it."""
-    try:
-        with locked(folder.progress, wait=True):
-            if all(folder.is_done(number) for number in range(folder.plan.parts)):
-                folder.close()
-    except FileNotFoundError:
-        if not folder.complete:  # else another shard has closed it
-            raise
+    with locked(folder.progress, wait=True):
+        if all(folder.is_done(number) for number in range(folder.plan.parts)):
+            folder.close()
 
 
 def _summary(folder: OutputFolder, writer: PartWriter, numbers: range, started: float) -> Summary:

@@ -31,7 +31,7 @@ from vssl.embeddings.manifest import FAILURES, INPUTS, MANIFEST, read_manifest, 
 from vssl.errors import ExistsError, FormatError, InputError, MismatchError
 from vssl.files import own_names, take_lock, write_json
 
-PROGRESS, STAGED, PLACING = ".progress", "staged", "placing"
+PROGRESS, PLAN, STAGED, PLACING = ".progress", "plan.json", "staged", "placing"
 OURS = (FAILURES, MANIFEST, INPUTS)
 ARRAYS = {"img_emb": ".npy", "img_var": ".npy", "metadata": ".parquet"}  # see serve.extraction.clip_layout
 
@@ -51,8 +51,8 @@ class OutputFolder:
 
     @property
     def complete(self) -> bool:
-        """Whether the manifest is there and no update is under way."""
-        return (self.path / MANIFEST).exists() and not self.progress.exists()
+        """Whether the manifest is there and no job is under way, which begins and ends with its plan."""
+        return (self.path / MANIFEST).exists() and not (self.progress / PLAN).exists()
 
     def part(self, number: int) -> Path:
         """Return where a part is written."""
@@ -68,7 +68,12 @@ class OutputFolder:
         return self.part(number).exists() or (self.progress / PLACING).exists()
 
     def close(self) -> None:
-        """Make the folder complete; every part must be done. Can be stopped and repeated at any point."""
+        """Make the folder complete; every part must be done. Can be stopped and repeated at any point.
+
+        A shard that waited while another one closed the folder finds nothing left to do.
+        """
+        if self.complete:
+            return
         plan, names = self.plan, [store.part_name(number) for number in range(self.plan.parts)]
         if self.staged:
             (self.progress / PLACING).touch()
@@ -96,6 +101,7 @@ class OutputFolder:
             mean_uncertainty=float(spread.mean(dtype=np.float64)) if len(spread) else None,
             plan=asdict(plan),
         )
+        (self.progress / PLAN).unlink()  # first: what remains of a removal that was stopped is no job
         shutil.rmtree(self.progress, ignore_errors=True)
 
 
@@ -108,7 +114,7 @@ def prepare(
     holds other things, MismatchError when it meets another job, saying what differs.
     """
     folder, found = OutputFolder(out, plan), _ours(out)
-    started = _plan(folder.progress / "plan.json", lambda values: values)
+    started = _plan(folder.progress / PLAN, lambda values: values)
     if overwrite:
         _clear(out)
     elif (folder.progress / PLACING).exists() and started:
@@ -132,8 +138,8 @@ def prepare(
                 f"{out} holds embeddings already; choose another folder, add --update to embed what "
                 "changed only, or start over with --overwrite"
             )
+        shutil.rmtree(folder.progress, ignore_errors=True)  # what a removal left that was stopped
         if finished == plan:
-            shutil.rmtree(folder.progress, ignore_errors=True)
             return folder
         same = finished and replace(finished, items=plan.items, images=plan.images) == plan
         if finished and not (update and same):
@@ -143,7 +149,7 @@ def prepare(
         raise FormatError(f"{out} holds parts without a plan; start over with --overwrite")
     folder.progress.mkdir(parents=True, exist_ok=True)
     store.write_table(listing, folder.progress / "items.parquet")
-    write_json(folder.progress / "plan.json", asdict(plan))
+    write_json(folder.progress / PLAN, asdict(plan))
     return folder
 
 

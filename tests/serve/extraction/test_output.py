@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,29 @@ def test_an_update_that_was_stopped_while_its_parts_were_put_in_place_ends_at_th
     extract(photos, done.path, model=model, part_rows=9, resume=True)
     assert read_embeddings(done.path).rows.ids == whole.rows.ids
     assert not done.progress.exists()
+
+
+def test_what_a_stopped_removal_left_is_no_job(
+    done: OutputFolder, photos: Path, model: Path, tmp_path: Path
+) -> None:
+    grown = shutil.copytree(photos, tmp_path / "grown")
+    (grown / "dogs/new.png").write_bytes((grown / "cats/img_0.png").read_bytes())
+    (done.progress / STAGED).mkdir(parents=True)
+    (done.progress / PLACING).touch()
+    assert done.complete
+    assert ready(done, photos, resume=True).complete
+    assert not done.progress.exists()
+    (done.progress / STAGED).mkdir(parents=True)
+    (done.progress / PLACING).touch()
+    summary = extract(grown, done.path, model=model, part_rows=9, update=True)
+    assert (summary.reused, summary.images) == (30, 34)
+    assert "dogs/new.png" in read_embeddings(done.path).rows.ids
+
+
+def test_whoever_waited_while_another_closed_the_folder_finds_nothing_to_do(done: OutputFolder) -> None:
+    before = {path.name: path.read_bytes() for path in done.path.iterdir()}
+    done.close()
+    assert {path.name: path.read_bytes() for path in done.path.iterdir()} == before
 
 
 def test_another_job_is_refused_with_what_differs(done: OutputFolder, photos: Path, tmp_path: Path) -> None:
