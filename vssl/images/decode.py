@@ -20,6 +20,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError, features
 
 from vssl.errors import ImageError
 from vssl.images.bombs import check_structure, check_work, png_chunks
+from vssl.images.tiff import check_layout, is_signed, number_bits, open_page, whole_numbers, zero_is_white
 
 PILLOW_PIXEL_CAP = 178_956_970  # Pillow itself refuses above twice its MAX_IMAGE_PIXELS
 
@@ -59,7 +60,6 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf")
 """What decides the pixels of a PNG file, and which way up they are."""
 
-PHOTOMETRIC = 262  # the TIFF tag; 0: the smallest number is white
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -140,6 +140,8 @@ def _decode(
     data: bytes, limits: DecodeLimits, min_side: int, background: tuple[int, int, int]
 ) -> Image.Image:
     picture = _open(data)
+    if picture.format == "TIFF":
+        _choose_page(picture)
     width, height = picture.size
     if width * height > limits.max_pixels:
         raise ImageError(
@@ -156,6 +158,16 @@ def _decode(
         raise
     except Exception as error:
         raise ImageError("undecodable", f"damaged {picture.format} image: {_reason(error)}") from error
+
+
+def _choose_page(picture: Image.Image) -> None:
+    try:
+        open_page(picture)
+        check_layout(picture)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise ImageError("undecodable", f"damaged TIFF image: {_reason(error)}") from error
 
 
 def _plain_png(data: bytes) -> bytes | None:
@@ -178,7 +190,9 @@ def _open(data: bytes) -> Image.Image:
     except UnidentifiedImageError as error:
         claimed = _signature(data)
         if claimed:
-            raise ImageError("undecodable", f"damaged {claimed} image: its header is not readable") from error
+            raise ImageError(
+                "undecodable", f"damaged {claimed} image, or of a rare kind: its header is not understood"
+            ) from error
         known = ", ".join(formats())
         found = (
             "a HEIC photo, read after: pip install 'vssl[heif]'"
@@ -220,7 +234,7 @@ def apply_exif_orientation(picture: Image.Image) -> Image.Image:
 
 def _flatten(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     """Any mode -> RGB, transparency over the background."""
-    if picture.mode.startswith(("I", "F")):
+    if picture.mode.startswith(("I", "F")) or is_signed(picture):
         picture = _eight_bits(picture)
     elif picture.mode == "RGB" and isinstance(clear := picture.info.get("transparency"), tuple):
         # Of 16-bit colours Pillow keeps the high byte, but not of the one that is transparent.
@@ -239,25 +253,41 @@ def _flatten(picture: Image.Image, background: tuple[int, int, int]) -> Image.Im
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """16-bit, 32-bit and float greyscale -> L, or LA where one grey value is transparent.
+    """Greyscale of 16 or 32 bits, signed or float -> L, or LA where one grey value is transparent.
 
-    Integers are read as 16-bit (the high byte is kept); floats as 0..1 when none exceeds 1,
-    else as 0..255, which is what the programs that write them mean.
+    Integers are read by their bits (those of 32 as 16 when none exceeds 65535), floats as 0..1
+    or 0..255, which is what the programs that write them mean. Others, as of a measurement, have no white:
+    they are stretched from the smallest to the largest, as viewers show them.
     """
-    values = np.asarray(picture)
-    if values.dtype.kind == "f":
-        values = np.nan_to_num(values)
-        scale = 255.0 if values.size and values.max() <= 1.0 else 1.0
-        grey = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
+    values = whole_numbers(picture)
+    real = values.dtype.kind == "f"
+    known = values[np.isfinite(values)] if real else values
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    top = _white(picture, real, high)
+    if real:
+        values = np.nan_to_num(values, posinf=high, neginf=low)
+    if low < 0 or high > top:
+        scale = 255 / (high - low)
+        grey = (values * np.float32(scale) - np.float32(low * scale) + 0.5).clip(0, 255).astype(np.uint8)
+    elif real:
+        grey = np.rint(values * (255 / top)).astype(np.uint8)
     else:
-        grey = (np.clip(values.astype(np.int64), 0, 65535) >> 8).astype(np.uint8)
-        if getattr(picture, "tag_v2", {}).get(PHOTOMETRIC) == 0:  # Pillow turns 8 bits only
-            grey = 255 - grey
+        grey = (values * np.float32(256 / (top + 1))).astype(np.uint8)  # the high byte
+    if zero_is_white(picture):
+        grey = 255 - grey
     clear = picture.info.get("transparency")
     if isinstance(clear, int):
         opaque = np.where(values == clear, 0, 255).astype(np.uint8)
         return Image.merge("LA", (Image.fromarray(grey), Image.fromarray(opaque)))
     return Image.fromarray(grey)
+
+
+def _white(picture: Image.Image, real: bool, high: float) -> int:
+    """The number that stands for white in a picture of integers, or of real numbers, up to `high`."""
+    if real:
+        return 1 if high <= 2 else 255  # resampling overshoots; a picture of 0..255 this dark shows nothing
+    bits = number_bits(picture) if picture.format == "TIFF" else 16
+    return 65535 if bits > 16 and high <= 65535 else (1 << bits) - 1
 
 
 def _reason(error: BaseException) -> str:
