@@ -87,6 +87,7 @@ class Runtime:
         self.models.close()
         self.metrics.retire()
         self._gallery_threads.shutdown()
+        self.bodies.close()
         if self._gallery is not None:
             self._gallery.close()
 

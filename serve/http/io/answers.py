@@ -12,21 +12,27 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import pybase64
 from starlette.responses import Response
 
 from serve.http.errors import describe
-from serve.http.io.arrow import arrow_stream
 from serve.http.io.schemas import EmbedAnswer, EmbeddedItem, FailedImage
 from serve.http.middleware.context import RequestContext
 from serve.inference.embedded import EmbeddedImages
 from vssl.embeddings.gaussian import Floats
+from vssl.embeddings.store import MODEL_ID_KEY
 from vssl.errors import VsslError
-from vssl.model.card import ModelCard
+from vssl.model.card import CARD_KEY, ModelCard
 
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
 NPZ = "application/x-npz"
+END = b"\xff\xff\xff\xff\0\0\0\0"
+"""What ends a stream of Arrow messages: a message of length 0."""
+
+_SCHEMAS: dict[str, tuple[pa.Schema, pa.Buffer]] = {}
+"""Schema and the message of it, by model id: writing the card as JSON takes longer than the stream."""
 
 
 def dumps(value: Any) -> bytes:
@@ -70,7 +76,7 @@ def render(
 ) -> Response:
     """Render answers in the order of the images."""
     if form == ARROW:
-        return Response(arrow_stream(answers, names, card, model_id), media_type=ARROW)
+        return Response(_arrow_stream(answers, names, card, model_id), media_type=ARROW)
     if form == NPZ:
         return Response(_npz(answers, model_id), media_type=NPZ)
     columns = (_rows(answers.mean, encoding), _rows(answers.variance, encoding), answers.uncertainty)
@@ -120,3 +126,46 @@ def _npz(answers: EmbeddedImages, model_id: str) -> bytes:
         model_id=np.array(model_id),
     )
     return sink.getvalue()
+
+
+def _arrow_stream(
+    answers: EmbeddedImages, names: Sequence[str | None], card: ModelCard, model_id: str
+) -> bytes:
+    """Return an Arrow stream: a row an image in their order, with nulls and the error where it failed.
+
+    Columns: name, mean (D,), variance (D,), uncertainty, error_code, error_message. The schema's metadata
+    holds the card and the model id.
+    """
+    errors = [answers.errors.get(n) for n in range(len(answers))]
+    absent = np.array([error is not None for error in errors]) if answers.errors else None
+
+    def matrix(values: Floats) -> pa.Array:
+        mask = None if absent is None else pa.array(absent)
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), card.dim, mask=mask)
+
+    arrays = [
+        _texts(names),
+        matrix(answers.mean),
+        matrix(answers.variance),
+        pa.array(answers.uncertainty, mask=absent),
+        _texts([None if error is None else error.code for error in errors]),
+        _texts([None if error is None else describe(error)["message"] for error in errors]),
+    ]
+    if model_id not in _SCHEMAS:
+        schema = _schema(card, model_id)
+        _SCHEMAS[model_id] = schema, schema.serialize()
+    schema, head = _SCHEMAS[model_id]
+    return b"".join((head, pa.RecordBatch.from_arrays(arrays, schema=schema).serialize(), END))
+
+
+def _texts(values: Sequence[str | None]) -> pa.Array:
+    """Return a column of texts; the usual one, which holds none, is made without its builder."""
+    none = all(value is None for value in values)
+    return pa.nulls(len(values), pa.string()) if none else pa.array(values, pa.string())
+
+
+def _schema(card: ModelCard, model_id: str) -> pa.Schema:
+    vector = pa.list_(pa.float32(), card.dim)
+    fields: list[tuple[str, Any]] = [("name", pa.string()), ("mean", vector), ("variance", vector)]
+    fields += [("uncertainty", pa.float32()), ("error_code", pa.string()), ("error_message", pa.string())]
+    return pa.schema(fields, metadata={CARD_KEY: card.to_json(), MODEL_ID_KEY: model_id})

@@ -8,28 +8,30 @@ as well. Bytes and items are counted while they arrive; what is wrong with one i
 from __future__ import annotations
 
 import asyncio
-import binascii
-import re
 from codecs import BOM_UTF8
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, cast
-from urllib.parse import unquote
+from typing import Any, TypeVar, cast
 
-import pybase64
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from serve.http.errors import BusyError, RequestError, invalid
 from serve.http.io.addresses import AllowList
+from serve.http.io.base64 import decode_base64, located, transferred
 from serve.http.io.fetch import DISABLED, Fetcher, Link, not_allowed
-from serve.http.io.multipart import Part, read_parts
-from serve.http.io.schemas import WithImages
+from serve.http.io.multipart import read_parts
+from serve.http.io.schemas import ImageItem, WithImages
 from serve.http.io.validation import Strict, from_json, from_text
 from serve.http.middleware.context import RequestContext
 from serve.http.settings import Settings
-from vssl.errors import ImageError, VsslError, shown
+from vssl.errors import VsslError
 
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 SWEEP_S = 0.5
+LARGE = 256 * 1024  # bytes of a body that is looked through aside of the event loop
 MAX_DIGITS = 19  # of a length that is taken for a number
 
 
@@ -67,6 +69,8 @@ class BodyReader:
             )
         self._fetcher = fetcher
         self.held = 0
+        # One at a time: whoever waits for the interpreter waits for one body, not for all.
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="bodies")
         self._reading: dict[asyncio.Task[Any], float | None] = {}  # until when; None: interrupted
         self._sweeping: asyncio.TimerHandle | None = None
 
@@ -138,6 +142,21 @@ class BodyReader:
                 task.cancel()
         self._sweeping = loop.call_later(SWEEP_S, self._sweep, loop) if self._reading else None
 
+    def close(self) -> None:
+        """End the thread that large bodies are read in."""
+        self._aside.shutdown()
+
+    async def aside(self, size: int, work: Callable[..., T], *arguments: Any) -> T:
+        """Run what looks at each byte of a body: in a thread where `size`, its bytes, is large."""
+        if size < LARGE:
+            return work(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._aside, work, *arguments)
+
+    async def json(self, context: RequestContext, model: type[M]) -> M:
+        """Read a JSON body; raises RequestError as `read` and `from_json` do."""
+        data = await self.read(context)
+        return await self.aside(len(data), from_json, model, data)
+
     def release(self, context: RequestContext) -> None:
         """Let go of a request's body once the request is answered."""
         self.held -= context.held_bytes
@@ -153,7 +172,7 @@ class BodyReader:
             return await self._multipart(context, options)
         data = await self.read(context)
         if kind == "application/json" or is_json(data):
-            return await self.images_of(context, from_json(body, data))
+            return await self.images_of(context, await self.aside(len(data), from_json, body, data))
         return Images([data], [None], options())
 
     async def images_of(self, context: RequestContext, body: WithImages) -> Images:
@@ -161,10 +180,7 @@ class BodyReader:
         items = body.images
         if len(items) > self._settings.max_items:
             raise too_many(self._settings.max_items, len(items))
-        data = [
-            decode_base64(item.base64) if item.base64 is not None else located(item.url or "")
-            for item in items
-        ]
+        data = await self.aside(context.held_bytes, _decoded, items)
         return Images(await self.fetched(context, data), [item.name for item in items], body)
 
     async def fetched(
@@ -196,18 +212,28 @@ class BodyReader:
         body = await self.read(context)  # counted and bounded before anything is parsed
         most = self._settings.max_items
         content_type = context.headers.get(b"content-type", b"")
-        data: list[bytes | VsslError] = []
-        names: list[str | None] = []
-        fields: list[tuple[str, str]] = []
-        for part in read_parts(body, content_type, most=most, too_many=too_many(most)):
-            if part.is_file:
-                data.append(transferred(part))
-                names.append(part.filename or None)
-            else:
-                fields.append((part.name, part.data.decode("utf-8", "replace")))
-        if not data:
-            raise invalid("multipart body: found no files, expected one or more parts named images", "images")
-        return Images(data, names, from_text(options, fields))
+        return await self.aside(len(body), _form, body, content_type, most, options)
+
+
+def _form(body: bytes, content_type: bytes, most: int, options: type[Strict]) -> Images:
+    data: list[bytes | VsslError] = []
+    names: list[str | None] = []
+    fields: list[tuple[str, str]] = []
+    for part in read_parts(body, content_type, most=most, too_many=too_many(most)):
+        if part.is_file:
+            data.append(transferred(part))
+            names.append(part.filename or None)
+        else:
+            fields.append((part.name, part.data.decode("utf-8", "replace")))
+    if not data:
+        raise invalid("multipart body: found no files, expected one or more parts named images", "images")
+    return Images(data, names, from_text(options, fields))
+
+
+def _decoded(items: Sequence[ImageItem]) -> list[bytes | VsslError | Link]:
+    return [
+        decode_base64(item.base64) if item.base64 is not None else located(item.url or "") for item in items
+    ]
 
 
 def media_type(context: RequestContext) -> str:
@@ -219,56 +245,6 @@ def media_type(context: RequestContext) -> str:
 def is_json(body: bytes) -> bool:
     """Whether a body is a JSON object, whatever its Content-Type says: no image begins as one does."""
     return body[:64].removeprefix(BOM_UTF8).lstrip()[:1] == b"{"
-
-
-def located(url: str) -> bytes | ImageError | Link:
-    """Decode a data URI; anything else is a link."""
-    return decode_base64(url) if url[:5].lower() == "data:" else Link(url)
-
-
-def decode_base64(text: str) -> bytes | ImageError:
-    """Decode base64 (RFC 4648, white space between passed over) or a data URI; returns the item's error otherwise."""
-    if text[:5].lower() == "data:":
-        head, comma, text = text.partition(",")
-        if not comma or not head.rstrip().lower().endswith(";base64"):
-            return ImageError("unreadable", "data URI: expected data:image/...;base64,...")
-        if "%" in text:
-            text = unquote(text)
-    try:
-        return pybase64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        pass
-    text = "".join(text.split())
-    try:
-        return pybase64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return ImageError("unreadable", f"base64: {_not_base64(text)}")
-
-
-def _not_base64(text: str) -> str:
-    """Say what of a text is no base64."""
-    other = re.search(r"[^A-Za-z0-9+/=]", text)
-    if other is not None and other[0] in "-_":
-        return f"found {other[0]!r} of the URL-safe alphabet, expected + and / in its place"
-    if other is not None:
-        return f"found {other[0]!r}, expected letters, digits, + and / with = at the end"
-    if len(text) % 4:
-        return (
-            f"found {len(text)} characters, expected a multiple of 4: it is cut, or = is missing at its end"
-        )
-    return "found = within it, expected it at the end only"
-
-
-def transferred(part: Part) -> bytes | ImageError:
-    """Return a part's bytes as they were before they were sent."""
-    encoding = part.head.get("content-transfer-encoding", "binary").strip().lower()
-    if encoding == "base64":
-        return decode_base64(part.data.decode("latin-1"))
-    if encoding in ("binary", "8bit", "7bit", ""):
-        return part.data
-    return ImageError(
-        "unreadable", f"content-transfer-encoding: found {shown(encoding)}, expected binary or base64"
-    )
 
 
 def too_large(found: int | str, limit: int) -> RequestError:

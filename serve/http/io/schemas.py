@@ -8,7 +8,16 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, NotRequired
 
 import orjson
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, RootModel, Tag, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    FailFast,
+    Field,
+    RootModel,
+    Tag,
+    WithJsonSchema,
+)
 from typing_extensions import TypeAliasType, TypedDict
 
 from index.answers.filters import parse_filter, parse_where
@@ -50,8 +59,11 @@ def _condition(value: Any) -> Any:
 # What has a name here can be bounded in the document by what a server serves (`openapi.served_bounds`).
 ModelName = TypeAliasType("ModelName", str)
 Version = TypeAliasType("Version", str)
-Vector = TypeAliasType("Vector", list[float])
-PositiveVector = TypeAliasType("PositiveVector", list[Annotated[float, Field(gt=0)]])
+# The first wrong element of a long list says enough, and the others would cost what they are many.
+Vector = TypeAliasType("Vector", Annotated[list[float], FailFast()])
+PositiveVector = TypeAliasType("PositiveVector", Annotated[list[Annotated[float, Field(gt=0)]], FailFast()])
+Vectors = TypeAliasType("Vectors", Annotated[list[Vector], FailFast()])
+PositiveVectors = TypeAliasType("PositiveVectors", Annotated[list[PositiveVector], FailFast()])
 Whole = BeforeValidator(_whole)
 Count = Annotated[int, Field(ge=1, le=MAX_K), Whole]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -101,6 +113,7 @@ Images = TypeAliasType(
     "Images",
     Annotated[
         list[Annotated[ImageItem, AfterValidator(_one_source)]],
+        FailFast(),
         Field(min_length=1, examples=[[{"base64": PIXEL, "name": "a"}]]),
     ],
 )
@@ -155,10 +168,12 @@ class ImageSearch(WithImages, SearchOptions):
 class GaussianSearch(SearchOptions):
     """Gaussians to search with: the mean and variance (D,) of earlier answers, or several of each."""
 
-    mean: Vector | list[Vector]
-    variance: PositiveVector | list[PositiveVector]
+    mean: Vector | Vectors
+    variance: PositiveVector | PositiveVectors
     uncertainty: list[Annotated[float, Field(ge=0, le=1)]] | None = Field(
-        None, description="Of each row, as /embed answered it; wanted where the model predicts it"
+        None,
+        fail_fast=True,
+        description="Of each row, as /embed answered it; wanted where the model predicts it",
     )
     model_id: str | None = Field(None, description="Of the model that made them; another one's are refused")
     exclude: list[ItemId] = Field([], description="Items not to find: examples, usually", max_length=100)
@@ -279,10 +294,3 @@ class Item(TypedDict):
     variance: Numbers | None
     uncertainty: float | None
     metadata: dict[str, Scalar]
-
-
-class Health(TypedDict):
-    """The process answers; every model answers its golden pair."""
-
-    status: str
-    model_id: NotRequired[str]

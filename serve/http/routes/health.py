@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NotRequired
 
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 from serve.http.io.answers import json_response
-from serve.http.io.schemas import Health, ModelOptions
+from serve.http.io.schemas import ModelOptions
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.routing import AnyQuery, Route
 from serve.http.state import Runtime
 from vssl.images.decode import formats
+
+
+class Health(TypedDict):
+    """The process answers; every model answers its golden pair."""
+
+    status: str
+    model_id: NotRequired[str]
 
 
 async def livez(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:

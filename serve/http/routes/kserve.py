@@ -68,7 +68,7 @@ class InferRequest(Lenient):
 
     id: str | None = None
     inputs: Annotated[list[InferInput], Field(min_length=1, max_length=1)]
-    outputs: list[RequestedOutput] | None = None
+    outputs: list[RequestedOutput] | None = Field(None, fail_fast=True)
     parameters: Parameters | None = None
 
 
@@ -149,8 +149,8 @@ async def infer(runtime: Runtime, context: RequestContext, query: AnyQuery) -> R
     begun = time.perf_counter()
     body = await runtime.bodies.read(context)
     served = _named(runtime, context)  # after the wait: it may have been replaced meanwhile
-    header, binary = _split(body, context.request.headers.get(HEADER_LENGTH))
-    images = _images(runtime, served, header.inputs[0], binary)
+    length = context.request.headers.get(HEADER_LENGTH)
+    header, images = await runtime.bodies.aside(len(body), _read, runtime, served, body, length)
     wanted = _wanted(header, list(served.engine.card.output_shapes))
     note_stage(runtime, context, "read", time.perf_counter() - begun)
     answers = await embed_images(runtime, served, context, list(images))
@@ -205,6 +205,13 @@ def _named(runtime: Runtime, context: RequestContext) -> ServedModel:
     return runtime.models.find(
         context.request.path_params["model"], context.request.path_params.get("version")
     )
+
+
+def _read(
+    runtime: Runtime, served: ServedModel, body: bytes, length: str | None
+) -> tuple[InferRequest, Pixels]:
+    header, binary = _split(body, length)
+    return header, _images(runtime, served, header.inputs[0], binary)
 
 
 def _split(body: bytes, length: str | None) -> tuple[InferRequest, bytes]:

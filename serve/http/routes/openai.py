@@ -8,25 +8,27 @@ that cannot be embedded fails, and the error says which one.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import FailFast, Field
 from starlette.responses import Response
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 from serve.http.batching.models import ServedModel
 from serve.http.errors import invalid
 from serve.http.io.answers import base64_floats, json_response
-from serve.http.io.body import decode_base64, too_many
+from serve.http.io.base64 import decode_base64
+from serve.http.io.body import too_many
 from serve.http.io.fetch import Link
 from serve.http.io.schemas import Encoding, ModelName, Numbers, Whole
-from serve.http.io.validation import Lenient, from_json
+from serve.http.io.validation import Lenient
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, note_stage, raise_first
 from serve.http.routes.routing import AnyQuery, Route
 from serve.http.state import Runtime
-from vssl.errors import ImageError
+from vssl.errors import ImageError, VsslError
 
 
 class Url(Lenient):
@@ -42,10 +44,13 @@ class ImagePart(Lenient):
     image: str | None = None
 
 
+Inputs = TypeAliasType("Inputs", Annotated[list[str | ImagePart], FailFast()])
+
+
 class EmbeddingsRequest(Lenient):
     """Images to embed: data URIs, https URLs, or objects with image_url."""
 
-    input: str | ImagePart | list[str | ImagePart]
+    input: str | ImagePart | Inputs
     model: ModelName | None = None
     encoding_format: Encoding | None = None
     dimensions: Annotated[int, Field(ge=1), Whole] | None = None
@@ -95,7 +100,7 @@ async def embeddings(runtime: Runtime, context: RequestContext, query: AnyQuery)
     Images as data URIs in input; embedding is the mean; variance and uncertainty are further fields.
     """
     begun = time.perf_counter()
-    body = from_json(EmbeddingsRequest, await runtime.bodies.read(context))
+    body = await runtime.bodies.json(context, EmbeddingsRequest)
     served = runtime.models.find(body.model)
     dimensions = _dimensions(served, body)
     items = body.input if isinstance(body.input, list) else [body.input]
@@ -103,7 +108,8 @@ async def embeddings(runtime: Runtime, context: RequestContext, query: AnyQuery)
         raise invalid("input: found none, expected a data URI of an image, or a list of them", "input")
     if len(items) > runtime.settings.max_items:
         raise too_many(runtime.settings.max_items, len(items))
-    data = await runtime.bodies.fetched(context, [_image(item) for item in items])
+    given = await runtime.bodies.aside(context.held_bytes, _images, items)
+    data = await runtime.bodies.fetched(context, given)
     note_stage(runtime, context, "read", time.perf_counter() - begun)
     answers = await embed_images(runtime, served, context, data)
     raise_first(answers, "input")
@@ -185,6 +191,10 @@ def _dimensions(served: ServedModel, body: EmbeddingsRequest) -> int:
             f"dimensions: found {body.dimensions}, expected a whole number from 1 to {dim}", "dimensions"
         )
     return body.dimensions or dim
+
+
+def _images(items: Sequence[str | ImagePart]) -> list[bytes | VsslError | Link]:
+    return [_image(item) for item in items]
 
 
 def _image(item: str | ImagePart) -> bytes | ImageError | Link:

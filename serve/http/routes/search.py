@@ -22,7 +22,7 @@ from serve.http.io.schemas import (
     SearchOptions,
     SearchRequest,
 )
-from serve.http.io.validation import from_json, with_param
+from serve.http.io.validation import with_param
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, note_stage, raise_single, read_images
 from serve.http.routes.routing import Route
@@ -47,7 +47,7 @@ async def search(runtime: Runtime, context: RequestContext, query: SearchOptions
     _ = runtime.gallery  # a server without one says so before it reads anything
     if media_type(context) == "application/json":
         begun = time.perf_counter()
-        body = from_json(SearchRequest, await runtime.bodies.read(context)).root
+        body = (await runtime.bodies.json(context, SearchRequest)).root
         if isinstance(body, GaussianSearch):
             options = query.merged(body)
             served = query_model(runtime, options)

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from serve.http.errors import RequestError
 from serve.http.io.answers import json_response
 from serve.http.io.schemas import ItemId, NoOptions
-from serve.http.io.validation import Strict, from_json, with_param
+from serve.http.io.validation import Strict, with_param
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.routing import Route
 from serve.http.state import Runtime
@@ -67,7 +67,7 @@ class Changed(TypedDict):
 async def remove(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
     """Remove several items, all or none; the answer says how to undo it."""
     _ = runtime.gallery
-    wanted = from_json(RemovalRequest, await runtime.bodies.read(context)).ids
+    wanted = (await runtime.bodies.json(context, RemovalRequest)).ids
 
     def work(gallery: Gallery) -> Removal:
         kept = found_items(gallery, wanted)
@@ -82,7 +82,7 @@ async def remove(runtime: Runtime, context: RequestContext, query: NoOptions) ->
 async def restore(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
     """Put back what a removal took, as it was."""
     _ = runtime.gallery
-    token = from_json(RestorationRequest, await runtime.bodies.read(context)).undo
+    token = (await runtime.bodies.json(context, RestorationRequest)).undo
 
     def work(gallery: Gallery) -> Changed:
         kept: Any = runtime.removed.get(token)
@@ -103,7 +103,7 @@ async def restore(runtime: Runtime, context: RequestContext, query: NoOptions) -
 async def tag(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
     """Give several items a tag, or take it from them: metadata `tag.NAME` that is true."""
     _ = runtime.gallery
-    body = from_json(TagRequest, await runtime.bodies.read(context))
+    body = await runtime.bodies.json(context, TagRequest)
     name = TAG + body.tag
 
     def work(gallery: Gallery) -> Changed:

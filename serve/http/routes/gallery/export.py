@@ -7,12 +7,12 @@ import io
 import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import FailFast, Field
 from starlette.responses import Response
 
 from serve.http.errors import RequestError
 from serve.http.io.schemas import NoOptions
-from serve.http.io.validation import Strict, from_json
+from serve.http.io.validation import Strict
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.gallery.listing import check_generation
 from serve.http.routes.routing import Route
@@ -32,7 +32,7 @@ MEDIA: dict[Form, tuple[str, str]] = {
 class ExportRequest(Strict):
     """Which rows, and as what."""
 
-    rows: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=1_000_000)
+    rows: Annotated[list[Annotated[int, Field(ge=0)]], FailFast()] = Field(min_length=1, max_length=1_000_000)
     generation: int = Field(ge=0, description="Of the columns that the rows were found in")
     format: Form
 
@@ -43,7 +43,7 @@ async def export(runtime: Runtime, context: RequestContext, query: NoOptions) ->
     Where files lie is told only by a server that shows their pictures (--show-images): `list` needs it.
     """
     _ = runtime.gallery
-    body = from_json(ExportRequest, await runtime.bodies.read(context))
+    body = await runtime.bodies.json(context, ExportRequest)
     shows = runtime.settings.show_images
     if body.format == "list" and not shows:
         raise RequestError(

@@ -18,7 +18,7 @@ from typing_extensions import TypedDict
 from serve.http.errors import RequestError
 from serve.http.io.answers import json_response
 from serve.http.io.schemas import ItemId, NoOptions, Scalar
-from serve.http.io.validation import Strict, from_json
+from serve.http.io.validation import Strict
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.routing import Route
 from serve.http.state import Runtime
@@ -154,7 +154,7 @@ class FoundRows(TypedDict):
 async def rows(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
     """Find the rows of items by id."""
     _ = runtime.gallery
-    wanted = from_json(RowsRequest, await runtime.bodies.read(context)).ids
+    wanted = (await runtime.bodies.json(context, RowsRequest)).ids
 
     def work(listing: Listing) -> FoundRows:
         places = {id_: row for row, id_ in enumerate(listing.ids)}

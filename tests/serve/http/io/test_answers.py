@@ -13,8 +13,30 @@ import pytest
 from serve.http.io.answers import ARROW, JSON, NPZ, accepted, base64_floats, render
 from serve.http.middleware.context import RequestContext
 from serve.inference.embedded import EmbeddedImages
-from tests.serve.http.io.test_arrow import CARD, answers
-from vssl.errors import ImageError
+from vssl.embeddings.store import MODEL_ID_KEY
+from vssl.errors import ImageError, VsslError
+from vssl.images.preprocess import Preprocess
+from vssl.model.card import CARD_KEY, Calibration, ModelCard
+
+CARD = ModelCard(
+    name="c",
+    method="none",
+    backbone="none",
+    space="features",
+    dim=5,
+    feature_dim=3,
+    preprocess=Preprocess(size=8, resize=8),
+    calibration=Calibration("scale"),
+)
+
+
+def answers(count: int, dim: int = 5, errors: dict[int, VsslError] | None = None) -> EmbeddedImages:
+    random = np.random.default_rng(count)
+    mean, variance = random.normal(size=(2, count, dim)).astype(np.float32)
+    uncertainty = random.random(count).astype(np.float32)
+    features = np.zeros((count, 3), np.float32)
+    return EmbeddedImages(mean, variance**2, features, uncertainty, predicted=False, errors=errors or {})
+
 
 FAILED = ImageError("empty", "nothing is there")
 ANSWERS = answers(2, errors={1: FAILED})
@@ -96,3 +118,32 @@ def test_arrow_and_npz_hold_the_same() -> None:
 
 def test_base64_is_little_endian_float32() -> None:
     assert base64.b64decode(base64_floats(np.array([1.0, -2.0], ">f4"))) == b"\0\0\x80?\0\0\0\xc0"
+
+
+def arrow(given: EmbeddedImages, names: list[str | None]) -> pa.Table:
+    response = render(given, names, CARD, "id", form=ARROW, encoding="float")
+    return pa.ipc.open_stream(response.body).read_all()
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_arrow_holds_the_numbers(count: int) -> None:
+    given = answers(count)
+    table = arrow(given, [None] * count)
+    for column, expected in (("mean", given.mean), ("variance", given.variance)):
+        np.testing.assert_array_equal(np.stack(table[column].to_numpy()), expected)
+    assert table["uncertainty"].to_pylist() == given.uncertainty.tolist()
+    assert table["error_code"].to_pylist() == [None] * count
+    assert table.schema.metadata[MODEL_ID_KEY.encode()] == b"id"
+    assert ModelCard.from_json(table.schema.metadata[CARD_KEY.encode()].decode()) == CARD
+
+
+def test_arrow_holds_names_and_errors_in_their_places() -> None:
+    given = answers(3, errors={1: ImageError("empty", "nothing")})
+    table = arrow(given, ["a", None, "c"])
+    assert table["name"].to_pylist() == ["a", None, "c"]
+    assert table["error_code"].to_pylist() == [None, "empty", None]
+    assert table["mean"].to_pylist()[1] is None
+    assert table["uncertainty"].to_pylist()[1] is None
+    np.testing.assert_array_equal(table["mean"].to_pylist()[2], given.mean[2])
+    named = arrow(answers(1), ["a"])
+    assert named["name"].to_pylist() == ["a"]

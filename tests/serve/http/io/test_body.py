@@ -10,12 +10,10 @@ from typing import Any
 import pytest
 
 from serve.http.errors import RequestError
-from serve.http.io.body import BodyReader, Images, decode_base64, located
-from serve.http.io.fetch import Link
+from serve.http.io.body import BodyReader, Images
 from serve.http.io.schemas import EmbedOptions, EmbedRequest
 from serve.http.middleware.context import RequestContext
 from serve.http.settings import Settings
-from vssl.errors import ImageError
 
 BOUNDARY = "b0undary"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
@@ -192,15 +190,3 @@ def test_links_are_not_followed_unless_hosts_are_named() -> None:
     first, second = images(body, "application/json").data
     assert isinstance(first, RequestError)
     assert (first.status, first.code, second) == (400, "url_not_allowed", b"x")
-
-
-def test_base64_and_data_uris() -> None:
-    assert decode_base64("eA==") == decode_base64("data:image/png;base64,eA==") == b"x"
-    assert decode_base64("DATA:;BASE64,eA==") == b"x"
-    assert decode_base64("e\r\nA =\n=") == decode_base64("data:image/png;base64,eA\n==") == b"x"
-    for text in ("eA", "_-==", "%%", "data:image/png,x", "data:image/png;base64", "é"):
-        found = decode_base64(text)
-        assert isinstance(found, ImageError), text
-        assert found.code == "unreadable"
-    assert located("https://example.org/a.png") == Link("https://example.org/a.png")
-    assert located("data:;base64,eA==") == b"x"
