@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vssl.cli.output import check_choice, extras, note, progress, say, say_json
+from vssl.errors import InputError, shown_path
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -130,8 +131,17 @@ def extract(
         say_json(summary.to_dict())
     else:
         _print_summary(summary)
+    if summary.complete and not summary.rows:
+        raise _nothing_embedded(out)
     if summary.complete and (histogram or contact_sheet):
         _show_uncertainty(images, out, contact_sheet, histogram=histogram)
+
+
+def _nothing_embedded(out: Path) -> InputError:
+    from vssl.embeddings.store import read_failures
+
+    first = read_failures(out)[0]
+    return InputError(f"not one image could be read: {shown_path(first.path)}: {first.reason}")
 
 
 def _limits(max_pixels: int | None) -> DecodeLimits:

@@ -91,6 +91,7 @@ def run() -> None:
     # What is wrong with a picture is said once, by our own error; Pillow says it as well.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    _refuse_empty(sys.argv[1:])
     try:
         app()
     except VsslError as error:
@@ -110,6 +111,14 @@ def run() -> None:
     except RecursionError:
         note("vssl: a file or an argument nests its values too deeply; write it flatter")
         sys.exit(1)
+
+
+def _refuse_empty(words: list[str]) -> None:
+    """End with exit 2 where a value is empty: an unset variable would name this folder, or a default."""
+    for place, word in enumerate(words, 1):
+        if not word or (word.startswith("--") and word.find("=") == len(word) - 1):
+            note(f"vssl: argument {place} ({word!r}) is empty, maybe an unset variable; expected a value")
+            sys.exit(2)
 
 
 def _reason(error: OSError) -> str:

@@ -2,7 +2,7 @@
 
 Decoding is where untrusted bytes meet C code, so the order is: count bytes, recognise the
 type among the claimed ones, read the size from the header, refuse too many pixels and what
-costs far more than it weighs (vssl.images.bombs), and only then decode. Everything a decoder may
+costs far more than it weighs (vssl.images.formats.bombs), and only then decode. Everything a decoder may
 throw becomes an ImageError.
 
 What is shown is what other software shows: where Pillow's reading differs (a BMP whose alpha was
@@ -19,42 +19,18 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError, features
 
 from vssl.errors import ImageError
-from vssl.images.bombs import check_structure, check_work, png_chunks
-from vssl.images.tiff import check_layout, is_signed, number_bits, open_page, whole_numbers, zero_is_white
+from vssl.images.formats import CLAIMED_FORMATS, claimed_format, other_kind
+from vssl.images.formats.bombs import check_structure, check_work, png_chunks
+from vssl.images.formats.tiff import (
+    check_layout,
+    is_signed,
+    number_bits,
+    open_page,
+    whole_numbers,
+    zero_is_white,
+)
 
 PILLOW_PIXEL_CAP = 178_956_970  # Pillow itself refuses above twice its MAX_IMAGE_PIXELS
-
-CLAIMED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
-"""What is decoded, by Pillow and, for HEIF (HEIC), pillow-heif; anything else is `unsupported_type`."""
-
-MEDIA_TYPES = {
-    "image/jpeg": "JPEG",
-    "image/jpg": "JPEG",
-    "image/png": "PNG",
-    "image/webp": "WEBP",
-    "image/gif": "GIF",
-    "image/bmp": "BMP",
-    "image/x-ms-bmp": "BMP",
-    "image/tiff": "TIFF",
-    "image/avif": "AVIF",
-    "image/heic": "HEIF",
-    "image/heif": "HEIF",
-}
-"""Media types of the claimed formats; the bytes decide, the declared type is advice."""
-
-SIGNATURES = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"GIF87a": "GIF",
-    b"GIF89a": "GIF",
-    b"BM": "BMP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-}
-"""First bytes: what begins so and cannot be opened is damaged, not of another type."""
-
-HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
-"""Brands of HEIF files whose pictures are HEVC, as phones write them."""
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf")
@@ -188,35 +164,16 @@ def _open(data: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageError("too_many_pixels", _reason(error)) from error
     except UnidentifiedImageError as error:
-        claimed = _signature(data)
-        if claimed:
+        claimed, known = claimed_format(data), ", ".join(formats())
+        if claimed in formats():
             raise ImageError(
                 "undecodable", f"damaged {claimed} image, or of a rare kind: its header is not understood"
             ) from error
-        known = ", ".join(formats())
-        found = (
-            "a HEIC photo, read after: pip install 'vssl[heif]'"
-            if _is_heif(data)
-            else "not an image of a supported type"
-        )
-        raise ImageError("unsupported_type", f"{found}; supported types are {known}") from error
+        heif = "a HEIC photo, read after: pip install 'vssl[heif]'" if claimed == "HEIF" else None
+        found = heif or (f"a {claimed} image" if claimed else other_kind(data))
+        raise ImageError("unsupported_type", f"found {found}; supported types are {known}") from error
     except Exception as error:
         raise ImageError("undecodable", f"damaged image header: {_reason(error)}") from error
-
-
-def _signature(data: bytes) -> str | None:
-    """Return the claimed format whose first bytes these are."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data[4:12] in (b"ftypavif", b"ftypavis"):
-        return "AVIF"
-    if _is_heif(data) and "HEIF" in formats():
-        return "HEIF"
-    return next((name for start, name in SIGNATURES.items() if data.startswith(start)), None)
-
-
-def _is_heif(data: bytes) -> bool:
-    return data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS
 
 
 def apply_exif_orientation(picture: Image.Image) -> Image.Image:

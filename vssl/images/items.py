@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from itertools import product
+from pathlib import PurePath
 from typing import Protocol, runtime_checkable
 
-from vssl.errors import shown
+from vssl.errors import InputError, shown
+from vssl.files import is_leftover
 
 MAX_TEXT = 1024  # characters of an id or a label; a longer text is a caption
+MAX_RANGE = 100_000  # names that one spec may stand for
 MAX_FILE_BYTES = 1024**3  # never read into memory, whatever the decoder's own limit is
 
 
@@ -48,17 +52,28 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def expand(spec: str) -> list[str]:
-    """Return the paths that a spec with ranges in braces names: `a-{08..10}.tar` gives three."""
-    found = re.search(r"\{(\d+)\.\.(\d+)\}", spec)
-    if not found:
-        return [spec]
-    first, last = found.groups()
-    numbers = range(int(first), int(last) + 1)
+    """Return the paths that a spec with ranges in braces names: `a-{08..10}.tar` gives three.
+
+    Raises InputError for ranges that run backwards or name more than `MAX_RANGE` paths.
+    """
+    parts = re.split(r"\{(\d{1,18})\.\.(\d{1,18})\}", spec)  # text, first, last, text, first, ...
+    bounds = list(zip(parts[1::3], parts[2::3], strict=True))
+    ranges = [range(int(first), int(last) + 1) for first, last in bounds]
+    if not 0 < math.prod(map(len, ranges)) <= MAX_RANGE:
+        raise InputError(
+            f"{shown(spec)} names no path, or too many; expected 1 to {MAX_RANGE}, such as {{000..012}}"
+        )
+    widths = [len(first) for first, _ in bounds]
     return [
-        name
-        for n in numbers
-        for name in expand(f"{spec[: found.start()]}{n:0{len(first)}d}{spec[found.end() :]}")
+        parts[0]
+        + "".join(f"{n:0{w}d}{text}" for n, w, text in zip(numbers, widths, parts[3::3], strict=True))
+        for numbers in product(*ranges)
     ]
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Tell whether a path below a source is passed over: a hidden name in it, or what systems leave behind."""
+    return any((part.startswith(".") and part != "..") or is_leftover(part) for part in path.parts)
 
 
 def one_text(value: object, what: str) -> str | None:

@@ -12,7 +12,7 @@ from pydantic.json_schema import JsonSchemaMode
 
 from serve.http.io.schemas import ItemId, ModelName, Version
 from serve.http.routes.routing import Route
-from vssl.images.decode import MEDIA_TYPES
+from vssl.images.formats import MEDIA_TYPES
 from vssl.model.identity import VERSION
 
 Json = dict[str, Any]

@@ -21,7 +21,7 @@ from tests.hostile_pictures import bmp_with_empty_alpha, scan_bomb
 from tests.plain_user import as_a_plain_user
 from tests.tiny_model import picture, tiny_model
 from tests.vssl.cli.command import vssl
-from vssl.embeddings.store import Embeddings, read_embeddings
+from vssl.embeddings.store import Embeddings, read_embeddings, read_failures
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -133,6 +133,29 @@ class TestFolders:
         said = one_sentence(vssl("extract", good, tmp_path, "--model", model, "--overwrite"))
         assert "thesis.txt" in said
         assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+    def test_a_folder_without_one_image_says_what_lies_there(self, model: Path, tmp_path: Path) -> None:
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in" / "index.jpg").write_text("<html>not found</html>")
+        said = one_sentence(vssl("extract", tmp_path / "in", tmp_path / "out", "--model", model))
+        assert "not one image could be read" in said
+        assert "index.jpg': found a web page in place of an image" in said
+        assert len(read_failures(tmp_path / "out")) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (2, ["extract", "", "out"]),
+        (5, ["extract", "in", "out", "--model", ""]),
+        (3, ["info", "in", "--model="]),
+    ],
+)
+def test_an_unset_variable_is_no_folder_and_no_default(place: int, words: list[str]) -> None:
+    done = vssl(*words)
+    assert done.returncode == 2
+    assert f"argument {place} " in done.stderr
+    assert "is empty" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ from PIL import Image
 from tests.hostile_pictures import bmp_with_empty_alpha, png_chunk, with_chunks
 from tests.tiny_model import picture
 from vssl.errors import ImageError
-from vssl.images.decode import CLAIMED_FORMATS, DecodeLimits, decode, formats
+from vssl.images.decode import DecodeLimits, decode, formats
+from vssl.images.formats import CLAIMED_FORMATS
 
 ODD_IMAGES = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "odd_images.tar"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def test_one_file_is_a_source_of_one(tmp_path: Path) -> None:
     write(tmp_path, "a.png")
     found = open_source(tmp_path / "a.png")
     assert (ids(found), found.items[0].label, found.read(0)) == (["a.png"], None, b"a.png")
+
+
+def test_two_names_that_read_alike_are_not_one_id(tmp_path: Path) -> None:
+    for name in (b"bad\xff.jpg", b"bad\\xff.jpg"):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"x")
+    with pytest.raises(InputError, match=r"two names below .* rename it"):
+        open_source(tmp_path)
 
 
 @pytest.mark.parametrize("spec", ["nowhere", "list:"])

@@ -1,7 +1,9 @@
 """Tar shards -> an ImageSource that reads members in place, without unpacking.
 
 A spec names one shard or many: `photos.tar`, `shards/*.tar`, `shard-{000..012}.tar`. Ids are the
-members' names, with the shard's name before them when there are several shards. In a WebDataset
+members' names, with the shard's name before them when there are several shards, or its path when names
+of shards repeat. Of two members of one name the later counts, as when unpacking; links stand for the
+members that they name. In a WebDataset
 shard the files of one sample share a key (the name up to its first dot): `0001.cls` next to
 `0001.jpg` is its label, and whatever else belongs to an image is passed over. Elsewhere the label
 is the folder's name, as for files on disk.
@@ -10,6 +12,7 @@ is the folder's name, as for files on disk.
 from __future__ import annotations
 
 import glob
+import posixpath
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,10 +22,13 @@ from typing import IO
 
 from vssl.errors import ImageError, InputError
 from vssl.files import user_path
-from vssl.images.items import MAX_FILE_BYTES, ImageItem, expand, printable
+from vssl.images.formats import SUFFIXES
+from vssl.images.items import MAX_FILE_BYTES, ImageItem, expand, is_hidden, printable
 
-IMAGE_SUFFIXES = frozenset(["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif"])
-COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4", ".tar.Z")
+OTHER_ARCHIVES = (".zip", ".7z", ".rar")
+MAX_LINKS = 8  # links that name links
+NOWHERE = -1  # where a link's target is, when it is not in the archive
 LABEL_BYTES = 1024
 
 
@@ -40,9 +46,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class _Member:
+    """target: the member that a link names; empty for a file."""
+
     name: str
     start: int
     size: int
+    target: str = ""
 
 
 class TarSource:
@@ -55,6 +64,8 @@ class TarSource:
     def read(self, row: int) -> bytes:
         """Return the member's bytes; ImageError when it is too large or the shard cannot be read."""
         shard, start, size = self._places[row]
+        if start == NOWHERE:
+            raise ImageError("unreadable", "a link to what is not in the archive")
         if size > MAX_FILE_BYTES:
             raise ImageError("too_many_bytes", f"found {size} bytes, expected at most {MAX_FILE_BYTES}")
         try:
@@ -69,11 +80,15 @@ class TarSource:
 
 
 def is_tar(spec: str) -> bool:
-    """Return whether a spec names tar shards; refuses compressed ones, which cannot be read in place."""
+    """Return whether a spec names tar shards; refuses other archives, which cannot be read in place."""
     if spec.endswith(COMPRESSED):
         raise InputError(
             f"{spec!r} is a compressed archive, which has no random access; expected a plain .tar "
             "(images hardly compress): unpack it, or pack it again with: tar cf"
+        )
+    if spec.lower().endswith(OTHER_ARCHIVES):
+        raise InputError(
+            f"{spec!r} is an archive that is not read in place; expected a folder or a .tar: unpack it"
         )
     return spec.endswith(".tar")
 
@@ -102,16 +117,17 @@ def open_shards(shards: Sequence[Shard]) -> TarSource:
     """List the images of shards. Raises InputError for a shard that is damaged or cut short."""
     items: dict[str, ImageItem] = {}
     places: dict[str, tuple[Shard, int, int]] = {}
+    alike = len({shard.name for shard in shards}) < len(shards)
     for shard in shards:
         members, labels = _scan(shard)
-        keyed = {_key(m.name) for m in members if _suffix(m.name) in IMAGE_SUFFIXES}
+        keyed = {_key(m.name) for m in members if _suffix(m.name) in SUFFIXES}
         for member in members:
             key, shown = _key(member.name), printable(member.name)
-            if _suffix(member.name) not in IMAGE_SUFFIXES and key in keyed:
+            if _suffix(member.name) not in SUFFIXES and key in keyed:
                 continue  # belongs to an image
             label = labels.get(key) or printable(PurePosixPath(member.name).parent.name) or None
-            name = shown if len(shards) == 1 else f"{shard.name}/{shown}"
-            items[name] = ImageItem(name, label, f"{shard.path}/{shown}")  # of two of a name the later counts
+            name = shown if len(shards) == 1 else f"{shard.path if alike else shard.name}/{shown}"
+            items[name] = ImageItem(name, label, f"{shard.path}/{shown}")
             places[name] = (shard, member.start, member.size)
     if not items:
         raise InputError(f"{', '.join(s.path for s in shards[:3])}: found no files in the archive")
@@ -124,7 +140,14 @@ def _scan(shard: Shard) -> tuple[list[_Member], dict[str, str]]:
     try:
         with shard.open() as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for info in _infos(tar):
-                if not info.isreg() or PurePosixPath(info.name).name.startswith("."):
+                if is_hidden(PurePosixPath(info.name)):
+                    continue
+                if info.islnk() or info.issym():
+                    folder = "" if info.islnk() else posixpath.dirname(info.name)
+                    target = posixpath.normpath(posixpath.join(folder, info.linkname))
+                    members.append(_Member(info.name, NOWHERE, 0, target))
+                    continue
+                if not info.isreg():
                     continue
                 if info.offset_data + info.size > shard.size:
                     raise InputError(f"{shard.path} is cut short within {info.name!r}; fetch it again")
@@ -142,7 +165,22 @@ def _scan(shard: Shard) -> tuple[list[_Member], dict[str, str]]:
         raise InputError(
             f"{shard.path} is no readable tar file after {len(members)} members: {error}; fetch it again"
         ) from error
-    return members, labels
+    return list(_followed(members)), labels
+
+
+def _followed(members: Sequence[_Member]) -> Iterator[_Member]:
+    """Put links where their targets are; what no image could be named after and leads nowhere is left out."""
+    known = {posixpath.normpath(member.name): member for member in members}
+    for member in members:
+        found = member
+        for _ in range(MAX_LINKS):
+            if not found.target:
+                break
+            found = known.get(found.target, found)
+        if not found.target:
+            yield _Member(member.name, found.start, found.size)
+        elif _suffix(member.name) in SUFFIXES:
+            yield _Member(member.name, NOWHERE, 0)
 
 
 def _infos(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -66,6 +67,9 @@ def open_folder(root: Path) -> FileSource:
         relative = file[len(base) :].replace(os.sep, "/")
         label = relative.rpartition("/")[0].rpartition("/")[2] or None
         items.append(ImageItem(printable(relative), label and printable(label), printable(file)))
+    if len({item.id for item in items}) < len(items):
+        twice = next(name for name, count in Counter(item.id for item in items).items() if count > 1)
+        raise InputError(f"two names below {str(root)!r} read as {shown(twice)}: one is no UTF-8; rename it")
     return FileSource(items, files)
 
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vssl.errors import FormatError, ImageError, InputError, shown_path
-from vssl.files import is_leftover, user_path
-from vssl.images.items import ImageItem, expand, natural_key, one_text
+from vssl.files import user_path
+from vssl.images.items import ImageItem, expand, is_hidden, natural_key, one_text
 
 IMAGES = ("image", "img")  # usual names of the column of pictures
 LABELS = ("label", "labels", "fine_label", "class", "cls")
@@ -92,7 +92,7 @@ def parquet_files(spec: str) -> list[Path]:
     """Return the Parquet files that a path, folder, pattern or range names, in natural order."""
     path = user_path(spec)
     if path.is_dir():
-        found = [file for file in path.rglob("*.parquet") if not _hidden(file.relative_to(path))]
+        found = [file for file in path.rglob("*.parquet") if not is_hidden(file.relative_to(path))]
     elif path.is_file():
         found = [path]
     else:
@@ -103,10 +103,6 @@ def parquet_files(spec: str) -> list[Path]:
             "range ({000..012})"
         )
     return sorted(found, key=lambda file: (natural_key(str(file)), str(file)))
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") or is_leftover(part) for part in path.parts)
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:

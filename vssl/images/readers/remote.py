@@ -12,7 +12,15 @@ from pathlib import PurePosixPath
 from typing import Any, cast
 
 from vssl.errors import ImageError, InputError, MissingExtraError
-from vssl.images.items import MAX_FILE_BYTES, ImageItem, ImageSource, expand, natural_key, printable
+from vssl.images.items import (
+    MAX_FILE_BYTES,
+    ImageItem,
+    ImageSource,
+    expand,
+    is_hidden,
+    natural_key,
+    printable,
+)
 from vssl.images.readers.archives import Shard, TarSource, is_tar, open_shards
 
 
@@ -70,7 +78,7 @@ def open_remote(url: str) -> ImageSource:
     for info in files:
         full = info["name"].strip("/")
         relative = PurePosixPath(full[len(root) :].strip("/") or PurePosixPath(full).name)
-        if any(part.startswith(".") for part in relative.parts):
+        if is_hidden(relative):
             continue
         label = printable(relative.parent.name) or None
         items.append(ImageItem(printable(relative.as_posix()), label, printable(f"{scheme}://{full}")))

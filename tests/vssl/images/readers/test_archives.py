@@ -77,6 +77,62 @@ def test_of_two_members_of_one_name_the_later_counts(tmp_path: Path) -> None:
     assert (ids(found), found.read(0)) == (["a.jpg"], b"newer")
 
 
+def test_shards_of_one_name_lose_nothing(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        pack(tmp_path / folder / "000.tar", {"x.jpg": folder.encode()})
+    found = open_source(f"{tmp_path}/*/000.tar")
+    assert ids(found) == [f"{tmp_path}/{folder}/000.tar/x.jpg" for folder in ("a", "b")]
+    assert [found.read(row) for row in range(2)] == [b"a", b"b"]
+
+
+def test_links_are_the_members_that_they_name(tmp_path: Path) -> None:
+    links = {
+        "x/hard.jpg": (tarfile.LNKTYPE, "x/0.jpg"),
+        "y/soft.jpg": (tarfile.SYMTYPE, "../x/0.jpg"),
+        "y/again.jpg": (tarfile.SYMTYPE, "soft.jpg"),
+        "y/gone.jpg": (tarfile.SYMTYPE, "/nowhere.jpg"),
+        "y/loop.jpg": (tarfile.SYMTYPE, "loop.jpg"),
+        "folder": (tarfile.SYMTYPE, "x"),
+    }
+    pack(tmp_path / "x.tar", {"x/0.jpg": b"picture"})
+    with tarfile.open(tmp_path / "x.tar", "a") as tar:
+        for name, (kind, target) in links.items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            tar.addfile(info)
+    found = open_source(tmp_path / "x.tar")
+    assert ids(found) == ["x/0.jpg", *list(links)[:5]]
+    assert [found.read(row) for row in range(4)] == [b"picture"] * 4
+    for row in (4, 5):
+        with pytest.raises(ImageError, match="not in the archive"):
+            found.read(row)
+
+
+def test_what_systems_leave_behind_is_no_member(tmp_path: Path) -> None:
+    names = ["a.jpg", "._a.jpg", "__MACOSX/._a.jpg", "__MACOSX/a.jpg", "Thumbs.db", ".cache/b.jpg", "./c.jpg"]
+    assert ids(open_source(pack(tmp_path / "x.tar", dict.fromkeys(names, b"b")))) == ["a.jpg", "./c.jpg"]
+
+
+@pytest.mark.parametrize("suffix", ["heic", "HEIF", "jfif", "avif"])
+def test_every_kind_of_image_has_its_sidecars(tmp_path: Path, suffix: str) -> None:
+    found = open_source(pack(tmp_path / "x.tar", {f"1.{suffix}": b"i", "1.cls": b"7", "1.json": b"{}"}))
+    assert [(item.id, item.label) for item in found.items] == [(f"1.{suffix}", "7")]
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.7z", "x.RAR", "x.tar.gz", "x.tbz2"])
+def test_other_archives_are_to_be_unpacked(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(InputError, match="unpack it"):
+        open_source(tmp_path / name)
+
+
+@pytest.mark.parametrize("spec", ["{0..999999999}.tar", "{0..999}-{0..999}.tar", "{2..1}.tar"])
+def test_ranges_of_nothing_or_of_too_much_are_refused(spec: str) -> None:
+    with pytest.raises(InputError, match="names no path, or too many"):
+        open_source(spec)
+
+
 def test_a_stamp_changes_with_the_shard(tmp_path: Path) -> None:
     before = open_source(pack(tmp_path / "x.tar", {"a.jpg": b"1", "b.jpg": b"2"}))
     after = open_source(pack(tmp_path / "x.tar", {"a.jpg": b"1", "b.jpg": b"3"}))

@@ -20,8 +20,8 @@ from tests.hostile_pictures import (
 )
 from tests.tiny_model import picture
 from vssl.errors import ImageError
-from vssl.images.bombs import MAX_SCANS
 from vssl.images.decode import decode
+from vssl.images.formats.bombs import MAX_SCANS
 
 
 def encoded(kind: str, size: tuple[int, int] = (64, 48), **options: object) -> bytes:
