@@ -1,6 +1,7 @@
 # make demo   set up, train on real images, and end in a serving search page
 # make test   set up and run every check
 # make site   build the documents as a site in .site
+# make coverage run the tests once more and say which branches of the packages none of them takes; below 95 % it fails
 # make mutants change losses, distances and metrics one place at a time, and see whether their tests notice
 # make triton set up the Triton server that some of the tests query
 PYTHON ?= python3
@@ -13,7 +14,7 @@ TESTS_SIDE_BY_SIDE ?= -n logical --maxprocesses 4 --dist loadfile
 export TRITON_VENV ?= .triton
 TRITON_PYTHON ?= /usr/bin/python3
 
-.PHONY: demo test lint install site mutants triton clean
+.PHONY: demo test lint install site coverage mutants triton clean
 
 demo: $(VENV)/.demo
 	$(BIN)/vssl demo --overwrite $(if $(IMAGES),--images "$(IMAGES)")
@@ -42,6 +43,12 @@ $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,cpu,client,demo,heif,hf,plots,map,triton,ray,milvus,dev]'
 	touch $@
+
+coverage: $(VENV)/.dev
+	$(BIN)/coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest $(TESTS_SIDE_BY_SIDE)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under 95
 
 mutants: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'mutmut>=3.8,<4'
