@@ -42,7 +42,7 @@ from vssl.model.seal import check_seal, sealed
 
 Report = Callable[[str], None]
 PRINCIPAL = 128
-"""Directions served of an encoder from elsewhere: docs/how-to/encoders.md."""
+"""Directions served of an encoder from elsewhere: docs/measurements/encoders.md."""
 CHECKED, CALIBRATING, COMPARED = 29, 256, 1000
 """Real pictures compared with torch; calibrating int8; comparing a lower precision with fp32."""
 

@@ -17,6 +17,7 @@ from types import ModuleType
 
 import pytest
 
+from serve.http.app import DESCRIBED
 from vssl.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -174,9 +175,27 @@ def generator() -> ModuleType:
     return module
 
 
-def test_the_glossary_is_the_programs_own_and_every_verb_is_documented() -> None:
+@pytest.mark.parametrize("page", ["glossary.md", "http.md", "http-types.md"])
+def test_a_kept_page_of_the_reference_is_what_the_program_says(page: str) -> None:
+    assert (DOCS / "reference" / page).read_text(encoding="utf-8") == generator().PAGES[page]()
+
+
+def test_every_verb_and_every_route_is_documented() -> None:
     made = generator()
-    assert (DOCS / "reference" / "glossary.md").read_text(encoding="utf-8") == made.glossary()
     text = made.commands()
     for command in app.registered_commands:
         assert f"## `vssl {command.name or command.callback.__name__}`" in text  # type: ignore[union-attr]
+    routes = re.findall(r"^### `(\w+ .*)`$", made.http(), re.MULTILINE)
+    assert {"POST /embed", "POST /search", "PUT /gallery/{id}", "GET /readyz"} <= set(routes)
+    assert len(routes) == len(set(routes)) == len(DESCRIBED)
+
+
+def test_each_page_that_a_person_wrote_is_short() -> None:
+    made = set(generator().PAGES)
+    long = {
+        page.relative_to(DOCS).as_posix(): lines
+        for page in DOCS.rglob("*.md")
+        if page.name not in made and "measurements" not in page.parts
+        if (lines := len(page.read_text(encoding="utf-8").splitlines())) > 150
+    }
+    assert long == {}

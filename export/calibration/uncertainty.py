@@ -1,6 +1,6 @@
 """Calibration images and forms of them made worse -> a head that predicts the uncertainty; no labels.
 
-Three steps, each measured in docs/how-to/encoders.md. How undecided a picture is between clusters of the
+Three steps, each measured in docs/measurements/encoders.md. How undecided a picture is between clusters of the
 calibration images predicts that its nearest neighbour is of another kind. How far damage has moved an
 embedding is learnt from worse forms of images whose own embedding is known. The sum becomes a rank:
 0.9 means less sure than nine tenths of the calibration images.

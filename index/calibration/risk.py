@@ -3,7 +3,7 @@
 Three things are added: how far the nearest lies, how much the further neighbours dissent from it, and how
 uncertain query and neighbours are. To dissent is to lie in another cluster of the gallery's means than the
 nearest, over several clusterings. The sum becomes a rank among the gallery's own images that search it: 0.9
-means riskier than nine tenths of their answers. docs/how-to/encoders.md has the comparison.
+means riskier than nine tenths of their answers. docs/measurements/encoders.md has the comparison.
 Shape letters: Q queries, K neighbours, N items, C directions of all clusterings, D embedding dimension.
 """
 

@@ -16,7 +16,7 @@ from vssl.embeddings.gaussian import GaussianEmbedding
 
 SMALLEST = 1e-3  # share of the total variance below which neither part may lie
 # Without fitted constants: measured on embeddings of digits and of photographs, whose encoder
-# variance under views is as large as all differences between images; docs/explanation/distances.md has the table.
+# variance under views is as large as all differences between images; docs/measurements/distances.md has the table.
 UNFITTED_ALPHA = 1 / 16
 VIEWS = 1 / 4  # of the encoder variance stands for the differences within a class
 LEAST_BETWEEN = 1 / 10  # of the total variance is left to differences between classes

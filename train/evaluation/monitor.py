@@ -80,7 +80,7 @@ def watch(
     generator: torch.Generator,
     positive_variance: Callable[[Tensor], Tensor],
 ) -> dict[str, float]:
-    """Return the indicators by name; docs/how-to/training.md explains each.
+    """Return the indicators by name; docs/reference/metrics.md explains each.
 
     positive_variance: how the method reads the encoder's raw variance (`train.methods.method`).
 

@@ -2,7 +2,7 @@
 
 A step on the CPU allocates and frees the same tens of megabytes again and again. glibc gives
 each back to the kernel, which then clears its pages again: with the `small` recipe a third of a
-step went there (docs/how-to/training.md). Other allocators and systems are left as they are.
+step went there (docs/measurements/training.md). Other allocators and systems are left as they are.
 """
 
 from __future__ import annotations

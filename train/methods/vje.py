@@ -38,7 +38,7 @@ class VjeOptions:
         normalises the embeddings: with kl_weight 1 the objective is a bound.
     normalise: the embeddings by their batch, each feature to mean 0 and variance 1, as `strict` always does.
         Features behind a ReLU have a direction in common, and without this a small network grows it
-        until all embeddings are one (docs/how-to/training.md), so every recipe asks for it. Off by default,
+        until all embeddings are one (docs/measurements/training.md), so every recipe asks for it. Off by default,
         as in earlier versions.
     kl_weight: of the KL; below 1 the objective is not a strict bound. ramp_steps: steps over
         which it grows from 0. degrees, radius_degrees: of the two Student-t;

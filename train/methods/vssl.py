@@ -4,7 +4,7 @@ Yavuz and Yanikoglu, arXiv 2504.04318. Student and teacher turn each view into m
 variance; the student's pass through the predictor. Per pair of views the loss is K, the cosine
 KL between predicted and teacher code, plus N, the cosine likelihood of the teacher's code under
 a denoised sample of the predicted one. Where the paper contradicts itself the options name the
-readings; docs/how-to/training.md says which was taken and why.
+readings; docs/explanation/method.md says which was taken and why.
 Shape letters: B batch, S side of a view, D embedding dimension.
 """
 

@@ -33,7 +33,7 @@ class VsslGaussianOptions:
     pairs: `cross` compares each view with the other only, `all` also with itself.
     bounded: teacher's means and log-variances are divided by their root mean square over a batch where it is
         above 1. Nothing else ties their scale, and a mean that outgrows its variance costs without
-        bound (docs/how-to/training.md), so every recipe asks for it. Off by default, as in earlier versions.
+        bound (docs/measurements/training.md), so every recipe asks for it. Off by default, as in earlier versions.
     """
 
     pairs: str = "cross"

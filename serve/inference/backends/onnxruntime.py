@@ -71,7 +71,7 @@ class LocalGraph:
 
     A run uses all the cores it may. With a second session of one thread, runs at the same time share them:
     a run that is alone, with none waiting, uses all; any other uses one. That answers a lone image soonest,
-    and costs less when there are many, since threads of one run wait for each other (docs/reference/serving.md).
+    and costs less when there are many, since threads of one run wait for each other (docs/measurements/serving.md).
     """
 
     remote = False
