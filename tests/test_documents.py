@@ -42,7 +42,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A folder as a reader has it: photos in three class folders, the script of the start page, `vssl` on the path."""
+    """A checkout as a reader has it: photos in three class folders, the start page's script, `vssl` on the path."""
     with tarfile.open(ROOT / "vssl" / "cli" / "demo_photos.tar") as archive:
         members = [m for m in archive.getmembers() if m.isfile()]
         kinds = sorted({m.name.split("/")[0] for m in members})[:3]
@@ -53,7 +53,8 @@ def home(tmp_path: Path) -> Path:
                 file = archive.extractfile(member)
                 assert file is not None
                 (tmp_path / "photos" / kind / f"{number}.jpg").write_bytes(file.read())
-    shutil.copy(DOCS / "start" / "search.py", tmp_path)
+    (tmp_path / "docs" / "start").mkdir(parents=True)
+    shutil.copy(DOCS / "start" / "search.py", tmp_path / "docs" / "start")
     (tmp_path / "bin").mkdir()
     for name, words in (("vssl", "-m vssl"), ("python", "")):
         script = tmp_path / "bin" / name

@@ -1,4 +1,4 @@
-"""From a folder of photos to a search: python search.py PHOTOS QUERY."""
+"""From a folder of photos to a search: python docs/start/search.py PHOTOS QUERY."""
 
 import sys
 
@@ -12,7 +12,7 @@ print("mean", embedded.mean.shape, "variance", embedded.variance.shape)
 least, most = embedded.uncertainty.argsort()[[0, -1]]
 print("surest:", embedded.names[least], "least sure:", embedded.names[most])
 
-with vssl.Gallery.create("gallery", embedded) as gallery:
+with vssl.Gallery.create("python-gallery", embedded) as gallery:
     for answer in gallery.search(encoder.embed([query]), k=5):
         print(f"{query}: uncertainty {answer.uncertainty:.3f}")
         for found in answer.neighbours:

@@ -217,8 +217,8 @@ class AbstentionRule:
     def describe(self) -> str:
         """Return one sentence: how much is answered, and what to do where that is nothing."""
         best = self.best
-        asked = f"{self.calibrated_on} images of the gallery at a risk of {best.max_risk:g}"
-        text = f"answers {best.coverage:.0%} of {asked}"
+        asked = f"of {self.calibrated_on} images of the gallery that search it"
+        text = f"{asked}, {best.coverage:.0%} are answered at a risk of {best.max_risk:g}"
         if best.coverage:
             return text
         if self.attainable is None:

@@ -125,7 +125,7 @@ def test_the_script_of_the_documents_goes_from_a_folder_to_a_search(photos: Path
     assert done.returncode == 0, done.stderr
     assert "odd/picture_3.png" in done.stdout
     assert "1 could not be read" in done.stdout
-    assert (tmp_path / "gallery").is_dir()
+    assert (tmp_path / "python-gallery").is_dir()
     assert shipped_model().is_file()
 
 

@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vssl.cli.output import Column, extras, note, say_json, show_table
+from vssl.cli.output import Column, extras, note, say, say_json, show_table
 from vssl.errors import InputError
 
 if TYPE_CHECKING:
     from vssl.images.contact_sheet import Tile
 
 GALLERY = Annotated[str, typer.Argument(help="Gallery folder.")]
-LIMIT = Annotated[int, typer.Option("-n", min=1, help="How many at most.")]
+LIMIT = Annotated[
+    int | None, typer.Option("-n", min=1, help="How many; 50 when absent, of which the table shows ten.")
+]
 JSON = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 CSV = Annotated[Path | None, typer.Option("--csv", help="Write the table to this CSV file.")]
 PARQUET = Annotated[Path | None, typer.Option(help="Write the table to this Parquet file.")]
 SHEET = Annotated[Path | None, typer.Option(help="Write a contact sheet to this PNG file.")]
 DEVICE = Annotated[str, typer.Option("--device", help="Where to search: auto, cpu or cuda.")]
+FOUND, SHOWN = 50, 10  # without -n: in the files and in JSON, and in the table
 SHEET_ROWS = 40  # on a contact sheet; the other outputs hold all
 
 
@@ -34,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 def duplicates(
     gallery: GALLERY,
-    limit: LIMIT = 50,
+    limit: LIMIT = None,
     least: Annotated[float, typer.Option(min=0, max=1, help="Leave out less probable pairs.")] = 0.5,
     as_json: JSON = False,
     csv: CSV = None,
@@ -48,13 +51,13 @@ def duplicates(
         from index.gallery.open import open_gallery
 
     with open_gallery(gallery, read_only=True, device=device) as opened:
-        found = find(opened, limit=limit, least=least)
-    _write("near-duplicates", found, ("path", "other_path"), as_json, (csv, parquet), sheet)
+        found = find(opened, limit=limit or FOUND, least=least)
+    _write("near-duplicates", found, ("path", "other_path"), as_json, (csv, parquet), sheet, limit or SHOWN)
 
 
 def uncertain(
     gallery: GALLERY,
-    limit: LIMIT = 50,
+    limit: LIMIT = None,
     surest: Annotated[bool, typer.Option("--surest", help="The surest ones instead.")] = False,
     as_json: JSON = False,
     csv: CSV = None,
@@ -67,7 +70,7 @@ def uncertain(
         from index.gallery.open import open_gallery
 
     with open_gallery(gallery, read_only=True) as opened:
-        found = find(opened, limit=limit, surest=surest)
+        found = find(opened, limit=limit or FOUND, surest=surest)
     _write(
         "surest images" if surest else "least certain images",
         found,
@@ -75,12 +78,13 @@ def uncertain(
         as_json,
         (csv, parquet),
         sheet,
+        limit or SHOWN,
     )
 
 
 def outliers(
     gallery: GALLERY,
-    limit: LIMIT = 50,
+    limit: LIMIT = None,
     as_json: JSON = False,
     csv: CSV = None,
     parquet: PARQUET = None,
@@ -93,13 +97,13 @@ def outliers(
         from index.gallery.open import open_gallery
 
     with open_gallery(gallery, read_only=True, device=device) as opened:
-        found = find(opened, limit=limit)
-    _write("outliers", found, ("path",), as_json, (csv, parquet), sheet)
+        found = find(opened, limit=limit or FOUND)
+    _write("outliers", found, ("path",), as_json, (csv, parquet), sheet, limit or SHOWN)
 
 
 def suspects(
     gallery: GALLERY,
-    limit: LIMIT = 50,
+    limit: LIMIT = None,
     as_json: JSON = False,
     csv: CSV = None,
     parquet: PARQUET = None,
@@ -112,8 +116,8 @@ def suspects(
         from index.gallery.open import open_gallery
 
     with open_gallery(gallery, read_only=True, device=device) as opened:
-        found = find(opened, limit=limit)
-    _write("label suspects", found, ("path",), as_json, (csv, parquet), sheet)
+        found = find(opened, limit=limit or FOUND)
+    _write("label suspects", found, ("path",), as_json, (csv, parquet), sheet, limit or SHOWN)
 
 
 def select(
@@ -121,7 +125,7 @@ def select(
     strategy: Annotated[
         str, typer.Option(help="uncertain, diverse (far from each other) or typical (of dense regions).")
     ] = "typical",
-    limit: LIMIT = 50,
+    limit: LIMIT = None,
     as_json: JSON = False,
     csv: CSV = None,
     parquet: PARQUET = None,
@@ -137,10 +141,10 @@ def select(
         from index.gallery.open import open_gallery
 
     with open_gallery(gallery, read_only=True, device=device) as opened:
-        found = find(opened, strategy, limit=limit)
+        found = find(opened, strategy, limit=limit or FOUND)
     if listed is not None:
         _write_list(found, listed)
-    _write(f"to label next, {strategy}", found, ("path",), as_json, (csv, parquet), sheet)
+    _write(f"to label next, {strategy}", found, ("path",), as_json, (csv, parquet), sheet, limit or SHOWN)
 
 
 def _write_list(found: Sequence[Any], path: Path) -> None:
@@ -160,8 +164,9 @@ def _write(
     as_json: bool,
     tables: tuple[Path | None, Path | None],
     sheet: Path | None,
+    shown: int,
 ) -> None:
-    """Print the values as a table or as JSON, and write the files that were asked for: CSV, Parquet, PNG."""
+    """Print values as JSON, or the first `shown` as a table, and write what was asked for: CSV, Parquet, PNG."""
     rows = [asdict(value) for value in found]
     _write_tables(rows, *tables)
     if sheet is not None:
@@ -176,7 +181,9 @@ def _write(
     # Ids name the images on a screen; the paths are in the other outputs.
     names = [f.name for f in fields(found[0]) if not f.name.endswith("path")]
     columns: list[Column] = [(n.replace("_", " "), "right" if _number(rows[0][n]) else "left") for n in names]
-    show_table(title, columns, [[_cell(row[name]) for name in names] for row in rows])
+    show_table(title, columns, [[_cell(row[name]) for name in names] for row in rows[:shown]])
+    if len(rows) > shown:
+        say(f"{len(rows) - shown} more: -n {len(rows)}, or --csv FILE")
 
 
 def _number(value: object) -> bool:

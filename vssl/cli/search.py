@@ -84,8 +84,7 @@ def search(
         if max_risk is not None:
             rule = opened.abstention(max_risk, distance)
             note(f"vssl: {rule.describe()}")
-        if (distance or opened.distance) in SIGNED and not as_json:
-            note(f"vssl: {SIGNED_NOTE.format(name=distance or opened.distance)}")
+        said = as_json or (distance or opened.distance) not in SIGNED
         for batch, exclude in _queries(opened, images or [], ids or [], model):
             found = opened.search(
                 batch.gaussians,
@@ -98,6 +97,9 @@ def search(
             )
             answers = zip(batch.positions.tolist(), batch.paths or batch.names, found, strict=True)
             failed += len(batch.failures)
+            if not said:
+                note(f"vssl: {SIGNED_NOTE.format(name=distance or opened.distance)}")
+                said = True
             _say_batch(list(answers), batch.failures, as_json=as_json)
     if failed:
         raise typer.Exit(1)
@@ -173,7 +175,7 @@ def _say_result(path: str, result: SearchResult, *, as_json: bool) -> None:
         f", more than {surer:.0f} % of the gallery" if surer is not None else ""
     )
     if result.risk is not None:
-        title += f"; nearest riskier than for {result.risk:.0%} of the gallery"
+        title += f"; riskier than {result.risk:.0%} of its own answers"
     if result.abstain:
         title += "; too uncertain to answer"
     rows = [

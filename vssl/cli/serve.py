@@ -181,7 +181,7 @@ def _greet(settings: Settings) -> None:
     say(f"open    {url}/ui (search page), {url}/docs (API)")
     key = " -H 'X-API-Key: ...'" if settings.api_key_file else ""
     route = "embed" if checked.items is None else "search?k=5"
-    say(f"try     curl{key} --data-binary @photo.jpg -H 'Content-Type: image/jpeg' '{url}/{route}'")
+    say(f"try     curl{key} --data-binary @photo.jpg '{url}/{route}'   (photo.jpg: any picture)")
     sys.stdout.flush()
 
 

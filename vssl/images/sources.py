@@ -16,12 +16,17 @@ item: what is no image is reported when it is read, and so is a folder that may 
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 
 from vssl.errors import InputError, shown, shown_path
 from vssl.files import user_path
 from vssl.images.items import ImageSource
 from vssl.images.readers.folders import open_file, open_folder, open_list
+
+LOOKED_AT, LONGEST_NAME = 1000, 80
+"""Entries of a folder that a file of another name may be taken for, and characters of a name to compare."""
 
 
 def open_source(spec: str | Path) -> ImageSource:
@@ -60,9 +65,20 @@ def open_source(spec: str | Path) -> ImageSource:
     if path.is_file():
         return open_file(path)
     raise InputError(
-        f"no images at {shown_path(text)}: found no such file or folder; expected an image folder, an image file, "
-        "list:FILE, parquet:FILE, hf-datasets:DIR, cifar10:DIR, cifar100:DIR, stl10:DIR, tar shards or a URL"
+        f"no images at {shown_path(text)}: found no such file or folder{_beside(path)}; expected an image folder, "
+        "an image file, list:FILE, parquet:FILE, hf-datasets:DIR, cifar10:DIR, cifar100:DIR, stl10:DIR, tar shards "
+        "or a URL"
     )
+
+
+def _beside(path: Path) -> str:
+    """Return what lies where a file was looked for, and is named most like it; nothing where no folder is there."""
+    try:
+        names = [entry.name for entry in islice(path.parent.iterdir(), LOOKED_AT)]
+    except (OSError, ValueError):
+        return ""
+    alike = get_close_matches(path.name, names, n=1) or sorted(n for n in names if not n.startswith("."))[:1]
+    return f" (there is {str(path.parent / alike[0])!r})" if alike and len(path.name) < LONGEST_NAME else ""
 
 
 def _open_dataset(kind: str, rest: str) -> ImageSource:

@@ -36,6 +36,16 @@ def test_curation_prints_writes_and_draws(house: Path, tmp_path: Path, verb: str
     assert shown.returncode == 0, shown.stderr
 
 
+def test_a_table_shows_ten_and_says_how_to_see_the_others(house: Path, tmp_path: Path) -> None:
+    short = vssl("gallery", "uncertain", house / "gallery", "--csv", tmp_path / "all.csv")
+    with (tmp_path / "all.csv").open(newline="") as file:
+        found = [row["id"] for row in csv.DictReader(file)]
+    assert 10 < len(found) <= 50
+    assert short.stdout.splitlines()[-1] == f"{len(found) - 10} more: -n {len(found)}, or --csv FILE"
+    assert [id_ in short.stdout for id_ in found] == [True] * 10 + [False] * (len(found) - 10)
+    assert found[-1] in vssl("gallery", "uncertain", house / "gallery", "-n", str(len(found))).stdout
+
+
 def test_what_to_label_next_is_a_list_that_extract_reads(house: Path, tmp_path: Path) -> None:
     listed = tmp_path / "next.jsonl"
     done = vssl(

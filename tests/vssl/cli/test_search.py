@@ -54,7 +54,7 @@ def test_a_risk_says_which_answers_not_to_trust(house: Path) -> None:
     found = json.loads(done.stdout)
     assert list(found) == ["query", "uncertainty", "risk", "abstain", "neighbours"]
     assert found["abstain"] is True  # so few images prove nothing
-    assert "answers 0% of 18 images" in done.stderr
+    assert "of 18 images of the gallery that search it, 0% are answered at a risk of 0.05" in done.stderr
     assert "the least risk that could be held is about" in done.stderr or "no risk up to 0.5" in done.stderr
     done = vssl("search", house / "gallery", image, "--model", model, "--max-risk", "0.05")
     assert "too uncertain to answer" in done.stdout

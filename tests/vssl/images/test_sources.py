@@ -60,6 +60,18 @@ def test_what_is_not_there_says_what_could_be(tmp_path: Path, spec: str) -> None
         open_source(f"{tmp_path}/{spec}" if spec == "nowhere" else spec)
 
 
+def test_a_file_that_is_not_there_names_one_that_is(tmp_path: Path) -> None:
+    write(tmp_path, "dress/one.jpg", "dress/photo-07.jpg")
+    with pytest.raises(
+        InputError, match=r"no images at .*/dress/photo-7.jpg'.*\(there is '.*/dress/photo-07.jpg'\)"
+    ):
+        open_source(tmp_path / "dress" / "photo-7.jpg")
+    with pytest.raises(InputError, match=r"\(there is '.*/dress/one.jpg'\)"):
+        open_source(tmp_path / "dress" / "unlike.png")
+    with pytest.raises(InputError, match="found no such file or folder; expected"):
+        open_source(tmp_path / "nowhere" / "one.jpg")
+
+
 @pytest.mark.parametrize("spec", ["data:image/png;base64,AAAA", "data:image/png;base64," + "A" * 100_000])
 def test_a_data_uri_is_refused_as_a_path(spec: str) -> None:
     with pytest.raises(InputError, match="found the data URI") as caught:
