@@ -30,7 +30,7 @@ STATUSES = {
     404: "No such item or model, or the server has no gallery",
     408: "The body did not arrive in time",
     409: "Of another model, or the gallery is read-only here",
-    413: "Too many bytes or JSON values",
+    413: "Too many bytes",
     415: "Not an image of a supported type, or a compressed body",
     422: "A damaged image, or one of too many pixels",
     429: "The queue is full; Retry-After says when to come back",
