@@ -3,8 +3,9 @@
     python -m benchmarks.attack [--seconds 600] [--senders 4]
 
 At peace one client asks for embeddings of small pictures. Under attack, senders beside it send scan bombs, large
-pictures, many small progressive ones at once, long labels, deep and long JSON, repeated outputs, filters of many parts,
-long heads and half-sent bodies, each as fast as it is answered. A process of its own asks `/livez` every 10 ms.
+pictures of several kinds, many small progressive ones at once, long labels, deep and long JSON, a million values,
+spaced base64, repeated outputs, filters of many parts, and long heads, each as fast as it is answered. They give way
+to the server for the cores, as other machines would. A process of its own asks `/livez` every 10 ms.
 """
 
 from __future__ import annotations
@@ -14,31 +15,36 @@ import base64
 import io
 import json
 import multiprocessing
+import os
 import socket
 import sys
+import tempfile
 import time
 from multiprocessing.queues import Queue
+from pathlib import Path
 
 import httpx
 import numpy as np
 import psutil
 from PIL import Image
 
-from benchmarks.fuzz import picture
+from benchmarks.fuzz import picture, picture_gallery
 from benchmarks.serving.process import server
 from vssl.model.shipped import CIFAR10, shipped_model
 
+Attack = tuple[str, str, dict[str, str], bytes]
 EVERY_S = 0.01
 
 
-def attacks(port: int) -> list[tuple[str, str, dict[str, str], bytes]]:
+def attacks(port: int) -> list[Attack]:
     """Return what the senders send: method, path, headers, body."""
-    sink = io.BytesIO()
-    Image.new("RGB", (7900, 8000), (90, 120, 30)).save(sink, "PNG", compress_level=9)
-    large, text = sink.getvalue(), base64.b64encode(picture(0)).decode()
-    sink = io.BytesIO()
-    Image.open(io.BytesIO(picture(1, 128))).save(sink, "JPEG", progressive=True)
-    progressive = sink.getvalue()
+    plain, clear = (
+        Image.new("RGB", (7900, 8000), (90, 120, 30)),
+        Image.new("RGBA", (7900, 8000), (9, 9, 9, 9)),
+    )
+    large = encoded(plain, "PNG", compress_level=9)
+    text = base64.b64encode(picture(0)).decode()
+    progressive = encoded(Image.open(io.BytesIO(picture(1, 128))), "JPEG", progressive=True)
     cut = progressive.rindex(b"\xff\xda")
     bomb = progressive[:cut] + progressive[cut:-2] * 3000 + b"\xff\xd9"
     many = json.dumps({"images": [{"base64": base64.b64encode(progressive).decode()}] * 256}).encode()
@@ -50,8 +56,14 @@ def attacks(port: int) -> list[tuple[str, str, dict[str, str], bytes]]:
     often = json.dumps({**head, "outputs": [{"name": "mean"}] * 8000}).encode()
     js, length = {"Content-Type": "application/json"}, "Inference-Header-Content-Length"
     image = {"images": [{"base64": text}]}
+    spaced = {"images": [{"base64": "AAAA\r\n" * 3_000_000}]}
     return [
         ("POST", "/embed", {}, large),
+        ("POST", "/embed", {}, encoded(clear, "PNG", compress_level=9)),
+        ("POST", "/embed", {}, encoded(clear, "WEBP", lossless=True, method=0)),
+        ("POST", "/embed", js, json.dumps(spaced).encode()),
+        ("POST", "/embed", js, b'{"images":[' + b"{}," * 990_000 + b"{}]}"),
+        ("POST", "/search", js, b'{"mean":[' + b"0.125," * 780_000 + b'1],"variance":[1]}'),
         ("POST", "/embed", {}, bomb),
         ("POST", "/embed", js, many),
         ("POST", "/embed", js, b"[" * 20_000_000),
@@ -62,6 +74,13 @@ def attacks(port: int) -> list[tuple[str, str, dict[str, str], bytes]]:
         ("POST", f"/v2/models/{model}/infer", {length: str(len(once))}, once + pixels),
         ("GET", "/livez", {"X-Long": "y" * 200_000}, b""),
     ]
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    """Return a picture's file."""
+    sink = io.BytesIO()
+    image.save(sink, kind, **options)
+    return sink.getvalue()
 
 
 def ask(port: int, seconds: float, out: Queue[list[float]]) -> None:
@@ -80,9 +99,10 @@ def ask(port: int, seconds: float, out: Queue[list[float]]) -> None:
     out.put(found)
 
 
-def send(port: int, seconds: float, seed: int) -> None:
+def send(port: int, seconds: float, seed: int, kinds: list[Attack]) -> None:
     """Send attacks until the time is up."""
-    random, kinds = np.random.default_rng(seed), attacks(port)
+    os.nice(10)
+    random = np.random.default_rng(seed)
     end = time.monotonic() + seconds
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
         while time.monotonic() < end:
@@ -107,7 +127,8 @@ def measure(port: int, family: list[psutil.Process], seconds: float, senders: in
     out: Queue[list[float]] = multiprocessing.Queue()
     workers = [multiprocessing.Process(target=ask, args=(port, seconds, out))]
     workers += [multiprocessing.Process(target=embed, args=(port, seconds))]
-    workers += [multiprocessing.Process(target=send, args=(port, seconds, n)) for n in range(senders)]
+    kinds = attacks(port) if senders else []
+    workers += [multiprocessing.Process(target=send, args=(port, seconds, n, kinds)) for n in range(senders)]
     for worker in workers:
         worker.start()
     peak, end = 0, time.monotonic() + seconds
@@ -131,9 +152,11 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--senders", type=int, default=4)
     given = parser.parse_args()
-    small = str(shipped_model(CIFAR10))
-    with server([sys.executable, "-m", "vssl", "serve", "--model", small, "--port"]) as (port, process):
-        family = [process, *process.children(recursive=True)]
-        print(f"peace  {measure(port, family, min(60, given.seconds), 0)}")
-        print(f"attack {measure(port, family, given.seconds, given.senders)}")
-        print(f"peace  {measure(port, family, min(60, given.seconds), 0)}")
+    with tempfile.TemporaryDirectory() as folder:
+        gallery = str(picture_gallery(Path(folder)))
+        command = ["vssl", "serve", "--model", str(shipped_model(CIFAR10)), "--gallery", gallery, "--port"]
+        with server([sys.executable, "-m", *command]) as (port, process):
+            family = [process, *process.children(recursive=True)]
+            print(f"peace  {measure(port, family, min(60, given.seconds), 0)}")
+            print(f"attack {measure(port, family, given.seconds, given.senders)}")
+            print(f"peace  {measure(port, family, min(60, given.seconds), 0)}")

@@ -152,7 +152,7 @@ def fuzz_requests(count: int, seed: int) -> None:
     """Send changed requests to a server of our own, and print what came back."""
     random, answers, slow = np.random.default_rng(seed), Counter[int](), 0
     with tempfile.TemporaryDirectory() as name:
-        gallery = _gallery(Path(name))
+        gallery = picture_gallery(Path(name))
         command = [
             sys.executable,
             "-m",
@@ -205,7 +205,8 @@ def _pictures(folder: Path) -> Path:
     return folder / "in"
 
 
-def _gallery(folder: Path) -> Path:
+def picture_gallery(folder: Path) -> Path:
+    """Make a gallery of 24 pictures in a folder."""
     from index.gallery.folder.build import build_gallery
     from serve.extraction.extract import extract
 
@@ -233,7 +234,7 @@ def _readers(folder: Path) -> dict[str, tuple[Path, Callable[[], str]]]:
     from vssl.model.seal import read_metadata as entries
     from vssl.model.seal import read_sealed
 
-    gallery, out, images = _gallery(folder), folder / "embeddings", folder / "in"
+    gallery, out, images = picture_gallery(folder), folder / "embeddings", folder / "in"
     model = Path(shutil.copy(shipped_model(CIFAR10), folder / "model.onnx"))
     train_images(str(images), folder / "run", options={"epochs": 0, "size": 16}, device="cpu", threads=1)
     (folder / "list.jsonl").write_text(

@@ -36,6 +36,7 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf")
 """What decides the pixels of a PNG file, and which way up they are."""
 
+COMPOSED_AT_ONCE = 2**21  # pixels: some 20 ms
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -203,10 +204,21 @@ def _flatten(picture: Image.Image, background: tuple[int, int, int]) -> Image.Im
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         picture = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB") or picture
     if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        canvas = Image.new("RGBA", picture.size, (*background, 255))
-        return Image.alpha_composite(canvas, picture).convert("RGB")
+        return _over(background, picture)
     return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _over(background: tuple[int, int, int], picture: Image.Image) -> Image.Image:
+    """Lay a picture over a colour, some rows at a time: no other thread runs while Pillow composes two pictures."""
+    width, height = picture.size
+    flat = Image.new("RGB", picture.size)
+    rows = max(1, COMPOSED_AT_ONCE // width)
+    for top in range(0, height, rows):
+        box = (0, top, width, min(top + rows, height))
+        band = picture.crop(box).convert("RGBA")
+        canvas = Image.new("RGBA", band.size, (*background, 255))
+        flat.paste(Image.alpha_composite(canvas, band).convert("RGB"), box)
+    return flat
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

@@ -21,12 +21,12 @@ from serve.http.errors import BusyError, RequestError, invalid
 from serve.http.io.addresses import AllowList
 from serve.http.io.base64 import decode_base64, located, transferred
 from serve.http.io.fetch import DISABLED, Fetcher, Link, not_allowed
-from serve.http.io.multipart import read_parts
+from serve.http.io.multipart import MAX_FIELD_BYTES, read_parts
 from serve.http.io.schemas import ImageItem, WithImages
 from serve.http.io.validation import Strict, from_json, from_text
 from serve.http.middleware.context import RequestContext
 from serve.http.settings import Settings
-from vssl.errors import VsslError
+from vssl.errors import VsslError, shown
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -223,6 +223,10 @@ def _form(body: bytes, content_type: bytes, most: int, options: type[Strict]) ->
         if part.is_file:
             data.append(transferred(part))
             names.append(part.filename or None)
+        elif len(part.data) > MAX_FIELD_BYTES:
+            raise invalid(
+                f"{shown(part.name)}: found {len(part.data)} bytes, expected a field of at most {MAX_FIELD_BYTES}"
+            )
         else:
             fields.append((part.name, part.data.decode("utf-8", "replace")))
     if not data:

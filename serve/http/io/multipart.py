@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 IMAGES = "images"
 MAX_FIELDS = 64
+MAX_FIELD_BYTES = 2**20
 MAX_PART_HEAD = 16 * 1024
 EXTENDED = re.compile(r";\s*filename\*\s*=\s*\"?([\w!#$%&+^`{}~-]*)'[^']*'([^;\"]*)", re.IGNORECASE)
 """A file name with its character set, as RFC 8187 writes it: filename*=UTF-8''caf%C3%A9.jpg."""

@@ -24,7 +24,7 @@ DESCRIPTION = (
     "unsure the model is. Search compares those Gaussians."
 )
 STATUSES = {
-    400: "Malformed: the message names the parameter",
+    400: "Malformed: the message names the parameter; or too many values in the JSON",
     401: "The API key is missing or not one of the server's",
     403: "Not allowed here",
     404: "No such item or model, or the server has no gallery",

@@ -51,7 +51,7 @@ async def search(runtime: Runtime, context: RequestContext, query: SearchOptions
         if isinstance(body, GaussianSearch):
             options = query.merged(body)
             served = query_model(runtime, options)
-            answers = gaussians_of(runtime, served, body)
+            answers = await runtime.bodies.aside(context.held_bytes, gaussians_of, runtime, served, body)
             note_stage(runtime, context, "read", time.perf_counter() - begun)
             return await respond(
                 runtime, served, context, answers, [None] * len(answers), options, exclude=body.exclude

@@ -119,6 +119,11 @@ def posted(http: httpx.Client, body: bytes, kind: str = "multipart/form-data; bo
 
 
 class TestForms:
+    def test_a_field_is_no_place_for_a_picture(self, http: httpx.Client) -> None:
+        field = (b'Content-Disposition: form-data; name="model"', b"\xff" * 1_100_000)
+        message = refused(posted(http, form((NAMED, PICTURE), field)))["message"]
+        assert "'model': found 1100000 bytes, expected a field of at most 1048576" in message
+
     @pytest.mark.parametrize(
         "head",
         [

@@ -79,6 +79,15 @@ class TestColour:
         assert found[2, 2].tolist() == [127, 127, 127]
         assert np.asarray(decode(encoded(image, "PNG"), background=(1, 2, 3)))[0, 0].tolist() == [1, 2, 3]
 
+    def test_a_large_picture_is_laid_over_the_background_as_a_small_one(self) -> None:
+        random = np.random.default_rng(0)
+        pixels = random.integers(0, 256, (2600, 1700, 4), np.uint8)
+        found = np.asarray(decode(encoded(Image.fromarray(pixels), "PNG", compress_level=0)), int)
+        alpha = pixels[..., 3:] / 255
+        expected = pixels[..., :3] * alpha + 255 * (1 - alpha)
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() <= 1
+
     def test_a_transparent_palette_colour_is_background_too(self) -> None:
         image = Image.new("P", (2, 1))
         image.putpalette([10, 20, 30, 40, 50, 60])
