@@ -70,7 +70,9 @@ def add(
     with open_gallery(gallery) as opened:
         added = add_embeddings(opened, embeddings, replace=replace, metadata=metadata)
         total, stale = len(opened), opened.stale
-    say(f"{gallery}: added {added}, now {total} images")
+    say(f"{gallery}: added {added.images}, now {total} images")
+    if added.unmatched:
+        note(added.unmatched)
     if stale:
         note(f"vssl: constants of the distances: {stale}")
 

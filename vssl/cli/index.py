@@ -68,6 +68,8 @@ def build(
         budget=Budget.parse(budget) if budget is not None else None,
         metadata=metadata,
     )
+    if built.unmatched:
+        note(built.unmatched)
     selection = built.selection
     for tried in selection.tried if selection is not None else ():
         note(f"tried {describe(tried)}")

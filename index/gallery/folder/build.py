@@ -24,9 +24,13 @@ from vssl.files import atomic_folder, is_free
 
 @dataclass(frozen=True, eq=False)
 class BuildReport:
-    """What was built: the number of items, what was fitted to them, and the index when a budget chose it."""
+    """What was built: the number of items, what was fitted to them, and the index when a budget chose it.
+
+    unmatched: see `index.gallery.adding.Added`.
+    """
 
     count: int
+    unmatched: str
     fitting: Fitting
     selection: Selection | None
 
@@ -59,13 +63,13 @@ def build_gallery(
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     with atomic_folder(path) as partial:
         with FolderGallery.create(partial, card=card, model_id=model_id, normalise=normalise) as gallery:
-            count = add_embeddings(gallery, embeddings, metadata=metadata)
+            added = add_embeddings(gallery, embeddings, metadata=metadata)
             fitting = gallery.fit(distance or BEST)
             selection = gallery.choose_index(budget) if budget is not None else None
         if not is_free(path):
             path.rename(old)
     shutil.rmtree(old, ignore_errors=True)
-    return BuildReport(count, fitting, selection)
+    return BuildReport(added.images, added.unmatched, fitting, selection)
 
 
 def _check_place(path: Path, *, overwrite: bool) -> None:

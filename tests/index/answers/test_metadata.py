@@ -1,6 +1,7 @@
 """Metadata tables: ids are texts, empty cells are absent, dates order as texts."""
 
 import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,7 +39,7 @@ def test_unknown_ids_have_none() -> None:
 
 def test_what_is_no_such_table_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "m.csv"
-    for text, found in (("name\na\n", "expected one named 'id'"), ("id,x\na,1\na,2\n", "'a' is given twice")):
+    for text, found in (("name\na\n", "with a column 'id'"), ("id,x\na,1\na,2\n", "'a' is given twice")):
         file.write_text(text)
         with pytest.raises(InputError, match=found):
             read_metadata(file)
@@ -68,6 +69,47 @@ def test_only_an_empty_cell_is_absent(tmp_path: Path, word: str) -> None:
     assert found["3"] == {"a": "y", "c": 7}
 
 
+def test_what_excel_adds_is_no_data(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes(b"\xef\xbb\xbfsep=;\r\n id ;a\r\nx;1\r\n;\r\n;\r\n\r\n")
+    assert read_metadata(tmp_path / "table.csv") == {"x": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["01234", "99"], ["01234", "99"]),  # a postal code
+        (["1", "2.50", "1e3", "-.5"], [1.0, 2.5, 1000.0, -0.5]),
+        (["1", "NaN", "inf", "n/a"], [1, None, None, None]),
+        (["9223372036854775807"], [2**63 - 1]),
+        (["9223372036854775808"], [float(2**63)]),
+        (["1" + "0" * 500], ["1" + "0" * 500]),
+        (["TRUE", "false", "NA"], [True, False, None]),
+        (["1,5", "2"], ["1,5", "2"]),
+        (["2024-01-02 10:00:00", "2024-01-03 10:00:00+01:00"],) * 2,
+        (["a\u2028b", "\u0661"],) * 2,
+    ],
+)
+def test_a_cell_keeps_its_meaning(tmp_path: Path, cells: list[str], values: list[object]) -> None:
+    lines = [f'{n},"{cell}"' for n, cell in enumerate(cells)]
+    (tmp_path / "table.csv").write_text("id,v\n" + "\n".join(lines), encoding="utf-8")
+    found = [row.get("v") for row in read_metadata(tmp_path / "table.csv").values()]
+    assert found == values
+    assert [type(value) for value in found] == [type(value) for value in values]
+
+
+def test_decimals_of_a_database_are_numbers(tmp_path: Path) -> None:
+    prices = pa.array([Decimal("1.25"), None], pa.decimal128(5, 2))
+    pq.write_table(pa.table({"id": ["a", "b"], "price": prices}), tmp_path / "m.parquet")
+    assert read_metadata(tmp_path / "m.parquet") == {"a": {"price": 1.25}, "b": {}}
+
+
+@pytest.mark.parametrize("column", [[[1.0, 2.0]], [{"k": 1}], [b"x"]], ids=["list", "struct", "bytes"])
+def test_columns_that_are_no_metadata_are_named(tmp_path: Path, column: list[object]) -> None:
+    pq.write_table(pa.table({"id": ["a"], "v": column}), tmp_path / "m.parquet")
+    with pytest.raises(InputError, match=r"the column .v. is .* leave it out"):
+        read_metadata(tmp_path / "m.parquet")
+
+
 def test_a_column_is_typed_by_all_of_its_rows(tmp_path: Path) -> None:
     lines = [f"{n},{n}" for n in range(200_000)] + ["z,many"]
     (tmp_path / "table.csv").write_text("id,n\n" + "\n".join(lines))
@@ -80,7 +122,10 @@ def test_a_column_is_typed_by_all_of_its_rows(tmp_path: Path) -> None:
     [
         ("id,a\nx,café\n".encode("cp1252"), "save the file as UTF-8"),
         (b"id,a\n,1\n", "row 0 has no id"),
-        (b"id,a\nx,1,2\n", "expected a CSV or Parquet file"),
+        (b"id,a\ny,1\nx,1,2\n", "line 3: found 3 cells, expected 2"),
+        (b"id,a,a\nx,1,2\n", "the column 'a' is given twice"),
+        (b'id,a\nx,"b" c\n', "line 2: .* expected after"),
+        (b'id,a\nx,"b\n', "line 2: unexpected end of data"),
         (b"", "expected a CSV or Parquet file"),
         (b"PAR1PAR1", "expected a CSV or Parquet file"),
     ],

@@ -203,7 +203,7 @@ def test_an_embeddings_folder_goes_in_with_its_metadata(create: Create, tmp_path
     source, table = embeddings(tmp_path / "embeddings"), tmp_path / "metadata.csv"
     table.write_text("id,year\ni20,2020\nx,1999\n")
     gallery = create()
-    assert add_embeddings(gallery, source, metadata=table) == 30
+    assert add_embeddings(gallery, source, metadata=table).images == 30
     assert (gallery.get("i20").metadata, gallery.get("i1").metadata) == ({"year": 2020}, {})
     table.write_text("id,year\nphotos/i20.png,2020\n")
     with pytest.raises(
