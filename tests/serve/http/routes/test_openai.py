@@ -77,5 +77,5 @@ def test_a_bad_image_is_named_by_its_place(http: httpx.Client, asked: list[str] 
     answer = http.post("/v1/embeddings", json={"input": asked})
     assert answer.status_code == 415
     error = answer.json()["error"]
-    assert error["message"].startswith(f"input[{place}]: not an image")
+    assert error["message"].startswith(f"input[{place}]: found no image")
     assert (error["code"], error["param"]) == ("unsupported_type", "input")
