@@ -34,7 +34,8 @@ class Settings:
     api_key_file: one key a line; None leaves the server open to everyone that can reach it.
     max_risk: the share of a search's answers that may have a wrong nearest image; the others are marked
         `abstain`. None marks nothing.
-    show_images: whether thumbnails of the gallery's files are served.
+    show_images: whether thumbnails of the gallery's files are served. images: folders that these files must lie
+        below, one a line; None takes any that the gallery names. They imply show_images.
     max_body_bytes: one request's body. max_items: images in one request. max_pixels: of one
         image, read from its header. max_queue: images waiting in one process; beyond it 429.
     max_held_bytes: request bodies held in memory by one process; beyond it 429.
@@ -64,6 +65,7 @@ class Settings:
     api_key_file: Path | None = None
     max_risk: float | None = None
     show_images: bool = False
+    images: str | None = None
     max_body_bytes: int = 64 * MIB
     max_items: int = 256
     max_pixels: int = 64_000_000
@@ -130,6 +132,11 @@ class Settings:
         return tuple(sorted(found - {os.sep}, key=len, reverse=True))
 
     @property
+    def picture_folders(self) -> tuple[Path, ...]:
+        """The folders that pictures are shown of; none where the gallery's own paths say."""
+        return tuple(Path(line).absolute() for line in (self.images or "").splitlines() if line.strip())
+
+    @property
     def models(self) -> tuple[NamedModel, ...]:
         """The models to serve, the default one first."""
         return parse_models(self.model)
@@ -151,6 +158,8 @@ class Settings:
             if text:
                 values[field.name] = _parse(PREFIX + field.name.upper(), str(field.type), text)
         values.setdefault("model", str(shipped_model()))
+        if "images" in values:
+            values.setdefault("show_images", True)
         return cls(**values)  # type: ignore[arg-type]
 
     def to_environment(self) -> dict[str, str]:

@@ -22,7 +22,7 @@ from serve.http.metrics import Metrics
 from serve.http.middleware.auth import Keys
 from serve.http.settings import Settings
 from serve.inference.engine import Engine
-from vssl.errors import InputError, MismatchError, VsslError
+from vssl.errors import InputError, MismatchError, VsslError, shown_path
 from vssl.model.card import ModelCard
 
 if TYPE_CHECKING:
@@ -227,6 +227,9 @@ def check(settings: Settings) -> Checked:
         rule = check_risk(settings.max_risk, gallery)
     if settings.api_key_file is not None:
         Keys.read(settings.api_key_file)
+    for folder in settings.picture_folders:
+        if not folder.is_dir():
+            raise InputError(f"--images: found no folder {shown_path(str(folder))}; expected one with images")
     models = (
         CheckedModel(wanted.name or engine.card.name, engine.card, engine.model_id)
         for wanted, engine in zip(settings.models, engines, strict=True)

@@ -60,6 +60,15 @@ Precision = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Cores one process uses; all by default.")
 ]
+Images = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--images",
+        metavar="FOLDER",
+        help="Serve thumbnails of the gallery's files below this folder only (repeat it for several). Say so for a "
+        "gallery that someone else made: it may name any file of this machine.",
+    ),
+]
 Cors = Annotated[
     str | None,
     typer.Option(
@@ -99,6 +108,7 @@ def serve(
     show_images: Annotated[
         bool, typer.Option("--show-images", help="Serve thumbnails of the gallery's files.")
     ] = False,
+    images: Images = None,
     cors: Cors = None,
     fetch_hosts: FetchHosts = None,
     log: Annotated[str, typer.Option("--log", help="Access log on stderr: text, json or off.")] = "off",
@@ -115,7 +125,8 @@ def serve(
         "api_key_file": api_key_file and api_key_file.expanduser().resolve(),
         "host": "127.0.0.1" if host == "localhost" else host,
         "cors_origins": cors,
-        "show_images": "1" if show_images else None,
+        "show_images": "1" if show_images or images else None,
+        "images": "\n".join(str(folder.expanduser().resolve()) for folder in images or ()) or None,
         **{"port": port, "workers": workers, "device": device, "engine": engine, "log": log},
         **{"max_risk": max_risk, "precision": precision, "threads": threads, "fetch_hosts": fetch_hosts},
     }
@@ -168,6 +179,11 @@ def _greet(settings: Settings) -> None:
         note(
             f"vssl: warning: listening on {settings.host} without an API key: everyone that reaches this port can use "
             "it; add --api-key-file FILE"
+        )
+    if settings.host not in LOOPBACK and settings.show_images and not settings.images:
+        note(
+            "vssl: warning: any image file of this machine that the gallery names is shown; where someone else made "
+            "it, name the folders to show: --images FOLDER"
         )
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{'127.0.0.1' if settings.host == EVERYWHERE else shown}:{settings.port}"

@@ -1,27 +1,34 @@
-"""/thumbnails: an item of the gallery -> a small JPEG of the file that is recorded for it."""
+"""/thumbnails: items of the gallery -> small JPEGs of the files that are recorded for them, one or many at once."""
 
 from __future__ import annotations
 
+import base64
 import io
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 from serve.http.errors import RequestError
-from serve.http.io.schemas import Whole
-from serve.http.io.validation import Strict
+from serve.http.io.answers import json_response
+from serve.http.io.schemas import ItemId, NoOptions, Whole
+from serve.http.io.validation import Strict, from_json
 from serve.http.middleware.context import RequestContext
+from serve.http.routes.gallery.files import no_picture, read_picture
 from serve.http.routes.gallery.item import find, item_id
 from serve.http.routes.routing import Route
 from serve.http.state import Runtime
-from vssl.errors import ImageError, shown
+from vssl.errors import ImageError
 from vssl.images.decode import decode
-from vssl.images.readers.folders import open_file
+
+if TYPE_CHECKING:
+    from index.gallery.protocol import Gallery
 
 THUMBNAIL_SIDE = 192
 LARGEST_SIDE = 1024
+MOST = 100
 
 
 class ThumbnailOptions(Strict):
@@ -32,77 +39,115 @@ class ThumbnailOptions(Strict):
     )
 
 
+class ThumbnailsRequest(Strict):
+    """Items whose thumbnails are asked for together."""
+
+    ids: list[ItemId] = Field(min_length=1, max_length=MOST)
+
+
+class Thumbnail(TypedDict):
+    """A JPEG as base64 text, or why there is none."""
+
+    jpeg: str | None
+    problem: str | None
+
+
+class Thumbnails(TypedDict):
+    """Thumbnails in the order asked for."""
+
+    thumbnails: list[Thumbnail]
+
+
 async def thumbnail(runtime: Runtime, context: RequestContext, query: ThumbnailOptions) -> Response:
     """Show a small JPEG of the file recorded for an item.
 
-    Only files that the gallery names are read, they are decoded like any upload, and only when the operator
-    allows it (--show-images).
+    Only files that the gallery names are read, below the folders that the server shows pictures of (--images);
+    they are decoded like any upload, and only when the operator allows it (--show-images).
     """
+    check_shown(runtime)
+    wanted, side = item_id(context), query.side or THUMBNAIL_SIDE
+    path = (await runtime.with_gallery(lambda gallery: find(gallery, wanted))).path
+    body = await runtime.in_thread(lambda: jpeg_of(runtime, wanted, path, side))
+    return Response(body, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
+
+
+async def thumbnails(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:
+    """Show small JPEGs of up to 100 items in one answer: the fewer requests, the sooner a page of them stands."""
+    check_shown(runtime)
+    _ = runtime.gallery
+    ids = from_json(ThumbnailsRequest, await runtime.bodies.read(context)).ids
+
+    def paths(gallery: Gallery) -> list[str | RequestError]:
+        return [_path(gallery, id_) for id_ in ids]
+
+    def draw(id_: str, path: str | RequestError) -> Thumbnail:
+        try:
+            if isinstance(path, RequestError):
+                raise path
+            body = jpeg_of(runtime, id_, path, THUMBNAIL_SIDE)
+        except RequestError as error:
+            return {"jpeg": None, "problem": str(error)}
+        return {"jpeg": base64.b64encode(body).decode("ascii"), "problem": None}
+
+    found = await runtime.with_gallery(paths)
+    drawn = await runtime.in_thread(lambda: [draw(*one) for one in zip(ids, found, strict=True)])
+    body: Thumbnails = {"thumbnails": drawn}
+    return json_response(body)
+
+
+def check_shown(runtime: Runtime) -> None:
+    """Raise RequestError 403 where the operator shows no pictures."""
     if not runtime.settings.show_images:
         raise RequestError(
             403, "images_hidden", "this server shows no images; start it with: vssl serve --show-images"
         )
-    wanted = item_id(context)
-    path = (await runtime.with_gallery(lambda gallery: find(gallery, wanted))).path
-    limits, side = runtime.settings.limits, query.side or THUMBNAIL_SIDE
 
-    def work() -> bytes:
-        if side != THUMBNAIL_SIDE:
-            return draw()
-        key = path, _changed(path)
-        known = runtime.thumbnails.get(key)
-        if known is None:
-            known = draw()
-            runtime.thumbnails.keep(key, known)
-        return known  # type: ignore[return-value]
+
+def jpeg_of(runtime: Runtime, id_: str, path: str, side: int) -> bytes:
+    """Return an item's file as a JPEG of at most so many pixels a side; the latest small ones are kept.
+
+    Raises RequestError 404 for a file that is not there, not allowed, or no picture.
+    """
 
     def draw() -> bytes:
-        picture = decode(_file_of(wanted, path), limits, min_side=side)
+        try:
+            data = read_picture(id_, path, runtime.settings.picture_folders)
+            picture = decode(data, runtime.settings.limits, min_side=side)
+        except ImageError as error:
+            raise no_picture(id_, str(error)) from error
         picture.thumbnail((side, side))
         sink = io.BytesIO()
         picture.save(sink, "JPEG", quality=85)
         return sink.getvalue()
 
+    if side != THUMBNAIL_SIDE:
+        return draw()
+    key = path, _changed(path)
+    known = runtime.thumbnails.get(key)
+    if known is None:
+        known = draw()
+        runtime.thumbnails.keep(key, known)
+    return known  # type: ignore[return-value]
+
+
+def _path(gallery: Gallery, id_: str) -> str | RequestError:
     try:
-        body = await runtime.in_thread(work)
-    except ImageError as error:
-        raise RequestError(
-            404, "no_image", f"the file of {shown(wanted)} cannot be shown: {error}", param="id"
-        ) from error
-    return Response(body, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
+        return find(gallery, id_).path
+    except RequestError as error:
+        return error
 
 
 def _changed(path: str) -> tuple[int, int] | None:
     """Return when a file was last changed, and its size; None for what is no file of its own."""
     try:
         found = Path(path).stat()
-    except OSError:
+    except (OSError, ValueError):
         return None
     return found.st_mtime_ns, found.st_size
 
 
-def _file_of(wanted: str, path: str) -> bytes:
-    """Read the file that a gallery records for an item; raises RequestError 404 that says why there is none."""
-    if not path:
-        raise no_picture(wanted, "its picture was sent, and not kept")
-    try:
-        return open_file(Path(path)).read(0)
-    except ImageError as error:
-        if Path(path).is_absolute():
-            raise no_picture(wanted, f"the file it was embedded from {error}") from None
-        raise no_picture(
-            wanted,
-            f"the file {shown(path)}, looked for in the folder that the server was started in, {error}; start it "
-            "where the images were extracted, or extract them again",
-        ) from None
-
-
-def no_picture(wanted: str, reason: str) -> RequestError:
-    """Return the 404 of an item without a file to show."""
-    return RequestError(404, "no_image", f"{shown(wanted)} cannot be shown: {reason}", param="id")
-
-
-ROUTES = [
+ASKED = """curl -H 'Content-Type: application/json' -d '{"ids": ["cats/1.jpg"]}' $URL/thumbnails"""
+ROUTES: list[Route[Any]] = [
     Route(
         "GET",
         "/thumbnails/{id:path}",
@@ -111,5 +156,15 @@ ROUTES = [
         "curl $URL/thumbnails/cats/1.jpg",
         media=("image/jpeg",),
         statuses=(403,),
+    ),
+    Route(
+        "POST",
+        "/thumbnails",
+        thumbnails,
+        NoOptions,
+        ASKED,
+        body=ThumbnailsRequest,
+        answer=Thumbnails,
+        statuses=(403, 404),
     ),
 ]

@@ -1,15 +1,13 @@
-"""/gallery and /thumbnails: what is acknowledged is on the disk; only recorded files are shown."""
+"""/gallery: what is acknowledged is on the disk."""
 
 from __future__ import annotations
 
 import base64
-import io
 import json
 
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
 
 from index.gallery.folder.gallery import FolderGallery
 from tests.serve.http.conftest import World, encoded
@@ -91,35 +89,3 @@ def test_an_id_is_the_whole_path_and_nothing_less(http: httpx.Client) -> None:
 def test_a_bad_image_is_not_added(http: httpx.Client) -> None:
     assert http.put("/gallery/bad", content=b"junk").status_code == 415
     assert http.get("/gallery/bad").status_code == 404
-
-
-def test_a_thumbnail_is_a_small_jpeg_of_the_recorded_file(http: httpx.Client) -> None:
-    answer = http.get("/thumbnails/set/3.png")
-    assert answer.headers["content-type"] == "image/jpeg"
-    shown = Image.open(io.BytesIO(answer.content))
-    assert shown.size == (40, 30)
-
-
-def test_nothing_but_recorded_files_is_shown(http: httpx.Client) -> None:
-    for wanted in ("model.onnx", "..%2f..%2fmodel.onnx", "%2fetc%2fpasswd", "set/99.png"):
-        assert http.get(f"/thumbnails/{wanted}").status_code == 404
-    http.put("/gallery/set/3.png.copy", content=encoded(3))
-    assert http.get("/thumbnails/set/3.png.copy").status_code == 404  # it has no file
-    http.delete("/gallery/set/3.png.copy")
-
-
-def test_a_thumbnail_follows_its_file_and_has_the_size_asked_for(http: httpx.Client, world: World) -> None:
-    file = world.folder / "images" / "11.png"
-    before = file.read_bytes()
-    first = http.get("/thumbnails/set/11.png").content
-    assert http.get("/thumbnails/set/11.png").content == first
-    try:
-        file.write_bytes(encoded(77, size=(300, 200)))
-        changed = http.get("/thumbnails/set/11.png").content
-        assert changed != first
-        assert Image.open(io.BytesIO(changed)).size == (192, 128)
-        assert Image.open(io.BytesIO(http.get("/thumbnails/set/11.png?side=60").content)).size == (60, 40)
-    finally:
-        file.write_bytes(before)
-    for side in ("0", "5000", "x"):
-        assert http.get(f"/thumbnails/set/11.png?side={side}").json()["error"]["param"] == "side"
