@@ -2,7 +2,7 @@
 
 import { addressOf } from "../app/address.js";
 import { digits, make, percent } from "../app/dom.js";
-import { picture, thumbnail } from "../app/thumbnails.js";
+import { largePicture, picture } from "../app/thumbnails.js";
 import { ofItem } from "../search/examples.js";
 import { neighboursOf } from "./columns.js";
 
@@ -29,8 +29,7 @@ export function detailDialog(context, { onclose }) {
     );
     if (!dialog.open) dialog.showModal();
     if (context.model.show_images) {
-      const large = await thumbnail(item.id, LARGE);
-      if (large.url) shot.replaceChildren(make("img", { src: large.url, alt: title, class: large.small ? "pixels" : "" }));
+      largePicture(item.id, title, LARGE).then((large) => shot.replaceChildren(large), () => {}); // the small one says why
     }
     try {
       const found = await neighboursOf(await ofItem(item.id), NEIGHBOURS);

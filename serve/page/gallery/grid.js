@@ -8,7 +8,7 @@ import { picture } from "../app/thumbnails.js";
 const SIDE = 132; // pixels of a tile at least, and of its text below
 const TEXT = 40;
 const GAP = 8;
-const AHEAD = 2; // lines of tiles above and below what is in sight
+const AHEAD = 4; // lines of tiles above and below what is in sight, whose pictures come after those in sight
 const HIGHEST = 15_000_000; // pixels that browsers let an element be high
 
 let grids = 0;
@@ -40,8 +40,10 @@ export function pictureGrid(context, { label, selected, open, onselect }) {
     const shape = measure();
     canvas.style.height = `${shape.height}px`;
     const top = element.scrollTop * shape.stretch;
-    const first = Math.max(0, Math.floor(top / shape.line) - AHEAD) * shape.across;
-    const last = Math.min(rows.length, (Math.ceil((top + element.clientHeight) / shape.line) + AHEAD) * shape.across);
+    const [above, below] = [Math.floor(top / shape.line), Math.ceil((top + element.clientHeight) / shape.line)];
+    const first = Math.max(0, above - AHEAD) * shape.across;
+    const last = Math.min(rows.length, (below + AHEAD) * shape.across);
+    const inSight = (position) => position >= above * shape.across && position < below * shape.across;
     for (const [position, tile] of tiles) {
       if (position >= first && position < last) continue;
       tile.remove();
@@ -63,7 +65,8 @@ export function pictureGrid(context, { label, selected, open, onselect }) {
     }
     if (!tiles.has(active)) element.removeAttribute("aria-activedescendant");
     canvas.append(...fresh.map((position) => tiles.get(position)));
-    fill(fresh);
+    fill(fresh.filter(inSight));
+    fill(fresh.filter((position) => !inSight(position)));
   };
 
   const blank = (position) => make("div", { class: "tile-in-grid", role: "option", id: `${name}-${position}`, "aria-posinset": position + 1, "aria-label": `picture ${position + 1}` }, make("span", { class: "shot" }));
