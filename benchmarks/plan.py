@@ -1,49 +1,40 @@
-"""`vssl bench --plan` -> its predictions for 1e5 and 1e6 items beside what is measured there.
+"""What `vssl bench --plan` predicts for 1e4, 1e5 and 1e6 images, beside what is measured there.
 
-    python -m benchmarks.plan [--sizes 10000,100000,1000000] [--dim 64]
+    python -m benchmarks.plan [--sizes 10000,100000,1000000] [--extracted 10000,100000] [--dim 64] [--model MODEL]
 
-The plan is made of what the smallest size costs: CPU time of an exact query in batches, and the bytes of the
-index; those of an embeddings folder and of a gallery are measured at the smallest size, too. Pictures are decoded one
-by one at every size, so that extraction is not repeated here. Shape letters: N items, D embedding dimension.
+The plan is made as the command makes it, of 10,000 and 50,000 Gaussians and of 384 pictures (once and thrice).
+Measured are the CPU time of an exact query in batches, the CPU seconds and bytes of a gallery that is built, and the
+seconds of an extraction, whose sizes are apart because they take longest.
+Shape letters: N items, D embedding dimension.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import tempfile
 from pathlib import Path
 
-import numpy as np
+from vssl.cli import bench
+from vssl.cli.ceilings import building, extraction, searching
+from vssl.cli.ceilings.planning import Plan, make_plan, memory_bytes
 
-from index.gallery.folder.gallery import FolderGallery
-from vssl.cli.ceilings.planning import make_plan, memory_bytes
-from vssl.cli.ceilings.searching import SearchCost, measure
-from vssl.embeddings.gaussian import GaussianEmbedding
-from vssl.embeddings.store import Rows, to_table, write_table
-from vssl.images.preprocess import Preprocess
-from vssl.model.card import ModelCard
+DISTANCE = "expected"
+ITEMS = 50_000
+SMALL = Path(__file__).resolve().parents[1] / "vssl" / "model" / "small-cifar10.onnx"
 
 
-def cost(items: int, dim: int) -> SearchCost:
-    """Measure a query in batches by `expected`."""
-    return next(found for found in measure(items, dim, ("expected",), rounds=2) if found.batch > 1)
+def search_cost(items: int, dim: int) -> searching.SearchCost:
+    """Measure a query in batches."""
+    return next(found for found in searching.measure(items, dim, (DISTANCE,), rounds=2) if found.batch > 1)
 
 
-def stored(items: int, dim: int, folder: Path) -> tuple[int, int]:
-    """Write N random Gaussians as a Parquet part and as a gallery; return the bytes of either."""
-    random = np.random.default_rng(0)
-    mean = random.normal(size=(items, dim)).astype(np.float32)
-    gaussians = GaussianEmbedding(mean, random.gamma(4.0, 0.25, mean.shape).astype(np.float32))
-    names = [f"class {row % 10}/picture {row:08d}.jpg" for row in range(items)]
-    rows = Rows(
-        names, [f"/home/person/photos/{name}" for name in names], [name[:7] for name in names], gaussians
+def row(what: str, images: int, predicted: float, measured: float) -> None:
+    """Print one line of the table."""
+    print(
+        f"| {what} | {images:,} | {predicted:.4g} | {measured:.4g} | {measured / predicted:.2f} |", flush=True
     )
-    card = ModelCard("random", "none", "none", "features", dim, dim, Preprocess(8, 8))
-    write_table(to_table(rows, card, "0" * 64), folder / "part.parquet")
-    with FolderGallery.create(folder / "gallery", card=card, model_id="0" * 64) as gallery:
-        gallery.add(rows)
-    return (folder / "part.parquet").stat().st_size, (folder / "gallery" / "store.db").stat().st_size
 
 
 def main() -> None:
@@ -52,27 +43,41 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", default="10000,100000,1000000")
+    parser.add_argument("--extracted", default="10000,100000")
     parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--model", type=Path, default=SMALL)
     given = parser.parse_args()
-    first, *others = [int(size) for size in given.sizes.split(",")]
-    base = cost(first, given.dim)
-    print(f"load {os.getloadavg()[0]:.1f}; from {first:,} items of {given.dim} dimensions")
-    print("items        ms a query: predicted  measured  ratio")
-    for items in others:
-        plan = make_plan(
-            items, dim=given.dim, extract_rate=1.0, search_ms=base.milliseconds, searched=first, width=base.width,
-            cores=1, memory=memory_bytes(),
-        )  # fmt: skip
-        found = cost(items, given.dim)
-        ratio = found.milliseconds / plan.milliseconds
-        print(f"{items:<12,} {plan.milliseconds:21.3f} {found.milliseconds:9.3f} {ratio:6.2f}")
-    plan = make_plan(
-        first, dim=given.dim, extract_rate=1.0, search_ms=base.milliseconds, searched=first, width=base.width,
-        cores=1, memory=memory_bytes(),
-    )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        parquet, store = stored(first, given.dim, Path(folder))
-    print(f"bytes over predicted: Parquet {parquet / plan.embeddings:.2f}, store {store / plan.gallery:.2f}")
+    with tempfile.TemporaryDirectory(prefix="vssl-plan-") as name:
+        folder = Path(name)
+        files = sorted(bench.made_pictures(folder / "pictures").iterdir())
+        cost = search_cost(ITEMS, given.dim)
+        (folder / "costs").mkdir()
+        costs = bench.measure_costs(
+            dataclasses.asdict(cost), ITEMS, given.dim, files, given.model, folder / "costs"
+        )
+        print(f"load {os.getloadavg()[0]:.1f}, all cores search {costs.speedup:.2f} times as fast as one\n")
+
+        def plan(images: int) -> Plan:
+            return make_plan(images, costs, dim=given.dim, width=cost.width, memory=memory_bytes())
+
+        print("| what | images | predicted | measured | measured / predicted |\n|---|---|---|---|---|")
+        for images in map(int, given.sizes.split(",")):
+            planned = plan(images)
+            row(
+                "query, ms of a core",
+                images,
+                planned.milliseconds,
+                search_cost(images, given.dim).milliseconds,
+            )
+            built = building.measure(images, given.dim, DISTANCE, folder / str(images))
+            row("gallery, s of a core", images, planned.building * 3600, built.seconds)
+            row("gallery, MB", images, planned.gallery / 1e6, built.gallery / 1e6)
+            row("embeddings, MB", images, planned.embeddings / 1e6, built.part / 1e6)
+        for images in map(int, given.extracted.split(",")):
+            scratch = folder / f"extracted {images}"
+            scratch.mkdir()
+            done, seconds = extraction.seconds(files, given.model, scratch, round(images / len(files)))
+            row("extraction, s", done, plan(done).hours * 3600, seconds)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,11 @@ from vssl.cli.output import extras, note, say, say_json
 from vssl.errors import InputError
 
 if TYPE_CHECKING:
-    from vssl.cli.ceilings.planning import Plan
+    from vssl.cli.ceilings.planning import Costs
 
 PARTS = ("extract", "search", "train")
+SMALLER = 5
+"""Times as many items the other size of a plan's costs has."""
 PICTURES, SIDES = 384, (400, 534)
 """Made when no folder is named, as large as a phone's small photos."""
 
@@ -54,12 +56,14 @@ def bench(
         raise typer.BadParameter(
             f"found {unknown[0]!r}, expected one of {', '.join(PARTS)}", param_hint="--part"
         )
+    if plan is not None and not {"extract", "search"} <= set(parts):
+        raise typer.BadParameter("needs both parts, extract and search", param_hint="--plan")
     found: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "load": round(os.getloadavg()[0], 2)}
     if found["load"] > 0.5 * found["cores"]:
         note(f"the machine is busy (load {found['load']}); what is measured now is too low")
     with extras(), tempfile.TemporaryDirectory(prefix="vssl-bench-") as scratch:
         if "extract" in parts or "train" in parts:
-            folder = images or _pictures(Path(scratch) / "pictures")
+            folder = images or made_pictures(Path(scratch) / "pictures")
         if "extract" in parts:
             note("extraction: decoding, the model, and both")
             found["extract"] = _extract(folder, model, Path(scratch))
@@ -69,15 +73,18 @@ def bench(
         if "train" in parts:
             note(f"training: a step of the recipe {recipe}")
             found["train"] = _train(folder, recipe)
-    if plan is not None:
-        found["plan"] = dataclasses.asdict(_plan(round(plan), found, dim, items, hours))
+        if plan is not None:
+            note("plan: a smaller search, two galleries, and the extraction of three times as many")
+            cost = next(cost for cost in found["search"] if cost["batch"] > 1)
+            costs = measure_costs(cost, items, dim, _files(folder), model, Path(scratch))
+            found["plan"] = _plan(round(plan), costs, cost["width"], dim, hours)
     if as_json:
         say_json(found)
         return
     _say(found)
 
 
-def _pictures(folder: Path) -> Path:
+def made_pictures(folder: Path) -> Path:
     """Write JPEG files of coloured patches under some grain: about the bytes of photographs."""
     import numpy as np
     from PIL import Image
@@ -96,9 +103,15 @@ def _pictures(folder: Path) -> Path:
 
 def _extract(folder: Path, model: Path | None, scratch: Path) -> dict[str, Any]:
     from vssl.cli.ceilings.extraction import measure
+    from vssl.model.shipped import shipped_model
+
+    rates = measure(_files(folder), model or shipped_model(), scratch)
+    return {**dataclasses.asdict(rates), "reached": rates.reached}
+
+
+def _files(folder: Path) -> list[Path]:
     from vssl.images.readers.folders import FileSource
     from vssl.images.sources import open_source
-    from vssl.model.shipped import shipped_model
 
     source = open_source(folder)
     if not isinstance(source, FileSource):
@@ -106,8 +119,7 @@ def _extract(folder: Path, model: Path | None, scratch: Path) -> dict[str, Any]:
             f"bench: found {str(folder)!r}, expected a folder of image files or list:FILE, to read them as "
             "extraction does; or measure the rest of it with --part train"
         )
-    rates = measure([Path(item.path) for item in source.items], model or shipped_model(), scratch)
-    return {**dataclasses.asdict(rates), "reached": rates.reached}
+    return [Path(item.path) for item in source.items]
 
 
 def _search(items: int, dim: int, distances: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -117,23 +129,33 @@ def _search(items: int, dim: int, distances: tuple[str, ...]) -> list[dict[str, 
     return [{**dataclasses.asdict(cost), "times_flat": cost.milliseconds / cost.flat} for cost in costs]
 
 
-def _plan(images: int, found: dict[str, Any], dim: int, items: int, hours: float) -> Plan:
+def measure_costs(
+    cost: dict[str, Any], items: int, dim: int, files: list[Path], model: Path | None, scratch: Path
+) -> Costs:
+    """Measure at a second size what was measured at one, and build two galleries. cost: of a batch's search."""
+    from vssl.cli.ceilings import building, extraction, searching
+    from vssl.cli.ceilings.planning import Costs, Line
+    from vssl.model.shipped import shipped_model
+
+    name, fewer = cost["distance"], max(items // SMALLER, 20)
+    (again,) = (c for c in searching.measure(fewer, dim, (name,)) if c.batch > 1)
+    few, many = (building.measure(count, dim, name, scratch / f"{count} items") for count in (fewer, items))
+    once, thrice = (extraction.seconds(files, model or shipped_model(), scratch, times) for times in (1, 3))
+    return Costs(
+        extraction=Line.through(once, thrice),
+        building=Line.through((few.items, few.seconds), (many.items, many.seconds)),
+        search=Line.through((fewer, again.milliseconds), (items, cost["milliseconds"])),
+        speedup=searching.speedup(items, dim, name),
+        part=many.part / items,
+        gallery=many.gallery / items,
+    )
+
+
+def _plan(images: int, costs: Costs, width: float, dim: int, hours: float) -> dict[str, Any]:
     from vssl.cli.ceilings.planning import make_plan, memory_bytes
 
-    if not {"extract", "search"} <= found.keys():
-        raise typer.BadParameter("needs both parts, extract and search", param_hint="--plan")
-    cost = next(cost for cost in found["search"] if cost["batch"] > 1)
-    return make_plan(
-        images,
-        dim=dim,
-        extract_rate=found["extract"]["extract"],
-        search_ms=cost["milliseconds"],
-        searched=items,
-        width=cost["width"],
-        cores=found["cores"],
-        memory=memory_bytes(),
-        within_hours=hours,
-    )
+    plan = make_plan(images, costs, dim=dim, width=width, memory=memory_bytes(), within_hours=hours)
+    return {**dataclasses.asdict(plan), "costs": dataclasses.asdict(costs)}
 
 
 def _train(folder: Path, recipe: str) -> dict[str, Any]:
@@ -172,4 +194,5 @@ def _say(found: dict[str, Any]) -> None:
     for line in limits(found):
         say(f"\n{line}")
     if "plan" in found:
-        say("\n" + "\n".join(Plan(**found["plan"]).lines()))
+        planned = {name: value for name, value in found["plan"].items() if name != "costs"}
+        say("\n" + "\n".join(Plan(**planned).lines()))

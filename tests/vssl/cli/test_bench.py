@@ -15,8 +15,9 @@ from tests.tiny_model import tiny_model
 from tests.train.picture_folder import TINY, write_pictures
 from tests.vssl.cli.command import vssl
 from train.settings.recipe import plan
-from vssl.cli.ceilings.planning import make_plan, shown_bytes
+from vssl.cli.ceilings.planning import Costs, Line, make_plan, shown_bytes
 from vssl.cli.ceilings.searching import measure as measure_search
+from vssl.cli.ceilings.searching import speedup
 from vssl.cli.ceilings.training import measure as measure_step
 from vssl.images.sources import open_source
 
@@ -42,7 +43,7 @@ def test_extraction_and_search_of_one_s_own_images_and_model(tmp_path: Path) -> 
     assert all(c["times_flat"] == pytest.approx(c["milliseconds"] / c["flat"]) for c in found["search"])
 
 
-def test_a_plan_scales_what_was_measured(tmp_path: Path) -> None:
+def test_a_plan_is_made_of_what_was_measured_at_two_sizes(tmp_path: Path) -> None:
     images, model = photo_folder(tmp_path / "images"), tiny_model(tmp_path / "model.onnx")
     words = (
         "bench",
@@ -58,37 +59,52 @@ def test_a_plan_scales_what_was_measured(tmp_path: Path) -> None:
         "--plan",
         "1e9",
     )
-    found = json.loads(vssl(*words, "--json").stdout)
-    planned = found["plan"]
-    assert planned["hours"] == pytest.approx(1e9 / found["extract"]["extract"] / 3600)
-    cost = next(c for c in found["search"] if c["batch"] == 256)
-    assert planned["milliseconds"] == pytest.approx(cost["milliseconds"] * 1e9 / 300)
+    done = vssl(*words, "--json")
+    assert done.returncode == 0, done.stderr
+    planned = json.loads(done.stdout)["plan"]
+    costs = {name: Line(**planned["costs"][name]) for name in ("extraction", "building", "search")}
+    assert planned["hours"] == pytest.approx(costs["extraction"].at(10**9) / 3600)
+    assert planned["building"] == pytest.approx(costs["building"].at(10**9) / 3600)
+    assert planned["milliseconds"] == pytest.approx(costs["search"].at(10**9))
+    assert (
+        planned["gallery"] > planned["embeddings"] > 10**9 * 2 * 16 * 4 * 0.9
+    )  # the numbers, and some names
+    assert planned["costs"]["speedup"] > 0
     said = vssl(*words).stdout
     assert "plan for 1e+09 images" in said
     assert "bounds extraction" in said
-    assert vssl("bench", "--part", "search", "--items", 300, "--dim", 16, "--plan", "10").returncode == 2
+    refused = vssl("bench", "--part", "search", "--items", 300, "--dim", 16, "--plan", "10")
+    assert (refused.returncode, "needs both parts" in refused.stderr) == (2, True)
+
+
+def test_two_measurements_tell_what_each_image_adds() -> None:
+    line = Line.through((10, 3.0), (50, 7.0))
+    assert (line.fixed, line.each) == (pytest.approx(2.0), pytest.approx(0.1))
+    assert line.at(1000) == pytest.approx(102.0)
+    for few, many in (((10, 1.0), (50, 7.0)), ((10, 5.0), (50, 4.0))):  # begins below nothing; falls
+        assert Line.through(few, many) == Line(0.0, many[1] / 50)
 
 
 def test_machines_and_bytes_of_a_plan() -> None:
-    made = make_plan(
-        10**9,
-        dim=128,
-        extract_rate=1000,
-        search_ms=1,
-        searched=10**6,
-        width=2,
-        cores=8,
-        memory=100e9,
-        within_hours=24,
+    costs = Costs(
+        extraction=Line(10.0, 1e-3),
+        building=Line(5.0, 36e-6),
+        search=Line(1.0, 1e-6),
+        speedup=8.0,
+        part=1000,
+        gallery=1500,
     )
+    made = make_plan(10**9, costs, dim=128, width=2, memory=100e9, within_hours=24)
     assert (made.machines, made.shards) == (12, 15)  # 278 h over 24 h; 1.02 TB over 70 GB
     assert made.index == 10**9 * 128 * 2 * 4
-    assert made.milliseconds == 1000
-    assert made.queries == pytest.approx(8 * 15)
-    small = make_plan(
-        1000, dim=8, extract_rate=1000, search_ms=1, searched=1000, width=1, cores=2, memory=1e9
-    )
-    assert (small.machines, small.shards) == (1, 1)
+    assert made.milliseconds == pytest.approx(1001)
+    assert made.building == pytest.approx(10.0, rel=1e-3)
+    assert made.queries == pytest.approx(
+        8000 / (1 + 1e-6 * 10**9 / 15), rel=1e-6
+    )  # a query asks each machine
+    assert made.gallery == 10**9 * (1500 + 2 * 128 * 4)  # so many vectors are saved once more
+    small = make_plan(1000, costs, dim=8, width=1, memory=1e9)
+    assert (small.machines, small.shards, small.gallery) == (1, 1, 1500 * 1000)
     assert "one gallery folder" in " ".join(small.lines())
     assert "approximate" not in " ".join(small.lines())
 
@@ -104,6 +120,10 @@ def test_the_longer_encoding_is_told_apart_from_the_overhead() -> None:
     plain, long = (measure_search(200, 16, (name,), rounds=1)[0] for name in ("cosine", "posterior"))
     assert plain.width == 1.0
     assert long.width > 5.0
+
+
+def test_how_many_times_as_fast_all_cores_search_is_a_ratio() -> None:
+    assert 0 < speedup(2000, 16, "cosine", rounds=1) < 64
 
 
 def test_a_step_and_its_networks_are_both_timed(tmp_path: Path) -> None:

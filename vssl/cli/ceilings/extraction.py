@@ -53,10 +53,7 @@ def measure(files: Sequence[Path], model: Path, scratch: Path, rounds: int = 2) 
     files = [file for file in files if _reads(file, narrow)]
     if not files:
         raise InputError("found no image that can be read; name a folder of images like yours")
-    listing = scratch / "list.jsonl"
-    listing.write_text(
-        "".join(json.dumps({"path": str(f.resolve()), "id": str(n)}) + "\n" for n, f in enumerate(files))
-    )
+    listing = _listing(files, scratch)
     works: dict[str, Callable[[], None]] = {
         "decode": lambda: decode_only(narrow, files),
         "thread a call": lambda: infer_only(narrow, len(files), available_cores()),
@@ -72,6 +69,23 @@ def measure(files: Sequence[Path], model: Path, scratch: Path, rounds: int = 2) 
                 best[name] = max(best[name], len(files) / (time.perf_counter() - started))
     decode, inference = best["decode"], max(best["thread a call"], best["all threads"])
     return Ceilings(len(files), decode, inference, 1 / (1 / decode + 1 / inference), best["extract"])
+
+
+def seconds(files: Sequence[Path], model: Path, scratch: Path, times: int) -> tuple[int, float]:
+    """Return how many images were extracted, each file so many times, and the seconds of the whole job."""
+    engine = Engine.open(model, threads=1)
+    files = [file for file in files if _reads(file, engine)] * times
+    listing = _listing(files, scratch)
+    started = time.perf_counter()
+    run_extract(listing, model, scratch / "embeddings")
+    return len(files), time.perf_counter() - started
+
+
+def _listing(files: Sequence[Path], scratch: Path) -> Path:
+    lines = (json.dumps({"path": str(file.resolve()), "id": str(n)}) for n, file in enumerate(files))
+    listing = scratch / "list.jsonl"
+    listing.write_text("".join(f"{line}\n" for line in lines))
+    return listing
 
 
 def _reads(file: Path, engine: Engine) -> bool:

@@ -1,8 +1,8 @@
 """What was measured here, and a number of images -> what a job of that size takes: hours, machines, bytes, queries/s.
 
-Extraction and exact search cost the same an image and an item at every size, so that both are scaled in
-proportion; machines are like this one. What does not fit into the memory of one machine needs many (Milvus).
-Shape letters: N images, D embedding dimension, E encoded dimension.
+Each cost is measured at two sizes and taken for a line: what it costs at any size, and what each image adds. The first
+part is why small runs alone foretell too much. Machines are like this one; what does not fit into the memory
+of one needs many (Milvus). Shape letters: N images, D embedding dimension, E encoded dimension.
 """
 
 from __future__ import annotations
@@ -11,27 +11,67 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 FLOAT = 4  # bytes
-ROW_BYTES = 300  # of ids, paths, labels and checksums in a gallery's store, an image
+MAPPED = 256 * 1024 * 1024  # vectors of more bytes are saved once more, next to the index
 MEMORY_SHARE = 0.7  # of a machine's memory that an index may take
+
+
+@dataclass(frozen=True)
+class Line:
+    """A cost: what it is at any size, and what each image adds."""
+
+    fixed: float
+    each: float
+
+    @classmethod
+    def through(cls, few: tuple[int, float], many: tuple[int, float]) -> Self:
+        """Return the line through two measurements (images, cost), of unlike sizes.
+
+        Where scatter gives a line that begins below nothing or falls, the cost is in proportion to the larger.
+        """
+        (n, cost), (more, larger) = few, many
+        each = (larger - cost) / (more - n)
+        fixed = cost - each * n
+        return cls(fixed, each) if each > 0 and fixed > 0 else cls(0.0, larger / more)
+
+    def at(self, images: int) -> float:
+        """Return the cost of N images."""
+        return self.fixed + self.each * images
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What was measured on one machine.
+
+    extraction: seconds, wall time; building: CPU seconds of a gallery; search: milliseconds of one core, an exact
+    query in batches; speedup: how many times as fast all cores search; part, gallery: bytes on the disk an image.
+    """
+
+    extraction: Line
+    building: Line
+    search: Line
+    speedup: float
+    part: float
+    gallery: float
 
 
 @dataclass(frozen=True)
 class Plan:
     """What N images take on machines like this one.
 
-    hours: of extraction on one machine; machines: that extract within `within_hours`; embeddings, gallery,
-    index: bytes of the Parquet folder, the store and the search's memory; shards: machines that hold the
-    index; milliseconds: of one core, an exact query over all items in batches; queries: a second, of all
-    cores of those machines together.
+    hours: of extraction on one machine; machines: that extract within `within_hours`; building: hours until the
+    gallery stands; embeddings, gallery, index: bytes of the Parquet folder, the gallery and the search's memory;
+    shards: machines that hold the index; milliseconds: of one core, an exact query over all items in batches;
+    queries: a second, of all cores of those machines together.
     """
 
     images: int
     within_hours: float
     hours: float
     machines: int
+    building: float
     embeddings: float
     gallery: float
     index: float
@@ -49,7 +89,8 @@ class Plan:
             f"plan for {self.images:.3g} images on machines like this one",
             f"  extraction            {self.hours:10.3g} h on one; {self.machines} for {self.within_hours:g} h, "
             f"with {engine}",
-            f"  embeddings            {shown_bytes(self.embeddings)}, gallery {shown_bytes(self.gallery)}",
+            f"  gallery               {self.building:10.3g} h of a core to build, with its distance named",
+            f"  on the disk           embeddings {shown_bytes(self.embeddings)}, gallery {shown_bytes(self.gallery)}",
             f"  exact index           {shown_bytes(self.index)} of memory: {where}",
             f"  exact search          {self.milliseconds:10.3g} ms of a core a query; in batches {self.queries:.3g} "
             "queries/s",
@@ -62,37 +103,30 @@ class Plan:
 
 
 def make_plan(
-    images: int,
-    *,
-    dim: int,
-    extract_rate: float,
-    search_ms: float,
-    searched: int,
-    width: float,
-    cores: int,
-    memory: float,
-    within_hours: float = 24.0,
+    images: int, costs: Costs, *, dim: int, width: float, memory: float, within_hours: float = 24.0
 ) -> Plan:
-    """Scale what was measured to N images.
+    """Take what was measured to N images.
 
-    extract_rate: images a second of one machine; search_ms: of one core, a query over `searched` items in batches;
     width: E / D, how much longer the encoding is than the mean; memory: bytes of one machine.
     """
-    hours = images / extract_rate / 3600
+    hours = costs.extraction.at(images) / 3600
     index = images * dim * width * FLOAT
     shards = max(1, math.ceil(index / (MEMORY_SHARE * memory)))
-    milliseconds = search_ms * images / searched
+    vectors = images * 2 * dim * FLOAT
+    milliseconds = costs.search.at(images)
+    on_each = costs.search.at(math.ceil(images / shards))  # a query asks every shard
     return Plan(
         images=images,
         within_hours=within_hours,
         hours=hours,
         machines=max(1, math.ceil(hours / within_hours)),
-        embeddings=images * 2 * dim * FLOAT,  # numbers hardly compress, ids and paths almost wholly
-        gallery=images * (2 * dim * FLOAT + ROW_BYTES),
+        building=costs.building.at(images) / 3600,
+        embeddings=images * costs.part,
+        gallery=images * costs.gallery + (vectors if vectors > MAPPED else 0),
         index=index,
         shards=shards,
         milliseconds=milliseconds,
-        queries=1000 * cores * shards / milliseconds,
+        queries=1000 * costs.speedup / on_each,
     )
 
 

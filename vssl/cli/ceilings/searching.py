@@ -66,6 +66,28 @@ def measure(
     return costs
 
 
+def speedup(items: int, dim: int, distance: str, rounds: int = 3, k: int = 10) -> float:
+    """Return how many times as fast as one core all search a batch, by the clock, the best of `rounds` in turn."""
+    random = np.random.default_rng(0)
+    mean = random.normal(size=(items + BATCHES[-1], dim)).astype(np.float32)
+    every = GaussianEmbedding(mean, random.gamma(4.0, 0.25, mean.shape).astype(np.float32)).normalised()
+    index, asked = ExactIndex.build(distance, every[:items]), every[items:]
+    threads, threshold = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
+    best = {1: float("inf"), threads: float("inf")}
+    faiss.cvar.distance_compute_blas_threshold = ALWAYS
+    try:
+        for _ in range(rounds + 1):
+            for count in best:
+                faiss.omp_set_num_threads(count)
+                started = time.perf_counter()
+                index.search(asked, k)
+                best[count] = min(best[count], time.perf_counter() - started)
+    finally:
+        faiss.omp_set_num_threads(threads)
+        faiss.cvar.distance_compute_blas_threshold = threshold
+    return best[1] / best[threads]
+
+
 def _least(rounds: int, *calls: Callable[[], object]) -> list[float]:
     best = [float("inf")] * len(calls)
     for turn in range(rounds + 1):
