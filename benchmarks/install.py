@@ -1,15 +1,17 @@
 """The wheel and the sdist, with each extra, in fresh venvs -> whether what the extra promises runs there.
 
-    python -m benchmarks.install [--extras none,client,cpu] [--sdist]
+    python -m benchmarks.install [--package wheel|sdist] [--extras none,client,cpu,all]
 
-Builds both, installs the wheel (or with --sdist the sdist) with one extra at a time, and runs what that extra is for:
-the command line without any, a search with `cpu`, a training and an export with `train`. Checks a person's typed
-script with mypy against the installed wheel, too. `gpu` needs its GPU and is left out unless it is named.
+Builds both, installs one of them with one extra at a time, and runs what that extra is for: the command line without
+any, a search with `cpu`, a training with `train`. `all` is every extra that runs on CPUs in one venv, with a job for
+each. Checks a person's typed script with mypy against what is installed without extras, too. `gpu` needs its GPU and
+is left out unless it is named.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +25,10 @@ PICTURES = (
     "for n in range(40):\n"
     "    p = Path('photos') / 'ab'[n % 2] / f'{n}.png'; p.parent.mkdir(parents=True, exist_ok=True)\n"
     "    Image.fromarray(r.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(p)\n"
+)
+LOADED = (
+    "from datasets import load_dataset\n"
+    "assert load_dataset('parquet', data_files='embeddings/part-*.parquet')['train'].num_rows == 40\n"
 )
 SEARCH = [
     ["python", "-c", PICTURES],
@@ -46,7 +52,6 @@ SMOKE = {
     "cpu": SEARCH,
     "gpu": SEARCH,
     "train": TRAIN,
-    "train,cpu": [*SEARCH, *TRAIN, *EXPORT],
     "hf": [["python", "-c", "import datasets"]],
     "backbones": [["python", "-c", "import timm, huggingface_hub"]],
     "openvino": [["python", "-c", "import openvino"]],
@@ -56,7 +61,22 @@ SMOKE = {
     "demo": [["python", "-c", "import sklearn"]],
     "heif": [["python", "-c", "import pillow_heif"]],
     "plots": [["python", "-c", "import matplotlib"]],
+    "map": [["python", "-c", "import openTSNE"]],
 }
+ON_CPUS = [name for name in SMOKE if name not in ("none", "gpu")]
+SMOKE["all"] = [
+    *SEARCH,
+    *TRAIN,
+    *EXPORT,
+    ["vssl", "evaluate", "gallery", "embeddings", "--plots", "page.png"],
+    ["vssl", "gallery", "map", "gallery"],
+    ["vssl", "gallery", "move", "gallery", "milvus:lite.db#photos"],
+    ["vssl", "extract", "photos", "by-openvino", "--model", "model.onnx", "--engine", "openvino"],
+    ["vssl", "export", "model.onnx", "--triton", "repository"],
+    ["python", "-c", "from vssl.images.decode import formats; assert 'HEIF' in formats(), formats()"],
+    ["python", "-c", LOADED],
+    *(command for name in ("client", "backbones", "triton", "ray", "demo") for command in SMOKE[name]),
+]
 SCRIPT = (
     "import vssl\n"
     "batch = vssl.load().embed(['a.jpg'])\n"
@@ -86,13 +106,15 @@ def build(out: Path) -> tuple[Path, Path]:
 def smoke(package: Path, extra: str, out: Path) -> float:
     """Install a package with an extra into a fresh venv, run what it is for, return the seconds that took."""
     started = time.perf_counter()
-    home = out / extra.replace(",", "-")
+    home = out / extra
     home.mkdir()
     call([sys.executable, "-m", "venv", "venv"], home)
-    bracket = "" if extra == "none" else f"[{extra}]"
+    bracket = "" if extra == "none" else f"[{','.join(ON_CPUS) if extra == 'all' else extra}]"
     call([str(home / "venv" / "bin" / "pip"), "install", "--quiet", f"{package}{bracket}"], home)
     for words in SMOKE[extra]:
         call([str(home / "venv" / "bin" / words[0]), *words[1:]], home)
+    if extra != "none":
+        shutil.rmtree(home)  # gigabytes, with torch
     return time.perf_counter() - started
 
 
@@ -108,13 +130,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--extras", default=",".join(name for name in SMOKE if name not in ("gpu", "train,cpu"))
-    )
-    parser.add_argument(
-        "--pipeline", action="store_true", help="train,cpu together: a training, an export, a search"
-    )
-    parser.add_argument("--sdist", action="store_true", help="install the sdist instead of the wheel")
+    parser.add_argument("--extras", default=",".join(name for name in SMOKE if name != "gpu"))
+    parser.add_argument("--package", choices=("wheel", "sdist"), default="wheel")
     given = parser.parse_args()
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     if missing := set(declared) - set(SMOKE) - {"dev"}:
@@ -125,8 +142,11 @@ def main() -> None:
         print(
             f"{wheel.name} {wheel.stat().st_size / 1e6:.1f} MB, {sdist.name} {sdist.stat().st_size / 1e6:.1f} MB"
         )
-        for extra in [*given.extras.split(","), *(["train,cpu"] if given.pipeline else [])]:
-            print(f"{extra:<12} {smoke(sdist if given.sdist else wheel, extra, out):6.0f} s", flush=True)
+        for extra in given.extras.split(","):
+            print(
+                f"{extra:<12} {smoke(wheel if given.package == 'wheel' else sdist, extra, out):6.0f} s",
+                flush=True,
+            )
             if extra == "none":
                 typed(out)
                 print("typed        a person's script passes mypy --strict", flush=True)

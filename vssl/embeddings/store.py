@@ -30,6 +30,7 @@ from vssl.errors import FormatError, InputError, MismatchError
 from vssl.files import atomic_write
 from vssl.model.card import CARD_KEY, ModelCard
 
+FORMAT_KEY = "vssl.format"
 STORE_FORMAT = 1  # of a part; a folder's is in vssl.embeddings.manifest
 MODEL_ID_KEY = "vssl.model_id"
 DTYPES = {"float32": pa.float32(), "float16": pa.float16()}
@@ -140,7 +141,7 @@ def schema(
         columns.append(("sha256", pa.string()))
     if pictures:
         columns.append(("image", PICTURE))
-    metadata = {CARD_KEY: card.to_json(), MODEL_ID_KEY: model_id, "vssl.format": str(STORE_FORMAT)}
+    metadata = {CARD_KEY: card.to_json(), MODEL_ID_KEY: model_id, FORMAT_KEY: str(STORE_FORMAT)}
     found = pa.schema(columns)
     return found.with_metadata({**metadata, **features_entry(found)})
 
@@ -263,9 +264,15 @@ def iter_parts(folder: Path) -> Iterator[tuple[Rows, ModelCard, str]]:
             table = read_file(folder, manifest, name)
             metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
             card, model_id = ModelCard.from_json(metadata[CARD_KEY]), metadata[MODEL_ID_KEY]
-            rows = from_table(table)
+            found = metadata[FORMAT_KEY]
+            rows = from_table(table) if found == str(STORE_FORMAT) else None
         except (pa.ArrowException, KeyError, ValueError, AttributeError) as error:
             raise FormatError(f"{folder / name} is damaged ({error}); extract the folder again") from error
+        if rows is None:
+            raise FormatError(
+                f"{folder / name}: found format {found}, expected {STORE_FORMAT}; it was written by another version of "
+                "vssl: extract the folder again"
+            )
         if model_id != manifest["model_id"]:
             raise MismatchError(
                 f"{folder / name} is of model {model_id[:12]}, its manifest of {manifest['model_id'][:12]}; "
