@@ -80,7 +80,7 @@ def is_elsewhere(model_id: str) -> bool:
 def _iter_file(path: Path) -> Iterator[Part]:
     start, dim = 0, 0
     for block in _blocks(path):
-        mean = _matrix(path, block, "mean" if "mean" in block else "embedding")
+        mean = _matrix(path, block, "mean" if "mean" in block else "embedding", start)
         dim = dim or mean.shape[1]
         if mean.shape[1] != dim:
             raise InputError(
@@ -88,7 +88,7 @@ def _iter_file(path: Path) -> Iterator[Part]:
             )
         gaussians = GaussianEmbedding.of_means(mean)
         if "variance" in block:
-            gaussians = GaussianEmbedding(mean, _matrix(path, block, "variance"))
+            gaussians = GaussianEmbedding(mean, _matrix(path, block, "variance", start))
         labels, paths = (_texts(path, block, name, len(mean)) for name in ("label", "path"))
         numbers = [str(start + i) for i in range(len(mean))]
         ids = [i or "" for i in _texts(path, block, "id", len(mean))] if "id" in block else numbers
@@ -113,7 +113,12 @@ def _blocks(path: Path) -> Iterator[Block]:
         held = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
         columns = {"mean": held} if isinstance(held, np.ndarray) else dict(held)
     except (OSError, ValueError, EOFError, pa.ArrowException) as error:
-        raise InputError(f"{path} is not readable as {path.suffix} ({error}); {EXPECTED}") from error
+        pickled = (
+            "Python objects are not read"
+            if "pickle" in str(error) or "Python objects" in str(error)
+            else error
+        )
+        raise InputError(f"{path} is not readable as {path.suffix} ({pickled}); {EXPECTED}") from error
     _check_names(path, list(columns))
     lengths = {name: len(np.atleast_1d(column)) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -139,8 +144,8 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
         raise InputError(f"{path}: found {', '.join(names) or 'nothing'}; {EXPECTED}")
 
 
-def _matrix(path: Path, block: Block, name: str) -> Floats:
-    """Return a column of vectors as float32 (N, D). Raises InputError for anything else."""
+def _matrix(path: Path, block: Block, name: str, start: int) -> Floats:
+    """Return a column of vectors as float32 (N, D); its first is row `start`. Raises InputError for anything else."""
     column: Any = block[name]
     if isinstance(column, pa.Array):
         column = _stacked(path, column, name)
@@ -149,8 +154,16 @@ def _matrix(path: Path, block: Block, name: str) -> Floats:
         raise InputError(
             f"{path}: {name}: found {found.dtype} of shape {found.shape}, expected numbers of shape (N, D)"
         )
-    with np.errstate(over="ignore"):  # infinity is refused, with its name
-        return np.ascontiguousarray(found, np.float32)
+    with np.errstate(over="ignore"):  # infinity is refused, with its row
+        values = np.ascontiguousarray(found, np.float32)
+    bad = ~np.isfinite(values) if name != "variance" else ~(np.isfinite(values) & (values > 0))
+    if bad.any():
+        row, place = np.unravel_index(int(bad.argmax()), bad.shape)
+        wanted = "positive numbers" if name == "variance" else "finite numbers of float32"
+        raise InputError(
+            f"{path}: row {start + row}: {name}: found {found[row, place]}, expected {wanted} only"
+        )
+    return values
 
 
 def _stacked(path: Path, column: pa.Array, name: str) -> NDArray[Any]:

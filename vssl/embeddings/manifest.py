@@ -50,8 +50,9 @@ def write_manifest(
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read `manifest.json`. Raises InputError for a folder that is none of ours or unfinished, else FormatError."""
     if not folder.is_dir():
+        found = "a file that is no .npy, .npz or .parquet" if folder.is_file() else "no such folder"
         raise InputError(
-            f"no embeddings at {str(folder)!r}: found no such folder; write one with: vssl extract"
+            f"no embeddings at {str(folder)!r}: found {found}; write a folder with: vssl extract"
         )
     path = folder / MANIFEST
     try:

@@ -81,13 +81,15 @@ def test_lists_of_fixed_length_are_read_as_well(tmp_path: Path) -> None:
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "one.npy": ({"mean": MEANS[0]}, "expected numbers of shape"),
     "text.npy": ({"mean": np.array([["a"]])}, "expected numbers of shape"),
-    "pickle.npy": ({"mean": np.array([{}], object)}, "not readable as .npy"),
-    "nan.npy": ({"mean": np.full((2, 2), np.nan)}, "NaN or infinity"),
+    "pickle.npy": ({"mean": np.array([{}], object)}, "not readable as .npy (Python objects are not read)"),
+    "nan.npy": ({"mean": [[0.0, 1.0], [1.0, np.nan]]}, "row 1: mean: found nan, expected finite"),
+    "huge.npy": ({"mean": [[1e300, 1.0]]}, "row 0: mean: found 1e+300, expected finite numbers of float32"),
+    "null.parquet": ({"mean": [[1.0, 2.0], [1.0, None]]}, "row 1: mean: found nan"),
     "none.npy": ({"mean": np.empty((0, 4))}, "holds no rows"),
     "names.npz": ({"vectors": MEANS}, "found vectors; expected `mean` or `embedding`"),
     "twice.npz": ({"mean": MEANS, "embedding": MEANS}, "expected `mean` or `embedding`"),
     "short.npz": ({"mean": MEANS, "label": LABELS[1:]}, "different lengths"),
-    "zero.npz": ({"mean": MEANS, "variance": 0 * VARIANCES}, "variance: found 0.0"),
+    "zero.npz": ({"mean": MEANS, "variance": 0 * VARIANCES}, "row 0: variance: found 0.0, expected positive"),
     "float.npz": ({"mean": MEANS, "id": MEANS[:, 0]}, "id: expected"),
     "ragged.parquet": ({"mean": [[1.0, 2.0], [3.0]]}, "found lists of 2, 1 numbers"),
     "scalar.parquet": ({"mean": [1.0, 2.0]}, "expected lists of numbers"),
@@ -107,6 +109,12 @@ def test_what_is_no_embedding_is_refused_by_name(tmp_path: Path, name: str) -> N
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "gallery").exists()
+
+
+def test_a_file_of_another_kind_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("1,2\n")
+    done = vssl("index", tmp_path / "e.csv", tmp_path / "gallery")
+    assert (done.returncode, "found a file that is no .npy, .npz or .parquet" in done.stderr) == (1, True)
 
 
 def test_an_absent_file_is_no_folder_either(tmp_path: Path) -> None:

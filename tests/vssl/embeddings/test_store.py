@@ -158,7 +158,7 @@ def test_columns_of_different_length_are_refused() -> None:
 
 class TestReading:
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="found no such folder; write one with: vssl extract"):
+        with pytest.raises(InputError, match="found no such folder; write a folder with: vssl extract"):
             store.read_embeddings(tmp_path / "absent")
 
     def test_an_unfinished_folder(self, tmp_path: Path) -> None:
