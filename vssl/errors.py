@@ -6,6 +6,7 @@ The command line prints the message and exits 1; the server maps `status` and
 
 from __future__ import annotations
 
+import errno
 import reprlib
 
 SHOWN = 80
@@ -16,6 +17,16 @@ SHOWN_AT_MOST = 300
 
 LONGEST_PATH = 4096
 """Characters of the longest path that systems take."""
+
+LACKS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+LACKING = (
+    "allocate memory",
+    "bad_alloc",
+    "out of memory",
+    "Resource temporarily unavailable",
+    "Too many open files",
+)
+"""What libraries say of it in errors of other kinds."""
 
 
 class VsslError(Exception):
@@ -108,6 +119,19 @@ class _Short(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
         """Name the size of a number that Python refuses to write out."""
         return repr(x) if x.bit_length() <= 256 else f"a whole number of {x.bit_length()} bits"
+
+
+def is_lack(error: BaseException) -> bool:
+    """Tell whether an error says that this machine lacks memory, threads or open files, and nothing about a file."""
+    if isinstance(error, MemoryError):
+        return True
+    return getattr(error, "errno", None) in LACKS or any(words in str(error) for words in LACKING)
+
+
+def raise_lack(error: BaseException) -> None:
+    """Raise the lack of a machine (`is_lack`) as an OSError or MemoryError, before a file is called damaged."""
+    if is_lack(error):
+        raise error if isinstance(error, OSError) and error.errno else MemoryError(str(error))
 
 
 def shown(value: object) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from index.answers.filters import Scalar
-from vssl.errors import InputError, shown
+from vssl.errors import InputError, raise_lack, shown
 from vssl.files import read_text
 
 EXPECTED = "expected a CSV or Parquet file with a column 'id'"
@@ -56,6 +56,7 @@ def read_metadata(path: Path) -> dict[str, dict[str, Scalar]]:
     try:
         names, rows = _read_parquet(path) if _is_parquet(path) else _read_csv(path)
     except (OSError, pa.ArrowException) as error:
+        raise_lack(error)
         raise InputError(
             f"metadata {path}: {getattr(error, 'strerror', None) or error}; {EXPECTED}"
         ) from None

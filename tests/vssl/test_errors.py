@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vssl.errors import shown
+from vssl.errors import is_lack, raise_lack, shown
 
 
 def nested(depth: int) -> list[object]:
@@ -55,3 +58,28 @@ values = st.recursive(
 @given(values)
 def test_it_never_fails(value: object) -> None:
     assert len(shown(value)) <= 303
+
+
+LACKS = [
+    MemoryError(),
+    pa.ArrowMemoryError("malloc of size 64 failed"),
+    OSError(errno.EMFILE, "Too many open files"),
+    OSError("Failed to launch worker thread: Resource temporarily unavailable"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes"),
+    RuntimeError("CUDA out of memory. Tried to allocate 64 bytes"),
+]
+
+
+@pytest.mark.parametrize("error", LACKS, ids=lambda error: str(error)[:20])
+def test_what_a_machine_lacks_is_no_damage_of_a_file(error: Exception) -> None:
+    assert is_lack(error)
+    with pytest.raises((MemoryError, OSError)):
+        raise_lack(error)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("bad magic"), OSError(errno.EACCES, "denied"), pa.ArrowInvalid("x")]
+)
+def test_other_errors_are(error: Exception) -> None:
+    assert not is_lack(error)
+    raise_lack(error)

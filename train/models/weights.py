@@ -21,7 +21,7 @@ from torch import Tensor
 from train.models.encoder import Encoder
 from train.models.published_weights import under_our_names
 from train.state.checkpoint import Checkpoint, load_checkpoint
-from vssl.errors import FormatError, InputError, MismatchError
+from vssl.errors import FormatError, InputError, MismatchError, raise_lack
 from vssl.files import write_bytes
 
 WEIGHTS_NAME = "student.safetensors"
@@ -77,6 +77,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise_lack(error)
         raise FormatError(
             f"{path}: cannot be read with weights_only ({type(error).__name__}); expected a file of plain "
             "tensors. Write one with torch.save(model.state_dict(), FILE) or as .safetensors"

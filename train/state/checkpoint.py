@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from train.settings.config import TrainConfig
-from vssl.errors import FormatError, InputError, VsslError
+from vssl.errors import FormatError, InputError, VsslError, raise_lack
 from vssl.files import atomic_write
 from vssl.images.preprocess import Preprocess
 from vssl.model.identity import sha256_file
@@ -95,6 +95,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         is_sealed = _check_seal(file)
         values = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise_lack(error)
         raise FormatError(
             f"{file}: not a readable checkpoint ({type(error).__name__}); it is damaged or no file of vssl. "
             f"{_again(file)}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,7 +32,7 @@ from vssl.cli import (
     verify,
 )
 from vssl.cli.output import note
-from vssl.errors import VsslError, shown_path
+from vssl.errors import VsslError, is_lack, shown_path
 from vssl.model.identity import VERSION
 
 ADVICE = {
@@ -91,6 +93,7 @@ def run() -> None:
     # What is wrong with a picture is said once, by our own error; Pillow says it as well.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    _speak_utf8()
     _refuse_empty(sys.argv[1:])
     try:
         app()
@@ -111,6 +114,27 @@ def run() -> None:
     except RecursionError:
         note("vssl: a file or an argument nests its values too deeply; write it flatter")
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack(error):
+            raise
+        note("vssl: not enough memory; use smaller batches or fewer workers, or give this command more")
+        sys.exit(1)
+
+
+def _speak_utf8() -> None:
+    """Start again where a locale is another encoding: ids would be other texts there than elsewhere.
+
+    What a stream cannot write is escaped, and a closed stream swallows what is written.
+    """
+    if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
+        environment = {**os.environ, "PYTHONUTF8": "1"}
+        os.execve(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]], environment)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by who started us
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _refuse_empty(words: list[str]) -> None:

@@ -45,6 +45,11 @@ EXTRAS = {
     "pymilvus": "milvus",
 }
 
+STEERING = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
+    code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
+}
+"""Characters of file names that move the cursor, change colours, end a line or turn the direction of a text."""
+
 Verbose = Annotated[bool, typer.Option("--verbose", help="Print everything that was measured.")]
 
 FITTING: tuple[Column, ...] = (
@@ -124,7 +129,7 @@ def progress() -> Progress:
 
 
 def show_table(title: str, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; long cells fold, nothing is cut."""
+    """Print a table; long cells fold, nothing is cut, and what would steer a terminal is escaped."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -132,7 +137,7 @@ def show_table(title: str, columns: Sequence[Column], rows: Iterable[Sequence[st
     for name, justify in columns:
         table.add_column(name, justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(cell.translate(STEERING)) for cell in row))
     print_table(table)
 
 

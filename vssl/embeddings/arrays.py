@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.embeddings.store import Rows, iter_parts, read_embeddings
-from vssl.errors import InputError, shown_path
+from vssl.errors import InputError, raise_lack, shown_path
 from vssl.images.preprocess import Preprocess
 from vssl.model.card import Calibration, ModelCard
 
@@ -113,6 +113,7 @@ def _blocks(path: Path) -> Iterator[Block]:
         held = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
         columns = {"mean": held} if isinstance(held, np.ndarray) else dict(held)
     except (OSError, ValueError, EOFError, pa.ArrowException) as error:
+        raise_lack(error)
         pickled = (
             "Python objects are not read"
             if "pickle" in str(error) or "Python objects" in str(error)

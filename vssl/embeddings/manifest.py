@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vssl.errors import FormatError, InputError, shown
+from vssl.errors import FormatError, InputError, raise_lack, shown
 from vssl.files import write_json
 from vssl.model.identity import sha256_bytes, sha256_file
 
@@ -84,8 +84,8 @@ def read_file(
     """Read a Parquet file of a finished folder, once its bytes fit the manifest. Raises FormatError."""
     try:
         data = (folder / name).read_bytes()
-    except OSError as error:
-        raise FormatError(f"{folder / name} cannot be read ({error.strerror}); {AGAIN}") from error
+    except FileNotFoundError:
+        raise FormatError(f"{folder / name} is not there; {AGAIN}") from None
     if sha256_bytes(data) != manifest["files"].get(name):
         raise FormatError(
             f"{folder / name} is damaged: its bytes do not fit the sha256 in {MANIFEST}; {AGAIN}"
@@ -97,8 +97,8 @@ def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read a Parquet file of a folder that is not finished, checked page by page. Raises FormatError."""
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise FormatError(f"{path} cannot be read ({error.strerror}); {AGAIN}") from error
+    except FileNotFoundError:
+        raise FormatError(f"{path} is not there; {AGAIN}") from None
     return _parsed(data, path, columns)
 
 
@@ -107,6 +107,7 @@ def _parsed(data: bytes, path: Path, columns: list[str] | None) -> pa.Table:
     try:
         return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
     except (OSError, pa.ArrowException, ValueError) as error:
+        raise_lack(error)
         raise FormatError(f"{path} is damaged ({error}); {AGAIN}") from error
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.embeddings.hugging_face import PICTURE, features_entry
 from vssl.embeddings.manifest import FAILURES, read_file, read_manifest
-from vssl.errors import FormatError, InputError, MismatchError
+from vssl.errors import FormatError, InputError, MismatchError, raise_lack
 from vssl.files import atomic_write
 from vssl.model.card import CARD_KEY, ModelCard
 
@@ -267,6 +267,7 @@ def iter_parts(folder: Path) -> Iterator[tuple[Rows, ModelCard, str]]:
             found = metadata[FORMAT_KEY]
             rows = from_table(table) if found == str(STORE_FORMAT) else None
         except (pa.ArrowException, KeyError, ValueError, AttributeError) as error:
+            raise_lack(error)
             raise FormatError(f"{folder / name} is damaged ({error}); extract the folder again") from error
         if rows is None:
             raise FormatError(

@@ -131,7 +131,7 @@ def _decode(
             picture.draft(None, (min_side, min_side))
         picture.load()
         return _flatten(apply_exif_orientation(picture), background)
-    except ImageError:
+    except (ImageError, MemoryError):  # a machine without memory says nothing about the picture
         raise
     except Exception as error:
         raise ImageError("undecodable", f"damaged {picture.format} image: {_reason(error)}") from error
@@ -141,7 +141,7 @@ def _choose_page(picture: Image.Image) -> None:
     try:
         open_page(picture)
         check_layout(picture)
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:
         raise ImageError("undecodable", f"damaged TIFF image: {_reason(error)}") from error

@@ -123,7 +123,12 @@ class LocalGraph:
                 self._running -= 1
 
     def _answers(self, session: ort.InferenceSession, images: Pixels) -> Sequence[Floats]:
-        found: Sequence[Floats] = session.run(self._outputs, {"images": images})
+        try:
+            found: Sequence[Floats] = session.run(self._outputs, {"images": images})
+        except Exception as error:  # onnxruntime's errors share no base class
+            if "allocate" in str(error):
+                raise MemoryError(f"no memory for a batch of {len(images)} images") from error
+            raise
         return found
 
     def stamp(self) -> Hashable | None:

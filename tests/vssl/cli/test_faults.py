@@ -26,6 +26,9 @@ from vssl.embeddings.store import Embeddings, read_embeddings, read_failures
 ROOT = Path(__file__).resolve().parents[3]
 
 
+NO_UTF8 = ("env", "LC_ALL=C", "PYTHONUTF8=0", "PYTHONCOERCECLOCALE=0")
+
+
 def started(
     *words: object, cwd: Path | None = None, before: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
@@ -264,7 +267,36 @@ class TestPictures:
         assert (found.rows.ids, [f.error for f in found.failures]) == (["a.jpg"], ["too_many_pixels"])
 
 
+@pytest.fixture(scope="module")
+def named(good: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures with names of many scripts, and a gallery of them made under another encoding."""
+    folder = tmp_path_factory.mktemp("named")
+    jpeg(folder / "in" / "café.jpg", 1)
+    jpeg(folder / "in" / "猫.jpg", 2)
+    for words in (("extract", "in", "e", "--model", model), ("index", "e", "g")):
+        done = started(*words, cwd=folder, before=NO_UTF8)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
 class TestMachines:
+    def test_ids_are_the_same_under_every_locale(self, named: Path) -> None:
+        assert read_embeddings(named / "e").rows.ids == ["café.jpg", "猫.jpg"]
+        done = started("search", "g", "--id", "café.jpg", cwd=named, before=NO_UTF8)
+        assert done.returncode == 0, done.stderr
+        assert "猫.jpg" in done.stdout
+
+    def test_what_a_stream_cannot_write_is_escaped(self, named: Path) -> None:
+        done = started("search", "g", "--id", "café.jpg", cwd=named, before=("env", "PYTHONIOENCODING=ascii"))
+        assert done.returncode == 0, done.stderr
+        assert r"\u732b.jpg" in done.stdout
+
+    def test_a_closed_stream_is_no_fault(self, named: Path) -> None:
+        done = started(
+            "search", "g", "--id", "café.jpg", cwd=named, before=("sh", "-c", 'exec "$@" >&-', "sh")
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
     def test_a_persons_own_modules_are_never_taken_for_ours(
         self, good: Path, model: Path, tmp_path: Path
     ) -> None:

@@ -62,6 +62,17 @@ def test_a_table_folds_long_cells_and_takes_markup_as_text(capsys: pytest.Captur
     assert name in "".join(cells)
 
 
+def test_names_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(
+        "names", [("id", "left")], [["a\x1b[2Jb"], ["two\nlines"], ["\u202egpj.exe"], ["👩\u200d🚀 é"]]
+    )
+    shown = capsys.readouterr().out
+    assert r"a\x1b[2Jb" in shown
+    assert r"two\x0alines" in shown
+    assert r"\u202egpj.exe" in shown
+    assert "👩\u200d🚀 é" in shown
+
+
 def test_a_fitting_marks_the_galleries_own_distance(capsys: pytest.CaptureFixture[str]) -> None:
     quality = {"map_at_r": 0.5, "low": 0.4, "high": 0.6, "gain": 0.1, "gain_error": 0.01, "recall_at_1": 0.7}
     figures = {"alpha": 1.0, "hub_max": 3, "hub_skew": 0.5}

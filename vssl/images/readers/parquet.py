@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vssl.errors import FormatError, ImageError, InputError, shown_path
+from vssl.errors import FormatError, ImageError, InputError, raise_lack, shown_path
 from vssl.files import user_path
 from vssl.images.items import ImageItem, expand, is_hidden, natural_key, one_text
 
@@ -70,6 +70,7 @@ class ParquetSource:
             name = self._columns[number]
             column = self._files[number].read_row_group(local, columns=[name]).column(name)
         except (pa.ArrowException, OSError) as error:
+            raise_lack(error)
             raise ImageError("unreadable", f"cannot be read: {error}") from error
         return [_bytes_of(value) for value in column.to_pylist()]
 
@@ -79,6 +80,7 @@ class ParquetSource:
             try:
                 labels, names = _labels(file, path), _paths(file, column)
             except (pa.ArrowException, OSError) as error:
+                raise_lack(error)
                 raise FormatError(f"{path}: not a readable Parquet file ({error})") from error
             for row in range(file.metadata.num_rows):
                 identity = names[row] if names else f"{path.name}/{row}"
@@ -109,6 +111,7 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
+        raise_lack(error)
         raise FormatError(f"{path}: not a readable Parquet file ({error})") from error
 
 
