@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from index.answers.filters import Filter, Scalar, to_sql
-from index.answers.metadata_columns import check_columns, counted
+from index.answers.metadata_columns import check_columns, counted, parsed
 from index.answers.validation import Metadata, checked_metadata
 from index.arrays import Int64s
 from index.gallery.folder.database import FACTS, Database, record_checksum, sqlite_errors, vector_checksum
@@ -159,23 +159,22 @@ class Store(Database):
     def metadata(self) -> list[dict[str, Scalar]]:
         """Return the metadata of all items in row order."""
         with self._lock, sqlite_errors(self.path):
-            return [
-                json.loads(text) for (text,) in self._db.execute("SELECT metadata FROM items ORDER BY row")
-            ]
+            found = self._db.execute("SELECT metadata FROM items ORDER BY row")
+            return list(parsed(text for (text,) in found))
 
     def metadata_of(self, rows: Sequence[int] | None = None) -> dict[int, dict[str, Scalar]]:
         """Return by row number the metadata of those items that have some: of these rows, or of all."""
         some = "SELECT row, metadata FROM items WHERE metadata != '{}'"
         among = "" if rows is None else " AND row IN (SELECT value FROM json_each(?))"
         with self._lock, sqlite_errors(self.path):
-            found = self._db.execute(some + among, () if rows is None else (json.dumps(rows),))
-            return {row: json.loads(text) for row, text in found}
+            found = self._db.execute(some + among, () if rows is None else (json.dumps(rows),)).fetchall()
+            return dict(zip([row for row, _ in found], parsed(text for _, text in found), strict=True))
 
     def columns_of_metadata(self) -> dict[str, dict[str, int]]:
         """Return the names in all items' metadata, and how many values of each kind they hold."""
         with self._lock, sqlite_errors(self.path):
             found = self._db.execute("SELECT metadata FROM items WHERE metadata != '{}'")
-            return counted(json.loads(text) for (text,) in found)
+            return counted(parsed(text for (text,) in found))
 
     def removed(self, *, since: int) -> Int64s:
         """Return the rows removed after generation `since` (and after the last compaction)."""
