@@ -5,13 +5,18 @@ Needs matplotlib, of the extra `plots`.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vssl.errors import InputError
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 COLOURS, GREY = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"), "#6f6f6f"
 """Of Okabe and Ito, which the colour-blind can tell apart; `train.evaluation.curves` draws in the same."""
+RATE, ENDS = "uncertainty_increase_rate:", ("_low", "_high")
 SHARES = (
     "knn_top1",
     "recall_at_1",
@@ -31,17 +36,23 @@ SHARES = (
 )
 
 
-def plot(report: dict[str, Any], path: Path) -> None:
+def write_plots(report: dict[str, Any], path: Path) -> None:
     """Draw the page to `path` (.png, .pdf or .svg).
 
     Raises InputError for another ending.
     """
     if path.suffix not in (".png", ".pdf", ".svg"):
         raise InputError(f"{path}: expected a name that ends in .png, .pdf or .svg")
+    draw(report).savefig(path)
+
+
+def draw(report: dict[str, Any]) -> Figure:
+    """Return the page: four plots, and two more where corrupted queries were measured."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11.7, 8.3), layout="constrained")
-    axes = figure.subplots(2, 2).ravel()
+    rates = [name for name in report["metrics"] if name.startswith(RATE) and not name.endswith(ENDS)]
+    figure = Figure(figsize=(11.7, 12.2 if rates else 8.3), layout="constrained")
+    axes = figure.subplots(3 if rates else 2, 2).ravel()
     for axis in axes:
         axis.set_prop_cycle(color=COLOURS)
         axis.spines[["top", "right"]].set_visible(False)
@@ -50,12 +61,16 @@ def plot(report: dict[str, Any], path: Path) -> None:
     _reliability(axes[1], report["curves"].get("reliability"), report["metrics"])
     _shares(axes[2], report["metrics"])
     _distances(axes[3], report["metrics"])
+    if rates:
+        _corruptions(axes[4], report["curves"].get("corruptions"), report["curves"].get("severities"))
+        axes[5].set(title="Corrupted images less sure than their originals", xlim=(-0.02, 1.02))
+        _bars(axes[5], rates[::-1], [name.removeprefix(RATE) for name in rates[::-1]], report["metrics"])
     counts = report["counts"]
     figure.suptitle(
         f"{report['model']} ({report['model_id'][:12]}): {counts['queries']} queries, "
         f"{counts['gallery']} images, distance {report['distance']}"
     )
-    figure.savefig(path)
+    return figure
 
 
 def _risk_coverage(axis: Any, curves: dict[str, list[float]] | None) -> None:
@@ -81,19 +96,36 @@ def _reliability(axis: Any, curves: dict[str, list[float]] | None, metrics: dict
 
 def _shares(axis: Any, metrics: dict[str, float]) -> None:
     names = [name for name in reversed(SHARES) if name in metrics]
-    axis.set(title="Metrics with 95 % intervals", xlim=(0, 1))
+    axis.set(title="Metrics with 95 % intervals", xlim=(-0.02, 1.02))
     _bars(axis, names, names, metrics)
 
 
 def _distances(axis: Any, metrics: dict[str, float]) -> None:
     axis.set(title="Nearest neighbour right, by distance")
     names = [key.partition(":")[2] for key in metrics if key.startswith("recall_at_1:")]
-    names = [name for name in reversed(names) if not name.endswith(("_low", "_high"))]
+    names = [name for name in reversed(names) if not name.endswith(ENDS)]
     if names:
         labels = [f"{name} (hub {metrics[f'hub:{name}_max']:.0f})" for name in names]
         _bars(axis, [f"recall_at_1:{name}" for name in names], labels, metrics)
     else:
         _absent(axis, "needs labels and --compare")
+
+
+def _corruptions(
+    axis: Any, curves: dict[str, list[float]] | None, severities: dict[str, list[float]] | None
+) -> None:
+    axis.set(
+        title="Uncertainty of corrupted images",
+        xlabel="severity (0: the original)",
+        ylabel="mean uncertainty",
+    )
+    for (name, values), marker in zip((curves or {}).items(), itertools.cycle("os^Dv<"), strict=False):
+        axis.plot((severities or {})[name], values, marker=marker, label=name)
+    axis.locator_params(axis="x", integer=True)
+    if curves:
+        axis.legend()
+    else:
+        _absent(axis, "needs several severities, as blur-1 and blur-2")
 
 
 def _bars(axis: Any, names: list[str], labels: list[str], metrics: dict[str, float]) -> None:

@@ -26,7 +26,7 @@ def measure_corruptions(queries: Dataset, corrupted: Sequence[Dataset], report: 
     Images are paired by id. `uncertainty_increase_rate:NAME` is the share with higher uncertainty, NAME
     the folder's name. Folders that end in a number, as blur-1 to blur-5, are severities of one corruption:
     `severity_correlation:blur` is the mean rank correlation of severity and uncertainty within an image,
-    the original being severity 0.
+    the original being severity 0. Their curves: mean uncertainty by severity.
     """
     original = dict(zip(queries.ids, queries.gaussians.uncertainty.astype(np.float64).tolist(), strict=True))
     levels: dict[str, dict[int, dict[str, float]]] = {}
@@ -48,22 +48,23 @@ def measure_corruptions(queries: Dataset, corrupted: Sequence[Dataset], report: 
         pairs += len(shared)
         if match := LEVEL.match(other.name):
             levels.setdefault(match[1], {})[int(match[2])] = unsure
-    for kind, severities in levels.items():
-        _severity_correlation(kind, severities, original, report)
+    by_severity = {kind: _by_severity(found, original) for kind, found in levels.items() if len(found) > 1}
+    lines = {kind: values for kind, values in by_severity.items() if len(values)}
+    for kind, values in lines.items():
+        steps = np.arange(values.shape[1], dtype=np.float64)
+        within = np.array([spearman(steps, row) for row in values])
+        report.mean(f"severity_correlation:{kind}", np.nan_to_num(within))
+    if lines:
+        report.curve("corruptions", {kind: values.mean(axis=0) for kind, values in lines.items()})
+        report.curve("severities", {kind: np.array([0.0, *sorted(levels[kind])]) for kind in lines})
     return pairs
 
 
-def _severity_correlation(
-    kind: str, severities: dict[int, dict[str, float]], original: dict[str, float], report: MetricReport
-) -> None:
+def _by_severity(severities: dict[int, dict[str, float]], original: dict[str, float]) -> Float64s:
+    """Return the uncertainty of each shared image (n, 1 + S): of the original, then by rising severity."""
     shared = [id_ for id_ in original if all(id_ in unsure for unsure in severities.values())]
-    if len(severities) < 2 or not shared:
-        return
     order = sorted(severities)
-    values = np.array([[original[id_], *(severities[level][id_] for level in order)] for id_ in shared])
-    steps = np.arange(values.shape[1], dtype=np.float64)
-    within = np.array([spearman(steps, row) for row in values])
-    report.mean(f"severity_correlation:{kind}", np.nan_to_num(within))
+    return np.array([[original[id_], *(severities[level][id_] for level in order)] for id_ in shared])
 
 
 def measure_human(queries: Dataset, votes: Path, report: MetricReport) -> int:

@@ -69,8 +69,8 @@ def evaluate(
     compare: Annotated[bool, typer.Option("--compare", help="Measure all twelve distances.")] = False,
     one_class: OneClass = False,
     report: Annotated[Path | None, typer.Option(help="Write the whole report here as JSON.")] = None,
-    plots: Annotated[Path | None, typer.Option(help="Draw one page of plots (.png, .pdf, .svg).")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an earlier report or plots.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw one page of plots (.png, .pdf, .svg).")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier report or plot.")] = False,
     verbose: Verbose = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -78,7 +78,7 @@ def evaluate(
 
     Queries whose id is in the gallery never count their own image as a neighbour.
     """
-    for output in (report, plots):
+    for output in (report, plot):
         if output is not None:
             refuse_existing(output, overwrite=overwrite)
     with extras():
@@ -99,11 +99,11 @@ def evaluate(
             side,
             progress=lambda step: note(f"vssl: {step}"),
         )
-    _write(values, report, plots)
+    _write(values, report, plot)
     say_json(values) if as_json else _print(values, verbose=verbose)
 
 
-def _write(values: dict[str, Any], report: Path | None, plots: Path | None) -> None:
+def _write(values: dict[str, Any], report: Path | None, plot: Path | None) -> None:
     """Add when and how the values were measured, and write what was asked for."""
     values |= {
         "command": shlex.join(["vssl", *sys.argv[1:]]),
@@ -113,12 +113,12 @@ def _write(values: dict[str, Any], report: Path | None, plots: Path | None) -> N
     if report is not None:
         write_json(report, values)
         note(f"vssl: wrote {report}")
-    if plots is not None:
+    if plot is not None:
         with extras():
-            from index.evaluation.plots import plot
+            from index.evaluation.plots import write_plots
 
-            plot(values, plots)
-        note(f"vssl: wrote {plots}")
+            write_plots(values, plot)
+        note(f"vssl: wrote {plot}")
 
 
 def _print(values: dict[str, Any], *, verbose: bool) -> None:

@@ -172,7 +172,7 @@ def test_everything_at_once_on_one_page(
         str(tmp_path / "votes.npy"),
     ]
     page = tmp_path / "page.png"
-    assert vssl(monkeypatch, "evaluate", *folders, *arguments, "--plots", str(page)) == 0
+    assert vssl(monkeypatch, "evaluate", *folders, *arguments, "--plot", str(page)) == 0
     report = json.loads(capsys.readouterr().out)
     for name in (
         "ood_auroc",
