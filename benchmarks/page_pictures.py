@@ -39,10 +39,7 @@ def main() -> None:
         photos = given.photos or unpacked(folder / "photos")
         gallery = made(folder, photos)
         with served(gallery, folder) as url, sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path="/usr/bin/chromium",
-                args=["--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
-            )
+            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium")
             for name, (address, size, scheme) in shots(url).items():
                 take(browser, f"{url}/ui{address}", given.out / f"{name}.png", size, scheme)
             browser.close()

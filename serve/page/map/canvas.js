@@ -119,6 +119,7 @@ export function mapCanvas({ draw, hover, press, circle }) {
     event.preventDefault();
   });
   new ResizeObserver(redraw).observe(element);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   return {
     element,
     canvas,

@@ -1,113 +1,98 @@
-// Places and colours -> points on a canvas, drawn by WebGL 2: a million of them move smoothly.
+// Places and colours -> points on a canvas: a million of them move smoothly, also without a graphics card.
+//
+// Points are blended into an array of pixels by the processor. WebGL drawn in software, as in virtual machines
+// and remote desktops, takes some 30 times as long for small points, and is missing where it is switched off.
 
-const VERTEX = `#version 300 es
-in vec2 place;
-in float colour;
-in float shown;
-uniform vec2 centre;
-uniform vec2 scale;
-uniform mediump float size;
-uniform sampler2D palette;
-out vec4 ink;
-void main() {
-  vec2 at = (place - centre) * scale;
-  gl_Position = vec4(at, 0.0, 1.0);
-  bool away = shown < 0.5;
-  gl_PointSize = away ? max(1.0, size * 0.6) : size;
-  vec4 own = texelFetch(palette, ivec2(int(colour), 0), 0);
-  ink = away ? vec4(own.rgb, 0.10) : own;
-}`;
-const FRAGMENT = `#version 300 es
-precision mediump float;
-in vec4 ink;
-out vec4 pixel;
-uniform float size;
-void main() {
-  if (size > 4.0 && distance(gl_PointCoord, vec2(0.5)) > 0.5) discard;
-  pixel = vec4(ink.rgb * ink.a, ink.a);
-}`;
+const MOVING = 250_000; // points that are drawn while the map moves
+const AWAY = 0.1; // opacity of points that a filter leaves out
+const MARGIN = 12; // pixels around what is seen, so that no point has to be cut
 
-function program(gl) {
-  const made = gl.createProgram();
-  for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
-    const shader = gl.createShader(kind);
-    gl.shaderSource(shader, source);
-    gl.compileShader(shader);
-    if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS)) throw new Error(gl.getShaderInfoLog(shader));
-    gl.attachShader(made, shader);
-  }
-  gl.linkProgram(made);
-  return made;
-}
-
-const MOVING = 100_000; // points that are drawn while the map moves
-
-/** Return {draw(view, moving), colours(codes, palette), shown(mask)} over a canvas; null where there is no WebGL 2.
+/** Return {draw(view, moving), colours(codes, palette), shown(mask)} over a canvas.
  *
- * While it moves, every so many-th point is drawn, so that it follows the hand on any machine.
  * x, y: float32 places, NaN for none. codes: uint8 places in the palette, which is 256 colours of 4 bytes.
+ * While it moves, every so many-th point is drawn, so that it follows the hand on any machine.
  */
 export function pointCloud(canvas, x, y) {
-  const gl = canvas.getContext("webgl2", { antialias: false, preserveDrawingBuffer: false, powerPreference: "high-performance" });
-  if (!gl) return null;
-  const made = program(gl);
-  gl.useProgram(made);
-  const places = new Float32Array(2 * x.length);
-  for (let row = 0; row < x.length; row += 1) {
-    places[2 * row] = Number.isNaN(x[row]) ? 1e9 : x[row];
-    places[2 * row + 1] = y[row];
-  }
-  const pointers = []; // set where in its buffer an attribute is read: every so many-th
-  const attribute = (name, size, type, bytes) => {
-    const buffer = gl.createBuffer();
-    const at = gl.getAttribLocation(made, name);
-    gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
-    gl.enableVertexAttribArray(at);
-    pointers.push((every) => {
-      gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
-      gl.vertexAttribPointer(at, size, type, false, every * bytes, 0);
-    });
-    return (data) => {
-      gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
-      gl.bufferData(gl.ARRAY_BUFFER, data, gl.STATIC_DRAW);
-    };
+  const context = canvas.getContext("2d", { alpha: false });
+  const most = Math.max(1, Math.ceil(x.length / MOVING));
+  let codes = new Uint8Array(x.length);
+  let palette = new Uint8Array(4 * 256);
+  let mask = new Uint8Array(x.length).fill(1);
+  let image = null;
+  let pixels = null; // of the image, 0xffBBGGRR each
+
+  const clear = () => {
+    const [width, height] = [canvas.width + 2 * MARGIN, canvas.height + 2 * MARGIN];
+    if (image?.width !== width || image.height !== height) {
+      image = new ImageData(width, height);
+      pixels = new Uint32Array(image.data.buffer);
+    }
+    const [red, green, blue] = getComputedStyle(canvas).backgroundColor.match(/\d+/g).map(Number);
+    pixels.fill(packed(red, green, blue));
   };
-  attribute("place", 2, gl.FLOAT, 8)(places);
-  const colour = attribute("colour", 1, gl.UNSIGNED_BYTE, 1);
-  const shown = attribute("shown", 1, gl.UNSIGNED_BYTE, 1);
-  const uniform = (name) => gl.getUniformLocation(made, name);
-  const [centre, scale, size] = ["centre", "scale", "size"].map(uniform);
-  gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
-  gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
-  gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
-  gl.enable(gl.BLEND);
-  gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
-  colour(new Uint8Array(x.length));
-  shown(new Uint8Array(x.length).fill(1));
-  const most = Math.max(1, Math.min(31, Math.ceil(x.length / MOVING))); // a stride has at most 255 bytes
-  let read = 0;
-  const readEvery = (every) => {
-    if (every !== read) for (const point of pointers) point(every);
-    read = every;
+
+  /** Blend every so many-th point whose mask is `kind`: `size` pixels wide, in the palette's colours or fainter. */
+  const blend = (view, every, kind, size, opacity) => {
+    const { width, height } = image;
+    const [spots, cover] = disc(size, width);
+    const { zoom } = view;
+    const [left, top] = [width / 2 - view.x * zoom, height / 2 + view.y * zoom];
+    const [right, bottom] = [width - 2 * MARGIN, height - 2 * MARGIN];
+    for (let row = 0; row < x.length; row += every) {
+      if (mask[row] !== kind) continue;
+      const across = x[row] * zoom + left - MARGIN;
+      const down = top - y[row] * zoom - MARGIN;
+      // A place that is NaN fails every comparison.
+      if (!(across > -MARGIN / 2 && across < right + MARGIN / 2 && down > -MARGIN / 2 && down < bottom + MARGIN / 2)) continue;
+      const at = Math.trunc(down + MARGIN) * width + Math.trunc(across + MARGIN);
+      const code = 4 * codes[row];
+      const [red, green, blue, alpha] = [palette[code], palette[code + 1], palette[code + 2], opacity || palette[code + 3]];
+      for (let spot = 0; spot < spots.length; spot += 1) {
+        const before = pixels[at + spots[spot]];
+        const own = (alpha * cover[spot]) >> 8; // of 256
+        const rest = 256 - own;
+        pixels[at + spots[spot]] = packed(
+          (red * own + (before & 255) * rest) >> 8,
+          (green * own + ((before >> 8) & 255) * rest) >> 8,
+          (blue * own + ((before >> 16) & 255) * rest) >> 8,
+        );
+      }
+    }
   };
 
   return {
-    colours(codes, palette) {
-      colour(codes);
-      gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 256, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, palette);
+    colours(next, colours) {
+      codes = next;
+      palette = colours;
     },
-    shown,
+    shown(next) {
+      mask = next;
+    },
     draw(view, moving) {
       const every = moving ? most : 1;
-      readEvery(every);
-      gl.viewport(0, 0, canvas.width, canvas.height);
-      gl.clearColor(0, 0, 0, 0);
-      gl.clear(gl.COLOR_BUFFER_BIT);
-      gl.uniform2f(centre, view.x, view.y);
-      gl.uniform2f(scale, (2 * view.zoom) / canvas.width, (2 * view.zoom) / canvas.height);
-      gl.uniform1f(size, view.size);
-      gl.drawArrays(gl.POINTS, 0, Math.floor(x.length / every));
+      clear();
+      blend(view, every, 0, Math.max(1, view.size * 0.6), 255 * AWAY);
+      blend(view, every, 1, view.size, 0);
+      context.putImageData(image, -MARGIN, -MARGIN);
     },
-    finish: () => gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4)),
   };
+}
+
+const packed = (red, green, blue) => (0xff000000 | (blue << 16) | (green << 8) | red) >>> 0;
+
+/** Return where a disc of so many pixels across lies around its middle, in a row-major image, and how much of each pixel (of 256). */
+function disc(size, width) {
+  const spots = [];
+  const cover = [];
+  const reach = Math.ceil(size / 2);
+  const soft = size > 4; // smaller ones are squares
+  for (let down = -reach; down <= reach; down += 1) {
+    for (let across = -reach; across <= reach; across += 1) {
+      const share = soft ? size / 2 - Math.hypot(across, down) + 0.5 : size / 2 - Math.max(across, down, -across - 1, -down - 1);
+      if (share <= 0) continue;
+      spots.push(down * width + across);
+      cover.push(Math.round(256 * Math.min(1, share)));
+    }
+  }
+  return [Int32Array.from(spots), Int32Array.from(cover)];
 }

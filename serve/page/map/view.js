@@ -179,7 +179,6 @@ export function mapView(context) {
       }
       places = new Places(x.data, y.data);
       cloud = pointCloud(map.canvas, x.data, y.data);
-      if (!cloud) throw new Error("This browser draws no WebGL 2, which the map needs. The gallery view shows the same pictures.");
       if (values) filters = readFilters(columns, values);
       const shown = { ...columns, fields: columns.fields.filter(({ name }) => !name.startsWith("map.")) };
       controls = facets(shown, filters, (name, choice) => {

@@ -25,8 +25,6 @@ COUNT = 400
 KINDS = {"red": (200, 90, 60), "blue": (60, 90, 200), "purple": (130, 90, 130)}
 CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
 
-SOFTWARE_GL = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-
 
 @dataclass(frozen=True)
 class World:
@@ -89,7 +87,7 @@ def browser() -> Iterator[Browser]:
             pytest.fail("VSSL_REQUIRE_CHROMIUM is set and there is no chromium: apt-get install chromium")
         pytest.skip("no chromium on this machine: apt-get install chromium")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=SOFTWARE_GL)
+        launched = playwright.chromium.launch(executable_path=CHROMIUM)
         yield launched
         launched.close()
 
