@@ -79,7 +79,7 @@ def describe(error: VsslError | HTTPException) -> dict[str, str | None]:
     """Return code, message, type and param: what stands under `error` in a body."""
     status = status_of(error)
     if isinstance(error, HTTPException):
-        code, message = CODES.get(status, "http_error"), error.detail
+        code, message = CODES.get(status, "http_error"), _explained(error)
     else:
         code, message = error.code, str(error)
     param = getattr(error, "param", None)
@@ -90,6 +90,15 @@ def describe(error: VsslError | HTTPException) -> dict[str, str | None]:
         "type": TYPES.get(status, default),
         "param": param and _cut(param, MAX_PARAM),
     }
+
+
+def _explained(error: HTTPException) -> str:
+    """Say what the router's bare 404 and 405 leave out: what could be asked for instead."""
+    if error.status_code == 404:
+        return "no such route: paths are exact, without a slash at their end; GET /openapi.json lists them"
+    if error.status_code == 405 and error.headers:
+        return f"method not allowed; this route takes {error.headers.get('Allow', 'others')}"
+    return str(error.detail)
 
 
 def _cut(text: str, most: int) -> str:

@@ -7,6 +7,7 @@ Shape letters: N images, D embedding dimension.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ from vssl.model.card import CARD_KEY, ModelCard
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
 NPZ = "application/x-npz"
+FORMS = {JSON: JSON, ARROW: ARROW, NPZ: NPZ, "application/npz": NPZ}
 END = b"\xff\xff\xff\xff\0\0\0\0"
 """What ends a stream of Arrow messages: a message of length 0."""
 
@@ -46,18 +48,22 @@ def json_response(value: Any, status: int = 200) -> Response:
 
 
 def accepted(context: RequestContext) -> str:
-    """Return the first of our binary forms that Accept names, else JSON."""
+    """Return the form that Accept wants most: the highest q, of several the first; JSON where it names none of ours."""
     wanted = context.headers.get(b"accept")
     if wanted is None or wanted == b"*/*":
         return JSON
-    for kind in (part.partition(";")[0].strip().lower() for part in wanted.decode("latin-1").split(",")):
-        if kind == ARROW:
-            return ARROW
-        if kind in (NPZ, "application/npz"):
-            return NPZ
-        if kind == JSON:
-            return JSON
-    return JSON
+    best, form = 0.0, JSON
+    for part in wanted.decode("latin-1").lower().split(","):
+        kind, *parameters = (word.strip() for word in part.split(";"))
+        quality = next((_quality(word) for word in parameters if word.startswith("q=")), 1.0)
+        if kind in FORMS and quality > best:
+            best, form = quality, FORMS[kind]
+    return form
+
+
+def _quality(word: str) -> float:
+    """Return the number of `q=0.5`; 1 for what is none."""
+    return float(word[2:]) if re.fullmatch(r"q=(0(\.\d{0,3})?|1(\.0{0,3})?)", word, re.ASCII) else 1.0
 
 
 def base64_floats(values: Floats) -> str:

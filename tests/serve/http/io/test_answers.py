@@ -65,6 +65,10 @@ def asked(accept: str | None) -> RequestContext:
         ("application/npz", NPZ),
         (f"{JSON}, {ARROW}", JSON),
         ("é", JSON),
+        (f"{ARROW};q=0", JSON),
+        (f"{ARROW};q=0.1, {JSON};q=0.9", JSON),
+        (f"{JSON};q=0.5, {NPZ}; q=0.8;x=y", NPZ),
+        (f"{ARROW};q=0.0, {NPZ};q=nan", NPZ),
     ],
 )
 def test_accept_names_the_form(accept: str | None, form: str) -> None:
