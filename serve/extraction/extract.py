@@ -114,11 +114,7 @@ def extract(
     """
     out = user_path(out)
     _check(images, out, shard=shard, batch_size=batch_size, workers=workers, part_rows=part_rows)
-    if dtype not in store.DTYPES or engine not in ("local", "openvino", "tensorrt", "ray"):
-        raise InputError(
-            f"found dtype {dtype!r} and engine {engine!r}, expected {' or '.join(store.DTYPES)}, and local, openvino, "
-            "tensorrt or ray"
-        )
+    _check_choices(dtype, engine)
     if shard and (overwrite or update):
         raise InputError("a shard shares its folder with others: remove the folder yourself to start over")
     started = time.perf_counter()
@@ -140,12 +136,7 @@ def extract(
         pictures=pictures,
     )
     options = MapOptions(limits, features, digests, pictures)
-    if engine == "ray":
-        from serve.extraction.ray import ray_mapper
-
-        mapper = ray_mapper(runner, source, options, workers)
-    else:
-        mapper = local_mapper(runner, source, options, workers)
+    mapper = _mapper(engine, runner, source, options, workers)
     make(out)
     try:
         with locked(out, shared=shard is not None):
@@ -157,14 +148,7 @@ def extract(
             writer = PartWriter(folder, source.items, runner.card, earlier, max_failures, report, started)
             numbers = range(shard[0], plan.parts, shard[1]) if shard else range(plan.parts)
             if not folder.complete:
-                name = f"shard-{shard[0]:05d}-of-{shard[1]:05d}.lock" if shard else ""
-                try:
-                    with locked(folder.progress / name) if shard else nullcontext():
-                        writer.run(numbers, mapper)
-                    _complete(folder)
-                except (FileNotFoundError, FormatError):
-                    if not folder.complete:  # else another shard has closed it meanwhile
-                        raise
+                _write_parts(folder, writer, numbers, mapper, shard)
             if arrays and folder.complete:
                 write_arrays(out, dtype)
             return _summary(folder, writer, numbers, started)
@@ -174,10 +158,34 @@ def extract(
         ) from error
 
 
+def _write_parts(
+    folder: OutputFolder, writer: PartWriter, numbers: range, mapper: Mapper, shard: tuple[int, int] | None
+) -> None:
+    """Write the parts of this process, and close the folder when no other's is missing."""
+    name = f"shard-{shard[0]:05d}-of-{shard[1]:05d}.lock" if shard else ""
+    try:
+        with locked(folder.progress / name) if shard else nullcontext():
+            writer.run(numbers, mapper)
+        _complete(folder)
+    except (FileNotFoundError, FormatError):
+        if not folder.complete:  # else another shard has closed it meanwhile
+            raise
+
+
 def _open(model: Path | str, engine: str, device: str, precision: str | None) -> Engine:
     """Open a model with one core a call: the threads of the pipeline are the parallelism."""
     runs = engine if engine in ENGINES else "onnxruntime"
     return Engine.open(model, device=device, engine=runs, precision=precision, threads=1)
+
+
+def _mapper(
+    name: str, engine: Engine, source: ImageSource, options: MapOptions, workers: int | None
+) -> Mapper:
+    if name != "ray":
+        return local_mapper(engine, source, options, workers)
+    from serve.extraction.ray import ray_mapper
+
+    return ray_mapper(engine, source, options, workers)
 
 
 def local_mapper(engine: Engine, source: ImageSource, options: MapOptions, workers: int | None) -> Mapper:
@@ -194,6 +202,14 @@ def local_mapper(engine: Engine, source: ImageSource, options: MapOptions, worke
         return task, embed_block(engine, source, task.rows, options, lane)
 
     return lambda tasks: ordered(work, tasks, workers=threads, ahead=AHEAD * threads)
+
+
+def _check_choices(dtype: str, engine: str) -> None:
+    if dtype not in store.DTYPES or engine not in ("local", "openvino", "tensorrt", "ray"):
+        raise InputError(
+            f"found dtype {dtype!r} and engine {engine!r}, expected {' or '.join(store.DTYPES)}, and local, openvino, "
+            "tensorrt or ray"
+        )
 
 
 def _check(images: object, out: Path, *, shard: tuple[int, int] | None, **counts: int | None) -> None:

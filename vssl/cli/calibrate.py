@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from vssl.cli.export import BRANCHES, SPACES, Branch, Images, Json, Seed, Whitening, describe_calibration
+from vssl.cli.export import BRANCHES, SPACES, Branch, Images, Json, Seed, Whitening
+from vssl.cli.model_facts import describe_calibration
 from vssl.cli.output import check_choice, extras, note, say, say_json
 
 

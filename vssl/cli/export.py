@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vssl.cli.model_facts import (
+    describe_calibration,
+    describe_fidelity,
+    describe_measured,
+    describe_preprocess,
+    describe_uncertainty,
+)
 from vssl.cli.output import check_choice, extras, note, refuse_existing, say, say_json
 
 if TYPE_CHECKING:
     from export.package import Exported
     from export.repositories.triton.repository import RepositoryEntry
-    from vssl.model.card import ModelCard
 
 
 def register(app: typer.Typer) -> None:
@@ -113,23 +118,9 @@ def export(
 
     `vssl export model.onnx --triton REPOSITORY` puts a file that exists into a repository.
     """
-    path = Path(encoder)
-    if path.suffix == ".onnx" and model is None:
-        if triton is None and hf is None:
-            raise typer.BadParameter(
-                f"say what to make of {path}: a model from another tool's encoder, with: vssl export {path} model.onnx "
-                f"--calibration IMAGES; or an entry of a repository, with: --triton REPOSITORY or --hf DIR"
-            )
-        if triton is not None:
-            put = _put(path, triton, name, triton_backend, overwrite=overwrite)
-            say_json(_entry_facts(put)) if as_json else _say_entry(put)
-        if hf is not None:
-            from export.repositories.hugging_face import write_folder
-
-            note(write_folder(path, hf, overwrite=overwrite).describe())
-        return
     if model is None:
-        raise typer.BadParameter(f"missing the file to write: vssl export {encoder} model.onnx")
+        _copy(Path(encoder), triton, triton_backend, hf, name, overwrite=overwrite, as_json=as_json)
+        return
     for place in (model, hf):
         if place is not None:
             refuse_existing(place, overwrite=overwrite)
@@ -174,6 +165,33 @@ def export(
     _say_written(written)
     if entry is not None:
         _say_entry(entry)
+
+
+def _copy(
+    path: Path,
+    triton: Path | None,
+    backend: str,
+    hf: Path | None,
+    name: str | None,
+    *,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Put an exported file that exists into folders that other programs load."""
+    if path.suffix != ".onnx":
+        raise typer.BadParameter(f"missing the file to write: vssl export {path} model.onnx")
+    if triton is None and hf is None:
+        raise typer.BadParameter(
+            f"say what to make of {path}: a model from another tool's encoder, with: vssl export {path} model.onnx "
+            f"--calibration IMAGES; or an entry of a repository, with: --triton REPOSITORY or --hf DIR"
+        )
+    if triton is not None:
+        put = _put(path, triton, name, backend, overwrite=overwrite)
+        say_json(_entry_facts(put)) if as_json else _say_entry(put)
+    if hf is not None:
+        from export.repositories.hugging_face import write_folder
+
+        note(write_folder(path, hf, overwrite=overwrite).describe())
 
 
 def _facts(written: Exported) -> dict[str, Any]:
@@ -238,63 +256,3 @@ def _say_entry(entry: RepositoryEntry) -> None:
     )
     note(f"serve it with: tritonserver --model-repository {entry.path.parent}")
     note(f"and use it with: vssl serve --model triton://127.0.0.1:8001/{entry.name}")
-
-
-def describe_calibration(fit: Any) -> str:
-    """Return one line about a card's calibration."""
-    if fit.kind == "none":
-        return "not calibrated"
-    text = f"{fit.kind} on {fit.images} images x {fit.views} views"
-    if fit.ratio is None:
-        return f"{text}; too few images to judge it on held-out ones"
-    return (
-        f"{text}; on held-out images predicted over measured {fit.ratio:.2f}, "
-        f"rank correlation {fit.rank_correlation:.2f}"
-    )
-
-
-def describe_preprocess(card: ModelCard) -> str:
-    """Return one line about what a model does to a picture."""
-    p = card.preprocess
-    how = (
-        f"squashed to {p.size} px"
-        if p.fit == "stretch"
-        else f"shorter side to {p.resize}, centre {p.size} px"
-    )
-    mean, std = (",".join(f"{value:g}" for value in values) for values in (card.pixel_mean, card.pixel_std))
-    return f"{how}, {p.interpolation}, mean {mean}, std {std}"
-
-
-def describe_uncertainty(card: ModelCard) -> str:
-    """Return one line about where a model's uncertainty comes from."""
-    fit = card.uncertainty_fit
-    if fit is None:
-        return "derived from mean and variance"
-    if fit.cropped is None or fit.damaged is None:
-        return f"predicted, fitted on {fit.images} images"
-    return (
-        f"predicted, fitted on {fit.images} images; of held-out ones {fit.damaged:.0%} are less sure when damaged, "
-        f"{fit.cropped:.0%} when cropped"
-    )
-
-
-def describe_measured(found: Mapping[str, Any]) -> str:
-    """Return one line about what a model reached on labelled images."""
-    ordered = "" if found["r_auroc"] is None else f", R-AUROC {found['r_auroc']:.3f}"
-    return (
-        f"20-NN accuracy {found['knn_top1']:.3f}{ordered} on the {found['images']} images of "
-        f"{found['source']}, each against the others"
-    )
-
-
-def describe_fidelity(found: Any) -> str:
-    """Return one line about what a lower precision loses."""
-    text = (
-        f"{found.speed:.1f}x the images/s of fp32 here; on {found.images} images: same neighbour for "
-        f"{found.same_neighbour:.1%}, uncertainty's rank correlation {found.rank_correlation:.3f}"
-    )
-    if found.knn is not None:
-        text += f", k-NN {found.knn_fp32:.3f} -> {found.knn:.3f}"
-    if found.r_auroc is not None:
-        text += f", R-AUROC {found.r_auroc_fp32:.3f} -> {found.r_auroc:.3f}"
-    return text
