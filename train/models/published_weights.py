@@ -150,7 +150,7 @@ def in_order_of(encoder: Encoder, given: dict[str, Tensor]) -> dict[str, Tensor]
     prefix = "backbone.model."
     own = {n: v for n, v in encoder.state_dict().items() if n.startswith(prefix)}
     theirs = list(given.items())[: len(own)]
-    if not own or len(theirs) < len(own) or any(name.removeprefix(prefix) in given for name in own):
+    if not own or len(theirs) < len(own) or all(name.removeprefix(prefix) in given for name in own):
         return given
     pairs = list(zip(own.items(), theirs, strict=True))
     same = all(
