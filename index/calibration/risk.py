@@ -14,6 +14,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import faiss
 import numpy as np
 
 from index.arrays import Float64s, Int64s
@@ -139,11 +140,9 @@ def _kinds(unit: Floats, directions: Floats) -> Int64s:
 
 def _clusters(unit: Floats, count: int, seed: int) -> Floats:
     """Return the directions (count, D) that unit vectors gather around: k-means on the sphere."""
-    directions = unit[np.random.default_rng(seed).permutation(len(unit))[:count]]
-    for _ in range(ROUNDS):
-        nearest = (unit @ directions.T).argmax(axis=1)
-        sums = np.zeros_like(directions)
-        np.add.at(sums, nearest, unit)
-        filled = np.bincount(nearest, minlength=count) > 0
-        directions = np.where(filled[:, None], _unit(sums), directions)
+    means = faiss.Kmeans(
+        unit.shape[1], count, niter=ROUNDS, seed=seed, spherical=True, min_points_per_centroid=1
+    )
+    means.train(unit)
+    directions: Floats = means.centroids
     return directions
