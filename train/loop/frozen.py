@@ -55,10 +55,10 @@ def frozen_encoder(config: TrainConfig, weights: Mapping[str, Tensor] | None) ->
     """Build the encoder whose backbone stays as it is. Raises InputError without weights for it."""
     if weights is None:
         raise InputError(
-            "--freeze keeps a backbone as it is; this one is untrained: add --init pretrained or FILE"
+            "--freeze keeps a backbone as it is; this one is untrained: add --init pretrained, or --init weights.pth"
         )
     encoder = new_encoder(config)
-    initialise(encoder, weights, "FILE")
+    initialise(encoder, weights, "weights")
     return encoder.eval()
 
 

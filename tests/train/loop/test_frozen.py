@@ -111,7 +111,7 @@ def test_the_state_of_the_best_view_recall_is_kept(pictures: Path, trained: Path
 
 
 def test_an_untrained_backbone_is_not_frozen(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--init pretrained or FILE"):
+    with pytest.raises(InputError, match=r"--init pretrained, or --init weights\.pth"):
         run(pictures, tmp_path / "run", FROZEN, None)
 
 
