@@ -121,7 +121,7 @@ def measure(out: Path, name: str, images: Images) -> None:
     variance, calibration, *_ = calibrate(encoder, views, images.train, served, encoder.size)
     with torch.inference_mode():
         mean, mean_known = served(asked), served(known)
-        spread = variance(head_inputs(asked.features, torch.from_numpy(images.test)))
+        spread = variance(head_inputs(asked.features, torch.from_numpy(images.test)), mean)
     gaussians = GaussianEmbedding(mean.numpy(), spread.numpy())
     right["served_knn"] = knn_predict(mean_known, labels, mean, classes) == truth
     correct = ~nearest_is_wrong(torch.from_numpy(gaussians.mean), truth).numpy()

@@ -90,7 +90,7 @@ def judge(
     def gaussians(output: Any, images: NDArray[np.uint8]) -> GaussianEmbedding:
         with torch.inference_mode():
             mean = served(output)
-            spread = variance(head_inputs(output.features, torch.from_numpy(images)))
+            spread = variance(head_inputs(output.features, torch.from_numpy(images)), mean)
         return GaussianEmbedding(mean.numpy(), spread.numpy()).normalised()
 
     def plain(features: torch.Tensor) -> GaussianEmbedding:

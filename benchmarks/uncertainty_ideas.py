@@ -60,7 +60,7 @@ class Fitted:
         """What would be served."""
         mean = self.mean(output)
         with torch.inference_mode():
-            return GaussianEmbedding(mean.numpy(), self.variance(output.inputs).numpy())
+            return GaussianEmbedding(mean.numpy(), self.variance(output.inputs, mean).numpy())
 
 
 def fit(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from export.calibration.ambiguity import Ambiguity
-from export.calibration.quality import quality
+from export.calibration.quality import COUNT, quality
 from train.models.encoder import EncoderOutput
 from vssl.errors import InputError
 
@@ -22,8 +22,13 @@ Encode = Callable[[Tensor], EncoderOutput]
 LOG_RANGE = 12.0
 """The head may move a log variance this far from the mean one, so that no input overflows it."""
 
+TINY = 1e-12
+
 OUTLIER = 8.0
 """Standard deviations beyond which an input of the uncertainty's damage map counts as no more."""
+
+FAR = 4.0
+"""The same for the variance of a good picture: a straight line goes wrong far from where it was fitted."""
 
 LOGIT_RANGE = 15.0
 """Keeps the largest uncertainties apart in float32."""
@@ -42,31 +47,47 @@ class ServedOutput(NamedTuple):
 
 
 class VarianceHead(nn.Module):
-    """Inputs (B, P), features and picture quality -> variance (B, D).
+    """Inputs (B, P), features and picture quality, and the served mean (B, D) -> variance (B, D).
 
-    The variance of a good picture, a two-layer map added to one log variance a dimension, times
-    what the picture's damage adds, which is never less than 1. An untrained head is the constant
-    variance `base`.
+    The variance of a good picture, whose logarithm is linear in mean and quality, times what the picture's
+    damage adds: no less than 1, and 1 where no more damage is seen than `quiet`. An untrained head is the
+    constant variance `base`.
     """
 
     shift: Tensor
     scale: Tensor
     base: Tensor
+    mean_scale: Tensor
+    quiet: Tensor
 
     def __init__(self, inputs: int, dim: int, hidden: int = 128) -> None:
         super().__init__()
         self.register_buffer("shift", torch.zeros(inputs))
         self.register_buffer("scale", torch.ones(inputs))
         self.register_buffer("base", torch.zeros(dim))
-        self.good = _two_layers(inputs, hidden, dim, 0.0)
+        self.register_buffer("mean_scale", torch.ones(()))
+        self.register_buffer("quiet", torch.zeros(()))
+        self.good = nn.Linear(dim + min(COUNT, inputs), dim)
+        nn.init.zeros_(self.good.weight)
+        nn.init.zeros_(self.good.bias)
         self.damage = _two_layers(inputs, hidden, dim, NO_DAMAGE)
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def signals(self, inputs: Tensor, mean: Tensor) -> Tensor:
+        """Return what the variance of a good picture is linear in (B, D + 23): its mean and quality."""
+        standard = (inputs[:, -COUNT:] - self.shift[-COUNT:]) * self.scale[-COUNT:]
+        return torch.cat([mean * self.mean_scale, standard], dim=1).clamp(-FAR, FAR)
+
+    def forward(self, inputs: Tensor, mean: Tensor) -> Tensor:
         """Return variance (B, D) > 0."""
         standard = (inputs - self.shift) * self.scale
-        offset = self.good(standard).clamp(-LOG_RANGE, LOG_RANGE)
-        added = torch.nn.functional.softplus(self.damage(standard)).clamp(max=LOG_RANGE)
-        return torch.exp(self.base + offset + added)
+        offset = self.good(self.signals(inputs, mean)).clamp(-LOG_RANGE, LOG_RANGE)
+        added = self.damage_seen(standard)
+        share = torch.relu(1.0 - self.quiet / added.mean(dim=1, keepdim=True).clamp_min(TINY))
+        return torch.exp(self.base + offset + added * share)
+
+    def damage_seen(self, standard: Tensor) -> Tensor:
+        """Standardised inputs (B, P) -> what damage would add to the log variance (B, D), 0 or more."""
+        return torch.nn.functional.softplus(self.damage(standard)).clamp(max=LOG_RANGE)
 
     def begin_damage(self, level: float) -> None:
         """Set what damage adds to the log variance, before it is fitted: softplus(level)."""
@@ -188,8 +209,8 @@ class ServedHeads(nn.Module):
         mean = self.mean(EncoderOutput(features, projected, None))
         inputs = head_inputs(features, images)
         if self.uncertainty is None:
-            return mean, self.variance(inputs)
-        return mean, self.variance(inputs), self.uncertainty(inputs, mean)
+            return mean, self.variance(inputs, mean)
+        return mean, self.variance(inputs, mean), self.uncertainty(inputs, mean)
 
 
 class ServedEncoder(nn.Module):

@@ -65,8 +65,8 @@ def view_statistics(
     """Embed each picture (N, C, C, 3), `count` views of it and `worse` forms of it made worse.
 
     size: the network's input side S. Returns what was found of the N pictures as they would be
-    served, with the unbiased variance over their views; and of the W x N worse forms, with their
-    mean squared deviation from the same views.
+    served, with the unbiased variance over their views, those among the worse forms too; and of the W x N
+    worse forms, with their mean squared deviation from the other views.
     """
     generator = torch.Generator().manual_seed(seed)
     good: list[ViewStatistics] = []
@@ -86,15 +86,19 @@ def view_statistics(
                 total, square = total + offset, square + offset**2
             variance = (square - total**2 / count) / (count - 1)
             whole = torch.zeros(len(cached), dtype=torch.bool)
-            good.append(ViewStatistics(head_inputs(output.features, plain), mean, variance, place, whole))
+            centre, drawn = total / count, count
             for number in range(worse):
                 form = degrade(plain, generator) if number % 2 else views(cached, generator).round()
                 moved = encoder(form)
-                away = (served(moved).double() - reference - total / count) ** 2
-                spread = variance * (count - 1) / count + away
+                offset = served(moved).double() - reference
+                spread = variance * (count - 1) / count + (offset - centre) ** 2
+                if not number % 2:
+                    total, square, drawn = total + offset, square + offset**2, drawn + 1
                 damaged = torch.full_like(whole, bool(number % 2))
                 inputs = head_inputs(moved.features, form)
                 bad.append(ViewStatistics(inputs, served(moved), spread, place, damaged))
+            variance = (square - total**2 / drawn) / (drawn - 1)
+            good.append(ViewStatistics(head_inputs(output.features, plain), mean, variance, place, whole))
             if report is not None:
                 report(min(start + batch, len(images)), len(images))
     return _floored(good), _floored(bad or [empty_like(good[0])])

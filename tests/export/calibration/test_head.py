@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -96,9 +98,43 @@ def test_a_damaged_picture_is_less_sure_than_itself_undamaged() -> None:
     def total(shown: Tensor) -> Tensor:
         with torch.inference_mode():
             features = BlockMeans()(shown).features
-            return variance(head_inputs(features, shown)).sum(1)
+            return variance(head_inputs(features, shown), features).sum(1)
 
     assert float((total(worse) > total(fresh)).float().mean()) > 0.75
+
+
+def test_damage_adds_nothing_to_pictures_as_they_are_and_much_to_damaged_ones() -> None:
+    images = pictures(600)
+    good, bad = view_statistics(
+        BlockMeans(), NoiseByBrightness(), images, FEATURES, count=8, worse=6, seed=0, size=12
+    )
+    head = fit_head(good, bad, QUICK).eval()
+    undamaged = copy.deepcopy(head)
+    undamaged.quiet.fill_(torch.inf)
+    fresh = torch.from_numpy(pictures(700)[600:]).float()
+    worse = degrade(fresh, torch.Generator().manual_seed(9))
+    with torch.inference_mode():
+        added = [
+            (head(inputs, features) / undamaged(inputs, features)).mean(1)
+            for features, inputs in (
+                (BlockMeans()(shown).features, head_inputs(BlockMeans()(shown).features, shown))
+                for shown in (fresh, worse)
+            )
+        ]
+    assert float((added[0] == 1).float().mean()) > 0.9
+    assert float((added[1] > 1.5).float().mean()) > 0.5
+
+
+def test_views_among_the_worse_forms_count_for_the_variance() -> None:
+    few, more = (
+        view_statistics(
+            BlockMeans(), NoiseByBrightness(), pictures(60), FEATURES, count=3, worse=worse, seed=0, size=12
+        )[0]
+        for worse in (0, 24)
+    )
+    truth = (25 / 255 * few.inputs[:, :9]) ** 2
+    error = [float((found.variance / truth - 1).square().mean()) for found in (few, more)]
+    assert error[1] < 0.4 * error[0]  # of 15 views instead of 3
 
 
 def test_the_fitted_head_predicts_the_variance_of_images_it_never_saw() -> None:
@@ -112,7 +148,7 @@ def test_the_fitted_head_predicts_the_variance_of_images_it_never_saw() -> None:
     fresh, inputs = shown(50)
     truth = (25 / 255 * fresh) ** 2
     with torch.inference_mode():
-        error = (variance(inputs).log() - truth.log()).abs().median()
+        error = (variance(inputs, fresh).log() - truth.log()).abs().median()
     assert float(error) < 0.25
 
 
@@ -124,7 +160,7 @@ def test_blank_pictures_whose_views_are_all_alike_do_not_make_the_variance_vanis
     assert calibration.ratio == pytest.approx(1.0, abs=0.2)
     fresh, inputs = shown(50)
     with torch.inference_mode():
-        error = (variance(inputs).log() - (25 / 255 * fresh).square().log()).abs().median()
+        error = (variance(inputs, fresh).log() - (25 / 255 * fresh).square().log()).abs().median()
     assert float(error) < 0.4
 
 
@@ -134,7 +170,7 @@ def test_too_few_images_get_one_constant_variance_a_dimension() -> None:
     )
     assert (calibration.kind, calibration.ratio, calibration.rank_correlation) == ("scale", None, None)
     with torch.inference_mode():
-        zeros, ones = (variance(x.expand(1, 9 + COUNT)) for x in torch.eye(2)[:, :1, None])
+        zeros, ones = (variance(x.expand(1, 9 + COUNT), x.expand(1, 9)) for x in torch.eye(2)[:, :1, None])
     assert torch.equal(zeros, ones)
 
 
@@ -163,7 +199,7 @@ def test_judge_gives_ratio_one_and_full_correlation_to_a_perfect_head() -> None:
     )
 
     class Perfect(nn.Module):
-        def forward(self, _: Tensor) -> Tensor:
+        def forward(self, inputs: Tensor, mean: Tensor) -> Tensor:
             return statistics.variance
 
     ratio, correlation, interval = judge(Perfect(), statistics)  # type: ignore[arg-type]
@@ -184,7 +220,7 @@ def test_the_ratio_has_an_interval_that_holds_a_planted_one() -> None:
     )
 
     class Doubled(nn.Module):
-        def forward(self, inputs: Tensor) -> Tensor:
+        def forward(self, inputs: Tensor, mean: Tensor) -> Tensor:
             return inputs.exp()
 
     ratio, _, (low, high) = judge(Doubled(), statistics)  # type: ignore[arg-type]
