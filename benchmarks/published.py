@@ -1,12 +1,14 @@
 """A published encoder and two sets of images -> which number predicts that the nearest neighbour is wrong.
 
-    python -m benchmarks.published NETWORK WEIGHTS FIT_IMAGES JUDGED_IMAGES [--size 112] [--cache DIR]
+    python -m benchmarks.published NETWORK WEIGHTS FIT_IMAGES JUDGED_IMAGES [--size 112] [--most N] [--cache DIR]
 
 as in `python -m benchmarks.published timm/tf_efficientnet_lite0 lite0.pth cifar10:DIR cifar10:DIR:test
 --size 112`. What is served is fitted on FIT_IMAGES without labels, as `vssl export` does; labels of JUDGED_IMAGES
 say whether the nearest other judged image is of the same class. The ceiling is a linear probe on the
-labels of FIT_IMAGES. Two tables: R-AUROC with 95 % intervals and the difference from what is served in one
-pass, and retrieval over dimension and whitening. Embeddings are kept in --cache.
+labels of FIT_IMAGES. Printed: R-AUROC with 95 % intervals and the difference from what is served in one
+pass and from the distance found; the variance on 64 views of 200 judged images, and how well 32 of those views rank
+the other 32; damaged images; retrieval over dimension and whitening (published_space.py). Embeddings are kept in
+--cache.
 Shape letters: N images, F feature dimension, P inputs of the heads, D embedding dimension.
 """
 
@@ -15,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,34 +27,36 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.corruptions import corrupted
+from benchmarks.published_space import Doubles, Shown, nearest, of, spaces
 from export.calibration.degrade import degrade
+from export.calibration.head import CalibrationConfig, fit_head
+from export.calibration.head import judge as judge_variance
 from export.calibration.uncertainty import fit_uncertainty
-from export.calibration.view_statistics import ViewStatistics
+from export.calibration.view_statistics import ViewStatistics, view_statistics
 from export.calibration.whitening import served_map
-from export.served_encoder import ServedMean, UncertaintyHead, head_inputs
+from export.served_encoder import ServedMean, UncertaintyHead, VarianceHead, head_inputs
 from export.sources.encoder_graph import OnnxEncoder
 from export.sources.published import published_encoder
+from index.calibration.risk import fit_risk
 from index.metrics.bootstrap import interval
 from index.metrics.uncertainty import r_auroc
+from index.search.exact import ExactIndex
+from index.search.neighbour_graph import leave_out_own
+from index.search.vectors import Vectors
+from train.augment.views import Views
 from train.data.image_cache import load_images
-from train.models.encoder import EncoderOutput
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.images.sources import open_source
+from vssl.rank_statistics import spearman
 
-Doubles = NDArray[np.float64]
 BATCH, DAMAGED = 32, 300
-DIMENSIONS, WHITENINGS = (64, 128, 256, None), (0.0, 0.5, 1.0)
+VARIED, JUDGED = 1000, 200  # images whose views the variance is fitted on, and judged on
+DISTANCE = "distance to the nearest found"
+Pictures = NDArray[np.uint8]
 SEVERE = {
     "cropped": [("crop", s) for s in (1, 3, 5)],
     "corrupted": [(k, s) for k in ("noise", "jpeg", "darkness", "occlusion") for s in (3, 5)],
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """What an encoder says of N pictures: features (N, F) and the heads' inputs (N, P)."""
-
-    features: Tensor
-    inputs: Tensor
 
 
 class Embedder:
@@ -62,7 +66,7 @@ class Embedder:
         self.encoder, self.cache = encoder, cache
         cache.mkdir(parents=True, exist_ok=True)
 
-    def __call__(self, name: str, pictures: Callable[[], NDArray[np.uint8]]) -> Shown:
+    def __call__(self, name: str, pictures: Callable[[], Pictures]) -> Shown:
         """Return the cached answer, or embed what `pictures()` gives, (N, S, S, 3)."""
         place = self.cache / f"{name}.npz"
         if not place.exists():
@@ -77,7 +81,7 @@ class Embedder:
         return Shown(torch.from_numpy(found["features"]), torch.from_numpy(found["inputs"]))
 
 
-def worse_forms(pictures: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+def worse_forms(pictures: Pictures, seed: int) -> Pictures:
     """Return each picture made worse in one way, as calibration does."""
     generator = torch.Generator().manual_seed(seed)
     parts = [
@@ -86,10 +90,10 @@ def worse_forms(pictures: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
     return torch.cat(parts).numpy()
 
 
-def of(served: ServedMean, shown: Shown) -> Tensor:
-    """Return what is served as the mean (N, D)."""
-    with torch.inference_mode():
-        return served(EncoderOutput(shown.features, shown.features, None)).clone()
+def viewed(views: Views, pictures: Pictures, seed: int) -> Pictures:
+    """Return one view of the training of each picture."""
+    generator, parts = torch.Generator().manual_seed(seed), torch.split(torch.from_numpy(pictures), BATCH)
+    return torch.cat([views(part.float(), generator).round().to(torch.uint8) for part in parts]).numpy()
 
 
 def statistics(shown: Shown, mean: Tensor) -> ViewStatistics:
@@ -98,34 +102,6 @@ def statistics(shown: Shown, mean: Tensor) -> ViewStatistics:
     return ViewStatistics(
         shown.inputs, mean, torch.ones(len(mean), 1), rows, torch.zeros(len(mean), dtype=torch.bool)
     )
-
-
-def nearest(means: Tensor) -> tuple[NDArray[np.int64], Doubles]:
-    """Return each picture's nearest other one and the cosine to it."""
-    unit = functional.normalize(means, dim=1)
-    rows, cosines = [], []
-    for start in range(0, len(unit), 1024):
-        similarity = unit[start : start + 1024] @ unit.T
-        places = torch.arange(len(similarity))
-        similarity[places, start + places] = -2.0
-        value, row = similarity.max(dim=1)
-        rows.append(row)
-        cosines.append(value)
-    return torch.cat(rows).numpy(), torch.cat(cosines).double().numpy()
-
-
-def mean_average_precision(means: Tensor, labels: NDArray[np.int64], most: int = 1000) -> float:
-    """Return mAP@R: of the R nearest, R the number of others of the class, over up to `most` queries."""
-    unit, truth = functional.normalize(means, dim=1), torch.from_numpy(labels)
-    total, asked = 0.0, torch.randperm(len(unit), generator=torch.Generator().manual_seed(0))[:most]
-    for row in asked.tolist():
-        similarity = unit @ unit[row]
-        similarity[row] = -2.0
-        count = int((truth == truth[row]).sum()) - 1
-        if count:
-            hit = (truth[similarity.topk(count).indices] == truth[row]).double()
-            total += float((hit * hit.cumsum(0) / torch.arange(1, count + 1)).sum()) / count
-    return total / len(asked)
 
 
 def probe(known: Shown, labels: NDArray[np.int64], asked: Shown, epochs: int = 12) -> Doubles:
@@ -145,28 +121,78 @@ def probe(known: Shown, labels: NDArray[np.int64], asked: Shown, epochs: int = 1
     return shares.max(dim=1).values.double().numpy()
 
 
+def kept(place: Path, make: Callable[[], tuple[ViewStatistics, ViewStatistics]]) -> list[ViewStatistics]:
+    """Return both statistics of a file, or make and write them."""
+    names = [field.name for field in fields(ViewStatistics)]
+    if not place.exists():
+        made = make()
+        np.savez(place, **{f"{n}-{i}": getattr(made[i], n).numpy() for i in (0, 1) for n in names})
+    found = np.load(place)
+    return [ViewStatistics(*(torch.from_numpy(found[f"{n}-{i}"]) for n in names)) for i in (0, 1)]
+
+
+def variance_of(
+    encoder: OnnxEncoder, views: Views, served: ServedMean, fit: Pictures, judged: Pictures, cache: Path
+) -> tuple[VarianceHead, dict[str, object]]:
+    """Fit the variance as export does, and judge it on two halves of 32 views of the judged pictures."""
+    config = CalibrationConfig()
+
+    def seen(pictures: Pictures, count: int, worse: int, seed: int) -> tuple[ViewStatistics, ViewStatistics]:
+        return view_statistics(
+            encoder, views, pictures, served, count=count, worse=worse, seed=seed, size=pictures.shape[1]
+        )
+
+    good, bad = kept(cache / "views.npz", lambda: seen(fit, config.views, config.worse, 0))
+    first, second = (
+        kept(cache / f"judged-views-{n}.npz", lambda n=n: seen(judged, 32, 0, n))[0] for n in (1, 2)
+    )
+    head = fit_head(good, bad, config).eval()
+    both = replace(first, variance=(first.variance + second.variance) / 2)
+    ratio, rank, limits = judge_variance(head, both)
+    with torch.inference_mode():
+        said = head(both.inputs, both.mean).sum(1).numpy()
+    halves, total = (s.variance.sum(1).numpy() for s in (first, second)), both.variance.sum(1).numpy()
+    return head, {
+        "ratio": ratio, "ratio_interval": limits, "rank_correlation": rank, "halves": spearman(*halves),
+        "rank_interval": interval(lambda at: spearman(said[at], total[at]), len(total)),
+    }  # fmt: skip
+
+
+def joined(mean: Tensor, one_pass: Doubles) -> Doubles:
+    """Return the risk (N,) of each judged picture's search among the others, fitted on a share of them."""
+    items = Vectors(GaussianEmbedding(mean.numpy(), np.ones_like(mean.numpy())))
+    rows = np.arange(len(items))
+    distances, found = leave_out_own(*ExactIndex.build("cosine", items).search(items[rows], 21), rows, 20)
+    unsure = ((np.argsort(np.argsort(one_pass)) + 0.5) / len(one_pass)).astype(np.float32)
+    some = np.random.default_rng(0).permutation(len(items))[:1000]
+    model = fit_risk(mean.numpy(), items, distances[some], found[some], unsure[some], unsure)
+    assert model is not None
+    return model.scores(items, distances, found, unsure, unsure)
+
+
 def table(values: dict[str, Doubles], right: NDArray[np.bool_], served: str) -> list[dict[str, object]]:
-    """Return one row a signal: R-AUROC, and served minus it by a paired bootstrap."""
+    """Return one row a signal: R-AUROC, served minus it and it minus the distance by a paired bootstrap."""
     rows: list[dict[str, object]] = []
     for name, value in values.items():
         found = r_auroc(value, right)
         low, high = interval(lambda at, v=value: r_auroc(v[at], right[at]), len(right), resamples=300)
-        ahead = interval(
-            lambda at, v=value: r_auroc(values[served][at], right[at]) - r_auroc(v[at], right[at]),
-            len(right),
-            resamples=300,
+        ahead, over = (
+            interval(
+                lambda at, a=a, b=b: r_auroc(a[at], right[at]) - r_auroc(b[at], right[at]),
+                len(right),
+                resamples=300,
+            )
+            for a, b in ((values[served], value), (value, values[DISTANCE]))
         )
-        rows.append({"signal": name, "r_auroc": found, "low": low, "high": high, "served_minus_this": ahead})
+        rows.append(
+            {"signal": name, "r_auroc": found, "low": low, "high": high, "served_minus_this": ahead,
+             "this_minus_distance": over}
+        )  # fmt: skip
     return rows
 
 
-def standard(values: Doubles) -> Doubles:
-    """Return values with mean 0 and spread 1."""
-    return (values - values.mean()) / values.std()
-
-
 def less_sure(
-    embed: Embedder, head: UncertaintyHead, served: ServedMean, pictures: NDArray[np.uint8], name: str
+    embed: Embedder, head: UncertaintyHead, served: ServedMean, pictures: Pictures, name: str
 ) -> dict[str, float]:
     """Return the share of damaged pictures that are less sure than the pictures themselves."""
 
@@ -210,17 +236,29 @@ def main() -> None:
     worse = embed("fit-worse", lambda: worse_forms(caches["fit"].images, 0))
     asked = embed("judged", lambda: caches["judged"].images)
     some = np.ascontiguousarray(caches["judged"].images[:DAMAGED])
-    report = judge(known, worse, asked, labels["fit"], labels["judged"])
-    head, served = report.pop("head"), report.pop("served")
+    served = served_map(known.features.double(), "features", 0.0, 128)
+    views = Views(source.augment, arguments.size)
+    variance, calibration = variance_of(
+        embed.encoder,
+        views,
+        served,
+        caches["fit"].images[:VARIED],
+        caches["judged"].images[:JUDGED],
+        arguments.cache,
+    )
+    report = judge(served, variance, known, worse, asked, labels["fit"], labels["judged"])
+    head = report.pop("head")
+    pair = [embed(f"view-{n}", lambda n=n: viewed(views, caches["fit"].images[:VARIED], n)) for n in (1, 2)]
+    report |= {"variance": calibration, "spaces": spaces(known, (pair[0], pair[1]), asked, labels["judged"])}
     report["less_sure"] = less_sure(embed, head, served, some, "judged")  # type: ignore[arg-type]
     print(json.dumps(report, indent=1))
 
 
 def judge(
-    known: Shown, worse: Shown, asked: Shown, fit_labels: NDArray[np.int64], labels: NDArray[np.int64]
-) -> dict[str, object]:
-    """Fit on `known` and its worse forms, judge on `asked`; returns both tables and what was fitted."""
-    served = served_map(known.features.double(), "features", 0.0, 128)
+    served: ServedMean, variance: VarianceHead, known: Shown, worse: Shown, asked: Shown,
+    fit_labels: NDArray[np.int64], labels: NDArray[np.int64],
+) -> dict[str, object]:  # fmt: skip
+    """Fit on `known` and its worse forms, judge on `asked`; returns the table and what was fitted."""
     own, mean = of(served, known), of(served, asked)
     head = fit_uncertainty(statistics(known, own), statistics(worse, of(served, worse)))
     assert head is not None
@@ -228,30 +266,23 @@ def judge(
     right = labels[row] == labels
     with torch.inference_mode():
         one_pass = head.score(asked.inputs, mean).double().numpy()
+        trace = variance(asked.inputs, mean).sum(1).double().numpy()
     unit_known, unit_asked = functional.normalize(own, dim=1), functional.normalize(mean, dim=1)
     density = torch.cat(
         [1 - (part @ unit_known.T).topk(10).values.mean(1) for part in torch.split(unit_asked, 1024)]
     )
     values = {
         "predicted, one pass": one_pass,
+        "trace of the variance": trace,
         "norm of the features": -asked.features.norm(dim=1).double().numpy(),
         "distance to 10 of the fit images": density.double().numpy(),
-        "distance to the nearest found": -cosine,
-        "distance found and predicted, joined": standard(-cosine) + 0.5 * standard(one_pass),
+        DISTANCE: -cosine,
+        "risk: joined with dissent and the predicted": joined(mean, one_pass),
         "ceiling: linear probe on labels": -probe(known, fit_labels, asked),
     }
-    spaces = []
-    for dim in DIMENSIONS:
-        for whitening in WHITENINGS:
-            mapped = of(served_map(known.features.double(), "features", whitening, dim), asked)
-            found = labels[nearest(mapped)[0]] == labels
-            spaces.append(
-                {"dim": dim or known.features.shape[1], "whitening": whitening, "recall_at_1": float(found.mean()),
-                 "map_at_r": mean_average_precision(mapped, labels)}
-            )  # fmt: skip
     return {
-        "head": head, "served": served, "right": float(right.mean()), "images": len(labels),
-        "uncertainty": table(values, right, "predicted, one pass"), "spaces": spaces,
+        "head": head, "right": float(right.mean()), "images": len(labels),
+        "uncertainty": table(values, right, "predicted, one pass"),
     }  # fmt: skip
 
 
