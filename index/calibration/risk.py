@@ -144,5 +144,4 @@ def _clusters(unit: Floats, count: int, seed: int) -> Floats:
         unit.shape[1], count, niter=ROUNDS, seed=seed, spherical=True, min_points_per_centroid=1
     )
     means.train(unit)
-    directions: Floats = means.centroids
-    return directions
+    return np.asarray(means.centroids, np.float32)
