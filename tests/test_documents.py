@@ -1,4 +1,4 @@
-"""The documents: each command block of the README and of the start page runs as it is written, links lead somewhere."""
+"""The documents: each block of commands or code runs as it is written, each flag exists, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import typer.main
 
 from serve.http.app import DESCRIBED
 from vssl.cli.main import app
@@ -26,6 +28,9 @@ PAGES = {
     "README.md": ROOT / "README.md",
     "ten-minutes.md": DOCS / "start" / "ten-minutes.md",
     "everyday.md": DOCS / "how-to" / "everyday.md",
+    "curation.md": DOCS / "how-to" / "curation.md",
+    "scale-out.md": DOCS / "how-to" / "scale-out.md",
+    "upgrading.md": DOCS / "how-to" / "upgrading.md",
 }
 KINDS = {"start", "how-to", "reference", "explanation", "measurements"}
 GENERATED = {"docs/reference/commands.md", "docs/reference/python.md"}
@@ -38,6 +43,16 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     return re.findall(
         r"^```(sh|python)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
+
+
+def commands_of_pages() -> Iterator[str]:
+    """Yield every `vssl VERB ...` that a page shows, without what follows it in its line."""
+    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        if page.name in ("commands.md", "python.md"):
+            continue
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for found in re.findall(r"^(?:    )?(vssl [a-z].*)$|`(vssl [a-z][^`]*)`", text, re.MULTILINE):
+            yield re.split(r" #|\s\||&&|;| \(", found[0] or found[1])[0].strip()
 
 
 @pytest.fixture
@@ -78,10 +93,13 @@ def run(block: str, kind: str, home: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, f"{commands}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     for line in served:
-        serve(line.partition("#")[0].strip(), home, environment)
+        with serving(line.partition("#")[0].strip(), home, environment):
+            pass
 
 
-def serve(command: str, home: Path, environment: dict[str, str]) -> None:
+@contextmanager
+def serving(command: str, home: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Run a server as a reader would, and stop it at the end; its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -97,6 +115,7 @@ def serve(command: str, home: Path, environment: dict[str, str]) -> None:
                 assert time.monotonic() < ends, (home / "server.log").read_text()
                 with pytest.raises(subprocess.TimeoutExpired):
                     server.wait(timeout=0.5)
+            yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
             server.wait(timeout=60)
@@ -105,10 +124,24 @@ def serve(command: str, home: Path, environment: dict[str, str]) -> None:
 @pytest.mark.timeout(900)  # a dozen commands, each a process of its own
 @pytest.mark.parametrize("page", list(PAGES))
 def test_each_command_block_runs_as_it_is_written(page: str, home: Path) -> None:
+    if page == "scale-out.md":
+        pytest.importorskip("milvus_lite", reason="Milvus Lite is not installed")
     found = blocks(PAGES[page])
-    assert len(found) >= 2
+    assert found
     for kind, block in found:
         run(block, kind, home)
+
+
+@pytest.mark.timeout(900)
+def test_what_the_page_about_serving_asks_a_server_is_answered(home: Path) -> None:
+    run("vssl extract photos embeddings\nvssl index embeddings gallery\n", "sh", home)
+    environment = {**os.environ, "PATH": f"{home / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    found = blocks(DOCS / "reference" / "serving.md")
+    assert [kind for kind, _ in found] == ["sh", "python"]
+    with serving("vssl serve --gallery gallery", home, environment) as url:
+        for kind, block in found:
+            failing = block.replace("curl ", "curl -sS --fail-with-body ")
+            run(failing.replace("http://127.0.0.1:3000", url), kind, home)
 
 
 def test_a_broken_command_is_found(home: Path) -> None:
@@ -130,6 +163,18 @@ def test_each_command_that_a_page_names_exists() -> None:
     }
     assert len(named) > 8
     assert named - known == set()
+
+
+@pytest.mark.parametrize("line", sorted({*commands_of_pages()}))
+def test_each_flag_that_a_page_gives_a_command_exists(line: str) -> None:
+    """Of a command in a block or between backticks; what stands for a reader's own word is passed over."""
+    words = line.split()[1:]
+    command = typer.main.get_command(app)
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]  # type: ignore[attr-defined]
+    flags = {word.partition("=")[0].strip("[],") for word in words if re.match(r"\[?--?[a-z]", word)}
+    known = {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)}
+    assert flags - known - {"--help"} == set()
 
 
 def pages() -> Iterator[Path]:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -30,5 +35,14 @@ def test_a_missing_package_comes_with_the_command_that_brings_it(extra: str) -> 
     assert advice({"extras": {extra: {"there": "1.0"}}}) == ["vssl demo, or vssl extract IMAGES EMBEDDINGS"]
 
 
-def test_completion_is_offered_for_the_shell() -> None:
+@pytest.mark.parametrize(
+    ("typed", "completed"), [("vssl ex", ["export", "extract"]), ("vssl index --di", ["--distance"])]
+)
+def test_a_shell_completes_verbs_and_flags(typed: str, completed: list[str]) -> None:
     assert "--install-completion" in vssl("--help").stdout
+    command = shutil.which("vssl", path=Path(sys.executable).parent)
+    if command is None:
+        pytest.skip("the command vssl is not installed beside this Python")
+    asked = {"_VSSL_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    done = subprocess.run([command], env={**os.environ, **asked}, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == completed
