@@ -44,7 +44,7 @@ def _warnings(facts: dict[str, Any]) -> list[str]:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    if path.is_dir() and (path / "manifest.json").exists() and not (path / "gallery.json").exists():
+    if path.is_dir() and (path / "manifest.json").exists():
         from vssl.embeddings import store
         from vssl.embeddings.manifest import read_manifest
 

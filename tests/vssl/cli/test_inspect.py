@@ -9,6 +9,7 @@ import onnx
 from onnx import helper
 
 from tests.tiny_model import tiny_model
+from tests.tiny_run import tiny_run
 from tests.vssl.cli.test_search import vssl
 from vssl.model.card import CARD_KEY
 from vssl.model.seal import sealed
@@ -23,6 +24,19 @@ def with_calibration(path: Path, **values: object) -> Path:
     helper.set_model_props(model, entries | {CARD_KEY: json.dumps(card)})
     path.write_bytes(sealed(model.SerializeToString()))
     return path
+
+
+def test_embeddings_a_gallery_and_a_run_say_what_they_are(house: Path, tmp_path: Path) -> None:
+    embeddings = json.loads(vssl("inspect", house / "embeddings", "--json").stdout)
+    assert (embeddings["artefact"], embeddings["rows"], embeddings["failures"]) == ("embeddings", 24, 1)
+    assert embeddings["card"]["name"] == "tiny-0"
+    gallery = json.loads(vssl("inspect", house / "gallery", "--json").stdout)
+    assert (gallery["artefact"], gallery["items"], gallery["distance"]) == ("gallery", 24, "cosine")
+    run = tiny_run(tmp_path / "run", house / "images")
+    for path in (run, run / "checkpoint.pt"):
+        facts = json.loads(vssl("inspect", path, "--json").stdout)
+        assert (facts["artefact"], facts["step"], facts["preprocess"]["size"]) == ("checkpoint", 1, 16)
+    assert "artefact" in vssl("inspect", house / "embeddings").stdout
 
 
 def test_a_planted_bad_calibration_is_said(tmp_path: Path) -> None:

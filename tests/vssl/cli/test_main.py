@@ -78,6 +78,13 @@ def test_inspect_prints_the_card_of_a_model(tmp_path: Path) -> None:
     assert "tiny-0" in vssl("inspect", model).stdout
 
 
+def test_the_version_is_that_of_the_package() -> None:
+    import vssl as package
+
+    done = vssl("--version")
+    assert (done.returncode, done.stdout) == (0, f"vssl {package.__version__}\n")
+
+
 def test_an_existing_output_is_refused_unless_overwriting(tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     model.write_bytes(b"mine")

@@ -67,6 +67,18 @@ class TestCifar:
         assert [item.label for item in source.items] == ["automobile", "bird", "cat"]
         assert np.array_equal(pixels(source, 1), images[1])
 
+    def test_hundred_classes_of_the_python_version_are_named_by_its_meta_file(self, tmp_path: Path) -> None:
+        inner = tmp_path / "cifar-100-python"
+        inner.mkdir()
+        images = pictures(3)
+        values = {b"data": by_channel(images), b"fine_labels": [5, 0, 99], b"coarse_labels": [0, 0, 0]}
+        (inner / "test").write_bytes(pickle.dumps(values))
+        names = [f"fine{n}".encode() for n in range(100)]
+        (inner / "meta").write_bytes(pickle.dumps({b"fine_label_names": names}))
+        source = open_source(f"cifar100:{tmp_path}:test")
+        assert [item.label for item in source.items] == ["fine5", "fine0", "fine99"]
+        assert np.array_equal(pixels(source, 1), images[1])
+
     def test_a_pickle_that_calls_is_refused(self, tmp_path: Path) -> None:
         mark = tmp_path / "mark"
 
