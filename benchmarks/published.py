@@ -90,6 +90,11 @@ def worse_forms(pictures: Pictures, seed: int) -> Pictures:
     return torch.cat(parts).numpy()
 
 
+def drawn(pictures: Pictures, most: int) -> Pictures:
+    """Return up to `most` pictures drawn at random: a folder's are sorted by class."""
+    return np.ascontiguousarray(pictures[np.random.default_rng(1).permutation(len(pictures))[:most]])
+
+
 def viewed(views: Views, pictures: Pictures, seed: int) -> Pictures:
     """Return one view of the training of each picture."""
     generator, parts = torch.Generator().manual_seed(seed), torch.split(torch.from_numpy(pictures), BATCH)
@@ -235,21 +240,19 @@ def main() -> None:
     known = embed("fit", lambda: caches["fit"].images)
     worse = embed("fit-worse", lambda: worse_forms(caches["fit"].images, 0))
     asked = embed("judged", lambda: caches["judged"].images)
-    some = np.ascontiguousarray(caches["judged"].images[:DAMAGED])
+    some = drawn(caches["judged"].images, DAMAGED)
+    varied = drawn(caches["fit"].images, VARIED)
     served = served_map(known.features.double(), "features", 0.0, 128)
     views = Views(source.augment, arguments.size)
-    variance, calibration = variance_of(
-        embed.encoder,
-        views,
-        served,
-        caches["fit"].images[:VARIED],
-        caches["judged"].images[:JUDGED],
-        arguments.cache,
-    )
+    variance, calibration = variance_of(embed.encoder, views, served, varied, some[:JUDGED], arguments.cache)
     report = judge(served, variance, known, worse, asked, labels["fit"], labels["judged"])
     head = report.pop("head")
-    pair = [embed(f"view-{n}", lambda n=n: viewed(views, caches["fit"].images[:VARIED], n)) for n in (1, 2)]
-    report |= {"variance": calibration, "spaces": spaces(known, (pair[0], pair[1]), asked, labels["judged"])}
+    own = embed("varied", lambda: varied)
+    pair = [embed(f"view-{n}", lambda n=n: viewed(views, varied, n)) for n in (1, 2)]
+    report |= {
+        "variance": calibration,
+        "spaces": spaces(known, own, (pair[0], pair[1]), asked, labels["judged"]),
+    }
     report["less_sure"] = less_sure(embed, head, served, some, "judged")  # type: ignore[arg-type]
     print(json.dumps(report, indent=1))
 

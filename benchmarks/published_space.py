@@ -79,10 +79,10 @@ def stability(first: Tensor, second: Tensor, pictures: Tensor) -> float:
 
 
 def spaces(
-    known: Shown, views: tuple[Shown, Shown], asked: Shown, labels: NDArray[np.int64]
+    known: Shown, some: Shown, views: tuple[Shown, Shown], asked: Shown, labels: NDArray[np.int64]
 ) -> list[dict[str, float]]:
-    """Return one row a space: fitted on `known`, of whose first pictures `views` are, judged on `asked`."""
-    some, rows = Shown(known.features[: len(views[0].features)], known.inputs), []
+    """Return one row a space: fitted on `known`, two views of `some` pictures choosing, judged on `asked`."""
+    rows = []
     for dim in DIMENSIONS:
         for whitening in WHITENINGS:
             served = served_map(known.features.double(), "features", whitening, dim)
