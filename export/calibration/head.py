@@ -225,21 +225,20 @@ def calibrate(
     order = np.random.default_rng(config.seed).permutation(len(images))
     most = min(len(order), config.images)
     held = min(config.held, max(1, most // 10)) if most >= MIN_IMAGES else 0
+    seen = partial(view_statistics, encoder, views, served=served, size=size)
     judged = judged_bad = None
     if held:
-        judged, judged_bad = view_statistics(
-            encoder, views, images[np.sort(order[:held])], served,
-            count=config.report_views, worse=2, seed=config.seed + 1000, size=size,
-        )  # fmt: skip
+        judged, judged_bad = seen(
+            images[np.sort(order[:held])], count=config.report_views, worse=2, seed=config.seed + 1000
+        )
     good: list[ViewStatistics] = []
     bad: list[ViewStatistics] = []
     used, best = held, float("inf")
     while True:
         stop = min(most, max(config.first_images, 2 * used))
-        some, some_bad = view_statistics(
-            encoder, views, images[np.sort(order[used:stop])], served,
-            count=config.views, worse=config.worse, seed=config.seed + used, size=size,
-            report=report and partial(_tell, report, used, most),
+        some, some_bad = seen(
+            images[np.sort(order[used:stop])], count=config.views, worse=config.worse,
+            seed=config.seed + used, report=report and partial(_tell, report, used, most),
         )  # fmt: skip
         good.append(shifted(some, used))
         bad.append(shifted(some_bad, used))
@@ -259,14 +258,24 @@ def calibrate(
     calibration = Calibration("fitted-head" if most >= MIN_IMAGES else "scale", used, config.views)
     if judged is None or judged_bad is None:
         return Fit(variance.eval(), calibration)
-    ratio, correlation, (low, high) = judge(variance, judged)
-    calibration = replace(
-        calibration, ratio=ratio, rank_correlation=correlation, ratio_low=low, ratio_high=high
+    return _judged(
+        Fit(variance.eval(), calibration, uncertainty), judged, judged_bad, join(good).mean, len(order) - held
     )
-    fitted = None
-    if uncertainty is not None:
-        fitted = judge_uncertainty(uncertainty, judged, judged_bad, join(good).mean, len(order) - held)
-    return Fit(variance.eval(), calibration, uncertainty, fitted)
+
+
+def _judged(fit: Fit, judged: ViewStatistics, bad: ViewStatistics, means: Tensor, images: int) -> Fit:
+    """Return the fit with how well it does on held-out pictures and worse forms of them.
+
+    means: (N, D) of the pictures it was fitted on; images: how many there were.
+    """
+    ratio, correlation, (low, high) = judge(fit.variance, judged)
+    calibration = replace(
+        fit.calibration, ratio=ratio, rank_correlation=correlation, ratio_low=low, ratio_high=high
+    )
+    if fit.uncertainty is None:
+        return Fit(fit.variance, calibration)
+    fitted = judge_uncertainty(fit.uncertainty, judged, bad, means, images)
+    return Fit(fit.variance, calibration, fit.uncertainty, fitted)
 
 
 def _tell(report: Progress, start: int, total: int, done: int, _: int) -> None:

@@ -75,8 +75,7 @@ def view_statistics(
         for start in range(0, len(images), batch):
             cached = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).float()
             plain = shrink(cached, size)
-            place = torch.arange(start, start + len(cached))
-            output = encoder(plain)
+            output, place = encoder(plain), torch.arange(start, start + len(cached))
             mean = served(output)
             reference = mean.double()
             total, square = torch.zeros_like(reference), torch.zeros_like(reference)
@@ -85,8 +84,7 @@ def view_statistics(
                 offset = served(encoder(views(cached, generator))).double() - reference
                 total, square = total + offset, square + offset**2
             variance = (square - total**2 / count) / (count - 1)
-            whole = torch.zeros(len(cached), dtype=torch.bool)
-            centre, drawn = total / count, count
+            centre, drawn, whole = total / count, count, torch.zeros(len(cached), dtype=torch.bool)
             for number in range(worse):
                 form = degrade(plain, generator) if number % 2 else views(cached, generator).round()
                 moved = encoder(form)
@@ -94,8 +92,7 @@ def view_statistics(
                 spread = variance * (count - 1) / count + (offset - centre) ** 2
                 if not number % 2:
                     total, square, drawn = total + offset, square + offset**2, drawn + 1
-                damaged = torch.full_like(whole, bool(number % 2))
-                inputs = head_inputs(moved.features, form)
+                inputs, damaged = head_inputs(moved.features, form), torch.full_like(whole, bool(number % 2))
                 bad.append(ViewStatistics(inputs, served(moved), spread, place, damaged))
             variance = (square - total**2 / drawn) / (drawn - 1)
             good.append(ViewStatistics(head_inputs(output.features, plain), mean, variance, place, whole))
