@@ -18,7 +18,6 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from serve.inference.backends.onnxruntime import into_buckets
-from serve.inference.cores import available_cores
 from serve.inference.engine import Engine
 from tests.serve.conv_model import conv_model
 from tests.tiny_model import picture, tiny_model
@@ -254,25 +253,6 @@ class TestRefusals:
     def test_no_threads(self, tiny: Path) -> None:
         with pytest.raises(InputError, match="found 0, expected at least 1"):
             Engine.open(tiny, threads=0)
-
-
-class TestCores:
-    def test_without_a_quota_it_is_the_affinity_mask(self, tmp_path: Path) -> None:
-        assert available_cores(tmp_path) >= 1
-        (tmp_path / "cpu.max").write_text("max 100000\n")
-        assert available_cores(tmp_path) == available_cores(tmp_path / "absent")
-
-    def test_a_quota_caps_it(self, tmp_path: Path) -> None:
-        (tmp_path / "cpu.max").write_text("50000 100000\n")
-        assert available_cores(tmp_path) == 1
-
-    def test_a_quota_of_version_1(self, tmp_path: Path) -> None:
-        (tmp_path / "cpu").mkdir()
-        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("100000\n")
-        (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-        assert available_cores(tmp_path) == 1
-        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
-        assert available_cores(tmp_path) == available_cores(tmp_path / "absent")
 
 
 def test_a_fresh_process_loads_no_torch(tiny: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.index.calibration.test_selection import classes
 from tests.index.samples import MODEL, card
 from tests.tiny_model import picture, tiny_model
-from tests.vssl.cli.command import vssl
+from tests.vssl.cli.command import jpeg, vssl
 from vssl.embeddings.manifest import write_manifest
 from vssl.embeddings.store import Rows, part_name, to_table, write_table
 
@@ -43,3 +43,23 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_table(to_table(Rows(names, names, labels, items), card(), MODEL), folder / part_name(0))
     write_manifest(folder, model_id=MODEL, parts=[part_name(0)], rows=400, failures=0)
     return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model") / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("good")
+    for seed in range(12):
+        jpeg(folder / f"class{seed % 3}" / f"img_{seed}.jpg", seed)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def extracted(good: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("extracted") / "out"
+    assert vssl("extract", good, out, "--model", model).returncode == 0
+    return out
