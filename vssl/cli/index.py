@@ -59,15 +59,11 @@ def build(
         from index.gallery.folder.build import build_gallery
         from index.search.autotune import Budget, describe
 
+    limits = Budget.parse(budget) if budget is not None else None
     built = build_gallery(
-        embeddings,
-        gallery,
-        distance=distance,
-        normalise=normalise,
-        overwrite=overwrite,
-        budget=Budget.parse(budget) if budget is not None else None,
+        embeddings, gallery, distance=distance, normalise=normalise, overwrite=overwrite, budget=limits,
         metadata=metadata,
-    )
+    )  # fmt: skip
     if built.unmatched:
         note(built.unmatched)
     selection = built.selection
