@@ -26,7 +26,7 @@ TINY = 1e-12
 class Duplicate:
     """Two images that may show the same.
 
-    distance: of their whitened means by cosine (by the gallery's own where that is too small to
+    distance: of their whitened means by cosine (of the means themselves where the gallery is too small to
     whiten). closeness: the root of that distance in units of the same for either's fifth to
     twentieth neighbours; a copy lies at 0, ordinary neighbours near 1. separation: mean squared
     difference in units of its own variance. probability: that the pair is closer than ordinary
@@ -55,7 +55,7 @@ def duplicates(gallery: ReadableGallery, *, limit: int = 100, least: float = 0.5
     if len(near) < 2:
         return []
     graph = near.graph
-    apart = np.sqrt(np.maximum(graph.distances - min(0.0, float(graph.distances.min())), 0.0))
+    apart = np.sqrt(np.maximum(graph.distances, 0.0))  # rounding may bring a copy below zero
     scale = _local_scale(apart)
     rows = np.repeat(np.arange(len(near)), COPIES)
     others = graph.rows[:, :COPIES].ravel()

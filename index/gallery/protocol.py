@@ -127,7 +127,7 @@ class ReadableGallery(Protocol):
     def neighbourhood(self, k: int, *, white: bool = False) -> Neighbourhood:
         """Return the `k` nearest others of every item (N, K), by the gallery's own distance.
 
-        white: by cosine of whitened means (index.calibration.whitening) where the gallery is large enough.
+        white: by cosine of whitened means (index.calibration.whitening), of the means where they are too few.
         """
 
     def listing(self) -> Listing:

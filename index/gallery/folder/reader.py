@@ -191,12 +191,12 @@ class GalleryReader:
     def neighbourhood(self, k: int, *, white: bool = False) -> Neighbourhood:
         """Return the `k` nearest others of every item, by the gallery's own distance.
 
-        white: by cosine of whitened means (index.calibration.whitening) where the gallery is large enough.
+        white: by cosine of whitened means (index.calibration.whitening), of the means where they are too few.
         """
         with self._cache.current() as view:
             means = whitened(view.items, view.alive) if white and k else None
             if means is None:
-                index, points = self._cache.index(view, self.distance), view.items
+                index, points = self._cache.index(view, "cosine" if white else self.distance), view.items
             else:
                 points = Vectors(means)
                 index = ExactIndex.build("cosine", points)

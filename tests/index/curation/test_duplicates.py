@@ -47,6 +47,19 @@ def test_an_exact_copy_is_found_whatever_stands_before_it(tmp_path: Path) -> Non
         assert (found.closeness, found.separation, found.probability) == (0.0, 0.0, 1.0)
 
 
+def test_a_signed_distance_makes_no_copies_of_neighbours(tmp_path: Path) -> None:
+    items = gaussians(60)  # too few to whiten
+    rows = Rows([f"i{i}" for i in range(60)], [""] * 60, [None] * 60, items)
+    found = {}
+    for distance in ("cosine", "posterior"):
+        place = tmp_path / distance
+        with FolderGallery.create(place, card=card(), model_id=MODEL, distance=distance) as gallery:
+            gallery.add(rows)
+            found[distance] = duplicates(gallery, least=0.0)
+    assert found["posterior"] == found["cosine"]
+    assert found["posterior"][0].closeness > 0.01
+
+
 def test_ordinary_neighbours_are_no_copies() -> None:
     random = np.random.default_rng(1)
     ordinary = random.exponential(size=5000) ** (1 / 4)  # the law of nearest neighbours in four dimensions
