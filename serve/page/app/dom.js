@@ -55,6 +55,13 @@ export function percent(share) {
   return `${whole} %`;
 }
 
+/** Return where something stands in the gallery, of which a share is surer. */
+export function standing(share) {
+  if (share <= 0) return "surer than all others of the gallery";
+  if (share >= 1) return "less sure than all others of the gallery";
+  return `${share > 0.5 ? `less sure than ${percent(share)}` : `surer than ${percent(1 - share)}`} of the gallery`;
+}
+
 /** Return a count with the thousands apart. */
 export const count = (number) => number.toLocaleString("en");
 

@@ -8,7 +8,7 @@ export const LISTS = {
     title: "Duplicates",
     why: "Pairs that may show the same, closest first. Keep the better one.",
     pairs: true,
-    words: (one) => [`${percent(one.probability)} the same`, `closeness ${digits(one.closeness)}`],
+    words: (one) => [`${percent(one.probability)} likely the same`, `closeness ${digits(one.closeness)}`],
   },
   uncertain: {
     title: "Least sure",

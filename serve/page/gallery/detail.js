@@ -1,7 +1,7 @@
 // An item of the gallery -> a dialog with its picture, what is known of it, and its neighbours.
 
 import { addressOf } from "../app/address.js";
-import { digits, make, percent } from "../app/dom.js";
+import { digits, make, percent, standing } from "../app/dom.js";
 import { largePicture, picture } from "../app/thumbnails.js";
 import { ofItem } from "../search/examples.js";
 import { neighboursOf } from "./columns.js";
@@ -68,11 +68,10 @@ function neighbour(context, one, show) {
 }
 
 function facts(columns, item) {
-  const rank = surer(columns, item.uncertainty);
   const rows = [
     ["Id", item.id],
     ["Label", item.label ?? "none"],
-    ["Uncertainty", `${digits(item.uncertainty)}: ${rank > 0.5 ? `less sure than ${percent(rank)}` : `surer than ${percent(1 - rank)}`} of the gallery`],
+    ...(item.uncertainty === null ? [] : [["Uncertainty", `${digits(item.uncertainty)}: ${standing(surer(columns, item.uncertainty))}`]]),
     ...Object.entries(item.metadata ?? {}).map(([name, value]) => [name, value === null ? "none" : String(value)]),
   ];
   return make("dl", { class: "facts" }, ...rows.flatMap(([name, value]) => [make("dt", { text: name }), make("dd", { text: value })]));

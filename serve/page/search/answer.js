@@ -1,6 +1,6 @@
 // What a search found -> how sure the answer is, as one sentence, and why it is not surer.
 
-import { make, percent, digits } from "../app/dom.js";
+import { digits, make, percent, standing } from "../app/dom.js";
 
 const SURE = 0.8;
 const EVEN = 0.5;
@@ -26,12 +26,12 @@ export function judge(result, { risk = null } = {}) {
   const name = first.label ?? "no label";
   const same = votes.filter(({ label }) => label === first.label).reduce((sum, vote) => sum + vote.count, 0);
   const why = reason(result, votes, probability);
-  const right = `the nearest, “${name}”, has a ${percent(probability)} chance of being right`;
+  const right = `the nearest, “${name}”, is right with a chance of ${percent(probability)}`;
   if (result.abstain) {
     return { level: "unsure", sentence: `Not to be trusted at a risk of ${percent(risk ?? 0)}: ${right}${why ? `; ${why}` : ""}.` };
   }
   if (probability >= SURE && agreed >= AGREED && votes[0].label === first.label && !why) {
-    return { level: "sure", sentence: `Likely “${name}”: the nearest has a ${percent(probability)} chance of being right, and ${same} of ${near.length} neighbours agree.` };
+    return { level: "sure", sentence: `Likely “${name}”: the nearest is right with a chance of ${percent(probability)}, and ${same} of ${near.length} neighbours agree.` };
   }
   const start = probability >= EVEN ? "Perhaps" : "Unsure";
   const level = probability >= EVEN ? "middling" : "unsure";
@@ -104,7 +104,7 @@ export function placeOf(result, uncertainty) {
   const words =
     percentile === null || percentile === undefined
       ? `Uncertainty ${digits(result.uncertainty)} (0 is sure, 1 is anything).`
-      : `Uncertainty ${digits(result.uncertainty)}: ${percentile > 50 ? `less sure than ${percent(percentile / 100)}` : `surer than ${percent(1 - percentile / 100)}`} of the gallery.`;
+      : `Uncertainty ${digits(result.uncertainty)}: ${standing(percentile / 100)}.`;
   const said = make("p", { class: "soft small", text: words });
   if (!uncertainty?.length) return make("div", {}, said);
   const canvas = make("canvas", { class: "histogram", width: 600, height: 64, role: "img", "aria-label": words });
