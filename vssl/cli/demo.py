@@ -48,7 +48,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("demo"),
     minutes: Annotated[
         float | None,
-        typer.Option(help="About how long to train: 2.75 on your images, the digits' recipe.", min=0.05),
+        typer.Option(help="About how long to train: 2 on your images, the digits' recipe.", min=0.05),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to serve on.")] = 3000,
@@ -74,7 +74,7 @@ def demo(
         _prepare(images, out)
         recipe = "folder" if images else "digits"
         # The digits' recipe is short and known to be enough; any other folder gets a fixed time.
-        models = _models(out, systems, recipe, minutes or (2.75 if images else None))
+        models = _models(out, systems, recipe, minutes or (2.0 if images else None))
         _extract_and_index(out, models)
         metrics = _evaluate(out, systems)
     _report(out, metrics, images is None)
