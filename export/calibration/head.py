@@ -102,9 +102,7 @@ def fit_head(good: ViewStatistics, bad: ViewStatistics, config: CalibrationConfi
             with torch.inference_mode():
                 seen = head.damage_seen((good.inputs - head.shift) * head.scale).mean(1)
             head.quiet.copy_(torch.quantile(seen, UNDAMAGED))
-    with (
-        torch.inference_mode()
-    ):  # one number puts the total of pictures that were not fitted on at its true level
+    with torch.inference_mode():  # one number puts the total of unseen pictures at its true level
         head.base.sub_(torch.log(unseen * head(good.inputs, good.mean).sum() / good.variance.sum()))
     return head
 

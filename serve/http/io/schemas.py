@@ -12,7 +12,6 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Discriminator,
-    FailFast,
     Field,
     RootModel,
     Tag,
@@ -60,10 +59,12 @@ def _condition(value: Any) -> Any:
 ModelName = TypeAliasType("ModelName", str)
 Version = TypeAliasType("Version", str)
 # The first wrong element of a long list says enough, and the others would cost what they are many.
-Vector = TypeAliasType("Vector", Annotated[list[float], FailFast()])
-PositiveVector = TypeAliasType("PositiveVector", Annotated[list[Annotated[float, Field(gt=0)]], FailFast()])
-Vectors = TypeAliasType("Vectors", Annotated[list[Vector], FailFast()])
-PositiveVectors = TypeAliasType("PositiveVectors", Annotated[list[PositiveVector], FailFast()])
+Vector = TypeAliasType("Vector", Annotated[list[float], Field(fail_fast=True)])
+PositiveVector = TypeAliasType(
+    "PositiveVector", Annotated[list[Annotated[float, Field(gt=0)]], Field(fail_fast=True)]
+)
+Vectors = TypeAliasType("Vectors", Annotated[list[Vector], Field(fail_fast=True)])
+PositiveVectors = TypeAliasType("PositiveVectors", Annotated[list[PositiveVector], Field(fail_fast=True)])
 Whole = BeforeValidator(_whole)
 Count = Annotated[int, Field(ge=1, le=MAX_K), Whole]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -113,8 +114,7 @@ Images = TypeAliasType(
     "Images",
     Annotated[
         list[Annotated[ImageItem, AfterValidator(_one_source)]],
-        FailFast(),
-        Field(min_length=1, examples=[[{"base64": PIXEL, "name": "a"}]]),
+        Field(min_length=1, fail_fast=True, examples=[[{"base64": PIXEL, "name": "a"}]]),
     ],
 )
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import FailFast, Field
+from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypeAliasType, TypedDict
 
@@ -44,7 +44,7 @@ class ImagePart(Lenient):
     image: str | None = None
 
 
-Inputs = TypeAliasType("Inputs", Annotated[list[str | ImagePart], FailFast()])
+Inputs = TypeAliasType("Inputs", Annotated[list[str | ImagePart], Field(fail_fast=True)])
 
 
 class EmbeddingsRequest(Lenient):

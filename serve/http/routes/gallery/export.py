@@ -7,7 +7,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import FailFast, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from serve.http.errors import RequestError
@@ -32,7 +32,7 @@ MEDIA: dict[Form, tuple[str, str]] = {
 class ExportRequest(Strict):
     """Which rows, and as what."""
 
-    rows: Annotated[list[Annotated[int, Field(ge=0)]], FailFast()] = Field(min_length=1, max_length=1_000_000)
+    rows: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=1_000_000, fail_fast=True)
     generation: int = Field(ge=0, description="Of the columns that the rows were found in")
     format: Form
 

@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 from serve.http.errors import RequestError
 from serve.http.io.answers import json_response
 from serve.http.io.schemas import ItemId, NoOptions, Whole
-from serve.http.io.validation import Strict, from_json
+from serve.http.io.validation import Strict
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.gallery.files import no_picture, read_picture
 from serve.http.routes.gallery.item import find, item_id
@@ -75,7 +75,7 @@ async def thumbnails(runtime: Runtime, context: RequestContext, query: NoOptions
     """Show small JPEGs of up to 100 items in one answer: the fewer requests, the sooner a page of them stands."""
     check_shown(runtime)
     _ = runtime.gallery
-    ids = from_json(ThumbnailsRequest, await runtime.bodies.read(context)).ids
+    ids = (await runtime.bodies.json(context, ThumbnailsRequest)).ids
 
     def paths(gallery: Gallery) -> list[str | RequestError]:
         return [_path(gallery, id_) for id_ in ids]
