@@ -7,12 +7,8 @@ from typing import Annotated
 
 import typer
 
-from vssl.cli.output import extras, print_table, say_json
-
-
-def register(app: typer.Typer) -> None:
-    """Add this verb to the application."""
-    app.command()(anomaly)
+from vssl.cli.options import JsonLines
+from vssl.cli.output import print_table, say_json
 
 
 def anomaly(
@@ -22,17 +18,16 @@ def anomaly(
     queries: Annotated[Path, typer.Argument(help="An embeddings folder or file.", show_default=False)],
     k: Annotated[int, typer.Option("-k", help="Nearest normal images that are looked at.", min=1)] = 2,
     limit: Annotated[int, typer.Option(help="Show this many of the most anomalous; 0 for all.", min=0)] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a query, in their order.")] = False,
+    as_json: JsonLines = False,
 ) -> None:
     """Score how anomalous each of QUERIES is against GALLERY: by nearness and by likelihood.
 
     A percentile says how many normal images, each against the others, score lower.
     """
-    with extras():
-        from index.evaluation.dataset import read_dataset
-        from index.evaluation.ood import rank_anomalies
+    from index.evaluation.dataset import read_dataset
+    from index.evaluation.ood import rank_anomalies
 
-        rows = rank_anomalies(read_dataset(gallery), read_dataset(queries), k=k)
+    rows = rank_anomalies(read_dataset(gallery), read_dataset(queries), k=k)
     if as_json:
         for row in rows:
             say_json(row)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vssl.cli.output import extras, note, say, say_json
+from vssl.cli.options import Json
+from vssl.cli.output import note, say, say_json
 from vssl.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,11 +22,6 @@ SMALLER = 5
 """Times as many items the other size of a plan's costs has."""
 PICTURES, SIDES = 384, (400, 534)
 """Made when no folder is named, as large as a phone's small photos."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add this verb to the application."""
-    app.command()(bench)
 
 
 def bench(
@@ -44,7 +40,7 @@ def bench(
         float | None, typer.Option("--plan", help="Say what so many images would take, as 1e9.", min=1)
     ] = None,
     hours: Annotated[float, typer.Option(help="In which a planned extraction should end.", min=0.01)] = 24.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure this machine's ceilings and how near vssl comes: extraction, search, training.
 
@@ -61,7 +57,7 @@ def bench(
     found: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "load": round(os.getloadavg()[0], 2)}
     if found["load"] > 0.5 * found["cores"]:
         note(f"the machine is busy (load {found['load']}); what is measured now is too low")
-    with extras(), tempfile.TemporaryDirectory(prefix="vssl-bench-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="vssl-bench-") as scratch:
         if "extract" in parts or "train" in parts:
             folder = images or made_pictures(Path(scratch) / "pictures")
         if "extract" in parts:

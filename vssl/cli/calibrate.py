@@ -8,14 +8,10 @@ from typing import Annotated
 
 import typer
 
-from vssl.cli.export import BRANCHES, SPACES, Branch, Images, Json, Seed, Whitening
+from vssl.cli.export import BRANCHES, SPACES
 from vssl.cli.model_facts import describe_calibration
-from vssl.cli.output import check_choice, extras, note, say, say_json
-
-
-def register(app: typer.Typer) -> None:
-    """Add this verb to the application."""
-    app.command("calibrate")(calibrate)
+from vssl.cli.options import Branch, CalibrationImages, CalibrationSeed, Json
+from vssl.cli.output import check_choice, note, say, say_json
 
 
 def calibrate(
@@ -23,9 +19,11 @@ def calibrate(
     images: Annotated[str | None, typer.Argument(help="Unlabelled images; the run's own otherwise.")] = None,
     space: Annotated[list[str] | None, typer.Option(help="features or projector; both otherwise.")] = None,
     branch: Branch = "student",
-    whitening: Whitening = 0.5,
-    calibration_images: Images = 2000,
-    seed: Seed = 0,
+    whitening: Annotated[
+        float, typer.Option(help="Even out the means' spread over directions, 0 to 1.", min=0.0, max=1.0)
+    ] = 0.5,
+    calibration_images: CalibrationImages = 2000,
+    seed: CalibrationSeed = 0,
     as_json: Json = False,
 ) -> None:
     """Fit the variance on unlabelled images and say how well it fits held-out ones; writes nothing.
@@ -37,22 +35,21 @@ def calibrate(
         check_choice("--space", name, SPACES)
     check_choice("--branch", branch, BRANCHES)
     fits = {}
-    with extras():
-        from export.calibration.head import CalibrationConfig
-        from export.package import ExportOptions, fit_served
-        from export.sources.run import run_encoder
-        from train.state.checkpoint import load_checkpoint
+    from export.calibration.head import CalibrationConfig
+    from export.package import ExportOptions, fit_served
+    from export.sources.run import run_encoder
+    from train.state.checkpoint import load_checkpoint
 
-        encoder = run_encoder(load_checkpoint(run), branch)
-        for name in spaces:
-            options = ExportOptions(
-                space=name,
-                branch=branch,
-                calibration_source=images,
-                whitening=whitening,
-                calibration=CalibrationConfig(images=calibration_images, seed=seed),
-            )
-            fits[name] = fit_served(encoder, options, note).fit.calibration
+    encoder = run_encoder(load_checkpoint(run), branch)
+    for name in spaces:
+        options = ExportOptions(
+            space=name,
+            branch=branch,
+            calibration_source=images,
+            whitening=whitening,
+            calibration=CalibrationConfig(images=calibration_images, seed=seed),
+        )
+        fits[name] = fit_served(encoder, options, note).fit.calibration
     if as_json:
         say_json({name: dataclasses.asdict(fit) for name, fit in fits.items()})
         return

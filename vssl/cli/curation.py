@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vssl.cli.output import Column, extras, note, say, say_json, show_table
+from vssl.cli.output import Column, note, say, say_json, show_table
 from vssl.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,12 +29,6 @@ FOUND, SHOWN = 50, 10  # without -n: in the files and in JSON, and in the table
 SHEET_ROWS = 40  # on a contact sheet; the other outputs hold all
 
 
-def register(app: typer.Typer) -> None:
-    """Add these verbs to `vssl gallery`."""
-    for verb in (duplicates, uncertain, outliers, suspects, select):
-        app.command()(verb)
-
-
 def duplicates(
     gallery: GALLERY,
     limit: LIMIT = None,
@@ -46,9 +40,8 @@ def duplicates(
     device: DEVICE = "auto",
 ) -> None:
     """Pairs that may show the same, closest first."""
-    with extras():
-        from index.curation.duplicates import duplicates as find
-        from index.gallery.open import open_gallery
+    from index.curation.duplicates import duplicates as find
+    from index.gallery.open import open_gallery
 
     with open_gallery(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit or FOUND, least=least)
@@ -65,9 +58,8 @@ def uncertain(
     sheet: SHEET = None,
 ) -> None:
     """The images that the model is least sure of."""
-    with extras():
-        from index.curation.uncertain import uncertain as find
-        from index.gallery.open import open_gallery
+    from index.curation.uncertain import uncertain as find
+    from index.gallery.open import open_gallery
 
     with open_gallery(gallery, read_only=True) as opened:
         found = find(opened, limit=limit or FOUND, surest=surest)
@@ -92,9 +84,8 @@ def outliers(
     device: DEVICE = "auto",
 ) -> None:
     """The images farthest from all others."""
-    with extras():
-        from index.curation.outliers import outliers as find
-        from index.gallery.open import open_gallery
+    from index.curation.outliers import outliers as find
+    from index.gallery.open import open_gallery
 
     with open_gallery(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit or FOUND)
@@ -111,9 +102,8 @@ def suspects(
     device: DEVICE = "auto",
 ) -> None:
     """The images whose label their neighbours contradict most."""
-    with extras():
-        from index.curation.suspects import suspects as find
-        from index.gallery.open import open_gallery
+    from index.curation.suspects import suspects as find
+    from index.gallery.open import open_gallery
 
     with open_gallery(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit or FOUND)
@@ -136,9 +126,8 @@ def select(
     device: DEVICE = "auto",
 ) -> None:
     """The images to label next, of those without a label where there are any."""
-    with extras():
-        from index.curation.select import select as find
-        from index.gallery.open import open_gallery
+    from index.curation.select import select as find
+    from index.gallery.open import open_gallery
 
     with open_gallery(gallery, read_only=True, device=device) as opened:
         found = find(opened, strategy, limit=limit or FOUND)

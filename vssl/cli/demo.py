@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vssl.cli.output import extras, note, refuse_existing, say
+from vssl.cli.output import note, refuse_existing, say
 from vssl.errors import InputError, VsslError
 from vssl.model.shipped import shipped_model
 
@@ -33,11 +33,6 @@ PHOTOS = Path(__file__).with_name("demo_photos.tar")
 
 class StepFailedError(VsslError):
     """A command of the demo failed; its own message stands above."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add `demo` to the application."""
-    app.command()(demo)
 
 
 def demo(
@@ -70,13 +65,12 @@ def demo(
     (out / "demo.json").write_text(json.dumps({"images": str(images) if images else "digits"}) + "\n")
     started = time.monotonic()
     systems = PHOTO_SYSTEMS if images else DIGITS_SYSTEMS
-    with extras():
-        _prepare(images, out)
-        recipe = "folder" if images else "digits"
-        # The digits' recipe is short and known to be enough; any other folder gets a fixed time.
-        models = _models(out, systems, recipe, minutes or (2.0 if images else None))
-        _extract_and_index(out, models)
-        metrics = _evaluate(out, systems)
+    _prepare(images, out)
+    recipe = "folder" if images else "digits"
+    # The digits' recipe is short and known to be enough; any other folder gets a fixed time.
+    models = _models(out, systems, recipe, minutes or (2.0 if images else None))
+    _extract_and_index(out, models)
+    metrics = _evaluate(out, systems)
     _report(out, metrics, images is None)
     note(f"\n{time.monotonic() - started:.0f} s from images to gallery")
     model, gallery, query = models[systems[0]], out / "gallery", out / "queries.jsonl"

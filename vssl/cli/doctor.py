@@ -7,10 +7,9 @@ import platform
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
+from vssl.cli.options import Json
 from vssl.cli.output import Column, say, say_json, show_table
 from vssl.errors import VsslError
 from vssl.model.identity import VERSION
@@ -20,12 +19,7 @@ USES = {"train": "training and export", "cpu": "serving, extraction, search", "g
 """Extras that most people want, and what for; the others are named without."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add this verb to the application."""
-    app.command()(doctor)
-
-
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+def doctor(as_json: Json = False) -> None:
     """Say what is installed, which engines and GPUs work here, and what to install."""
     found: dict[str, Any] = {
         "vssl": VERSION,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vssl.cli.glossary import METRICS
-from vssl.cli.output import Verbose, extras, note, print_table, refuse_existing, say_json
+from vssl.cli.options import Json, Verbose
+from vssl.cli.output import note, print_table, refuse_existing, say_json
 from vssl.files import write_json
 from vssl.model.identity import VERSION
 
@@ -33,11 +34,6 @@ HEADLINES = (
 )
 """What is printed of the metrics that there are, unless all are asked for."""
 WITHOUT_LABELS = ("uncertainty_mean", "hub_max", "hub_skew")
-
-
-def register(app: typer.Typer) -> None:
-    """Add `evaluate` and `anomaly` to the application."""
-    app.command()(evaluate)
 
 
 Distance = Annotated[str | None, typer.Option(help="Rank by this distance; the gallery's own otherwise.")]
@@ -72,7 +68,7 @@ def evaluate(
     plot: Annotated[Path | None, typer.Option(help="Draw one page of plots (.png, .pdf, .svg).")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier report or plot.")] = False,
     verbose: Verbose = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure accuracy, retrieval and uncertainty of QUERIES against GALLERY, with 95 % intervals.
 
@@ -81,24 +77,23 @@ def evaluate(
     for output in (report, plot):
         if output is not None:
             refuse_existing(output, overwrite=overwrite)
-    with extras():
-        from index.evaluation.dataset import read_dataset
-        from index.evaluation.evaluate import Settings, SideData
-        from index.evaluation.evaluate import evaluate as measure
+    from index.evaluation.dataset import read_dataset
+    from index.evaluation.evaluate import Settings, SideData
+    from index.evaluation.evaluate import evaluate as measure
 
-        settings = Settings(k, temperature, distance, resamples, seed, max_risk, compare, one_class)
-        side = SideData(
-            None if ood is None else read_dataset(ood),
-            [read_dataset(path) for path in corrupted or []],
-            human,
-        )
-        values = measure(
-            read_dataset(gallery),
-            read_dataset(queries),
-            settings,
-            side,
-            progress=lambda step: note(f"vssl: {step}"),
-        )
+    settings = Settings(k, temperature, distance, resamples, seed, max_risk, compare, one_class)
+    side = SideData(
+        None if ood is None else read_dataset(ood),
+        [read_dataset(path) for path in corrupted or []],
+        human,
+    )
+    values = measure(
+        read_dataset(gallery),
+        read_dataset(queries),
+        settings,
+        side,
+        progress=lambda step: note(f"vssl: {step}"),
+    )
     _write(values, report, plot)
     say_json(values) if as_json else _print(values, verbose=verbose)
 
@@ -114,10 +109,9 @@ def _write(values: dict[str, Any], report: Path | None, plot: Path | None) -> No
         write_json(report, values)
         note(f"vssl: wrote {report}")
     if plot is not None:
-        with extras():
-            from index.evaluation.plots import write_plots
+        from index.evaluation.plots import write_plots
 
-            write_plots(values, plot)
+        write_plots(values, plot)
         note(f"vssl: wrote {plot}")
 
 

@@ -15,16 +15,11 @@ from vssl.cli.model_facts import (
     describe_preprocess,
     describe_uncertainty,
 )
-from vssl.cli.output import check_choice, extras, note, refuse_existing, say, say_json
+from vssl.cli.output import check_choice, note, refuse_existing, say, say_json
 
 if TYPE_CHECKING:
     from export.package import Exported
     from export.repositories.triton.repository import RepositoryEntry
-
-
-def register(app: typer.Typer) -> None:
-    """Add this verb to the application."""
-    app.command("export")(export)
 
 
 SPACES, BRANCHES = ("features", "projector"), ("student", "teacher")
@@ -131,31 +126,30 @@ def export(
     ):
         if found is not None:
             check_choice(option, found, known)
-    with extras():
-        from export.calibration.head import CalibrationConfig
-        from export.package import ExportOptions
-        from export.sources.named import EncoderOptions
-        from vssl import api
+    from export.calibration.head import CalibrationConfig
+    from export.package import ExportOptions
+    from export.sources.named import EncoderOptions
+    from vssl import api
 
-        source = EncoderOptions(
-            weights, size, resize, pixel_mean, pixel_std, interpolation, output, supervision, branch
-        )
-        options = ExportOptions(
-            space=space,
-            branch=branch,
-            name=name,
-            calibration_source=calibration,
-            evaluation_source=evaluation,
-            whitening=whitening,
-            dim=dim,
-            licence=licence,
-            precision=precision,
-            accept_loss=accept_loss,
-            half_weights=half_weights,
-            calibration=CalibrationConfig(images=calibration_images, minutes=minutes, seed=seed),
-        )
-        note(f"loading {encoder}")
-        written = api.export(encoder, model, hf=hf, options=options, source=source, report=note)
+    source = EncoderOptions(
+        weights, size, resize, pixel_mean, pixel_std, interpolation, output, supervision, branch
+    )
+    options = ExportOptions(
+        space=space,
+        branch=branch,
+        name=name,
+        calibration_source=calibration,
+        evaluation_source=evaluation,
+        whitening=whitening,
+        dim=dim,
+        licence=licence,
+        precision=precision,
+        accept_loss=accept_loss,
+        half_weights=half_weights,
+        calibration=CalibrationConfig(images=calibration_images, minutes=minutes, seed=seed),
+    )
+    note(f"loading {encoder}")
+    written = api.export(encoder, model, hf=hf, options=options, source=source, report=note)
     entry = None
     if triton is not None:
         entry = _put(model, triton, name, triton_backend, overwrite=overwrite)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vssl.cli.output import check_choice, extras, note, progress, say, say_json
+from vssl.cli.options import Device, Json, Precision
+from vssl.cli.output import check_choice, note, progress, say, say_json
 from vssl.errors import InputError, shown_path
 
 if TYPE_CHECKING:
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
     from vssl.images.decode import DecodeLimits
 
 PLAIN_SECONDS = 5.0  # between progress lines when stderr is no terminal
-
-
-def register(app: typer.Typer) -> None:
-    """Add these verbs to the application."""
-    app.command()(extract)
 
 
 Images = Annotated[str, typer.Argument(help="Image folder, file, list:FILE, parquet:FILE, cifar10:DIR, ...")]
@@ -53,10 +49,6 @@ Engine = Annotated[
     typer.Option(
         help="local, openvino (often faster on CPUs with bf16 units), tensorrt on a GPU, or ray for Ray Data."
     ),
-]
-Precision = Annotated[
-    str | None,
-    typer.Option(help="What openvino and tensorrt compute in: fp32 (default), bf16; tensorrt fp16 too."),
 ]
 Pictures = Annotated[
     bool,
@@ -89,16 +81,15 @@ def extract(
     form: Form = "parquet",
     engine: Engine = "local",
     precision: Precision = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     max_failures: MaxFailures = None,
     max_pixels: Annotated[int | None, typer.Option(help="Refuse larger images before decoding.")] = None,
     histogram: Histogram = False,
     contact_sheet: ContactSheet = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Embed every image: Gaussians to Parquet, unreadable files to failures.parquet."""
-    with extras():
-        from serve.extraction.extract import extract as run
+    from serve.extraction.extract import extract as run
     from vssl.model.shipped import shipped_model
 
     if resume + overwrite + update > 1:

@@ -9,28 +9,24 @@ from typing import Annotated
 import typer
 
 from vssl.cli import curation
-from vssl.cli.output import Verbose, extras, note, say, say_json, show_fitting
+from vssl.cli.options import Json, Metadata, Verbose
+from vssl.cli.output import note, say, say_json, show_fitting
 
 app = typer.Typer(help="Look at a gallery and change it.", no_args_is_help=True)
-curation.register(app)
+for verb in (curation.duplicates, curation.uncertain, curation.outliers, curation.suspects, curation.select):
+    app.command()(verb)
 GALLERY = Annotated[str, typer.Argument(help="Gallery folder, or milvus:URI#NAME.")]
 FOLDER = Annotated[Path, typer.Argument(help="Gallery folder.")]
-
-
-def register(parent: typer.Typer) -> None:
-    """Add these verbs to the application."""
-    parent.add_typer(app, name="gallery")
 
 
 @app.command()
 def info(
     gallery: GALLERY,
     verbose: Verbose = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what a gallery holds."""
-    with extras():
-        from index.gallery.open import open_gallery
+    from index.gallery.open import open_gallery
 
     with open_gallery(gallery, read_only=True) as opened:
         facts = opened.info()
@@ -57,15 +53,11 @@ def add(
     gallery: GALLERY,
     embeddings: Annotated[Path, typer.Argument(help="Embeddings folder, or file, of the same model.")],
     replace: Annotated[bool, typer.Option("--replace", help="Replace images of the same id.")] = False,
-    metadata: Annotated[
-        Path | None,
-        typer.Option(help="CSV or Parquet table with a column id; the others can be filtered by."),
-    ] = None,
+    metadata: Metadata = None,
 ) -> None:
     """Add the images of an embeddings folder, all or none of each part."""
-    with extras():
-        from index.gallery.adding import add_embeddings
-        from index.gallery.open import open_gallery
+    from index.gallery.adding import add_embeddings
+    from index.gallery.open import open_gallery
 
     with open_gallery(gallery) as opened:
         added = add_embeddings(opened, embeddings, replace=replace, metadata=metadata)
@@ -88,9 +80,8 @@ def remove(
     """Remove images by id, or by a filter."""
     if (ids is None or not ids) == (where is None):
         raise typer.BadParameter("give ids or --where, one of the two")
-    with extras():
-        from index.answers.filters import parse_where
-        from index.gallery.open import open_gallery
+    from index.answers.filters import parse_where
+    from index.gallery.open import open_gallery
 
     with open_gallery(gallery) as opened:
         gone = opened.remove_where(parse_where(where)) if where is not None else opened.remove(ids or [])
@@ -101,8 +92,7 @@ def remove(
 @app.command()
 def compact(gallery: FOLDER) -> None:
     """Give back the space of removed images and build the index again; refit stale constants."""
-    with extras():
-        from index.gallery.folder.gallery import FolderGallery
+    from index.gallery.folder.gallery import FolderGallery
 
     with FolderGallery.open(gallery) as opened:
         before = opened.info()["bytes"]
@@ -125,11 +115,10 @@ def refit(
         ),
     ] = None,
     verbose: Verbose = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Fit the constants of all distances to what the gallery holds now, and choose its distance."""
-    with extras():
-        from index.gallery.folder.gallery import FolderGallery
+    from index.gallery.folder.gallery import FolderGallery
 
     with FolderGallery.open(gallery) as opened:
         fitting = opened.fit(distance)
@@ -146,8 +135,7 @@ def snapshot(
     out: Annotated[Path, typer.Argument(help="Folder to write the copy to.")],
 ) -> None:
     """Copy a gallery as it is now, while others use and change it."""
-    with extras():
-        from index.gallery.folder.gallery import FolderGallery
+    from index.gallery.folder.gallery import FolderGallery
 
     with FolderGallery.open(gallery, read_only=True) as opened:
         opened.snapshot(out)
@@ -158,14 +146,13 @@ def snapshot(
 @app.command("map")
 def make_map(
     gallery: FOLDER,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Place every image on a map, near what it is near to; the page shows it."""
-    with extras():
-        import openTSNE  # noqa: F401  (a map needs it: say so before the work)
+    import openTSNE  # noqa: F401  (a map needs it: say so before the work)
 
-        from index.curation.projection import project, write_map
-        from index.gallery.folder.gallery import FolderGallery
+    from index.curation.projection import project, write_map
+    from index.gallery.folder.gallery import FolderGallery
 
     begun = time.monotonic()
     with FolderGallery.open(gallery, read_only=True) as opened:
@@ -189,8 +176,7 @@ def move(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what Milvus holds there.")] = False,
 ) -> None:
     """Copy a gallery to Milvus or back, without loss; the source stays."""
-    with extras():
-        from index.gallery.open import move_gallery
+    from index.gallery.open import move_gallery
 
     count = move_gallery(gallery, target, distance=distance, overwrite=overwrite)
     say(f"{target}: {count} images")

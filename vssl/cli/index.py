@@ -9,16 +9,13 @@ from typing import Annotated
 
 import typer
 
-from vssl.cli.output import Verbose, extras, note, say, say_json, show_fitting
+from vssl.cli.options import DISTANCES, Json, Metadata, Verbose
+from vssl.cli.output import note, say, say_json, show_fitting
 
-DISTANCE = (
-    "cosine, euclidean, expected, wasserstein, kl, reverse-kl, jeffreys, mahalanobis, student-t, mls, "
-    "bhattacharyya or posterior"
-)
 OwnDistance = Annotated[
     str,
     typer.Option(
-        help=f"The gallery's own distance: {DISTANCE}; or best, the one that ranks held-out labelled images best."
+        help=f"The gallery's own distance: {DISTANCES}; or best, the one that ranks held-out labelled images best."
     ),
 ]
 BudgetText = Annotated[
@@ -27,12 +24,7 @@ BudgetText = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add this verb to the application."""
-    app.command("index")(build)
-
-
-def build(
+def index(
     embeddings: Annotated[
         Path,
         typer.Argument(help="Folder written by vssl extract, or FILE.npy, .npz or .parquet of another tool."),
@@ -44,20 +36,16 @@ def build(
     ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the gallery there.")] = False,
     budget: BudgetText = None,
-    metadata: Annotated[
-        Path | None,
-        typer.Option(help="CSV or Parquet table with a column id; the others can be filtered by."),
-    ] = None,
+    metadata: Metadata = None,
     verbose: Verbose = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Build a gallery from an embeddings folder or file, and fit its distances to it.
 
     With labels the distances are compared on held-out images, cosine always among them.
     """
-    with extras():
-        from index.gallery.folder.build import build_gallery
-        from index.search.autotune import Budget, describe
+    from index.gallery.folder.build import build_gallery
+    from index.search.autotune import Budget, describe
 
     limits = Budget.parse(budget) if budget is not None else None
     built = build_gallery(

@@ -7,24 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from vssl.cli.output import extras, note, say, say_json
+from vssl.cli.options import Json
+from vssl.cli.output import note, say, say_json
 from vssl.errors import InputError
-
-
-def register(app: typer.Typer) -> None:
-    """Add this verb to the application."""
-    app.command("inspect")(inspect)
 
 
 def inspect(
     artefact: Annotated[
         Path, typer.Argument(help="Checkpoint, run folder, model.onnx, embeddings or gallery folder.")
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print what an artefact is: its card, counts and identity."""
-    with extras():
-        facts = _facts(artefact)
+    facts = _facts(artefact)
     if as_json:
         say_json(facts)
         return

@@ -31,7 +31,7 @@ from vssl.cli import (
     train,
     verify,
 )
-from vssl.cli.output import note
+from vssl.cli.output import extras, note
 from vssl.errors import VsslError, is_lack, shown_path
 from vssl.model.identity import VERSION
 
@@ -74,12 +74,14 @@ def _root(
 
 
 VERBS = (
-    (train, probe, export, calibrate, inspect, verify),
-    (extract, index, search, gallery, evaluate, anomaly),
-    (serve, bench, demo, doctor),
+    (train.train, probe.probe, export.export, calibrate.calibrate, inspect.inspect, verify.verify),
+    (extract.extract, index.index, search.search, evaluate.evaluate, anomaly.anomaly),
+    (serve.serve, bench.bench, demo.demo, doctor.doctor),
 )
-for module in (module for line in VERBS for module in line):
-    module.register(app)
+for line in VERBS:
+    for verb in line:
+        app.command()(verb)
+app.add_typer(gallery.app, name="gallery")
 
 
 def run() -> None:
@@ -96,7 +98,8 @@ def run() -> None:
     _speak_utf8()
     _refuse_empty(sys.argv[1:])
     try:
-        app()
+        with extras():
+            app()
     except VsslError as error:
         note(f"vssl: {error}")
         sys.exit(1)

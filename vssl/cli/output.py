@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -49,8 +49,6 @@ STEERING = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} |
     code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
 }
 """Characters of file names that move the cursor, change colours, end a line or turn the direction of a text."""
-
-Verbose = Annotated[bool, typer.Option("--verbose", help="Print everything that was measured.")]
 
 FITTING: tuple[Column, ...] = (
     ("distance", "left"),

@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vssl.cli.output import extras, note, progress, say, say_json
+from vssl.cli.options import Device, Json
+from vssl.cli.output import note, progress, say, say_json
 
 if TYPE_CHECKING:
     from train.evaluation.probe import ProbeResult
 
 SHOWN = {"knn": "k-NN", "linear": "linear, offline", "online": "linear, online"}
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb to the application."""
-    app.command("probe")(probe)
 
 
 def probe(
@@ -26,13 +22,13 @@ def probe(
     test: Annotated[
         str | None, typer.Option(help="Held-out images; without it a fifth of IMAGES is held out.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """Measure a run's features on labelled images: k-NN, offline and online linear accuracy."""
-    with extras():
-        from train.evaluation.probe import probe as measure
-        from train.loop.run import choose_device
+    from train.evaluation.probe import probe as measure
+    from train.loop.run import choose_device
+
     with progress() as bars:
         task = bars.add_task("reading", total=None, status="images")
         result = measure(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vssl.cli.glossary import SIGNED_NOTE
-from vssl.cli.index import DISTANCE
-from vssl.cli.output import Column, extras, note, say_json, show_table
+from vssl.cli.options import DISTANCES, JsonLines, MaxRisk
+from vssl.cli.output import Column, note, say_json, show_table
 
 if TYPE_CHECKING:
     from index.answers.results import SearchResult
@@ -26,11 +26,6 @@ COLUMNS: tuple[Column, ...] = (
     ("match", "right"),
     ("uncertainty", "right"),
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Add this verb to the application."""
-    app.command()(search)
 
 
 def search(
@@ -51,7 +46,7 @@ def search(
         typer.Option(help="The model.onnx that the gallery was built with; the one of vssl by default."),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours per image.")] = 10,
-    distance: Annotated[str | None, typer.Option(help=f"{DISTANCE}; the gallery's own by default.")] = None,
+    distance: Annotated[str | None, typer.Option(help=f"{DISTANCES}; the gallery's own by default.")] = None,
     max_uncertainty: Annotated[
         float | None, typer.Option(help="Only neighbours at most this uncertain.")
     ] = None,
@@ -59,20 +54,13 @@ def search(
         str | None,
         typer.Option(help='Only neighbours that fit: JSON such as {"label": "cat"}, or label=cat.'),
     ] = None,
-    max_risk: Annotated[
-        float | None,
-        typer.Option(
-            help="Say which answers to abstain from, so that at most this share of the others has a wrong nearest "
-            "image; calibrated on the gallery's labelled images."
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per image.")] = False,
+    max_risk: MaxRisk = None,
+    as_json: JsonLines = False,
 ) -> None:
     """Find the nearest images of a gallery, with how sure each answer is."""
-    with extras():
-        from index.answers.filters import parse_where
-        from index.distances import SIGNED
-        from index.gallery.open import open_gallery
+    from index.answers.filters import parse_where
+    from index.distances import SIGNED
+    from index.gallery.open import open_gallery
 
     if not images and not ids:
         raise typer.BadParameter("give images, FILE.npy, or --id ID")
@@ -123,10 +111,9 @@ def _queries(
             names = [f"{spec}:{id_}" for id_ in rows.ids]
             yield Embedded(names, np.arange(len(rows)), rows.gaussians, [], model_id), None
     if images := [spec for spec in specs if spec not in vectors]:
-        with extras():
-            from vssl import api
+        from vssl import api
 
-            encoder = api.load(model)
+        encoder = api.load(model)
         opened.check_model(encoder.model_id, f"images embedded by {encoder.engine.source}")
         for spec in images:
             yield from ((batch, None) for batch in encoder.batches(spec))

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vssl.cli.output import extras, note, say
+from vssl.cli.options import Device, MaxRisk, Precision
+from vssl.cli.output import note, say
 from vssl.errors import InputError
 from vssl.model.shipped import shipped_model
 
@@ -39,23 +40,9 @@ Host = Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0
 KeyFile = Annotated[
     Path | None, typer.Option("--api-key-file", help="Ask for a key; the file holds one a line.")
 ]
-MaxRisk = Annotated[
-    float | None,
-    typer.Option(
-        "--max-risk",
-        help="Mark the answers to abstain from, so that at most this share of the others has a wrong nearest "
-        "image; calibrated on the gallery's labelled images.",
-    ),
-]
 EngineName = Annotated[
     str,
     typer.Option("--engine", help="onnxruntime, openvino for CPUs with bf16 units, or tensorrt on a GPU."),
-]
-Precision = Annotated[
-    str | None,
-    typer.Option(
-        "--precision", help="What openvino and tensorrt compute in: fp32 (default), bf16; tensorrt fp16 too."
-    ),
 ]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Cores one process uses; all by default.")
@@ -88,11 +75,6 @@ FetchHosts = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add this verb to the application."""
-    app.command("serve")(serve)
-
-
 def serve(
     model: Models = None,
     gallery: Annotated[Path | None, typer.Option("--gallery", help="A gallery to search.")] = None,
@@ -101,7 +83,7 @@ def serve(
     api_key_file: KeyFile = None,
     max_risk: MaxRisk = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Server processes.")] = 1,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     engine: EngineName = "onnxruntime",
     precision: Precision = None,
     threads: Threads = None,
@@ -114,10 +96,9 @@ def serve(
     log: Annotated[str, typer.Option("--log", help="Access log on stderr: text, json or off.")] = "off",
 ) -> None:
     """Serve a model over HTTP: embed images, search a gallery, a page for people at /ui."""
-    with extras():
-        if importlib.util.find_spec("bentoml") is None:  # first, so that the error names it
-            raise ModuleNotFoundError(name="bentoml")
-        from serve.http.settings import Settings
+    if importlib.util.find_spec("bentoml") is None:  # first, so that the error names it
+        raise ModuleNotFoundError(name="bentoml")
+    from serve.http.settings import Settings
 
     given = {
         "model": "\n".join(map(_absolute, model or [str(shipped_model())])),

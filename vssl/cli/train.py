@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vssl.cli.output import extras, note, progress, say, say_json
+from vssl.cli.options import Device, Json
+from vssl.cli.output import note, progress, say, say_json
 
 if TYPE_CHECKING:
     from train.data.image_cache import Failure
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
     from train.settings.config import TrainConfig
 
 LISTED_FAILURES = 5  # named on the screen; all of them are in failures.json
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb to the application."""
-    app.command("train")(train)
 
 
 Images = Annotated[
@@ -47,7 +43,7 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     size: Annotated[int | None, typer.Option(help="Side of the pictures the network sees, pixels.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all randomness.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 uses all.")] = 0,
     init: Init = None,
     backbone: Annotated[
@@ -60,17 +56,17 @@ def train(
     plot: Annotated[bool, typer.Option("--plot", help="Draw the run's curves to RUN/curves.png.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Train an encoder on unlabelled images."""
-    with extras():
-        if plot:
-            import matplotlib  # noqa: F401  # refused before a long run, not after it
-        from train.evaluation.curves import plot_curves
-        from train.loop.run import Display
-        from train.settings.recipe import merge, read_settings
-        from train.state.distributed import join_group
-        from vssl import api
+    if plot:
+        import matplotlib  # noqa: F401  # refused before a long run, not after it
+    from train.evaluation.curves import plot_curves
+    from train.loop.run import Display
+    from train.settings.recipe import merge, read_settings
+    from train.state.distributed import join_group
+    from vssl import api
+
     asked = ({"freeze": True} if freeze else {}) | ({"network": {"backbone": backbone}} if backbone else {})
     settings = merge(read_settings(config) if config is not None else {}, asked)
     with progress() as bars:

@@ -8,25 +8,20 @@ from typing import Annotated
 
 import typer
 
-from vssl.cli.output import extras, say, say_json
+from vssl.cli.options import Device, Json
+from vssl.cli.output import say, say_json
 from vssl.errors import FormatError
-
-
-def register(app: typer.Typer) -> None:
-    """Add this verb to the application."""
-    app.command("verify")(verify)
 
 
 def verify(
     model: Annotated[Path, typer.Argument(help="model.onnx.")],
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """Repeat a model's checks on this machine: seal, card, graph, golden pair, batch sizes, variance."""
-    with extras():
-        from serve.inference.verify import verify_file
+    from serve.inference.verify import verify_file
 
-        checks = verify_file(model, device=device)
+    checks = verify_file(model, device=device)
     if as_json:
         say_json({"checks": [dataclasses.asdict(check) for check in checks]})
     else:
