@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vssl.embeddings.gaussian import Floats
 from vssl.embeddings.manifest import read_file, read_manifest
-from vssl.errors import ImageError, InputError
-from vssl.images.contact_sheet import Tile, contact_sheet
-from vssl.images.decode import decode
+from vssl.errors import InputError
+from vssl.images.contact_sheet import Tile, contact_sheet, read_picture
 from vssl.images.sources import open_source
 
 BINS, WIDTH = 12, 40
 COLUMNS = 8
-THUMBNAIL = 112
 
 
 def uncertainty_histogram(out: Path) -> str:
@@ -45,22 +43,13 @@ def draw_extremes(out: Path, images: str | Path, path: Path, rows: int = 2) -> N
     tiles = []
     for what, chosen in ends.items():
         row = [
-            Tile(_thumbnail(source.read(places[names[i]])), (f"{values[i]:.4f} {what}", names[i]))
+            Tile(read_picture(partial(source.read, places[names[i]])), (f"{values[i]:.4f} {what}", names[i]))
             for i in chosen
         ]
         tiles += [row[start : start + COLUMNS] for start in range(0, len(row), COLUMNS)]
     title = f"Surest and least sure of {len(values)} images"
     sheet = contact_sheet(title, "uncertainty: expected cosine spread, higher = less sure", tiles)
     sheet.save(path, "PNG")
-
-
-def _thumbnail(data: bytes) -> Image.Image:
-    try:
-        picture = decode(data, min_side=THUMBNAIL)
-    except ImageError:  # the file changed since
-        return Image.new("RGB", (THUMBNAIL, THUMBNAIL), "#d1d5db")
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    return picture
 
 
 def _uncertainties(out: Path) -> tuple[list[str], Floats]:

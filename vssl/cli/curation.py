@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vssl.cli.options import JsonLines
 from vssl.cli.output import Column, note, say, say_json, show_table
 from vssl.errors import InputError
 
@@ -20,7 +21,6 @@ GALLERY = Annotated[str, typer.Argument(help="Gallery folder.")]
 LIMIT = Annotated[
     int | None, typer.Option("-n", min=1, help="How many; 50 when absent, of which the table shows ten.")
 ]
-JSON = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 CSV = Annotated[Path | None, typer.Option("--csv", help="Write the table to this CSV file.")]
 PARQUET = Annotated[Path | None, typer.Option(help="Write the table to this Parquet file.")]
 SHEET = Annotated[Path | None, typer.Option(help="Write a contact sheet to this PNG file.")]
@@ -33,7 +33,7 @@ def duplicates(
     gallery: GALLERY,
     limit: LIMIT = None,
     least: Annotated[float, typer.Option(min=0, max=1, help="Leave out less probable pairs.")] = 0.5,
-    as_json: JSON = False,
+    as_json: JsonLines = False,
     csv: CSV = None,
     parquet: PARQUET = None,
     sheet: SHEET = None,
@@ -45,14 +45,14 @@ def duplicates(
 
     with open_gallery(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit or FOUND, least=least)
-    _write("near-duplicates", found, ("path", "other_path"), as_json, (csv, parquet), sheet, limit or SHOWN)
+    _show("near-duplicates", found, limit, as_json, csv, parquet, sheet)
 
 
 def uncertain(
     gallery: GALLERY,
     limit: LIMIT = None,
     surest: Annotated[bool, typer.Option("--surest", help="The surest ones instead.")] = False,
-    as_json: JSON = False,
+    as_json: JsonLines = False,
     csv: CSV = None,
     parquet: PARQUET = None,
     sheet: SHEET = None,
@@ -63,21 +63,14 @@ def uncertain(
 
     with open_gallery(gallery, read_only=True) as opened:
         found = find(opened, limit=limit or FOUND, surest=surest)
-    _write(
-        "surest images" if surest else "least certain images",
-        found,
-        ("path",),
-        as_json,
-        (csv, parquet),
-        sheet,
-        limit or SHOWN,
-    )
+    title = "surest images" if surest else "least certain images"
+    _show(title, found, limit, as_json, csv, parquet, sheet)
 
 
 def outliers(
     gallery: GALLERY,
     limit: LIMIT = None,
-    as_json: JSON = False,
+    as_json: JsonLines = False,
     csv: CSV = None,
     parquet: PARQUET = None,
     sheet: SHEET = None,
@@ -89,13 +82,13 @@ def outliers(
 
     with open_gallery(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit or FOUND)
-    _write("outliers", found, ("path",), as_json, (csv, parquet), sheet, limit or SHOWN)
+    _show("outliers", found, limit, as_json, csv, parquet, sheet)
 
 
 def suspects(
     gallery: GALLERY,
     limit: LIMIT = None,
-    as_json: JSON = False,
+    as_json: JsonLines = False,
     csv: CSV = None,
     parquet: PARQUET = None,
     sheet: SHEET = None,
@@ -107,7 +100,7 @@ def suspects(
 
     with open_gallery(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit or FOUND)
-    _write("label suspects", found, ("path",), as_json, (csv, parquet), sheet, limit or SHOWN)
+    _show("label suspects", found, limit, as_json, csv, parquet, sheet)
 
 
 def select(
@@ -116,7 +109,7 @@ def select(
         str, typer.Option(help="uncertain, diverse (far from each other) or typical (of dense regions).")
     ] = "typical",
     limit: LIMIT = None,
-    as_json: JSON = False,
+    as_json: JsonLines = False,
     csv: CSV = None,
     parquet: PARQUET = None,
     sheet: SHEET = None,
@@ -133,7 +126,7 @@ def select(
         found = find(opened, strategy, limit=limit or FOUND)
     if listed is not None:
         _write_list(found, listed)
-    _write(f"to label next, {strategy}", found, ("path",), as_json, (csv, parquet), sheet, limit or SHOWN)
+    _show(f"to label next, {strategy}", found, limit, as_json, csv, parquet, sheet)
 
 
 def _write_list(found: Sequence[Any], path: Path) -> None:
@@ -146,20 +139,20 @@ def _write_list(found: Sequence[Any], path: Path) -> None:
     note(f"wrote {path}; read it with: vssl extract list:{path} OUT")
 
 
-def _write(
+def _show(
     title: str,
     found: Sequence[Any],
-    pictures: tuple[str, ...],
+    limit: int | None,
     as_json: bool,
-    tables: tuple[Path | None, Path | None],
+    csv: Path | None,
+    parquet: Path | None,
     sheet: Path | None,
-    shown: int,
 ) -> None:
-    """Print values as JSON, or the first `shown` as a table, and write what was asked for: CSV, Parquet, PNG."""
-    rows = [asdict(value) for value in found]
-    _write_tables(rows, *tables)
+    """Print values as JSON, or the first of them as a table, and write the files that were asked for."""
+    rows, shown = [asdict(value) for value in found], limit or SHOWN
+    _write_tables(rows, csv, parquet)
     if sheet is not None:
-        _write_sheet(title, rows, pictures, sheet)
+        _write_sheet(title, rows, sheet)
     if as_json:
         for row in rows:
             say_json(row)
@@ -168,15 +161,13 @@ def _write(
         note(f"{title}: none")
         return
     # Ids name the images on a screen; the paths are in the other outputs.
-    names = [f.name for f in fields(found[0]) if not f.name.endswith("path")]
-    columns: list[Column] = [(n.replace("_", " "), "right" if _number(rows[0][n]) else "left") for n in names]
+    names = [name for name in rows[0] if not name.endswith("path")]
+    columns: list[Column] = [
+        (name.replace("_", " "), "right" if isinstance(rows[0][name], float) else "left") for name in names
+    ]
     show_table(title, columns, [[_cell(row[name]) for name in names] for row in rows[:shown]])
     if len(rows) > shown:
         say(f"{len(rows) - shown} more: -n {len(rows)}, or --csv FILE")
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, float)
 
 
 def _cell(value: object) -> str:
@@ -199,30 +190,23 @@ def _write_tables(rows: list[dict[str, Any]], csv: Path | None, parquet: Path | 
         note(f"wrote {parquet}")
 
 
-def _write_sheet(title: str, rows: list[dict[str, Any]], pictures: tuple[str, ...], path: Path) -> None:
+def _write_sheet(title: str, rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw a pair a line, or six images a line."""
     from vssl.images.contact_sheet import contact_sheet
 
-    columns = 1 if len(pictures) > 1 else 6
-    tiles = [[_tile(row, name) for name in pictures] for row in rows[: SHEET_ROWS * columns]]
-    if columns > 1:
-        flat = [tile for line in tiles for tile in line]
-        tiles = [flat[start : start + columns] for start in range(0, len(flat), columns)]
-    contact_sheet(title, f"{len(rows)} found", tiles).save(path)
+    columns = 2 if rows and "other_path" in rows[0] else 6
+    drawn = [(row, name) for row in rows for name in row if name.endswith("path")][: SHEET_ROWS * columns]
+    tiles = [_tile(row, row[name]) for row, name in drawn]
+    lines = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
+    contact_sheet(title, f"{len(rows)} found", lines).save(path)
     note(f"wrote {path}")
 
 
-def _tile(row: dict[str, Any], name: str) -> Tile:
-    from PIL import Image
+def _tile(row: dict[str, Any], path: str) -> Tile:
+    from vssl.images.contact_sheet import Tile, read_picture
 
-    from vssl.errors import ImageError
-    from vssl.images.contact_sheet import Tile
-    from vssl.images.decode import decode
-
-    lines = (str(row[name]), "  ".join(f"{k} {v:.3g}" for k, v in row.items() if _number(v)))
-    try:
-        picture = decode(Path(row[name]).read_bytes())
-    except (OSError, ImageError):
-        return Tile(
-            Image.new("RGB", (32, 32), (200, 200, 200)), (f"not readable: {row[name]}", lines[1]), "empty"
-        )
-    return Tile(picture, lines, "bad" if "suggested" in row else "")
+    numbers = "  ".join(f"{name} {value:.3g}" for name, value in row.items() if isinstance(value, float))
+    picture = read_picture(Path(path).read_bytes)
+    if picture is None:
+        return Tile(None, (f"not readable: {path}", numbers))
+    return Tile(picture, (path, numbers), "bad" if "suggested" in row else "")

@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vssl.embeddings.store import Rows, read_embeddings
-from vssl.errors import ImageError
-from vssl.images.contact_sheet import Tile, contact_sheet
-from vssl.images.decode import decode
+from vssl.images.contact_sheet import Tile, contact_sheet, read_picture
 
 ROWS, NEIGHBOURS = 5, 6
 
@@ -54,7 +51,7 @@ def write_sheet(out: Path, embeddings: Path, *, digits: bool) -> Path:
             kind = "clean" if name == "queries" else "corrupted"
             tiles = [
                 Tile(
-                    _picture(rows.paths[row]),
+                    read_picture(Path(rows.paths[row]).read_bytes),
                     (f"{kind} {label or ''}", f"uncertainty {result.uncertainty:.3f}"),
                     "query",
                 )
@@ -62,17 +59,10 @@ def write_sheet(out: Path, embeddings: Path, *, digits: bool) -> Path:
             for hit in result.neighbours:
                 mark = "" if label is None else ("good" if hit.label == label else "bad")
                 lines = (f"{hit.label or hit.id}  d {hit.distance:.3f}", f"variance {hit.variance_score:.2f}")
-                tiles.append(Tile(_picture(hit.path), lines, mark))
+                tiles.append(Tile(read_picture(Path(hit.path).read_bytes), lines, mark))
             sheet_rows.append(tiles)
     title = "Queries and their neighbours" + (" (handwritten digits)" if digits else "")
     subtitle = "blue: the query, surest first; d: distance; variance: share of the distance that is variance"
     path = out / "contact-sheet.png"
     contact_sheet(title, subtitle, sheet_rows).save(path)
     return path
-
-
-def _picture(path: str) -> Image.Image:
-    try:
-        return decode(Path(path).read_bytes(), min_side=256)
-    except (ImageError, OSError):
-        return Image.new("RGB", (64, 64), "#e5e7eb")

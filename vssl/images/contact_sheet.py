@@ -5,24 +5,36 @@ Pure Pillow; the caller decides what the captions say.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+from vssl.errors import ImageError
+from vssl.images.decode import decode
+
 TILE, GAP, CAPTION, MARGIN, HEADER = 112, 10, 34, 20, 58
 INK, PALE, PAPER, GOOD, BAD, QUERY = "#1c1f24", "#6b7280", "#ffffff", "#15803d", "#b91c1c", "#1d4ed8"
+GREY = "#d1d5db"
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
-FRAMES = {"good": GOOD, "bad": BAD, "query": QUERY, "": "#d1d5db"}
+FRAMES = {"good": GOOD, "bad": BAD, "query": QUERY, "": GREY}
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """One picture (any RGB size) with up to two caption lines; mark is good, bad, query or empty."""
+    """One picture (any RGB size; None is drawn grey) with up to two caption lines; mark: see FRAMES."""
 
-    picture: Image.Image
+    picture: Image.Image | None
     lines: tuple[str, ...] = ()
     mark: str = ""
+
+
+def read_picture(read: Callable[[], bytes]) -> Image.Image | None:
+    """Return the picture of a file, as large as a tile needs it; None for one that cannot be read."""
+    try:
+        return decode(read(), min_side=2 * TILE)
+    except (ImageError, OSError):
+        return None
 
 
 def contact_sheet(title: str, subtitle: str, rows: Sequence[Sequence[Tile]]) -> Image.Image:
@@ -47,7 +59,7 @@ def contact_sheet(title: str, subtitle: str, rows: Sequence[Sequence[Tile]]) -> 
 def _draw_tile(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int, font: Font
 ) -> None:
-    picture = tile.picture
+    picture = tile.picture or Image.new("RGB", (1, 1), GREY)
     scale = TILE / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     # Small pictures are shown as the pixels they are.

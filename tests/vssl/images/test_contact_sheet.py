@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image, ImageFont
 
-from vssl.images.contact_sheet import FRAMES, TILE, Tile, _fit, contact_sheet
+from vssl.images.contact_sheet import FRAMES, GREY, TILE, Tile, _fit, contact_sheet, read_picture
 
 
 def colours(sheet: Image.Image) -> set[str]:
@@ -26,6 +28,15 @@ def test_rows_of_different_length_and_no_rows_are_fine() -> None:
     tile = Tile(Image.new("RGB", (5, 5)))
     assert contact_sheet("t", "s", [[tile], [tile] * 4]).width > contact_sheet("t", "s", [[tile]]).width
     assert contact_sheet("t", "s", []).height > 0
+
+
+def test_a_file_that_cannot_be_read_is_a_grey_tile(tmp_path: Path) -> None:
+    (tmp_path / "torn.jpg").write_bytes(b"no picture")
+    pictures = [read_picture((tmp_path / name).read_bytes) for name in ("torn.jpg", "gone.jpg")]
+    assert pictures == [None, None]
+    sheet = np.asarray(contact_sheet("t", "s", [[Tile(None, ("not readable",))]]))
+    grey = tuple(bytes.fromhex(GREY[1:]))
+    assert int((sheet == grey).all(axis=2).sum()) >= TILE * TILE
 
 
 def test_long_captions_are_cut_from_the_left_to_the_tile() -> None:
