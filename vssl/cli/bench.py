@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vssl.cli.options import Json
-from vssl.cli.output import note, say, say_json
+from vssl.cli.output import check_choice, note, say, say_json
 from vssl.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,10 +48,8 @@ def bench(
     Nothing else should run at the same time.
     """
     parts = tuple(part or (PARTS if plan is None else ("extract", "search")))
-    if unknown := [name for name in parts if name not in PARTS]:
-        raise typer.BadParameter(
-            f"found {unknown[0]!r}, expected one of {', '.join(PARTS)}", param_hint="--part"
-        )
+    for name in parts:
+        check_choice("--part", name, PARTS)
     if plan is not None and not {"extract", "search"} <= set(parts):
         raise typer.BadParameter("needs both parts, extract and search", param_hint="--plan")
     found: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "load": round(os.getloadavg()[0], 2)}

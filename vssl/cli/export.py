@@ -15,6 +15,7 @@ from vssl.cli.model_facts import (
     describe_preprocess,
     describe_uncertainty,
 )
+from vssl.cli.options import Branch, CalibrationImages, CalibrationSeed, Json
 from vssl.cli.output import check_choice, note, refuse_existing, say, say_json
 
 if TYPE_CHECKING:
@@ -23,12 +24,54 @@ if TYPE_CHECKING:
 
 
 SPACES, BRANCHES = ("features", "projector"), ("student", "teacher")
-Whitening = Annotated[
-    float, typer.Option(help="Even out the means' spread over directions, 0 to 1.", min=0.0, max=1.0)
+SUPERVISION = ("none", "labels", "unknown")
+
+Encoder = Annotated[
+    str,
+    typer.Argument(
+        help="Run folder of `vssl train`, a checkpoint.pt, the name of a network of torchvision or timm, or "
+        "another tool's encoder.onnx; with --triton also a model.onnx."
+    ),
 ]
-Branch = Annotated[str, typer.Option(help="Whose weights: student or teacher.")]
-Images = Annotated[int, typer.Option(help="Most images to calibrate on.", min=8)]
-Seed = Annotated[int, typer.Option(help="Seed of the calibration's views.")]
+Model = Annotated[Path | None, typer.Argument(help="File to write, model.onnx.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Weights of a named network; those its library publishes otherwise.")
+]
+Size = Annotated[int | None, typer.Option(help="Side of the network's pictures.", min=8)]
+Resize = Annotated[
+    int | None, typer.Option(help="Shorter side before the centre crop; the side itself otherwise.", min=8)
+]
+PixelMean = Annotated[str | None, typer.Option("--mean", help="Of channels in 0..1, as 0.485,0.456,0.406.")]
+PixelStd = Annotated[str | None, typer.Option("--std", help="Of channels in 0..1.")]
+Interpolation = Annotated[str, typer.Option(help="bilinear, bicubic, lanczos or box.")]
+Output = Annotated[str | None, typer.Option(help="Output of another tool's encoder.onnx that is the vector.")]
+Supervision = Annotated[
+    str | None, typer.Option(help="Whether labels made the weights, for the card: none, labels or unknown.")
+]
+Space = Annotated[
+    str | None,
+    typer.Option(help="What is served as the mean: features, or the projector where one was trained."),
+]
+Dim = Annotated[int | None, typer.Option(help="Principal directions that are served.", min=2)]
+Whitening = Annotated[
+    float | None,
+    typer.Option(help="Even out the means' spread over directions, 0 to 1.", min=0.0, max=1.0),
+]
+Calibration = Annotated[
+    str | None, typer.Option(help="Images that calibrate the variance; the run's own otherwise.")
+]
+Minutes = Annotated[float, typer.Option(help="Begin no more views after this time.", min=0.0)]
+Evaluation = Annotated[str | None, typer.Option(help="Labelled images to measure the file on, for its card.")]
+Name = Annotated[str | None, typer.Option(help="Name on the card; the file's own otherwise.")]
+Licence = Annotated[str | None, typer.Option(help="Licence of the weights, for the card.")]
+WrittenPrecision = Annotated[str, typer.Option(help="fp32, fp16 (for GPUs) or int8 (for CPUs).")]
+AcceptLoss = Annotated[bool, typer.Option(help="Write a lower precision whatever it loses.")]
+HalfWeights = Annotated[
+    bool,
+    typer.Option(
+        "--half-weights", help="Store large weights in half precision, for half the file; computed in fp32."
+    ),
+]
 Triton = Annotated[
     Path | None, typer.Option(metavar="REPOSITORY", help="Put the model into a Triton model repository.")
 ]
@@ -41,68 +84,33 @@ Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace existing outputs, and another model in the repository."),
 ]
-HalfWeights = Annotated[
-    bool,
-    typer.Option(
-        "--half-weights", help="Store large weights in half precision, for half the file; computed in fp32."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def export(
-    encoder: Annotated[
-        str,
-        typer.Argument(
-            help="Run folder of `vssl train`, a checkpoint.pt, the name of a network of torchvision or timm, or "
-            "another tool's encoder.onnx; with --triton also a model.onnx."
-        ),
-    ],
-    model: Annotated[Path | None, typer.Argument(help="File to write, model.onnx.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights of a named network; those its library publishes otherwise.")
-    ] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the network's pictures.", min=8)] = None,
-    resize: Annotated[
-        int | None,
-        typer.Option(help="Shorter side before the centre crop; the side itself otherwise.", min=8),
-    ] = None,
-    pixel_mean: Annotated[
-        str | None, typer.Option("--mean", help="Of channels in 0..1, as 0.485,0.456,0.406.")
-    ] = None,
-    pixel_std: Annotated[str | None, typer.Option("--std", help="Of channels in 0..1.")] = None,
-    interpolation: Annotated[str, typer.Option(help="bilinear, bicubic, lanczos or box.")] = "bicubic",
-    output: Annotated[
-        str | None, typer.Option(help="Output of another tool's encoder.onnx that is the vector.")
-    ] = None,
-    supervision: Annotated[
-        str | None,
-        typer.Option(help="Whether labels made the weights, for the card: none, labels or unknown."),
-    ] = None,
-    space: Annotated[
-        str | None,
-        typer.Option(help="What is served as the mean: features, or the projector where one was trained."),
-    ] = None,
-    dim: Annotated[int | None, typer.Option(help="Principal directions that are served.", min=2)] = None,
-    whitening: Annotated[
-        float | None,
-        typer.Option(help="Even out the means' spread over directions, 0 to 1.", min=0.0, max=1.0),
-    ] = None,
+    encoder: Encoder,
+    model: Model = None,
+    weights: Weights = None,
+    size: Size = None,
+    resize: Resize = None,
+    pixel_mean: PixelMean = None,
+    pixel_std: PixelStd = None,
+    interpolation: Interpolation = "bicubic",
+    output: Output = None,
+    supervision: Supervision = None,
+    space: Space = None,
+    dim: Dim = None,
+    whitening: Whitening = None,
     branch: Branch = "student",
-    calibration: Annotated[
-        str | None, typer.Option(help="Images that calibrate the variance; the run's own otherwise.")
-    ] = None,
-    calibration_images: Annotated[int, typer.Option(help="Most images to draw views of.", min=8)] = 2000,
-    minutes: Annotated[float, typer.Option(help="Begin no more views after this time.", min=0.0)] = 30.0,
-    evaluation: Annotated[
-        str | None, typer.Option(help="Labelled images to measure the file on, for its card.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Name on the card; the file's own otherwise.")] = None,
-    licence: Annotated[str | None, typer.Option(help="Licence of the weights, for the card.")] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 (for GPUs) or int8 (for CPUs).")] = "fp32",
-    accept_loss: Annotated[bool, typer.Option(help="Write a lower precision whatever it loses.")] = False,
+    calibration: Calibration = None,
+    calibration_images: CalibrationImages = 2000,
+    minutes: Minutes = 30.0,
+    evaluation: Evaluation = None,
+    name: Name = None,
+    licence: Licence = None,
+    precision: WrittenPrecision = "fp32",
+    accept_loss: AcceptLoss = False,
     half_weights: HalfWeights = False,
-    seed: Seed = 0,
+    seed: CalibrationSeed = 0,
     triton: Triton = None,
     triton_backend: TritonBackend = "onnxruntime",
     hf: HuggingFace = None,
@@ -120,12 +128,8 @@ def export(
         if place is not None:
             refuse_existing(place, overwrite=overwrite)
     check_choice("--branch", branch, BRANCHES)
-    for option, found, known in (
-        ("--space", space, SPACES),
-        ("--supervision", supervision, ("none", "labels", "unknown")),
-    ):
-        if found is not None:
-            check_choice(option, found, known)
+    check_choice("--space", space, SPACES)
+    check_choice("--supervision", supervision, SUPERVISION)
     from export.calibration.head import CalibrationConfig
     from export.package import ExportOptions
     from export.sources.named import EncoderOptions
@@ -134,25 +138,14 @@ def export(
     source = EncoderOptions(
         weights, size, resize, pixel_mean, pixel_std, interpolation, output, supervision, branch
     )
+    drawn = CalibrationConfig(images=calibration_images, minutes=minutes, seed=seed)
     options = ExportOptions(
-        space=space,
-        branch=branch,
-        name=name,
-        calibration_source=calibration,
-        evaluation_source=evaluation,
-        whitening=whitening,
-        dim=dim,
-        licence=licence,
-        precision=precision,
-        accept_loss=accept_loss,
-        half_weights=half_weights,
-        calibration=CalibrationConfig(images=calibration_images, minutes=minutes, seed=seed),
-    )
+        space, branch, name, calibration, evaluation, whitening, dim, licence, precision, accept_loss,
+        half_weights, drawn,
+    )  # fmt: skip
     note(f"loading {encoder}")
     written = api.export(encoder, model, hf=hf, options=options, source=source, report=note)
-    entry = None
-    if triton is not None:
-        entry = _put(model, triton, name, triton_backend, overwrite=overwrite)
+    entry = _put(model, triton, name, triton_backend, overwrite=overwrite) if triton is not None else None
     if as_json:
         say_json(_facts(written) | ({"triton": _entry_facts(entry)} if entry else {}))
         return

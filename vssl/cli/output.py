@@ -95,9 +95,9 @@ def refuse_existing(path: Path, *, overwrite: bool, flag: str = "--overwrite") -
         raise ExistsError(f"{path} exists already; choose another output or add {flag}")
 
 
-def check_choice(flag: str, found: str, expected: Sequence[str]) -> None:
-    """Refuse a value that is none of those expected, as wrong usage of the flag."""
-    if found not in expected:
+def check_choice(flag: str, found: str | None, expected: Sequence[str]) -> None:
+    """Refuse a value that is none of those expected, as wrong usage of the flag; None is not given."""
+    if found is not None and found not in expected:
         raise typer.BadParameter(f"found {found!r}, expected {' or '.join(expected)}", param_hint=flag)
 
 
