@@ -238,7 +238,7 @@ class Gallery:
         where: Mapping[str, object] | None = None,
         max_risk: float | None = None,
     ) -> list[SearchResult]:
-        """Return the `k` nearest images of each query, as `index.gallery.protocol.ReadableGallery.search` does."""
+        """Return the `k` nearest images of each query, as `index.gallery.protocol.Gallery.search` does."""
         model_id = None
         if isinstance(queries, Embedded):
             model_id, queries = queries.model_id, queries.gaussians

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from index.arrays import Float64s, Int64s
-from index.gallery.protocol import ReadableGallery
+from index.gallery.protocol import Gallery
 
 COPIES = 4  # neighbours of an item that may be its copies
 OTHERS = 16  # neighbours after those, whose mean distance is the item's local scale
@@ -45,7 +45,7 @@ class Duplicate:
     probability: float
 
 
-def duplicates(gallery: ReadableGallery, *, limit: int = 100, least: float = 0.5) -> list[Duplicate]:
+def duplicates(gallery: Gallery, *, limit: int = 100, least: float = 0.5) -> list[Duplicate]:
     """Return the pairs most likely to show the same, closest first.
 
     Pairs are neighbours in the whitened space, ordered by their closeness. least: leave out pairs

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from index.gallery.protocol import ReadableGallery
+from index.gallery.protocol import Gallery
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Outlier:
     uncertainty: float | None
 
 
-def outliers(gallery: ReadableGallery, *, limit: int = 100, k: int = 10) -> list[Outlier]:
+def outliers(gallery: Gallery, *, limit: int = 100, k: int = 10) -> list[Outlier]:
     """Return the images farthest from their `k` nearest others, farthest first."""
     near = gallery.neighbourhood(k)
     there = near.graph.rows >= 0

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from index.answers.results import Neighbourhood
 from index.arrays import Int64s
-from index.gallery.protocol import ReadableGallery
+from index.gallery.protocol import Gallery
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.embeddings.store import write_table
 from vssl.errors import InputError
@@ -44,7 +44,7 @@ class GalleryMap:
     risk: Floats
 
 
-def project(gallery: ReadableGallery, *, jobs: int = -1) -> GalleryMap:
+def project(gallery: Gallery, *, jobs: int = -1) -> GalleryMap:
     """Return the map of a gallery: t-SNE (van der Maaten and Hinton 2008) by openTSNE on the exact neighbours.
 
     jobs: threads, -1 for all cores. Raises InputError for an empty gallery.
@@ -94,7 +94,7 @@ def _tsne(near: Neighbourhood, start: Floats, jobs: int) -> Floats:
     return np.asarray(embedding, np.float32)
 
 
-def _match_risk(gallery: ReadableGallery, near: Neighbourhood) -> Floats:
+def _match_risk(gallery: Gallery, near: Neighbourhood) -> Floats:
     match = gallery.match_model(gallery.distance)
     risk = np.full(len(near), np.nan, np.float32)
     first = near.graph.rows[:, 0]
@@ -129,7 +129,7 @@ def read_map(gallery: Path) -> GalleryMap | None:
     return GalleryMap(table["id"].to_pylist(), places, table["match_risk"].to_numpy())
 
 
-def place_items(gallery: ReadableGallery, known: GalleryMap, ids: Sequence[str]) -> tuple[Floats, Floats]:
+def place_items(gallery: Gallery, known: GalleryMap, ids: Sequence[str]) -> tuple[Floats, Floats]:
     """Return places (N, 2) and match risk (N,) of items by id; NaN where a map says nothing.
 
     Up to MOST_LATER items that the map does not know lie at the mean of their nearest known ones.

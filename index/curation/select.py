@@ -14,7 +14,7 @@ import numpy as np
 from index.answers.results import Neighbourhood
 from index.answers.validation import needs_variances
 from index.arrays import Bools, Int64s
-from index.gallery.protocol import ReadableGallery
+from index.gallery.protocol import Gallery
 from vssl.embeddings.gaussian import Floats
 from vssl.errors import InputError
 
@@ -37,7 +37,7 @@ class NextToLabel:
     score: float
 
 
-def select(gallery: ReadableGallery, strategy: str, *, limit: int = 50) -> list[NextToLabel]:
+def select(gallery: Gallery, strategy: str, *, limit: int = 50) -> list[NextToLabel]:
     """Return the images to label next, the first one first.
 
     uncertain: the least sure. diverse: each as far as can be from all before it and from the labelled ones (the
@@ -45,7 +45,7 @@ def select(gallery: ReadableGallery, strategy: str, *, limit: int = 50) -> list[
     what was chosen, so that each stands for a region of its own (in the spirit of TypiClust, Hacohen et al., ICML
     2022). Raises InputError for another strategy.
     """
-    ways: dict[str, Callable[[ReadableGallery, int], list[NextToLabel]]] = {
+    ways: dict[str, Callable[[Gallery, int], list[NextToLabel]]] = {
         "uncertain": _uncertain,
         "diverse": _diverse,
         "typical": _typical,
@@ -60,7 +60,7 @@ def _candidates(labels: list[str | None]) -> Bools:
     return without if without.any() else np.ones(len(labels), bool)
 
 
-def _uncertain(gallery: ReadableGallery, limit: int) -> list[NextToLabel]:
+def _uncertain(gallery: Gallery, limit: int) -> list[NextToLabel]:
     needs_variances(gallery.place, gallery.card, "uncertainty")
     near = gallery.neighbourhood(0)
     unsure = near.uncertainty_or_zero
@@ -69,7 +69,7 @@ def _uncertain(gallery: ReadableGallery, limit: int) -> list[NextToLabel]:
     return [_next(near, row, float(unsure[row])) for row in order.tolist()]
 
 
-def _typical(gallery: ReadableGallery, limit: int) -> list[NextToLabel]:
+def _typical(gallery: Gallery, limit: int) -> list[NextToLabel]:
     near = gallery.neighbourhood(NEIGHBOURS)
     there = near.graph.rows >= 0
     spread = np.where(there, near.graph.distances, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
@@ -89,7 +89,7 @@ def _typical(gallery: ReadableGallery, limit: int) -> list[NextToLabel]:
     return [_next(near, row, float(spread[row])) for row in (chosen + passed)[:limit]]
 
 
-def _diverse(gallery: ReadableGallery, limit: int) -> list[NextToLabel]:
+def _diverse(gallery: Gallery, limit: int) -> list[NextToLabel]:
     items, _ = gallery.contents()
     if not len(items):
         return []

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from index.answers.results import Neighbourhood
-from index.gallery.protocol import ReadableGallery
+from index.gallery.protocol import Gallery
 from index.metrics.vote import TEMPERATURE, class_codes, votes
 from vssl.errors import InputError
 
@@ -37,7 +37,7 @@ class Suspect:
     score: float
 
 
-def suspects(gallery: ReadableGallery, *, limit: int = 100, k: int = VOTERS) -> list[Suspect]:
+def suspects(gallery: Gallery, *, limit: int = 100, k: int = VOTERS) -> list[Suspect]:
     """Return the images whose label their neighbours contradict most.
 
     Each of the k nearest others votes for its label with weight exp(-distance / 0.07) times its

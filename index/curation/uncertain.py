@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from index.answers.validation import needs_variances
-from index.gallery.protocol import ReadableGallery
+from index.gallery.protocol import Gallery
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class UncertainImage:
     percentile: float
 
 
-def uncertain(gallery: ReadableGallery, *, limit: int = 100, surest: bool = False) -> list[UncertainImage]:
+def uncertain(gallery: Gallery, *, limit: int = 100, surest: bool = False) -> list[UncertainImage]:
     """Return the least certain images, or the surest, most extreme first. Raises InputError without variances."""
     needs_variances(gallery.place, gallery.card, "uncertainty")
     near = gallery.neighbourhood(0)

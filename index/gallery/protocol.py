@@ -33,8 +33,8 @@ class StorageError(VsslError):
     status = 507
 
 
-class ReadableGallery(Protocol):
-    """Embedded images of one model, that can be searched. Close it, or use it in a `with` block."""
+class Gallery(Protocol):
+    """Embedded images of one model, searched and changed. Close it, or use it in a `with` block."""
 
     card: ModelCard
     model_id: str
@@ -136,10 +136,6 @@ class ReadableGallery(Protocol):
         Raises InputError where items are not kept at hand.
         """
 
-
-class Gallery(ReadableGallery, Protocol):
-    """A gallery that can be changed, too."""
-
     def add(
         self,
         rows: Rows,
@@ -177,7 +173,7 @@ def first_facts(card: ModelCard, model_id: str, distance: str, *, normalise: boo
     }
 
 
-def common_info(gallery: ReadableGallery) -> dict[str, Any]:
+def common_info(gallery: Gallery) -> dict[str, Any]:
     """Return what `info` says of every kind of gallery."""
     fitting = gallery.fitting
     return {

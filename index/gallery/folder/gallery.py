@@ -17,17 +17,18 @@ import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from index.answers.filters import parse_filter
 from index.answers.validation import Metadata, as_held, check_distance, compared, distances_of
 from index.calibration.fit import BEST, Fitting, fit
-from index.gallery.folder.derived import FOLDER
+from index.gallery.folder.derived import FOLDER, find_derived
 from index.gallery.folder.locks import WriterLock
 from index.gallery.folder.reader import GalleryReader
 from index.gallery.folder.store import STORE, Store
-from index.gallery.protocol import first_facts
+from index.gallery.protocol import common_info, first_facts, match_info
 from index.search.autotune import Budget, Selection
 from index.search.gpu import checked_device
 from vssl.embeddings.store import Rows
@@ -113,6 +114,26 @@ class FolderGallery(GalleryReader):
             if self._lock:
                 self._lock.release()
                 self._lock = None
+
+    def info(self) -> dict[str, Any]:
+        """Return what a person asks about a gallery, as plain values."""
+        saved, damage = find_derived(self.path, self.distance)
+        with self._cache.current() as view:
+            shown = view.uncertainty[view.alive]
+            labels = {label for label, there in zip(view.labels, view.alive, strict=True) if there and label}
+        quantiles = {"p10": 0.1, "median": 0.5, "p90": 0.9}
+        recipe = self._cache.recipe
+        return common_info(self) | {
+            "labels": len(labels),
+            "index": "flat, exact" if recipe is None else dataclasses.asdict(recipe),
+            "index_generation": saved.generation if saved else None,
+            "index_damage": damage,
+            "uncertainty": {n: float(np.quantile(shown, q)) for n, q in quantiles.items()}
+            if len(shown) and self.card.has_variance
+            else None,
+            "match_calibration": match_info(self._calibrations.stored_match(self.distance)),
+            "bytes": sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
+        }
 
     # --- writing -----------------------------------------------------------------------
 

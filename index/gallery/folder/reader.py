@@ -7,9 +7,8 @@ wrote at its next search. Shape letters: Q queries, K neighbours, N items, D emb
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -42,10 +41,9 @@ from index.calibration.abstention import NEIGHBOURS, AbstentionRule
 from index.calibration.fit import Fitting
 from index.calibration.match import MatchModel
 from index.calibration.whitening import whitened
-from index.gallery.folder.derived import FOLDER, find_derived
+from index.gallery.folder.derived import FOLDER
 from index.gallery.folder.index_cache import IndexCache
 from index.gallery.folder.store import Store
-from index.gallery.protocol import common_info, match_info
 from index.search.exact import ExactIndex
 from index.search.neighbour_graph import nearest_others
 from index.search.vectors import Vectors
@@ -123,26 +121,6 @@ class GalleryReader:
         if self._columns is None or self._columns[0] != generation:
             self._columns = generation, self._store.columns_of_metadata()
         return self._columns[1]
-
-    def info(self) -> dict[str, Any]:
-        """Return what a person asks about a gallery, as plain values."""
-        saved, damage = find_derived(self.path, self.distance)
-        with self._cache.current() as view:
-            shown = view.uncertainty[view.alive]
-            labels = {label for label, there in zip(view.labels, view.alive, strict=True) if there and label}
-        quantiles = {"p10": 0.1, "median": 0.5, "p90": 0.9}
-        recipe = self._cache.recipe
-        return common_info(self) | {
-            "labels": len(labels),
-            "index": "flat, exact" if recipe is None else asdict(recipe),
-            "index_generation": saved.generation if saved else None,
-            "index_damage": damage,
-            "uncertainty": {n: float(np.quantile(shown, q)) for n, q in quantiles.items()}
-            if len(shown) and self.card.has_variance
-            else None,
-            "match_calibration": match_info(self._calibrations.stored_match(self.distance)),
-            "bytes": sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
-        }
 
     # --- reading -----------------------------------------------------------------------
 
