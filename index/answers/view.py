@@ -9,7 +9,8 @@ Shape letters: N rows held (removed ones included), D embedding dimension.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -26,39 +27,69 @@ FEW = 16  # up to this many percentiles of one generation are counted, more are 
 
 
 @dataclass(eq=False)
-class View:
-    """Columns of N rows in row order; `alive` (N,) says which of them the store still holds."""
+class ItemColumns:
+    """Everything but the vectors of N stored rows, in row order: columns of length N."""
 
-    generation: int
     rows: Int64s
     crc: Int64s
-    alive: Bools
     ids: list[str]
     labels: list[str | None]
     paths: list[str]
     uncertainty: Floats
+
+    def take(self, places: Int64s) -> ItemColumns:
+        """Return the rows at these places, in this order."""
+        at = places.tolist()
+        return ItemColumns(
+            self.rows[places],
+            self.crc[places],
+            [self.ids[i] for i in at],
+            [self.labels[i] for i in at],
+            [self.paths[i] for i in at],
+            self.uncertainty[places],
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[ItemColumns]) -> ItemColumns:
+        """Return the columns of several parts, of none too, as one."""
+        return ItemColumns(
+            np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts)]),
+            np.concatenate([np.empty(0, np.int64), *(part.crc for part in parts)]),
+            [id_ for part in parts for id_ in part.ids],
+            [label for part in parts for label in part.labels],
+            [path for part in parts for path in part.paths],
+            np.concatenate([np.empty(0, np.float32), *(part.uncertainty for part in parts)]),
+        )
+
+
+@dataclass(eq=False)
+class View(ItemColumns):
+    """N rows in memory; `alive` (N,) says which of them the store still holds."""
+
+    generation: int
     items: Vectors
+    alive: Bools
     indexes: dict[str, SearchIndex] = field(default_factory=dict)
     chosen: dict[Filter, Bools] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ordered: tuple[int, Floats] | None = None
     _counted: tuple[int, int] = (-1, 0)
 
-    def append(
-        self,
-        rows: Int64s,
-        crc: Int64s,
-        columns: tuple[list[str], list[str | None], list[str]],
-        uncertainty: Floats,
-        items: GaussianEmbedding,
-    ) -> None:
-        """Take in M rows after the last one: ids, labels, paths, and Gaussians as they are compared."""
-        self.rows, self.crc = np.concatenate([self.rows, rows]), np.concatenate([self.crc, crc])
-        self.alive = np.concatenate([self.alive, np.ones(len(rows), bool)])
-        self.ids += columns[0]
-        self.labels += columns[1]
-        self.paths += columns[2]
-        self.uncertainty = np.concatenate([self.uncertainty, uncertainty])
+    @classmethod
+    def over(cls, columns: ItemColumns, generation: int, items: Vectors, alive: Bools | None = None) -> View:
+        """Return the view of columns and their Gaussians as they are compared; all rows are alive when None."""
+        there = np.ones(len(columns.rows), bool) if alive is None else alive
+        held = columns.rows, columns.crc, columns.ids, columns.labels, columns.paths, columns.uncertainty
+        return cls(*held, generation, items, there)
+
+    def append(self, more: ItemColumns, items: GaussianEmbedding) -> None:
+        """Take in M rows after the last one, and their Gaussians as they are compared."""
+        self.rows, self.crc = np.concatenate([self.rows, more.rows]), np.concatenate([self.crc, more.crc])
+        self.alive = np.concatenate([self.alive, np.ones(len(more.rows), bool)])
+        self.ids += more.ids
+        self.labels += more.labels
+        self.paths += more.paths
+        self.uncertainty = np.concatenate([self.uncertainty, more.uncertainty])
         self.items.add(items)
         for index in self.indexes.values():  # they share the vectors
             index.extend()
@@ -118,30 +149,41 @@ def begins_with(view: View, rows: Int64s, crc: Int64s) -> bool:
     return bool(same and count > 0)
 
 
-def with_tombstones(view: View, rows: Int64s, crc: Int64s) -> View | None:
-    """Return the view in the order of a saved index that may hold rows which were removed since.
+def in_saved_order(
+    columns: ItemColumns, saved: Int64s, crc: Int64s
+) -> tuple[ItemColumns, Bools, Int64s] | None:
+    """Return columns in the order of a saved index, which may hold rows that were removed since.
 
-    Such a row is a tombstone: not alive, with a live one's Gaussian in its place. None when the
+    Those are its rows `saved` and then what came after them; whether each is alive; and its place in the
+    columns. A removed row, not alive, has another one's id, label and path. None when the saved rows are not
+    the columns' own.
+    """
+    if not len(columns.rows) or not len(saved):
+        return None
+    known = columns.rows <= saved[-1]
+    at = np.searchsorted(saved, columns.rows[known])
+    if not np.array_equal(saved[at], columns.rows[known]) or not np.array_equal(crc[at], columns.crc[known]):
+        return None
+    late = np.flatnonzero(~known)
+    source = np.concatenate([np.zeros(len(saved), np.int64), late])
+    alive = np.concatenate([np.zeros(len(saved), bool), np.ones(len(late), bool)])
+    source[at], alive[at] = np.flatnonzero(known), True
+    ordered = replace(
+        columns.take(source),
+        rows=np.concatenate([saved, columns.rows[late]]),
+        crc=np.concatenate([crc, columns.crc[late]]),
+    )
+    return ordered, alive, source
+
+
+def with_tombstones(view: View, saved: Int64s, crc: Int64s) -> View | None:
+    """Return the view in the order of a saved index (`in_saved_order`).
+
+    A row that was removed since is a tombstone, with a live one's Gaussian in its place. None when the
     saved rows are not the store's.
     """
-    if not len(view.rows) or not len(rows):
+    found = in_saved_order(view, saved, crc)
+    if found is None:
         return None
-    fresh = view.rows > rows[-1]
-    known = view.rows[~fresh]
-    at = np.searchsorted(rows, known)
-    if not np.array_equal(rows[at], known) or not np.array_equal(crc[at], view.crc[~fresh]):
-        return None
-    source, alive = np.zeros(len(rows), np.int64), np.zeros(len(rows), bool)
-    source[at], alive[at] = np.flatnonzero(~fresh), True
-    source = np.concatenate([source, np.flatnonzero(fresh)])
-    return View(
-        view.generation,
-        np.concatenate([rows, view.rows[fresh]]),
-        np.concatenate([crc, view.crc[fresh]]),
-        np.concatenate([alive, np.ones(len(source) - len(rows), bool)]),
-        [view.ids[i] for i in source],
-        [view.labels[i] for i in source],
-        [view.paths[i] for i in source],
-        view.uncertainty[source],
-        Vectors(view.items[source]),
-    )
+    ordered, alive, source = found
+    return View.over(ordered, view.generation, Vectors(view.items[source]), alive)

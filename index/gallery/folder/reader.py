@@ -179,12 +179,12 @@ class GalleryReader:
                 points = Vectors(means)
                 index = ExactIndex.build("cosine", points)
                 index.device = self._cache.device
-            there = np.flatnonzero(view.alive).tolist()
+            held = view.take(np.flatnonzero(view.alive))
             return Neighbourhood(
-                [view.ids[row] for row in there],
-                [view.labels[row] for row in there],
-                [view.paths[row] for row in there],
-                view.uncertainty[view.alive] if self.card.has_variance else None,
+                held.ids,
+                held.labels,
+                held.paths,
+                held.uncertainty if self.card.has_variance else None,
                 nearest_others(index, view.items, view.alive, k, points),
             )
 
@@ -194,18 +194,14 @@ class GalleryReader:
             known = self._listing
             if known is not None and known.generation == view.generation:
                 return known
-            there = np.flatnonzero(view.alive).tolist()
-            metadata = self._store.metadata_of()
-            rows = view.rows[view.alive].tolist()
+            held, metadata = view.take(np.flatnonzero(view.alive)), self._store.metadata_of()
             self._listing = Listing(
                 view.generation,
-                [view.ids[row] for row in there],
-                [view.labels[row] for row in there],
-                [view.paths[row] for row in there],
-                view.uncertainty[view.alive]
-                if self.card.has_variance
-                else np.full(view.count, np.nan, np.float32),
-                {at: metadata[row] for at, row in enumerate(rows) if row in metadata},
+                held.ids,
+                held.labels,
+                held.paths,
+                held.uncertainty if self.card.has_variance else np.full(view.count, np.nan, np.float32),
+                {at: metadata[row] for at, row in enumerate(held.rows.tolist()) if row in metadata},
             )
             return self._listing
 

@@ -20,9 +20,10 @@ import numpy as np
 from index.answers.filters import Filter, Scalar, to_sql
 from index.answers.metadata_columns import check_columns, counted, parsed
 from index.answers.validation import Metadata, checked_metadata
+from index.answers.view import ItemColumns
 from index.arrays import Int64s
 from index.gallery.folder.database import FACTS, Database, record_checksum, sqlite_errors, vector_checksum
-from vssl.embeddings.gaussian import Floats, GaussianEmbedding
+from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows
 from vssl.errors import ExistsError, FormatError, InputError
 
@@ -52,20 +53,8 @@ RECORD = "row, id, label, path, uncertainty, metadata"  # what `record_checksum`
 CHUNK = 4096  # rows read at once
 
 
-@dataclass(frozen=True, eq=False)
-class Columns:
-    """Everything but the vectors of N stored rows, in row order: columns of length N."""
-
-    rows: Int64s
-    ids: list[str]
-    labels: list[str | None]
-    paths: list[str]
-    uncertainty: Floats
-    crc: Int64s
-
-
-@dataclass(frozen=True, eq=False)
-class Batch(Columns):
+@dataclass(eq=False)
+class Batch(ItemColumns):
     """N stored rows with their vectors (N, D) as they were added."""
 
     gaussians: GaussianEmbedding
@@ -99,7 +88,7 @@ class Store(Database):
             if count != self._db.execute(held, (after,)).fetchone()[0]:
                 raise FormatError(f"{self.path} is damaged: some vectors have no item; {REBUILD}")
 
-    def columns(self) -> Columns:
+    def columns(self) -> ItemColumns:
         """Return all rows without their vectors, which are not read. Raises FormatError where one has none."""
         with self._lock, sqlite_errors(self.path):
             rows, ids, labels, paths, uncertainty = [], [], [], [], []
@@ -117,9 +106,7 @@ class Store(Database):
         table = np.array(sums, np.int64).reshape(-1, 2)
         if not np.array_equal(table[:, 0], rows):
             raise FormatError(f"{self.path} is damaged: {len(rows)} items, {len(table)} vectors; {REBUILD}")
-        return Columns(
-            np.array(rows, np.int64), ids, labels, paths, np.array(uncertainty, np.float32), table[:, 1]
-        )
+        return ItemColumns(table[:, 0], table[:, 1], ids, labels, paths, np.array(uncertainty, np.float32))
 
     def _batch(self, chunk: Sequence[tuple[Any, ...]], shared: dict[object, object]) -> Batch:
         """Check and stack rows; equal labels become one object."""
@@ -138,11 +125,11 @@ class Store(Database):
         shape = (len(rows), self.dim)
         return Batch(
             np.array(rows, np.int64),
+            np.array(crcs, np.int64),
             list(ids),
             [shared.setdefault(label, label) for label in labels],  # type: ignore[misc]
             list(paths),
             np.array(uncertainty, np.float32),
-            np.array(crcs, np.int64),
             GaussianEmbedding(
                 *(np.frombuffer(numbers, np.float32).reshape(shape) for numbers in (means, variances))
             ),
@@ -282,15 +269,9 @@ def _joined(parts: Sequence[Batch], dim: int) -> Batch:
     if len(parts) == 1:
         return parts[0]
     none = np.empty((0, dim), np.float32)
-    return Batch(
-        np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts)]),
-        [id_ for part in parts for id_ in part.ids],
-        [label for part in parts for label in part.labels],
-        [path for part in parts for path in part.paths],
-        np.concatenate([np.empty(0, np.float32), *(part.uncertainty for part in parts)]),
-        np.concatenate([np.empty(0, np.int64), *(part.crc for part in parts)]),
-        GaussianEmbedding.concatenate([GaussianEmbedding(none, none), *(part.gaussians for part in parts)]),
-    )
+    columns = ItemColumns.concatenate(parts)
+    gaussians = [GaussianEmbedding(none, none), *(part.gaussians for part in parts)]
+    return Batch(**vars(columns), gaussians=GaussianEmbedding.concatenate(gaussians))
 
 
 def _vectors(first: int, gaussians: GaussianEmbedding) -> Iterator[tuple[int, bytes, bytes, int]]:

@@ -5,16 +5,10 @@ Shape letters: N rows.
 
 from __future__ import annotations
 
-from typing import TypeVar
-
-import numpy as np
-
-from index.answers.view import View
+from index.answers.view import ItemColumns, View, in_saved_order
 from index.arrays import Int64s
 from index.gallery.folder.store import Store
 from index.search.vectors import Vectors
-
-T = TypeVar("T")
 
 
 def read_view(store: Store, *, normalise: bool) -> View:
@@ -26,18 +20,7 @@ def read_view(store: Store, *, normalise: bool) -> View:
         for batch in store.stream():  # some thousands at once: the raw vectors are never all in memory
             items.add(batch.gaussians.normalised() if normalise else batch.gaussians)
             parts.append(batch)
-    rows = np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts)])
-    return View(
-        generation,
-        rows,
-        np.concatenate([np.empty(0, np.int64), *(part.crc for part in parts)]),
-        np.ones(len(rows), bool),
-        [id_ for part in parts for id_ in part.ids],
-        [label for part in parts for label in part.labels],
-        [path for part in parts for path in part.paths],
-        np.concatenate([np.empty(0, np.float32), *(part.uncertainty for part in parts)]),
-        items,
-    )
+    return View.over(ItemColumns.concatenate(parts), generation, items)
 
 
 def mapped_view(
@@ -59,31 +42,14 @@ def mapped_view(
     with store.snapshot():
         generation, columns = store.generation(), store.columns()
         fresh = store.read(after=int(saved[-1]))
-    count = len(columns.rows) - len(fresh.rows)
-    at = np.searchsorted(saved, columns.rows[:count])
-    known = np.array_equal(saved[at], columns.rows[:count]) and np.array_equal(crc[at], columns.crc[:count])
-    if not known or (count < len(saved) and not tombstones):
+    found = in_saved_order(columns, saved, crc)
+    if found is None:
+        return None
+    ordered, alive, _ = found
+    if not (tombstones or alive.all()):
         return None
     items.add(fresh.gaussians.normalised() if normalise else fresh.gaussians)
-    source, alive = np.zeros(len(items), np.int64), np.zeros(len(items), bool)
-    place = np.concatenate([at, np.arange(len(saved), len(items))])
-    source[place], alive[place] = np.arange(len(columns.rows)), True
-    straight = count == len(saved)
-
-    def ordered(values: list[T]) -> list[T]:
-        return values if straight else [values[i] for i in source]
-
-    return View(
-        generation,
-        np.concatenate([saved, fresh.rows]),
-        np.concatenate([crc, fresh.crc]),
-        alive,
-        ordered(columns.ids),
-        ordered(columns.labels),
-        ordered(columns.paths),
-        columns.uncertainty[source],
-        items,
-    )
+    return View.over(ordered, generation, items, alive)
 
 
 def follow(view: View, store: Store, *, normalise: bool) -> bool:
@@ -99,7 +65,6 @@ def follow(view: View, store: Store, *, normalise: bool) -> bool:
     view.alive[view.positions(removed)] = False
     if len(batch.rows):
         items = batch.gaussians.normalised() if normalise else batch.gaussians
-        columns = batch.ids, batch.labels, batch.paths
-        view.append(batch.rows, batch.crc, columns, batch.uncertainty, items)
+        view.append(batch, items)
     view.generation = generation
     return True

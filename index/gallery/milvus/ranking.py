@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from index.answers.filters import Scalar
-from index.answers.view import View
+from index.answers.view import ItemColumns, View
 from index.arrays import Float64s, Int64s
 from index.gallery.milvus.encoding import Encoding
 from index.gallery.milvus.items import RemoteItems
@@ -66,14 +66,12 @@ def nearest(
 
 
 def _view(entries: list[dict[str, Any]], items: GaussianEmbedding) -> View:
-    return View(
-        0,
+    columns = ItemColumns(
         np.array([entry["row"] for entry in entries], np.int64),
         np.zeros(len(entries), np.int64),
-        np.ones(len(entries), bool),
         [entry["id"] for entry in entries],
         [entry["label"] for entry in entries],
         [entry["path"] for entry in entries],
         np.array([entry["uncertainty"] for entry in entries], np.float32),
-        Vectors(items),
     )
+    return View.over(columns, 0, Vectors(items))
