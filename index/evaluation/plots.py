@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vssl.errors import InputError
+from vssl.images.plotting import GREY, say_absent, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS, GREY = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"), "#6f6f6f"
-"""Of Okabe and Ito, which the colour-blind can tell apart; `train.evaluation.curves` draws in the same."""
 RATE, ENDS = "uncertainty_increase_rate:", ("_low", "_high")
 SHARES = (
     "knn_top1",
@@ -54,9 +53,7 @@ def draw(report: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(11.7, 12.2 if rates else 8.3), layout="constrained")
     axes = figure.subplots(3 if rates else 2, 2).ravel()
     for axis in axes:
-        axis.set_prop_cycle(color=COLOURS)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(alpha=0.25)
+        styled(axis)
     _risk_coverage(axes[0], report["curves"].get("risk_coverage"))
     _reliability(axes[1], report["curves"].get("reliability"), report["metrics"])
     _shares(axes[2], report["metrics"])
@@ -81,7 +78,7 @@ def _risk_coverage(axis: Any, curves: dict[str, list[float]] | None) -> None:
     if curves:
         axis.legend()
     else:
-        _absent(axis, "needs labels")
+        say_absent(axis, "needs labels")
 
 
 def _reliability(axis: Any, curves: dict[str, list[float]] | None, metrics: dict[str, float]) -> None:
@@ -91,7 +88,7 @@ def _reliability(axis: Any, curves: dict[str, list[float]] | None, metrics: dict
         axis.plot(curves["predicted"], curves["observed"], marker="o", label=f"ECE {metrics['ece']:.3f}")
         axis.legend()
     else:
-        _absent(axis, "needs a labelled gallery")
+        say_absent(axis, "needs a labelled gallery")
 
 
 def _shares(axis: Any, metrics: dict[str, float]) -> None:
@@ -108,7 +105,7 @@ def _distances(axis: Any, metrics: dict[str, float]) -> None:
         labels = [f"{name} (hub {metrics[f'hub:{name}_max']:.0f})" for name in names]
         _bars(axis, [f"recall_at_1:{name}" for name in names], labels, metrics)
     else:
-        _absent(axis, "needs labels and --compare")
+        say_absent(axis, "needs labels and --compare")
 
 
 def _corruptions(
@@ -125,7 +122,7 @@ def _corruptions(
     if curves:
         axis.legend()
     else:
-        _absent(axis, "needs several severities, as blur-1 and blur-2")
+        say_absent(axis, "needs several severities, as blur-1 and blur-2")
 
 
 def _bars(axis: Any, names: list[str], labels: list[str], metrics: dict[str, float]) -> None:
@@ -135,7 +132,3 @@ def _bars(axis: Any, names: list[str], labels: list[str], metrics: dict[str, flo
     above = [max(0.0, metrics[f"{name}_high"] - metrics[name]) for name in names]
     axis.errorbar(values, range(len(names)), xerr=[below, above], fmt="o", capsize=3)
     axis.set_yticks(range(len(names)), labels)
-
-
-def _absent(axis: Any, text: str) -> None:
-    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, color=GREY)

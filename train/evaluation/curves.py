@@ -13,12 +13,10 @@ from typing import Any
 from train.state.checkpoint import load_checkpoint
 from train.state.metrics_log import read_metrics
 from vssl.errors import InputError
+from vssl.images.plotting import COLOURS, GREY, say_absent, styled
 
 CURVES_NAME = "curves.png"
 Rows = Sequence[Mapping[str, Any]]
-
-COLOURS, GREY = ("#0072b2", "#d55e00", "#009e73"), "#6f6f6f"
-"""Of Okabe and Ito, which the colour-blind can tell apart; `index.evaluation.plots` draws in the same."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +48,8 @@ def plot_curves(run: Path) -> Path:
     figure = Figure(figsize=(11.0, 6.4), layout="constrained")
     axes = figure.subplots(2, 3)
     for axis, panel in zip(axes.ravel(), _panels(rows), strict=True):
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(alpha=0.25)
         axis.margins(y=0.12)
-        _draw(axis, panel, rows)
+        _draw(styled(axis), panel, rows)
     for axis in axes[1]:
         axis.set_xlabel("epoch")
     figure.suptitle(_title(run, rows), fontsize=11)
@@ -102,7 +98,7 @@ def _draw(axis: Any, panel: Panel, rows: Rows) -> None:
             marker = "o" if len(values) < 30 and not panel.highest else None
             axis.plot(epochs, values, color=colour, marker=marker, markersize=3, label=f"{label} {shown:.3g}")
     if not axis.lines:
-        axis.text(0.5, 0.5, panel.missing, ha="center", va="center", transform=axis.transAxes, color=GREY)
+        say_absent(axis, panel.missing)
         axis.set(xticks=[], yticks=[])
         return
     if panel.level is not None:
