@@ -24,8 +24,7 @@ class Outlier:
 def outliers(gallery: Gallery, *, limit: int = 100, k: int = 10) -> list[Outlier]:
     """Return the images farthest from their `k` nearest others, farthest first."""
     near = gallery.neighbourhood(k)
-    there = near.graph.rows >= 0
-    distance = np.where(there, near.graph.distances, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+    distance = near.graph.mean_distance
     order = np.argsort(distance, kind="stable")
     ranks = np.empty(len(near))
     ranks[order] = np.arange(len(near))

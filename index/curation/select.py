@@ -71,8 +71,7 @@ def _uncertain(gallery: Gallery, limit: int) -> list[NextToLabel]:
 
 def _typical(gallery: Gallery, limit: int) -> list[NextToLabel]:
     near = gallery.neighbourhood(NEIGHBOURS)
-    there = near.graph.rows >= 0
-    spread = np.where(there, near.graph.distances, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+    spread = near.graph.mean_distance
     rows = np.flatnonzero(_candidates(near.labels))
     order = rows[np.argsort(spread[rows], kind="stable")]
     chosen, passed = [], []

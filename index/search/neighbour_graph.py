@@ -40,6 +40,14 @@ class NeighbourGraph:
     distances: Float64s
     separation: Float64s
 
+    @property
+    def mean_distance(self) -> Float64s:
+        """The mean distance of each item to those of its K nearest others that are there, (M,)."""
+        there = self.rows >= 0
+        sums = np.where(there, self.distances, 0.0).sum(axis=1)
+        mean: Float64s = sums / np.maximum(there.sum(axis=1), 1)
+        return mean
+
 
 def leave_out_own(distances: Float64s, rows: Int64s, own: Int64s, k: int) -> tuple[Float64s, Int64s]:
     """Drop each query's own item `own` (Q,) from its neighbours and return the k nearest others.

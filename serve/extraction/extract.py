@@ -254,7 +254,7 @@ def _summary(folder: OutputFolder, writer: PartWriter, numbers: range, started: 
     else:
         images = sum(len(folder.plan.rows(number)) for number in numbers)
         rows = sum(pq.read_metadata(folder.part(number)).num_rows for number in numbers)
-        reasons, uncertainty = writer.reasons, writer.uncertainty
+        reasons, uncertainty = dict(sorted(writer.reasons.items())), writer.uncertainty
     return Summary(
         out=str(folder.path),
         model_id=folder.plan.model_id,

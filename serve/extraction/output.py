@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -90,7 +89,8 @@ class OutputFolder:
         store.write_failures(failures, self.path)
         if (self.progress / "items.parquet").exists():
             (self.progress / "items.parquet").replace(self.path / INPUTS)
-        spread = np.concatenate([_column(self.path / name, "uncertainty") for name in names])
+        tables = [read_part(self.path / name, ["uncertainty"]) for name in names]
+        spread = np.concatenate([table["uncertainty"].to_numpy() for table in tables])
         write_manifest(
             self.path,
             model_id=plan.model_id,
@@ -114,7 +114,7 @@ def prepare(
     holds other things, MismatchError when it meets another job, saying what differs.
     """
     folder, found = OutputFolder(out, plan), _ours(out)
-    started = _plan(folder.progress / PLAN, lambda values: values)
+    started = _plan(folder.progress / PLAN)
     if overwrite:
         _clear(out)
     elif (folder.progress / PLACING).exists() and started:
@@ -176,14 +176,14 @@ def make(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-def _plan(path: Path, pick: Any) -> Plan | None:
+def _plan(path: Path) -> Plan | None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise FormatError(f"{path} is damaged ({error}); start over with --overwrite") from error
-    return Plan.read(pick(values), path)
+    return Plan.read(values, path)
 
 
 def _refuse(old: Plan, folder: OutputFolder, before: Path, listing: pa.Table) -> None:
@@ -198,7 +198,7 @@ def _refuse(old: Plan, folder: OutputFolder, before: Path, listing: pa.Table) ->
 
 def _ours(out: Path) -> list[str]:
     """Return the names in a folder, the progress aside. Raises InputError when it holds other things."""
-    found = [name for name in _names(out) if name != PROGRESS]
+    found = [name for name in own_names(out) if name != PROGRESS]
     others = [name for name in found if not _is_ours(out / name)]
     if others:
         raise InputError(
@@ -210,36 +210,25 @@ def _ours(out: Path) -> list[str]:
 def _is_ours(path: Path) -> bool:
     if path.is_dir():
         stem = path.name
-        return stem in ARRAYS and len(_matching(path, f"{stem}_", ARRAYS[stem])) == len(_names(path))
+        return stem in ARRAYS and len(_matching(path, f"{stem}_", ARRAYS[stem])) == len(own_names(path))
     bare = path.name.removeprefix(".").removesuffix(".tmp")
-    return path.name in OURS or bare in OURS or bool(_part(bare))
-
-
-def _names(folder: Path) -> list[str]:
-    return own_names(folder)
-
-
-def _part(name: str) -> bool:
-    return name.startswith("part-") and name.endswith(".parquet")
+    return path.name in OURS or bare in OURS or (bare.startswith("part-") and bare.endswith(".parquet"))
 
 
 def _matching(folder: Path, start: str, end: str) -> list[str]:
-    names = _names(folder)
+    """Return the names in a folder of this start and end, those of temporary files too."""
     return [
-        n for n in names if n.removeprefix(".").startswith(start) and n.removesuffix(".tmp").endswith(end)
+        name
+        for name in own_names(folder)
+        if name.removeprefix(".").startswith(start) and name.removesuffix(".tmp").endswith(end)
     ]
 
 
 def _clear(out: Path) -> None:
     (out / MANIFEST).unlink(missing_ok=True)  # first: from here on the folder is unfinished
     shutil.rmtree(out / PROGRESS, ignore_errors=True)
-    for entry in map(out.joinpath, _names(out)):
+    for entry in map(out.joinpath, own_names(out)):
         if entry.is_dir():
             shutil.rmtree(entry)
         else:
             entry.unlink()
-
-
-def _column(path: Path, name: str) -> np.ndarray[Any, Any]:
-    column: np.ndarray[Any, Any] = read_part(path, [name]).column(name).to_numpy()
-    return column

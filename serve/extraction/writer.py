@@ -64,8 +64,7 @@ class PartWriter:
         self._folder, self._items, self._card, self._earlier = folder, items, card, earlier
         self._max_failures, self._report, self._started = max_failures, report, started
         self.total = self.fresh = self.reused = self.resumed = 0
-        self.reasons: dict[str, int] = {}
-        self._reasons: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
         self._spread, self._embedded = 0.0, 0
 
     @property
@@ -85,7 +84,7 @@ class PartWriter:
             if folder.is_done(number):
                 self.resumed += len(plan.rows(number))
                 column = read_part(folder.failures(number), ["error"]).column("error")
-                self._reasons.update(column.to_pylist())
+                self.reasons.update(column.to_pylist())
         self._check_failures(None)
         open_parts: dict[int, list[BlockResult]] = {}
         with closing(mapper(self._tasks(numbers, open_parts))) as results:
@@ -127,19 +126,18 @@ class PartWriter:
         store.write_table(table, folder.part(number))
 
     def _count(self, block: BlockResult) -> None:
-        self._reasons.update(f.error for f in block.failures)
-        self.reasons = dict(sorted(self._reasons.items()))
+        self.reasons.update(f.error for f in block.failures)
         if block.rows is not None:
             self._spread += float(block.rows.gaussians.uncertainty.sum())
             self._embedded += len(block.rows)
         self._check_failures(block)
         earlier = self.resumed + self.reused
         seconds = time.perf_counter() - self._started
-        failed = sum(self._reasons.values())
+        failed = sum(self.reasons.values())
         self._report(Progress(earlier + self.fresh, self.total, failed, earlier, seconds, self.uncertainty))
 
     def _check_failures(self, latest: BlockResult | None) -> None:
-        failed = sum(self._reasons.values())
+        failed = sum(self.reasons.values())
         if self._max_failures is not None and failed > self._max_failures:
             last = latest.failures[-1] if latest and latest.failures else None
             example = f", the last one {last.path}: {last.reason}" if last else ""
