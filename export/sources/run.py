@@ -32,15 +32,22 @@ def run_encoder(checkpoint: Checkpoint, branch: str = "student") -> EncoderSourc
         images=source,
         branch=branch,
         training={**checkpoint.summary, "source": Path(source).name},  # not the whole path
-        weights=f"heads trained by vssl on {config.network.backbone}" if config.freeze else "trained by vssl",
-        supervision=_supervision(config) if config.freeze else "none",
+        weights=_weights(config),
+        supervision=_supervision(config) if config.is_published else "none",
         is_projector_trained=checkpoint.step > 0,
         # Half whitening suits encoders of minutes; it costs a published one much (docs/encoders.md).
-        whitening=0.5 if checkpoint.step > 0 and not config.freeze else 0.0,
+        whitening=0.5 if checkpoint.step > 0 and not config.is_published else 0.0,
     )
 
 
+def _weights(config: TrainConfig) -> str:
+    """Return who made the weights."""
+    if config.freeze:
+        return f"heads trained by vssl on {config.network.backbone}"
+    return f"fine-tuned by vssl from {config.network.backbone}" if config.finetune else "trained by vssl"
+
+
 def _supervision(config: TrainConfig) -> str:
-    """Return whether labels made the weights of a frozen backbone, as far as its library says."""
+    """Return whether labels made the weights of a published backbone, as far as its library says."""
     name = config.network.backbone
     return "unknown" if name in OWN else library_info(name).supervision

@@ -34,7 +34,7 @@ BLOCK = 32  # pictures the backbone sees at once
 
 def with_features(
     config: TrainConfig,
-    weights: Mapping[str, Tensor] | None,
+    weights: Mapping[str, Tensor],
     cache: ImageCache,
     evaluation: EvaluationSet,
     device: torch.device,
@@ -42,7 +42,7 @@ def with_features(
 ) -> tuple[ImageCache, EvaluationSet]:
     """Return both with features in the place of pictures: of views, and of the plain images that are watched.
 
-    Raises InputError without weights for the backbone.
+    Raises InputError for features that cannot be kept (`features_of_views`).
     """
     encoder = frozen_encoder(config, weights)
     views = features_of_views(encoder, config, cache, device, tick)
@@ -51,12 +51,8 @@ def with_features(
     )
 
 
-def frozen_encoder(config: TrainConfig, weights: Mapping[str, Tensor] | None) -> Encoder:
-    """Build the encoder whose backbone stays as it is. Raises InputError without weights for it."""
-    if weights is None:
-        raise InputError(
-            "--freeze keeps a backbone as it is; this one is untrained: add --init pretrained, or --init weights.pth"
-        )
+def frozen_encoder(config: TrainConfig, weights: Mapping[str, Tensor]) -> Encoder:
+    """Build the encoder whose backbone stays as it is."""
     encoder = new_encoder(config)
     initialise(encoder, weights, "weights")
     return encoder.eval()
@@ -106,15 +102,22 @@ def features_of_images(encoder: Encoder, evaluation: EvaluationSet, device: torc
 
 
 def begin_with(
-    method: Method, weights: Mapping[str, Tensor] | None, origin: str, evaluation: EvaluationSet
+    method: Method,
+    weights: Mapping[str, Tensor] | None,
+    origin: str,
+    evaluation: EvaluationSet,
+    device: torch.device,
 ) -> None:
-    """Begin with weights, if any, and with the principal directions of a frozen backbone; the teacher likewise."""
+    """Begin with weights, if any, and with the principal directions of a published backbone; the teacher likewise."""
     if weights is None:
         return
     initialise(method.student, weights, origin)
     if isinstance(method.student.projector, AnchoredProjector):
-        features = torch.from_numpy(evaluation.train_images)
-        method.student.projector.begin_at(features.to(method.student.projector.centre.device))
+        if evaluation.train_images.ndim > 2:
+            method.student.eval()
+            evaluation = features_of_images(method.student, evaluation, device)
+            method.student.train()
+        method.student.projector.begin_at(torch.from_numpy(evaluation.train_images).to(device))
     if method.teacher is not None:
         method.teacher.load_state_dict(method.student.state_dict())
 

@@ -77,20 +77,26 @@ class Lars(torch.optim.Optimizer):
 
 
 def build_optimiser(
-    modules: Iterable[nn.Module], config: OptimiserConfig, constant: nn.Module | None = None
+    modules: Iterable[nn.Module],
+    config: OptimiserConfig,
+    constant: nn.Module | None = None,
+    backbone: nn.Module | None = None,
 ) -> torch.optim.Optimizer:
     """Build the optimiser over the trainable parameters of the modules.
 
     Tensors of one dimension (biases, batch norm) are not decayed by LARS and AdamW; SGD decays
     every tensor, as in the published SGD settings of MoCo V2+, ReSSL and SimSiam. The groups of the
-    module `constant`, one of them or a part of one, are marked `constant`.
+    module `constant`, one of them or a part of one, are marked `constant`; those of `backbone` learn at their own share
+    of the rate.
     """
     steady = set() if constant is None else set(constant.parameters())
+    slow = set() if backbone is None or config.backbone_lr == 1.0 else set(backbone.parameters())
     weights = [p for module in modules for p in module.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = []
     for chosen, mark in (
-        ([p for p in weights if p not in steady], {}),
+        ([p for p in weights if p not in steady and p not in slow], {}),
         ([p for p in weights if p in steady], {"constant": True}),
+        ([p for p in weights if p in slow], {"share": config.backbone_lr}),
     ):
         if config.name == "lars" and chosen:
             groups.append({"params": chosen, **mark})
@@ -121,7 +127,7 @@ def build_classifier_optimiser(classifier: nn.Module, config: OptimiserConfig) -
 def set_rate(optimiser: torch.optim.Optimizer, rate: float, peak: float) -> None:
     """Give every group the rate of the step, and those marked `constant` the peak."""
     for group in optimiser.param_groups:
-        group["lr"] = peak if group.get("constant") else rate
+        group["lr"] = peak if group.get("constant") else rate * group.get("share", 1.0)
 
 
 def learning_rate(config: OptimiserConfig, batch: int, step: int, steps_per_epoch: int, total: int) -> float:

@@ -21,7 +21,7 @@ from train.evaluation.curves import CURVES_NAME
 from train.evaluation.monitor import EvaluationSet
 from train.loop.saving import BEST_NAME
 from train.loop.step import Learner, length_of
-from train.models.published_weights import library_info, resized
+from train.models.published_weights import PRETRAINED, library_info, resized
 from train.models.weights import WEIGHTS_NAME
 from train.settings.backbone_names import OWN, full_name
 from train.settings.config import TrainConfig
@@ -38,6 +38,7 @@ OWN_FILES = (
     CHECKPOINT_NAME, BEST_NAME, WEIGHTS_NAME, METRICS_NAME, CURVES_NAME, "config.json", "failures.json"
 )  # fmt: skip
 TIMED_STEPS = 4  # steps tried out to learn what one costs
+FINETUNE = "finetune"  # the recipe that trains published weights on
 WATCH_SHARE = 0.85  # of a time budget that goes to steps; the rest to watching and saving
 
 
@@ -47,8 +48,9 @@ def planned(
     settings: Mapping[str, Any] | None,
     options: Mapping[str, Any] | None,
     checkpoint: Checkpoint | None,
+    init: Path | None,
 ) -> tuple[TrainConfig, Preprocess]:
-    """Return the settings of a run, a checkpoint's own, and how it sees a picture; frozen weights as they expect it.
+    """Return the settings of a run, a checkpoint's own, and how it sees a picture: published weights as they expect it.
 
     Raises InputError (train.settings.recipe.plan).
     """
@@ -56,11 +58,14 @@ def planned(
         return checkpoint.config, checkpoint.preprocess
     asked = merge(settings or {}, options or {})
     backbone = full_name(str(merge({"network": {"backbone": OWN[0]}}, asked)["network"]["backbone"]))
-    if not asked.get("freeze") or backbone in OWN:
+    is_given = init is not None and (init == PRETRAINED or init.is_file())
+    wanted = asked.get("freeze") or recipe == FINETUNE or (recipe == "folder" and is_given)
+    if not wanted or backbone in OWN:
         config = plan(source, recipe, settings, options)
         return config, Preprocess(size=config.size, resize=config.size, interpolation=config.interpolation)
     info = library_info(backbone)
-    recipe = "frozen" if recipe == "folder" else recipe
+    if recipe == "folder":
+        recipe = "frozen" if asked.get("freeze") else FINETUNE
     side = int(asked.get("size", info.preprocess.size))
     expected = {"size": side, "cache_size": side, "mean": info.pixel_mean, "std": info.pixel_std}
     config = plan(source, recipe, merge(expected, settings or {}), {**(options or {}), "cache_size": side})

@@ -22,7 +22,7 @@ from train.loop.malloc import keep_freed_memory
 from train.loop.preparation import evaluation_set, fit_to_minutes, fitting, planned, prepare_folder
 from train.loop.trainer import Outcome, Progress, Run
 from train.methods import new_encoder
-from train.models.published_weights import in_order_of, published_weights
+from train.models.published_weights import PRETRAINED, in_order_of, published_weights
 from train.models.weights import initialise, read_weights
 from train.settings.config import TrainConfig
 from train.state.checkpoint import CHECKPOINT_NAME, Checkpoint, Fact, load_checkpoint
@@ -31,9 +31,6 @@ from vssl.errors import InputError, MismatchError
 from vssl.images.items import ImageSource
 from vssl.images.preprocess import Preprocess
 from vssl.images.sources import open_source
-
-PRETRAINED = Path("pretrained")
-"""Given as `init`, the weights that the network's library publishes."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +74,15 @@ def train_images(
     changed = bool(settings or options or minutes or init)
     checkpoint = _resumed(out, group, resume=resume, overwrite=overwrite, changed=changed)
     source = open_source(spec)
-    config, preprocess = planned(source, recipe, settings, options, checkpoint)
-    weights = _fitting_weights(config, given, init)
+    config, preprocess = planned(source, recipe, settings, options, checkpoint, init)
+    weights = _fitting_weights(config, given, init, is_begun=checkpoint is not None)
     shown = display if group.is_first and display is not None else NO_DISPLAY
     cache = _decode(source, preprocess, config, out, threads, group, shown)
     split = split_images(cache, config.evaluation.validation)
     config = fitting(config, len(split.train))
     stored, evaluation = cache, evaluation_set(source, preprocess, cache, split, config)
     if config.freeze:
-        own = weights if checkpoint is None else checkpoint.student
+        own = checkpoint.student if checkpoint is not None else weights or {}
         stored, evaluation = with_features(config, own, cache, evaluation, target, shown.decoded)
     if minutes is not None:
         config = fit_to_minutes(config, stored, split, target, minutes, group)
@@ -94,7 +91,7 @@ def train_images(
     _describe(out, config, cache, group)
     shown.planned(config, split, cache.failures)
     run = Run(out, config, preprocess, stored, split, evaluation, target, summary, group)
-    begin_with(run.learner.method, weights, str(init), evaluation)
+    begin_with(run.learner.method, weights, str(init), evaluation, target)
     if checkpoint is not None:
         run.restore(checkpoint)
     return run.train(shown.stepped)
@@ -132,11 +129,12 @@ def _resumed(
 
 
 def _fitting_weights(
-    config: TrainConfig, weights: Mapping[str, Tensor] | None, init: Path | None
+    config: TrainConfig, weights: Mapping[str, Tensor] | None, init: Path | None, *, is_begun: bool
 ) -> Mapping[str, Tensor] | None:
     """Return the weights to begin with, published ones too; refuse before anything is decoded what cannot be built.
 
-    That is an unknown method, a network that cannot take pictures of this size, weights of another shape.
+    That is an unknown method, a network that cannot take pictures of this size, weights of another shape, and none
+    where there must be some.
     """
     encoder = new_encoder(config)
     if init == PRETRAINED:
@@ -144,6 +142,11 @@ def _fitting_weights(
     if weights is not None:
         weights = in_order_of(encoder, dict(weights))
         initialise(encoder, weights, str(init))
+    elif config.is_published and not is_begun:
+        raise InputError(
+            "freeze and finetune keep what a backbone knows, and this one is untrained: add --init pretrained, or "
+            "--init weights.pth"
+        )
     return weights
 
 

@@ -76,7 +76,9 @@ class Learner:
         self.views: DrawnViews = (FeatureViews(0), FeatureViews(1))
         if not config.freeze:
             self.views = Views(config.augment, config.size), Views(config.augment_second, config.size)
-        self.optimiser = build_optimiser([self.method], config.optimiser, self._constant_rate_module())
+        self.optimiser = build_optimiser(
+            [self.method], config.optimiser, self._constant_rate_module(), self.method.student.backbone
+        )
         self.classifier: nn.Linear | None = None
         self.classifier_optimiser: torch.optim.Optimizer | None = None
         if classes:

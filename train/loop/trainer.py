@@ -135,7 +135,7 @@ class Run:
     def _train(self, log: MetricsLog | None, report: Callable[[Progress], None]) -> Outcome:
         if not self.step:
             self.metrics = self._watch()
-            if self.config.freeze and self._is_best():
+            if self.config.is_published and self._is_best():
                 self._saver.keep_best(self._checkpoint())
             if log is not None:
                 log.write({"epoch": 0, "step": 0, **self.metrics})
@@ -161,7 +161,7 @@ class Run:
                 self._saver.save_if_due(self._checkpoint)
         checkpoint = self._end()
         if self.group.is_first:
-            if self.config.freeze:
+            if self.config.is_published:
                 checkpoint = self._saver.end_with_best(checkpoint)
             save_weights(self.out / WEIGHTS_NAME, checkpoint)
         return Outcome(checkpoint, self.metrics, None)
@@ -250,7 +250,7 @@ class Run:
 
     def _is_best(self) -> bool:
         value = self.metrics.get("knn_top1", self.metrics["view_recall"])
-        if self.config.freeze:  # the features stay as they are, and labels choose nothing
+        if self.config.is_published:  # labels choose nothing
             value = self.metrics["view_recall_mean"]
         if value > self.best:
             self.best = value

@@ -50,8 +50,11 @@ def new_encoder(config: TrainConfig) -> Encoder:
     projector = method_class(config.method).projector(backbone.feature_dim, config)
     if config.freeze:
         backbone.requires_grad_(False)
-        projector = AnchoredProjector(projector, backbone.feature_dim)
-    return Encoder(config, projector, backbone)
+    if not config.is_published:
+        return Encoder(config, projector, backbone)
+    encoder = Encoder(config, AnchoredProjector(projector, backbone.feature_dim), backbone)
+    backbone.keep_statistics()
+    return encoder
 
 
 def new_method(config: TrainConfig) -> Method:

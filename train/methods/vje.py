@@ -121,7 +121,7 @@ class Vje(Method):
         """Views (B, S, S, 3) -> minus the two bounds, over D."""
         options, radius = self.options, cast(Radius, self.heads["radius"])
         projector = self.student.projector
-        inference = cast(Inference, projector.projector if self.config.freeze else projector)
+        inference = cast(Inference, projector.projector if self.config.is_published else projector)
         posteriors = [self.student(view) for view in (first, second)]
         with torch.no_grad():
             targets = [inference.normalise(p.features).float() for p in posteriors]

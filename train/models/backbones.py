@@ -54,11 +54,26 @@ class Backbone(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
+        self._keeps_statistics = False
         if config.backbone in BLOCKS:
             self.model, self.classifiers = None, ()
             self._build_residual(config)
         else:
             self._build_outside(USUAL_SIDE)
+
+    def keep_statistics(self) -> None:
+        """Let the norms keep the statistics they have, in training too."""
+        self._keeps_statistics = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Switch to training or evaluation; norms that keep their statistics stay in evaluation."""
+        super().train(mode)
+        if self._keeps_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
 
     def fit(self, side: int) -> None:
         """Make an untrained network one for pictures of this side, S.

@@ -12,6 +12,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +23,8 @@ from train.settings.backbone_names import MISSING_TIMM, installed_timm
 from vssl.errors import InputError, MismatchError
 from vssl.images.preprocess import Preprocess
 
+PRETRAINED = Path("pretrained")
+"""Given as `init`, the weights that the network's library publishes."""
 OURS = ("backbone.", "projector.", "normalise.")
 WRAPPED = ("module.", "backbone.")
 """Prefixes that programs which train such networks put before every name."""

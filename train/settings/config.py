@@ -107,6 +107,7 @@ class OptimiserConfig:
     batch; warmup_epochs of linear warm-up from warmup_lr, then cosine to final_lr.
     clip_norm: largest gradient norm, 0 for none; accumulate: batches per optimiser step.
     constant_predictor: let the predictor learn at lr throughout, as SimSiam does.
+    backbone_lr: share of the rate that the backbone learns at; a published one forgets at the full rate.
     """
 
     name: str = "lars"
@@ -119,6 +120,7 @@ class OptimiserConfig:
     clip_norm: float = 0.0
     accumulate: int = 1
     constant_predictor: bool = False
+    backbone_lr: float = 1.0
 
     def __post_init__(self) -> None:
         _one_of("optimiser.name", self.name, ("lars", "sgd", "adamw"))
@@ -164,6 +166,8 @@ class TrainConfig:
     options: the method's own switches; see the method's file.
     freeze: leave the backbone as it is and train the heads on features of `frozen_views` views of each image,
         half of them first and half second views, that are made once (`train.loop.frozen`).
+    finetune: train a published backbone on from its weights: its norms keep their statistics, the projector begins at
+        the principal directions of its features, and the state with the best view recall is kept.
     precision: fp32, bf16, or auto (bf16 where the device computes it natively).
     compile: let torch.compile translate the views, and encoders, heads and loss as one graph, which takes
         a minute or more at the start and spares a GPU's host most of its work; not with several processes.
@@ -183,6 +187,7 @@ class TrainConfig:
     std: Triple = (0.25, 0.25, 0.25)
     teacher_momentum: Pair = (0.99, 1.0)
     freeze: bool = False
+    finetune: bool = False
     frozen_views: int = 8
     precision: str = "auto"
     compile: bool = False
@@ -200,6 +205,10 @@ class TrainConfig:
         _within("batch_size", self.batch_size, 2, 10**6)
         _within("size", self.size, 8, 1024)
         _within("frozen_views", self.frozen_views, 2, 1024)
+        if self.freeze and self.finetune:
+            raise InputError(
+                "finetune: found true together with freeze, which leaves the backbone as it is; choose one"
+            )
         if self.freeze and self.compile:
             raise InputError(
                 "compile: found true together with freeze, which leaves little to translate; leave it out"
@@ -211,6 +220,11 @@ class TrainConfig:
             _within("std", value, 1e-6, float("inf"))
         for value in self.teacher_momentum:
             _within("teacher_momentum", value, 0.0, 1.0)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the run begins with weights made elsewhere, and must not end worse than them."""
+        return self.freeze or self.finetune
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values (tuples as lists) for JSON, TOML and the checkpoint."""

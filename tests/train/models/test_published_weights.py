@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from tests.train.picture_folder import TINY, write_pictures
-from train.loop.run import PRETRAINED, train_images
+from train.loop.run import train_images
 from train.methods import new_encoder
 from train.models.encoder import Encoder
-from train.models.published_weights import published_weights
+from train.models.published_weights import PRETRAINED, published_weights
 from train.models.weights import initialise, read_weights
 from train.settings.config import NetworkConfig, TrainConfig
 from train.settings.recipe import merge
