@@ -55,6 +55,7 @@ def build_gallery(
     when the folder holds no embeddings, or the table none of their ids.
     """
     _check_place(path, overwrite=overwrite)
+    _check_apart(embeddings.resolve(), path.resolve())
     first = next(iter_embeddings(embeddings), None)
     if first is None:
         raise InputError(f"{str(embeddings)!r} holds no embeddings: every image failed; see its failures")
@@ -70,6 +71,15 @@ def build_gallery(
             path.rename(old)
     shutil.rmtree(old, ignore_errors=True)
     return BuildReport(added.images, added.unmatched, fitting, selection)
+
+
+def _check_apart(embeddings: Path, gallery: Path) -> None:
+    """Refuse a gallery within its embeddings or around them: replacing the one would take the other away."""
+    if gallery.is_relative_to(embeddings) or embeddings.is_relative_to(gallery):
+        raise InputError(
+            f"the gallery {str(gallery)!r} and the embeddings {str(embeddings)!r} lie within each other; "
+            f"write it beside them: {embeddings.parent / 'gallery'}"
+        )
 
 
 def _check_place(path: Path, *, overwrite: bool) -> None:

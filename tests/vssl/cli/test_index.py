@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 from tests.vssl.cli.command import vssl
@@ -23,6 +24,18 @@ def test_an_existing_gallery_is_kept_without_overwrite(house: Path, tmp_path: Pa
     assert done.returncode == 1
     assert "is no gallery" in done.stderr
     assert (house / "images" / "a").is_dir()
+
+
+def test_a_gallery_and_its_embeddings_do_not_lie_within_each_other(house: Path, tmp_path: Path) -> None:
+    source = tmp_path / "all" / "embeddings"
+    shutil.copytree(house / "embeddings", source)
+    before = sorted(source.rglob("*"))
+    for target in (source / "gallery", source / "deep" / "gallery", source, source.parent):
+        done = vssl("index", source, target, "--overwrite")
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+        assert sorted(source.rglob("*")) == before
+    done = vssl("index", source, source / "gallery")
+    assert "lie within each other" in done.stderr
 
 
 def test_index_says_which_distance_won_and_uses_it(labelled: Path, tmp_path: Path) -> None:
