@@ -164,9 +164,8 @@ def read_text(path: Path, what: str, *, errors: str = "strict") -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot read {what} {shown(str(path))}: {reason}") from error
-    mark, encoding = next(((m, e) for m, e in MARKS if data.startswith(m)), (b"", "utf-8"))
     try:
-        text = data[len(mark) :].decode(encoding, errors if encoding == "utf-8" else "strict")
+        text = decoded_text(data, errors)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise InputError(
@@ -175,6 +174,12 @@ def read_text(path: Path, what: str, *, errors: str = "strict") -> str:
     if "\0" in text:
         raise InputError(f"{what} {shown(str(path))} holds zero bytes and is no text; save the file as UTF-8")
     return text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
+
+
+def decoded_text(data: bytes, errors: str = "strict") -> str:
+    """Decode a text as any editor saved it, by its byte order mark; UTF-8 without one, with `errors` passed on."""
+    mark, encoding = next(((m, e) for m, e in MARKS if data.startswith(m)), (b"", "utf-8"))
+    return data[len(mark) :].decode(encoding, errors if encoding == "utf-8" else "strict")
 
 
 def own_names(folder: Path) -> list[str]:

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from vssl.errors import ImageError, InputError
-from vssl.files import user_path
+from vssl.files import decoded_text, user_path
 from vssl.images.formats import SUFFIXES
 from vssl.images.items import MAX_FILE_BYTES, ImageItem, expand, is_hidden, printable
 
@@ -153,7 +153,9 @@ def _scan(shard: Shard) -> tuple[list[_Member], dict[str, str]]:
                     raise InputError(f"{shard.path} is cut short within {info.name!r}; fetch it again")
                 if _suffix(info.name) == "cls" and info.size <= LABEL_BYTES:
                     text = tar.extractfile(info)
-                    labels[_key(info.name)] = text.read().decode("utf-8", "replace").strip() if text else ""
+                    labels[_key(info.name)] = _label(
+                        text.read() if text else b"", f"{shard.path}/{info.name}"
+                    )
                 members.append(_Member(info.name, info.offset_data, info.size))
             # tarfile takes a damaged header for the end; the true end is a block of zeros.
             file.seek(tar.offset)
@@ -166,6 +168,17 @@ def _scan(shard: Shard) -> tuple[list[_Member], dict[str, str]]:
             f"{shard.path} is no readable tar file after {len(members)} members: {error}; fetch it again"
         ) from error
     return list(_followed(members)), labels
+
+
+def _label(data: bytes, path: str) -> str:
+    """Return the label that a .cls member holds, in whichever encoding an editor saved it."""
+    try:
+        label = decoded_text(data, "replace").strip()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text: {error.reason}; save it as UTF-8") from None
+    if "\0" in label:
+        raise InputError(f"{path} holds zero bytes and is no text; save it as UTF-8")
+    return label
 
 
 def _followed(members: Sequence[_Member]) -> Iterator[_Member]:

@@ -182,3 +182,15 @@ def test_real_photos_read_as_tarfile_reads_them() -> None:
             assert file is not None
             assert found.read(row) == file.read()
     assert {"t-shirt", "dress", "hat"} <= {str(item.label) for item in found.items}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_label_may_be_saved_in_any_encoding_that_says_so(tmp_path: Path, encoding: str) -> None:
+    found = open_source(pack(tmp_path / "x.tar", {"1.jpg": b"i", "1.cls": "Käfer\r\n".encode(encoding)}))
+    assert [item.label for item in found.items] == ["Käfer"]
+
+
+@pytest.mark.parametrize("data", ["cat".encode("utf-16-le"), b"\xff\xfec"], ids=["without a mark", "cut"])
+def test_a_label_that_is_no_text_is_named(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(InputError, match=r"x\.tar/1\.cls .*save it as UTF-8"):
+        open_source(pack(tmp_path / "x.tar", {"1.jpg": b"i", "1.cls": data}))
