@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import io
 import json
 import multiprocessing
@@ -122,7 +123,16 @@ def embed(port: int, seconds: float) -> None:
             time.sleep(0.05)
 
 
-def measure(port: int, family: list[psutil.Process], seconds: float, senders: int) -> str:
+def memory(process: psutil.Process) -> int:
+    """Return the bytes that a server and all of its processes use."""
+    found = 0
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += one.memory_info().rss
+    return found
+
+
+def measure(port: int, process: psutil.Process, seconds: float, senders: int) -> str:
     """Run one phase; return its line of the table."""
     out: Queue[list[float]] = multiprocessing.Queue()
     workers = [multiprocessing.Process(target=ask, args=(port, seconds, out))]
@@ -133,13 +143,13 @@ def measure(port: int, family: list[psutil.Process], seconds: float, senders: in
         worker.start()
     peak, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
-        peak = max(peak, sum(p.memory_info().rss for p in family))
-        time.sleep(0.05)
+        peak = max(peak, memory(process))
+        time.sleep(0.1)
     times = np.array(out.get(timeout=120)) * 1000
     for worker in workers:
         worker.join()
     time.sleep(5)
-    after = sum(p.memory_info().rss for p in family)
+    after = memory(process)
     p50, p99 = np.percentile(times, [50, 99])
     return (
         f"/livez ms: p50 {p50:.1f}, p99 {p99:.1f}, max {times.max():.0f} of {len(times)}; "
@@ -156,7 +166,6 @@ if __name__ == "__main__":
         gallery = str(picture_gallery(Path(folder)))
         command = ["vssl", "serve", "--model", str(shipped_model(CIFAR10)), "--gallery", gallery, "--port"]
         with server([sys.executable, "-m", *command]) as (port, process):
-            family = [process, *process.children(recursive=True)]
-            print(f"peace  {measure(port, family, min(60, given.seconds), 0)}")
-            print(f"attack {measure(port, family, given.seconds, given.senders)}")
-            print(f"peace  {measure(port, family, min(60, given.seconds), 0)}")
+            print(f"peace  {measure(port, process, min(60, given.seconds), 0)}")
+            print(f"attack {measure(port, process, given.seconds, given.senders)}")
+            print(f"peace  {measure(port, process, min(60, given.seconds), 0)}")

@@ -66,6 +66,10 @@ class ImageError(VsslError):
         self.code = code
         self.status = self.STATUS[code]
 
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        """Let it pass between processes."""
+        return type(self), (self.code, str(self))
+
 
 class FormatError(VsslError):
     """A file of ours is damaged, incomplete or of a version this code does not read."""

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from serve.http.errors import NotReadyError, RequestError, error_response, internal_error
+from serve.http.errors import NotReadyError, RequestError, error_response, internal_error, out_of_memory
 from serve.http.io.fetch import Fetcher
 from serve.http.middleware.access_log import Log, access_log
 from serve.http.middleware.auth import presented_key
@@ -22,11 +22,11 @@ from serve.http.middleware.context import RequestContext
 from serve.http.middleware.head_limit import MAX_HEAD_BYTES, head_size, too_long
 from serve.http.routes import embed, health, kserve, openai, pages, search
 from serve.http.routes.gallery import changes, curation, export, item, listing, thumbnails
-from serve.http.routes.routing import Route, Router, check_target
+from serve.http.routes.routing import Route, Router, check_host, check_target
 from serve.http.settings import Settings
 from serve.http.state import Runtime
 from serve.inference.memory import hand_back, resident_bytes
-from vssl.errors import VsslError
+from vssl.errors import VsslError, is_lack
 
 DESCRIBED: list[Route[Any]] = [
     *embed.ROUTES,
@@ -100,9 +100,10 @@ class Application:
             error.with_traceback(None)  # its frames hold the images, and one of them this error
         except ClientDisconnect:
             response = Response(status_code=499)  # the client has left
-        except Exception:
+        except Exception as error:
             log.exception("request %s failed", context.request_id)
-            response = error_response(internal_error(), plain=scope["path"].startswith("/v2"))
+            told = out_of_memory() if is_lack(error) else internal_error()
+            response = error_response(told, plain=scope["path"].startswith("/v2"))
         seconds = time.perf_counter() - begun
         spent = [f"{stage};dur={1000 * s:.3f}, " for stage, s in context.timings.items()]
         extra = [
@@ -136,6 +137,7 @@ class Application:
         scope = context.request.scope
         if head_size(scope) > MAX_HEAD_BYTES:
             raise too_long()
+        check_host(scope)
         check_target(scope)
         route, scope["path_params"] = ROUTER.find(scope["method"], path)
         context.route = route.path

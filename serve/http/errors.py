@@ -105,6 +105,16 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
 
 
+def out_of_memory() -> RequestError:
+    """Return the 503 of a request that this server has too little memory for at the moment."""
+    return RequestError(
+        503,
+        "out_of_memory",
+        "the server has too little memory for this at the moment; try again",
+        retry_after=5,
+    )
+
+
 def internal_error() -> RequestError:
     """Return the 500 that stands for an unexpected error; its traceback is in the log only."""
     return RequestError(

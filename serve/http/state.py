@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from serve.http.batching.decoding import Decoder
 from serve.http.batching.models import ServedModel, ServedModels, open_engines
 from serve.http.errors import NotReadyError, RequestError
 from serve.http.io.body import BodyReader
@@ -53,7 +54,8 @@ class Runtime:
     ) -> None:
         self.settings = settings
         self.metrics = Metrics(settings.metrics_folder or bentoml_folder())
-        self.models = ServedModels(settings, engines, self.metrics)
+        self.decoder = Decoder(settings.limits)
+        self.models = ServedModels(settings, engines, self.metrics, self.decoder)
         self.bodies = BodyReader(settings, fetcher)
         self.keys = Keys.read(settings.api_key_file) if settings.api_key_file else None
         self.draining = False
@@ -85,6 +87,7 @@ class Runtime:
     def stop(self) -> None:
         """Answer what is queued and end the threads."""
         self.models.close()
+        self.decoder.close()
         self.metrics.retire()
         self._gallery_threads.shutdown()
         self.bodies.close()

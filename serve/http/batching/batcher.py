@@ -3,6 +3,7 @@
 Worker threads take waiting images and decode them (this is where bad ones drop out, alone). Whichever
 thread finds the model free runs it on everything that is decoded by then: a lone image goes straight
 through without any timed wait, and under load batches grow by themselves while the model is busy.
+Large images go to a thread of their own, which has another process decode them: the others do not wait for them.
 
 The queue is bounded, and an image that waited past its deadline is answered without being
 computed. Everything but `_work` and what it calls runs in the event loop's thread.
@@ -11,24 +12,26 @@ computed. Everything but `_work` and what it calls runs in the event loop's thre
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
 from queue import Empty, SimpleQueue
 
 from serve.http.batching.admission import Admission
+from serve.http.batching.decoding import Decoder, LargeImageError
 from serve.http.batching.pending import Decoded, Embedded, Failed, Part, Run, Ticket
-from serve.http.errors import DeadlineError, internal_error
+from serve.http.errors import DeadlineError, internal_error, out_of_memory
 from serve.http.metrics import Metrics
 from serve.http.settings import Settings
 from serve.inference.cores import available_cores
 from serve.inference.embedded import EmbeddedImages
 from serve.inference.engine import Engine
-from vssl.errors import ImageError, VsslError
+from vssl.errors import ImageError, VsslError, is_lack
 from vssl.images.preprocess import Pixels, load_image
 
 SWEEP_S = 0.25
@@ -41,11 +44,13 @@ MAX_CHUNK = 32
 class Batcher:
     """The bounded queue in front of one engine, its threads and its batches."""
 
-    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics, decoder: Decoder) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._decoder = decoder
         self._loop = asyncio.get_running_loop()
         self._waiting: SimpleQueue[Part | None] = SimpleQueue()
+        self._large: SimpleQueue[Part | None] = SimpleQueue()
         self._decoded: deque[Decoded] = deque()
         self._tickets: deque[Ticket] = deque()  # by deadline, since all wait equally long
         self._sweeping: asyncio.TimerHandle | None = None
@@ -57,7 +62,8 @@ class Batcher:
         self._threads = [
             threading.Thread(target=self._work, name=f"embed-{n}", daemon=True) for n in range(count)
         ]
-        for thread in self._threads:
+        self._aside = threading.Thread(target=self._work_aside, name="embed-large", daemon=True)
+        for thread in (*self._threads, self._aside):
             thread.start()
 
     async def embed(self, images: Sequence[bytes | Pixels | VsslError]) -> Embedded:
@@ -100,6 +106,8 @@ class Batcher:
             self._waiting.put(None)
         for thread in self._threads:
             thread.join()
+        self._large.put(None)
+        self._aside.join()
 
     def _sweep(self) -> None:
         """Answer requests whose deadline has passed, whatever became of their images."""
@@ -151,34 +159,43 @@ class Batcher:
                     break
                 parts.append(more)
                 images += len(more.images)
-            failed = [failure for part in parts for failure in self._decode(part)]
-            if failed:
-                self._loop.call_soon_threadsafe(self._deliver, Run(failed))
+            for part in parts:
+                self._decode(part, self._decoder.here)
             self._run_model()
 
-    def _decode(self, part: Part) -> list[Failed]:
-        """Decode a part's images for the model; return those that are bad or late."""
+    def _work_aside(self) -> None:
+        while (part := self._large.get()) is not None:
+            seconds = part.ticket.deadline - time.perf_counter()
+            self._decode(part, functools.partial(self._decoder.aside, seconds=seconds))
+            self._run_model()
+
+    def _decode(self, part: Part, run: Callable[..., Pixels]) -> None:
+        """Decode a part's images for the model; those that are bad or late are answered, large ones handed on."""
         ticket, begun = part.ticket, time.perf_counter()
-        if begun > ticket.deadline:
-            late = DeadlineError(self._settings.deadline_s)
-            return [Failed(ticket, position, late) for position, _ in part.images]
-        failed: list[Failed] = []
+        late, is_late = DeadlineError(self._settings.deadline_s), begun > ticket.deadline
+        failed = [Failed(ticket, position, late) for position, _ in part.images if is_late]
         decoded: list[tuple[int, Pixels]] = []
-        recipe, limits = self.engine.card.preprocess, self._settings.limits
-        for position, data in part.images:
+        recipe = self.engine.card.preprocess
+        for position, data in () if is_late else part.images:
             try:
-                pixels = load_image(data, recipe, limits) if isinstance(data, bytes) else data
+                pixels = run(load_image, data, recipe) if isinstance(data, bytes) else data
                 decoded.append((position, pixels))
+            except LargeImageError:
+                self._large.put(Part(ticket, [(position, data)]))
             except ImageError as error:
                 # A new error: the frames of this one hold the image, and the error itself.
                 failed.append(Failed(ticket, position, ImageError(error.code, str(error))))
-            except Exception:
-                failed.append(Failed(ticket, position, internal_error()))
+            except TimeoutError:
+                failed.append(Failed(ticket, position, late))
+            except Exception as error:
+                told = out_of_memory() if is_lack(error) else internal_error()
+                failed.append(Failed(ticket, position, told))
         part.images.clear()
         now = time.perf_counter()
         ticket.timings["decode"] = ticket.timings.get("decode", 0.0) + now - begun
         self._decoded.extend(Decoded(ticket, position, pixels, now) for position, pixels in decoded)
-        return failed
+        if failed:
+            self._loop.call_soon_threadsafe(self._deliver, Run(failed))
 
     def _run_model(self) -> None:
         """Run the model on all that is decoded, unless other threads keep it busy.
@@ -215,6 +232,7 @@ class Batcher:
         try:
             answers = self.engine.embed_pixels(pixels, more_waiting=self.admission.waiting > len(pixels))
         except Exception as error:
-            told = error if isinstance(error, VsslError) else internal_error()
+            lack = out_of_memory() if is_lack(error) else internal_error()
+            told = error if isinstance(error, VsslError) else lack
             return Run(failed + [Failed(i.ticket, i.position, told) for i in batch])
         return Run(failed, batch, answers, begun, time.perf_counter() - begun)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serve.http.batching.batcher import Batcher
+from serve.http.batching.decoding import Decoder
 from serve.http.errors import NotReadyError, RequestError
 from serve.http.metrics import Metrics
 from serve.http.settings import Settings
@@ -62,8 +63,10 @@ class _Slot:
 class ServedModels:
     """The models of one server process, the default one first. Make it inside the event loop."""
 
-    def __init__(self, settings: Settings, engines: Sequence[Engine], metrics: Metrics) -> None:
-        self._settings, self._metrics = settings, metrics
+    def __init__(
+        self, settings: Settings, engines: Sequence[Engine], metrics: Metrics, decoder: Decoder
+    ) -> None:
+        self._settings, self._metrics, self._decoder = settings, metrics, decoder
         self._slots = [
             _Slot(wanted, self._serve(wanted, engine), engine.graph.stamp())
             for wanted, engine in zip(settings.models, engines, strict=True)
@@ -71,7 +74,7 @@ class ServedModels:
         self._checking = asyncio.Lock()
 
     def _serve(self, wanted: NamedModel, engine: Engine) -> ServedModel:
-        batcher = Batcher(engine, self._settings, self._metrics)
+        batcher = Batcher(engine, self._settings, self._metrics, self._decoder)
         return ServedModel(engine, batcher, wanted.name or engine.card.name, wanted.version)
 
     @property

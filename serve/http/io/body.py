@@ -120,7 +120,7 @@ class BodyReader:
         finally:
             self._reading.pop(task, None)
         context.body_read = True
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return chunks[0] if len(chunks) == 1 else await self.aside(size, b"".join, chunks)
 
     def _watch(self) -> asyncio.Task[Any]:
         """Note that the current task reads a body; one sweep for all costs less than a timer for each."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NotRequired
 
-import orjson
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -20,7 +19,7 @@ from pydantic import (
 from typing_extensions import TypeAliasType, TypedDict
 
 from index.answers.filters import parse_filter, parse_where
-from serve.http.io.validation import Strict
+from serve.http.io.validation import Strict, parse_json
 from vssl.errors import InputError
 
 MAX_K = 1000
@@ -39,8 +38,8 @@ def _object(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError as error:
+        return parse_json(value.encode())
+    except ValueError as error:
         raise ValueError(f"expected a JSON object, {error}") from None
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
 from typing import Any, Self, TypeVar, get_args
 
+import jiter
 from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import TypeAliasType
 
@@ -18,10 +20,12 @@ Location = Sequence[str | int]
 RENAMED = {"filter": "where"}
 """Earlier names of parameters, for clients that still send them."""
 EXPECTED = "Input should be "
+OBJECTS = ("model_type", "dict_type", "model_attributes_type")
+"""Types of pydantic's errors where it expected what JSON calls an object."""
 SCALARS = ("str", "int", "float", "bool")
 """How pydantic calls members of a union in a location."""
 MOST = {
-    "commas": (b",", 800_000),
+    "commas": (b",", 400_000),
     "lists": (b"[", 60_000),
     "objects": (b"{", 30_000),
     "texts": (b'"', 60_000),
@@ -29,6 +33,9 @@ MOST = {
 }
 """Marks of one JSON body: while it is read no other thread runs, up to 0.1 s for so many."""
 UNCOUNTED = 128 * 1024  # bytes that hold too few marks to matter, and are counted no faster than read
+AT_ONCE = 2**20  # bytes that are counted before another thread may run
+WIDE_STARTS = (b"\xff\xfe", b"\xfe\xff", b"{\0", b"\0{", b"\0\0\0{")
+"""How JSON in UTF-16 and UTF-32 begins, with a byte order mark and without."""
 
 
 class Strict(BaseModel):
@@ -56,13 +63,24 @@ class Lenient(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
 
 
+def parse_json(text: bytes) -> Any:
+    """Return the value of a JSON text; raises ValueError with what is wrong, also for a key that is given twice."""
+    if text.startswith(WIDE_STARTS):
+        raise ValueError("it is UTF-16 or UTF-32, expected UTF-8")
+    try:
+        return jiter.from_json(text.removeprefix(BOM_UTF8), catch_duplicate_keys=True)
+    except ValueError as error:
+        found = re.match('Detected duplicate key ("(?:.*)") at (.*)', str(error), re.DOTALL)
+        raise ValueError(f"the key {found[1]} is given twice, {found[2]}" if found else str(error)) from None
+
+
 def from_json(model: type[M], body: bytes) -> M:
     """Return the value of a JSON body.
 
     Raises RequestError 400 that names what does not fit, and for more values than MOST.
     """
     for name, (mark, most) in MOST.items() if len(body) > UNCOUNTED else ():
-        if (found := body.count(mark)) > most:
+        if (found := sum(body.count(mark, n, n + AT_ONCE) for n in range(0, len(body), AT_ONCE))) > most:
             raise RequestError(
                 400,
                 "too_many_values",
@@ -70,7 +88,11 @@ def from_json(model: type[M], body: bytes) -> M:
                 "pictures as base64, tensors as binary data",
             )
     try:
-        return model.model_validate_json(body.removeprefix(BOM_UTF8))
+        value = parse_json(body)
+    except ValueError as error:
+        raise invalid(f"the body is not JSON: {error}") from None
+    try:
+        return model.model_validate(value)
     except ValidationError as error:
         raise _refusal(error, model) from None
 
@@ -102,8 +124,6 @@ def _refusal(error: ValidationError, model: type[BaseModel]) -> RequestError:
     errors = error.errors(include_url=False)
     unknown = [e for e in errors if e["type"] == "extra_forbidden"]
     found = unknown[0] if unknown else max(errors, key=lambda e: len(e["loc"]))
-    if found["type"] == "json_invalid":
-        return invalid(f"the body is not JSON: {found['ctx']['error']}")
     places = _places(found["loc"])
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in places).removeprefix(".")
     required = (name for m in _models(model) for name, field in m.model_fields.items() if field.is_required())
@@ -139,6 +159,7 @@ def _message(found: Any, errors: Sequence[Any], model: type[BaseModel]) -> str:
         ]
         texts = alike if found["loc"] and found["loc"][-1] in SCALARS else [text]
         expected = " or ".join(one.removeprefix(EXPECTED) for one in texts)
+        expected = "an object" if found["type"] in OBJECTS else expected.replace("valid list", "valid array")
         return f"found {shown(found['input'])}, expected {expected}"
     return text[:1].lower() + text[1:]
 

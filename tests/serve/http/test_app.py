@@ -29,7 +29,7 @@ class Posted:
         length = b"%d" % len(self.body)
         scope: Scope = {
             "type": "http", "method": "POST", "path": self.path, "query_string": b"", "http_version": "1.1",
-            "headers": [(b"content-length", length), *self.headers],
+            "headers": [(b"host", b"x"), (b"content-length", length), *self.headers],
         }  # fmt: skip
         await application(scope, self._receive, self._send)
         return int(self.sent[0]["status"])

@@ -348,6 +348,50 @@ class TestWhatIsRefusedStaysShort:
         )
 
 
+class TestGivenTwice:
+    @pytest.mark.parametrize(
+        ("path", "body", "key"),
+        [
+            ("/embed", '{"images": [], "images": [{"base64": ""}]}', "images"),
+            ("/embed", '{"images": [{"base64": "AAAA", "base64": "AAAA"}]}', "base64"),
+            ("/search", '{"mean": [1], "variance": [1], "k": 1, "\\u006b": 2}', "k"),
+            ("/search", '{"mean": [1], "variance": [1], "where": {"label": "a", "label": "b"}}', "label"),
+            ("/v1/embeddings", '{"model": "a", "input": "b", "model": "c"}', "model"),
+        ],
+    )
+    def test_a_key_of_a_json_body(self, http: httpx.Client, path: str, body: str, key: str) -> None:
+        message = refused(http.post(path, content=body, headers={"Content-Type": "application/json"}))
+        assert f'the key "{key}" is given twice' in message["message"]
+
+    def test_a_key_of_a_json_value_in_a_query(self, http: httpx.Client) -> None:
+        answer = http.put("/gallery/twice", params={"metadata": '{"a": 1, "a": 2}'}, content=encoded(1))
+        assert 'the key "a" is given twice' in refused(answer)["message"]
+        assert http.get("/gallery/twice").status_code == 404
+
+    def test_a_parameter_of_a_query(self, http: httpx.Client) -> None:
+        assert "k: given twice" in refused(http.post("/search?k=1&k=2", content=encoded(1)))["message"]
+
+
+class TestWideJson:
+    @pytest.mark.parametrize("charset", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+    def test_other_encodings_are_named(self, http: httpx.Client, charset: str) -> None:
+        headers = {"Content-Type": f"application/json; charset={charset}"}
+        answer = http.post("/embed", content='{"images": []}'.encode(charset), headers=headers)
+        assert "expected UTF-8" in refused(answer)["message"]
+
+
+class TestHosts:
+    @pytest.mark.parametrize(
+        ("version", "hosts", "status"), [("1.1", 0, 400), ("1.1", 1, 200), ("1.1", 2, 400), ("1.0", 0, 200)]
+    )
+    def test_a_request_names_one_host(self, server: Running, version: str, hosts: int, status: int) -> None:
+        head = f"GET /livez HTTP/{version}\r\nConnection: close\r\n" + "Host: x\r\n" * hosts + "\r\n"
+        address = httpx.URL(server.url)
+        with socket.create_connection((address.host, address.port or 80), timeout=30) as connection:
+            connection.sendall(head.encode())
+            assert connection.recv(65536).split()[1] == b"%d" % status
+
+
 class TestHeads:
     def answered(self, server: Running, head: bytes) -> httpx.Response:
         host, _, port = server.url.removeprefix("http://").rpartition(":")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,8 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from serve.http.errors import RequestError
+from serve.http.batching.decoding import thumbnail_jpeg
+from serve.http.errors import DeadlineError, RequestError
 from serve.http.io.answers import json_response
 from serve.http.io.schemas import ItemId, NoOptions, Whole
 from serve.http.io.validation import Strict
@@ -21,7 +21,6 @@ from serve.http.routes.gallery.item import find, item_id
 from serve.http.routes.routing import Route
 from serve.http.state import Runtime
 from vssl.errors import ImageError
-from vssl.images.decode import decode
 
 if TYPE_CHECKING:
     from index.gallery.protocol import Gallery
@@ -112,13 +111,12 @@ def jpeg_of(runtime: Runtime, id_: str, path: str, side: int) -> bytes:
     def draw() -> bytes:
         try:
             data = read_picture(id_, path, runtime.settings.picture_folders)
-            picture = decode(data, runtime.settings.limits, min_side=side)
+            seconds = runtime.settings.deadline_s
+            return runtime.decoder.anywhere(thumbnail_jpeg, data, side, seconds=seconds)
         except ImageError as error:
             raise no_picture(id_, str(error)) from error
-        picture.thumbnail((side, side))
-        sink = io.BytesIO()
-        picture.save(sink, "JPEG", quality=85)
-        return sink.getvalue()
+        except TimeoutError:
+            raise DeadlineError(runtime.settings.deadline_s) from None
 
     if side != THUMBNAIL_SIDE:
         return draw()

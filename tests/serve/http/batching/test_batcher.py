@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, TypeVar
+from typing import ClassVar, NoReturn, TypeVar
 
 import numpy as np
 import pytest
 
 from serve.http.batching.batcher import Batcher
-from serve.http.errors import BusyError, DeadlineError
+from serve.http.batching.decoding import Decoder
+from serve.http.errors import BusyError, DeadlineError, RequestError
 from serve.http.metrics import Metrics
 from serve.http.settings import Settings
 from serve.inference.embedded import EmbeddedImage
@@ -19,6 +20,7 @@ from serve.inference.engine import Engine
 from tests.serve.http.conftest import World, encoded
 from vssl.embeddings.gaussian import Floats
 from vssl.errors import ImageError
+from vssl.images.decode import DEFAULT_LIMITS
 from vssl.images.preprocess import Pixels
 
 T = TypeVar("T")
@@ -50,11 +52,13 @@ def with_batcher(
 ) -> tuple[T, Metrics]:
     async def main() -> tuple[T, Metrics]:
         metrics = Metrics()
-        batcher = Batcher(engine, settings or Settings(engine.source), metrics)
+        decoder = Decoder(DEFAULT_LIMITS)
+        batcher = Batcher(engine, settings or Settings(engine.source), metrics, decoder)
         try:
             return await work(batcher), metrics
         finally:
             await asyncio.to_thread(batcher.close)
+            decoder.close()
 
     return asyncio.run(main())
 
@@ -193,7 +197,7 @@ def test_an_engine_that_fails_fails_its_batch_alone(world: World) -> None:
 
         def run(self, images: Pixels, *, more_waiting: bool = False) -> tuple[Floats, Floats, Floats]:
             if Failing.fail:
-                raise MemoryError("no room")
+                raise RuntimeError("no room")
             return super().run(images)
 
     engine = Failing.open(world.model, threads=1)
@@ -212,7 +216,7 @@ def test_an_engine_that_fails_fails_its_batch_alone(world: World) -> None:
 
 def test_closing_answers_what_is_queued(gated: GatedEngine) -> None:
     async def main() -> list[object]:
-        batcher = Batcher(gated, Settings(gated.source), Metrics())
+        batcher = Batcher(gated, Settings(gated.source), Metrics(), Decoder(DEFAULT_LIMITS))
         asked = [asyncio.create_task(batcher.embed([encoded(n)])) for n in range(10)]
         await asyncio.sleep(0)
         closing = asyncio.create_task(asyncio.to_thread(batcher.close))
@@ -221,3 +225,33 @@ def test_closing_answers_what_is_queued(gated: GatedEngine) -> None:
         return [(await task).answers[0] for task in asked]
 
     assert all(isinstance(a, EmbeddedImage) for a in asyncio.run(main()))
+
+
+def test_large_images_and_small_ones_of_one_request_keep_their_places(world: World) -> None:
+    images = [encoded(1), encoded(2, "WEBP", (2100, 2000)), encoded(3), b"junk"]
+
+    async def work(batcher: Batcher) -> list[object]:
+        return list((await batcher.embed(images)).answers)
+
+    answers, _ = with_batcher(Engine.open(world.model, threads=1), work)
+    for answer, image in zip(answers[:3], images[:3], strict=True):
+        assert isinstance(answer, EmbeddedImage)
+        np.testing.assert_allclose(answer.mean, world.expected(image)[0], atol=1e-6)
+    assert isinstance(answers[3], ImageError)
+
+
+def test_too_little_memory_for_an_image_is_no_fault_of_the_image(world: World) -> None:
+    class Poor(Decoder):
+        def here(self, work: object, data: bytes, *arguments: object) -> NoReturn:
+            raise MemoryError
+
+    async def main() -> object:
+        batcher = Batcher(world.engine, Settings(str(world.model)), Metrics(), Poor(DEFAULT_LIMITS))
+        try:
+            return (await batcher.embed([encoded(1)])).answers[0]
+        finally:
+            await asyncio.to_thread(batcher.close)
+
+    error = asyncio.run(main())
+    assert isinstance(error, RequestError)
+    assert (error.status, error.code, error.retry_after) == (503, "out_of_memory", 5)

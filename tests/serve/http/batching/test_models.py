@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import pytest
 
+from serve.http.batching.decoding import Decoder
 from serve.http.batching.models import ServedModels, open_engine, open_engines
 from serve.http.errors import NotReadyError, RequestError
 from serve.http.metrics import Metrics
@@ -26,7 +27,9 @@ T = TypeVar("T")
 def with_models(settings: Settings, work: Callable[[ServedModels], Awaitable[T]]) -> tuple[T, Metrics]:
     async def main() -> tuple[T, Metrics]:
         metrics = Metrics()
-        models = ServedModels(settings, open_engines(settings, concurrent=False), metrics)
+        models = ServedModels(
+            settings, open_engines(settings, concurrent=False), metrics, Decoder(settings.limits)
+        )
         try:
             return await work(models), metrics
         finally:
