@@ -231,7 +231,7 @@ def fit_served(source: EncoderSource, options: ExportOptions, report: Report = l
     report(f"embedding {len(cache.images)} images")
     own = embedded(encoder, cache.images, space, size)
     mean = served_map(own, space, whitening, dim)
-    progress = _progress(report, options.calibration.views + options.calibration.worse)
+    progress = _progress(report, options.calibration.pictures)
     means = mean(EncoderOutput(own.float(), own.float(), None))
     fit = calibrate(encoder, views, cache.images, mean, size, options.calibration, progress, means)
     heads = ServedHeads(mean, fit.variance, fit.uncertainty)
@@ -248,7 +248,7 @@ def served_space(source: EncoderSource, asked: str | None) -> str:
     return asked or ("projector" if source.is_projector_trained else "features")
 
 
-def _progress(report: Report, views: int) -> Callable[[int, int], None]:
+def _progress(report: Report, pictures: int) -> Callable[[int, int], None]:
     """Report the first images and each tenth of the calibration, with the seconds that are left at most."""
     started, reported = time.monotonic(), -1
 
@@ -257,7 +257,7 @@ def _progress(report: Report, views: int) -> Callable[[int, int], None]:
         if 10 * done // total > reported:
             reported = 10 * done // total
             left = (time.monotonic() - started) * (total - done) / done
-            report(f"calibrating: {done} of at most {total} images x {views} views, {left:.0f} s left")
+            report(f"calibrating: {done} of at most {total} images x {pictures} pictures, {left:.0f} s left")
 
     return progress
 

@@ -79,11 +79,17 @@ class VarianceHead(nn.Module):
 
     def forward(self, inputs: Tensor, mean: Tensor) -> Tensor:
         """Return variance (B, D) > 0."""
-        standard = (inputs - self.shift) * self.scale
-        offset = self.good(self.signals(inputs, mean)).clamp(-LOG_RANGE, LOG_RANGE)
-        added = self.damage_seen(standard)
+        added = self.damage_seen((inputs - self.shift) * self.scale)
         share = torch.relu(1.0 - self.quiet / added.mean(dim=1, keepdim=True).clamp_min(TINY))
-        return torch.exp(self.base + offset + added * share)
+        return torch.exp(self._log_variance(inputs, mean) + added * share)
+
+    def undamaged(self, inputs: Tensor, mean: Tensor) -> Tensor:
+        """Return the variance (B, D) > 0 that the picture would have without damage."""
+        return torch.exp(self._log_variance(inputs, mean))
+
+    def _log_variance(self, inputs: Tensor, mean: Tensor) -> Tensor:
+        offset: Tensor = self.good(self.signals(inputs, mean)).clamp(-LOG_RANGE, LOG_RANGE)
+        return self.base + offset
 
     def damage_seen(self, standard: Tensor) -> Tensor:
         """Standardised inputs (B, P) -> what damage would add to the log variance (B, D), 0 or more."""

@@ -17,6 +17,7 @@ cached side.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,7 +29,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.calibration.uncertainty import FEWEST, fit_uncertainty, judge_uncertainty
-from export.calibration.view_statistics import Progress, ViewStatistics, join, shifted, view_statistics
+from export.calibration.view_statistics import (
+    Progress,
+    ViewStatistics,
+    join,
+    shifted,
+    view_statistics,
+    views_among,
+)
 from export.calibration.whitening import MIN_IMAGES, served_means
 from export.served_encoder import Encode, ServedMean, UncertaintyHead, VarianceHead
 from train.augment.views import Views
@@ -71,6 +79,16 @@ class CalibrationConfig:
     batch: int = 64
     seed: int = 0
 
+    @property
+    def variance_views(self) -> int:
+        """Views of each image that its variance is measured on: V, and those among the worse forms."""
+        return self.views + views_among(self.worse)
+
+    @property
+    def pictures(self) -> int:
+        """Pictures that are embedded of each image: itself, its views and its worse forms."""
+        return 1 + self.views + self.worse
+
 
 def likelihood(predicted: Tensor, sample: Tensor) -> Tensor:
     """Return the mean of ln v + s / v: the Gaussian negative log-likelihood of sample variances."""
@@ -94,16 +112,18 @@ def fit_head(good: ViewStatistics, bad: ViewStatistics, config: CalibrationConfi
         return head
     is_held = torch.zeros(int(good.image.max()) + 1, dtype=torch.bool)
     is_held[torch.randperm(len(is_held))[: len(is_held) // 4]] = True
-    unseen = _fit_good(head, good, is_held[good.image])
+    ratio = _fit_good(head, good, is_held[good.image])
     if len(bad):
         head.begin_damage(SLIGHT_DAMAGE)
         _fit(head, head.damage, everything, is_held, config)
-        if len(good) >= FEWEST:  # otherwise the variance is all that the uncertainty is made of
-            with torch.inference_mode():
+        with torch.inference_mode():
+            if len(good) >= FEWEST:  # otherwise the variance is all that the uncertainty is made of
                 seen = head.damage_seen((good.inputs - head.shift) * head.scale).mean(1)
-            head.quiet.copy_(torch.quantile(seen, UNDAMAGED))
-    with torch.inference_mode():  # one number puts the total of unseen pictures at its true level
-        head.base.sub_(torch.log(unseen * head(good.inputs, good.mean).sum() / good.variance.sum()))
+                head.quiet.copy_(torch.quantile(seen, UNDAMAGED))
+            unseen = good.inputs[is_held[good.image]], good.mean[is_held[good.image]]
+            # What damage adds to pictures as they are is larger where it was not fitted.
+            ratio *= float(head(*unseen).sum() / head.undamaged(*unseen).sum())
+    head.base.sub_(math.log(ratio))  # one number puts the total of unseen pictures at its true level
     return head
 
 
@@ -253,7 +273,7 @@ def calibrate(
         rest = np.sort(order[used:])
         more = served_means(encoder, images[rest], served, size) if means is None else means[rest]
     uncertainty = fit_uncertainty(join(good), join(bad), more, config.seed)
-    calibration = Calibration("fitted-head" if most >= MIN_IMAGES else "scale", used, config.views)
+    calibration = Calibration("fitted-head" if most >= MIN_IMAGES else "scale", used, config.variance_views)
     if judged is None or judged_bad is None:
         return Fit(variance.eval(), calibration)
     return _judged(

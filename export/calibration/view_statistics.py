@@ -49,6 +49,11 @@ def join(parts: Sequence[ViewStatistics]) -> ViewStatistics:
     )
 
 
+def views_among(worse: int) -> int:
+    """Return how many of so many worse forms are views of the training: the first and every second after it."""
+    return (worse + 1) // 2
+
+
 def view_statistics(
     encoder: Encode,
     views: Views,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -150,6 +151,38 @@ def test_the_fitted_head_predicts_the_variance_of_images_it_never_saw() -> None:
     with torch.inference_mode():
         error = (variance(inputs, fresh).log() - truth.log()).abs().median()
     assert float(error) < 0.25
+
+
+def test_it_says_how_many_views_the_variance_was_measured_on() -> None:
+    class Counted(NoiseByBrightness):
+        drawn = 0
+
+        def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+            self.drawn += len(images)
+            return super().__call__(images, generator)
+
+    views, config = Counted(), replace(QUICK, images=100, epochs=1, report_views=16)
+    _, calibration, *_ = calibrate(BlockMeans(), views, pictures(100), FEATURES, 12, config)
+    held = 10
+    of_held = held * (config.report_views + 1)  # one of its two worse forms is a view
+    assert calibration.views == (views.drawn - of_held) / (100 - held)
+    assert calibration.views == config.variance_views == 11
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_total_is_right_where_the_variance_is_no_straight_line(seed: int) -> None:
+    mean = torch.randn((3000, 1), generator=torch.Generator().manual_seed(seed))
+    truth = torch.exp(mean - 0.2 * mean.square())  # a line predicts too much at both ends
+    rows, whole = torch.arange(3000), torch.zeros(3000, dtype=torch.bool)
+    everything = ViewStatistics(torch.zeros(3000, COUNT), mean, truth, rows, whole)
+    good = _of(everything, slice(1500))
+    head = fit_head(good, _of(good, slice(0)), replace(QUICK, seed=seed)).eval()
+    ratio, *_ = judge(head, _of(everything, slice(1500, 3000)))
+    assert ratio == pytest.approx(1.0, abs=0.1)
+
+
+def _of(statistics: ViewStatistics, rows: slice) -> ViewStatistics:
+    return ViewStatistics(*(getattr(statistics, field.name)[rows] for field in fields(ViewStatistics)))
 
 
 def test_blank_pictures_whose_views_are_all_alike_do_not_make_the_variance_vanish() -> None:
