@@ -14,7 +14,15 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from vssl.images.preprocess import Preprocess
-from vssl.model.card import CARD_KEY, GOLDEN_KEY, Calibration, ModelCard, UncertaintyFit
+from vssl.model.card import (
+    CARD_KEY,
+    GOLDEN_KEY,
+    PREDICTED_UNCERTAINTY,
+    UNCERTAINTY,
+    Calibration,
+    ModelCard,
+    UncertaintyFit,
+)
 from vssl.model.golden import Golden, golden_images
 from vssl.model.seal import sealed
 
@@ -83,6 +91,7 @@ def tiny_model(
         feature_dim=48,
         preprocess=Preprocess(size=size, resize=size),
         calibration=Calibration(calibration),
+        uncertainty=PREDICTED_UNCERTAINTY if predicts else UNCERTAINTY,
         uncertainty_fit=UncertaintyFit(images=0) if predicts else None,
     )
     helper.set_model_props(model, {CARD_KEY: card.to_json(), GOLDEN_KEY: golden.to_json()})
