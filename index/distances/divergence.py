@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from index.arrays import Float64s
-from index.distances.encoding import Anchor, Distance, columns
+from index.distances.encoding import Anchor, Distance, QueryEncoding, columns
 from index.distances.parameters import Densities, DistanceParameters
 
 
@@ -42,9 +42,7 @@ def _kl_items(items: Densities, anchor: Anchor, parameters: DistanceParameters) 
     return columns(-0.5 / v, mu / v, -0.5 * (mu**2 / v + np.log(v)).sum(axis=1))
 
 
-def _kl_queries(
-    queries: Densities, anchor: Anchor, parameters: DistanceParameters
-) -> tuple[Float64s, Float64s]:
+def _kl_queries(queries: Densities, anchor: Anchor, parameters: DistanceParameters) -> QueryEncoding:
     m, s = queries.mean - anchor.centre, queries.variance
     return columns(s + m**2, m, np.ones(len(m))), -0.5 * (1.0 + np.log(s)).sum(axis=1)
 
@@ -54,9 +52,7 @@ def _reverse_items(items: Densities, anchor: Anchor, parameters: DistanceParamet
     return columns(-0.5 * (v + mu**2), mu, 0.5 * np.log(v).sum(axis=1))
 
 
-def _reverse_queries(
-    queries: Densities, anchor: Anchor, parameters: DistanceParameters
-) -> tuple[Float64s, Float64s]:
+def _reverse_queries(queries: Densities, anchor: Anchor, parameters: DistanceParameters) -> QueryEncoding:
     m, s = queries.mean - anchor.centre, queries.variance
     offset: Float64s = 0.5 * (m**2 / s - 1.0 + np.log(s)).sum(axis=1)
     return columns(1.0 / s, m / s, np.ones(len(m))), offset
@@ -68,9 +64,7 @@ def _jeffreys_items(items: Densities, anchor: Anchor, parameters: DistanceParame
     return columns(-0.5 / v, mu / v, -0.5 * (v + mu**2), mu, -0.5 * (mu**2 / v).sum(axis=1))
 
 
-def _jeffreys_queries(
-    queries: Densities, anchor: Anchor, parameters: DistanceParameters
-) -> tuple[Float64s, Float64s]:
+def _jeffreys_queries(queries: Densities, anchor: Anchor, parameters: DistanceParameters) -> QueryEncoding:
     m, s = queries.mean - anchor.centre, queries.variance
     offset: Float64s = (0.5 * m**2 / s - 1.0).sum(axis=1)
     return columns(s + m**2, m, 1.0 / s, m / s, np.ones(len(m))), offset

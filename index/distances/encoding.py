@@ -76,7 +76,8 @@ class Anchor:
 
 Exact = Callable[[Densities, Densities, DistanceParameters], Float64s]
 EncodeItems = Callable[[Densities, Anchor, DistanceParameters], Float64s]
-EncodeQueries = Callable[[Densities, Anchor, DistanceParameters], tuple[Float64s, Float64s]]
+QueryEncoding = tuple[Float64s, Float64s]  # phi (Q, E) and offsets (Q,)
+EncodeQueries = Callable[[Densities, Anchor, DistanceParameters], QueryEncoding]
 Decode = Callable[[Float64s, Anchor, DistanceParameters], Float64s]
 
 

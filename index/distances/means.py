@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from index.arrays import Bools, Float64s
-from index.distances.encoding import Anchor, Distance, columns, square_root
+from index.distances.encoding import Anchor, Distance, QueryEncoding, columns, square_root
 from index.distances.parameters import Densities, DistanceParameters
 
 
@@ -45,9 +45,7 @@ def _cosine_items(items: Densities, anchor: Anchor, parameters: DistanceParamete
     return _unit(items.mean)
 
 
-def _cosine_queries(
-    queries: Densities, anchor: Anchor, parameters: DistanceParameters
-) -> tuple[Float64s, Float64s]:
+def _cosine_queries(queries: Densities, anchor: Anchor, parameters: DistanceParameters) -> QueryEncoding:
     return _unit(queries.mean), np.ones(len(queries.mean))
 
 
@@ -63,9 +61,7 @@ def _euclidean_items(items: Densities, anchor: Anchor, parameters: DistanceParam
     return columns(mu, -(mu**2).sum(axis=1))
 
 
-def _euclidean_queries(
-    queries: Densities, anchor: Anchor, parameters: DistanceParameters
-) -> tuple[Float64s, Float64s]:
+def _euclidean_queries(queries: Densities, anchor: Anchor, parameters: DistanceParameters) -> QueryEncoding:
     m = queries.mean - anchor.centre
     return columns(2 * m, np.ones(len(m))), (m**2).sum(axis=1)
 

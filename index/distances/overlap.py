@@ -13,7 +13,7 @@ import numpy as np
 
 from index.arrays import Float64s
 from index.distances import bound
-from index.distances.encoding import Anchor, Distance
+from index.distances.encoding import Anchor, Distance, QueryEncoding
 from index.distances.parameters import Densities, DistanceParameters
 
 
@@ -50,9 +50,7 @@ def _mls_items(items: Densities, anchor: Anchor, parameters: DistanceParameters)
     return bound.encode_items(_shifted(items, anchor), anchor.typical, np.zeros(len(items.mean)))
 
 
-def _mls_queries(
-    queries: Densities, anchor: Anchor, parameters: DistanceParameters
-) -> tuple[Float64s, Float64s]:
+def _mls_queries(queries: Densities, anchor: Anchor, parameters: DistanceParameters) -> QueryEncoding:
     shifted = _shifted(queries, anchor)
     phi, offset = bound.encode_queries(shifted, anchor.typical, anchor.low, anchor.high, 0.5)
     return phi, offset + 0.5 * queries.mean.shape[1] * math.log(2 * math.pi)
@@ -65,7 +63,7 @@ def _bhattacharyya_items(items: Densities, anchor: Anchor, parameters: DistanceP
 
 def _bhattacharyya_queries(
     queries: Densities, anchor: Anchor, parameters: DistanceParameters
-) -> tuple[Float64s, Float64s]:
+) -> QueryEncoding:
     shifted = _shifted(queries, anchor)
     phi, offset = bound.encode_queries(shifted, anchor.typical, anchor.low, anchor.high, 0.25)
     own = -0.25 * np.log(queries.variance).sum(axis=1) - 0.5 * queries.mean.shape[1] * math.log(2)

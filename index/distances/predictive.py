@@ -17,7 +17,7 @@ import numpy as np
 
 from index.arrays import Float64s
 from index.distances import bound
-from index.distances.encoding import Anchor, Distance
+from index.distances.encoding import Anchor, Distance, QueryEncoding
 from index.distances.parameters import Densities, DistanceParameters
 
 
@@ -54,7 +54,7 @@ def _items(items: Densities, anchor: Anchor, parameters: DistanceParameters) -> 
     return bound.encode_items(predicted(items, parameters), anchor.typical, np.zeros(len(items.mean)))
 
 
-def _queries(queries: Densities, anchor: Anchor, parameters: DistanceParameters) -> tuple[Float64s, Float64s]:
+def _queries(queries: Densities, anchor: Anchor, parameters: DistanceParameters) -> QueryEncoding:
     between, within, centre = parameters.prior(queries.mean.shape[1])
     shifted = Densities(queries.mean - centre, queries.variance)
     low, high = (_predicted_variance(v, between, within) for v in (anchor.low, anchor.high))

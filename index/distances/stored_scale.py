@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from index.arrays import Float64s
-from index.distances.encoding import Anchor, Distance, columns, square_root
+from index.distances.encoding import Anchor, Distance, QueryEncoding, columns, square_root
 from index.distances.parameters import Densities, DistanceParameters
 
 
@@ -54,9 +54,7 @@ def _mahalanobis_items(items: Densities, anchor: Anchor, parameters: DistancePar
     return columns(-1.0 / v, 2 * mu / v, -(mu**2 / v).sum(axis=1))
 
 
-def _point_queries(
-    queries: Densities, anchor: Anchor, parameters: DistanceParameters
-) -> tuple[Float64s, Float64s]:
+def _point_queries(queries: Densities, anchor: Anchor, parameters: DistanceParameters) -> QueryEncoding:
     m = queries.mean - anchor.centre
     return columns(m**2, m, np.ones(len(m))), np.zeros(len(m))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from index.arrays import Float64s
-from index.distances.encoding import Anchor, Distance, columns, square_root
+from index.distances.encoding import Anchor, Distance, QueryEncoding, columns, square_root
 from index.distances.parameters import Densities, DistanceParameters
 
 
@@ -27,9 +27,7 @@ def _expected_items(items: Densities, anchor: Anchor, parameters: DistanceParame
     return columns(mu, -(mu**2 + items.variance).sum(axis=1))
 
 
-def _expected_queries(
-    queries: Densities, anchor: Anchor, parameters: DistanceParameters
-) -> tuple[Float64s, Float64s]:
+def _expected_queries(queries: Densities, anchor: Anchor, parameters: DistanceParameters) -> QueryEncoding:
     m = queries.mean - anchor.centre
     return columns(2 * m, np.ones(len(m))), (m**2 + queries.variance).sum(axis=1)
 
@@ -52,9 +50,7 @@ def _wasserstein_items(items: Densities, anchor: Anchor, parameters: DistancePar
     return columns(mu, sd, -(mu**2 + sd**2).sum(axis=1))
 
 
-def _wasserstein_queries(
-    queries: Densities, anchor: Anchor, parameters: DistanceParameters
-) -> tuple[Float64s, Float64s]:
+def _wasserstein_queries(queries: Densities, anchor: Anchor, parameters: DistanceParameters) -> QueryEncoding:
     m = queries.mean - anchor.centre
     sd = np.sqrt(queries.variance) - np.sqrt(anchor.typical)
     return columns(2 * m, 2 * sd, np.ones(len(m))), (m**2 + sd**2).sum(axis=1)
