@@ -28,12 +28,17 @@ class BuildCost:
     gallery: int
 
 
+def random_gaussians(count: int, dim: int) -> GaussianEmbedding:
+    """Return (count, D) Gaussians whose variances spread about 1, the same every time."""
+    random = np.random.default_rng(0)
+    mean = random.normal(size=(count, dim)).astype(np.float32)
+    return GaussianEmbedding(mean, random.gamma(4.0, 0.25, mean.shape).astype(np.float32))
+
+
 def measure(items: int, dim: int, distance: str, scratch: Path) -> BuildCost:
     """Write N random Gaussians as a Parquet part and build a gallery of it; both stay in `scratch`, a new folder."""
     scratch.mkdir()
-    random = np.random.default_rng(0)
-    mean = random.normal(size=(items, dim)).astype(np.float32)
-    gaussians = GaussianEmbedding(mean, random.gamma(4.0, 0.25, mean.shape).astype(np.float32))
+    gaussians = random_gaussians(items, dim)
     names = [f"class {row % 10}/picture {row:08d}.jpg" for row in range(items)]
     paths = [f"/home/person/photos/{name}" for name in names]
     card = ModelCard("random", "none", "none", "features", dim, dim, Preprocess(8, 8))

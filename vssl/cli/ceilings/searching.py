@@ -6,14 +6,15 @@ Shape letters: N items, Q queries, D embedding dimension, E encoded dimension.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import faiss
-import numpy as np
 
 from index.search.exact import ExactIndex
-from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.cli.ceilings.building import random_gaussians
 
 BATCHES = (1, 256)
 ALWAYS, NEVER = 1, 1 << 30  # from so many numbers in a batch on FAISS multiplies matrices
@@ -37,55 +38,52 @@ def measure(
     items: int, dim: int, distances: tuple[str, ...], rounds: int = 3, k: int = 10
 ) -> list[SearchCost]:
     """Measure CPU time, the least of `rounds` taken in turn. FAISS flat uses its matrix product for batches."""
-    random = np.random.default_rng(0)
-    mean = random.normal(size=(items + max(BATCHES), dim)).astype(np.float32)
-    spread = random.gamma(4.0, 0.25, mean.shape).astype(np.float32)
-    every = GaussianEmbedding(mean, spread).normalised()
+    every = random_gaussians(items + max(BATCHES), dim).normalised()
     stored, asked = every[:items], every[items:]
     flat = faiss.IndexFlatIP(dim)
     flat.add(stored.mean)
-    threads, threshold = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
-    faiss.omp_set_num_threads(1)
     costs = []
-    try:
+    with _own_threads():
+        faiss.omp_set_num_threads(1)
         for name in distances:
             index = ExactIndex.build(name, stored)
             for batch in BATCHES:
                 some = asked[:batch]
                 faiss.cvar.distance_compute_blas_threshold = ALWAYS if batch > 1 else NEVER
                 ours, plain = _least(
-                    rounds,
-                    lambda index=index, some=some: index.search(some, k),  # type: ignore[misc]
-                    lambda some=some: flat.search(some.mean, k),  # type: ignore[misc]
+                    rounds, partial(index.search, some, k), partial(flat.search, some.mean, k)
                 )
                 width = index.bytes / stored.mean.nbytes
                 costs.append(SearchCost(name, batch, 1e3 * ours / batch, 1e3 * plain / batch, width))
-    finally:
-        faiss.omp_set_num_threads(threads)
-        faiss.cvar.distance_compute_blas_threshold = threshold
     return costs
 
 
 def speedup(items: int, dim: int, distance: str, rounds: int = 3, k: int = 10) -> float:
     """Return how many times as fast as one core all search a batch, by the clock, the best of `rounds` in turn."""
-    random = np.random.default_rng(0)
-    mean = random.normal(size=(items + BATCHES[-1], dim)).astype(np.float32)
-    every = GaussianEmbedding(mean, random.gamma(4.0, 0.25, mean.shape).astype(np.float32)).normalised()
+    every = random_gaussians(items + BATCHES[-1], dim).normalised()
     index, asked = ExactIndex.build(distance, every[:items]), every[items:]
-    threads, threshold = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
+    threads = faiss.omp_get_max_threads()
     best = {1: float("inf"), threads: float("inf")}
-    faiss.cvar.distance_compute_blas_threshold = ALWAYS
-    try:
+    with _own_threads():
+        faiss.cvar.distance_compute_blas_threshold = ALWAYS
         for _ in range(rounds + 1):
             for count in best:
                 faiss.omp_set_num_threads(count)
                 started = time.perf_counter()
                 index.search(asked, k)
                 best[count] = min(best[count], time.perf_counter() - started)
+    return best[1] / best[threads]
+
+
+@contextmanager
+def _own_threads() -> Iterator[None]:
+    """Put FAISS's number of threads, and when it multiplies matrices, back as they were."""
+    threads, threshold = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
+    try:
+        yield
     finally:
         faiss.omp_set_num_threads(threads)
         faiss.cvar.distance_compute_blas_threshold = threshold
-    return best[1] / best[threads]
 
 
 def _least(rounds: int, *calls: Callable[[], object]) -> list[float]:
