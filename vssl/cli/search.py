@@ -28,32 +28,39 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
+GalleryPlace = Annotated[str, typer.Argument(help="Gallery folder, or milvus:URI#NAME.")]
+Images = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Images, folders of images, or embeddings: FILE.npy or FILE.npz.", show_default=False
+    ),
+]
+Ids = Annotated[
+    list[str] | None,
+    typer.Option("--id", help="Search with an image of the gallery, itself left out; repeatable."),
+]
+Model = Annotated[
+    Path | None,
+    typer.Option(help="The model.onnx that the gallery was built with; the one of vssl by default."),
+]
+Distance = Annotated[str | None, typer.Option(help=f"{DISTANCES}; the gallery's own by default.")]
+Where = Annotated[
+    str | None, typer.Option(help='Only neighbours that fit: JSON such as {"label": "cat"}, or label=cat.')
+]
+
+
 def search(
-    gallery: Annotated[str, typer.Argument(help="Gallery folder, or milvus:URI#NAME.")],
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Images, folders of images, or embeddings: FILE.npy or FILE.npz.", show_default=False
-        ),
-    ] = None,
+    gallery: GalleryPlace,
+    images: Images = None,
     *,
-    ids: Annotated[
-        list[str] | None,
-        typer.Option("--id", help="Search with an image of the gallery, itself left out; repeatable."),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="The model.onnx that the gallery was built with; the one of vssl by default."),
-    ] = None,
+    ids: Ids = None,
+    model: Model = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours per image.")] = 10,
-    distance: Annotated[str | None, typer.Option(help=f"{DISTANCES}; the gallery's own by default.")] = None,
+    distance: Distance = None,
     max_uncertainty: Annotated[
         float | None, typer.Option(help="Only neighbours at most this uncertain.")
     ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(help='Only neighbours that fit: JSON such as {"label": "cat"}, or label=cat.'),
-    ] = None,
+    where: Where = None,
     max_risk: MaxRisk = None,
     as_json: JsonLines = False,
 ) -> None:
