@@ -72,10 +72,7 @@ def bench(
             cost = next(cost for cost in found["search"] if cost["batch"] > 1)
             costs = measure_costs(cost, items, dim, _files(folder), model, Path(scratch))
             found["plan"] = _plan(round(plan), costs, cost["width"], dim, hours)
-    if as_json:
-        say_json(found)
-        return
-    _say(found)
+    say_json(found) if as_json else _say(found)
 
 
 def made_pictures(folder: Path) -> Path:

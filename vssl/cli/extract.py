@@ -97,31 +97,12 @@ def extract(
     check_choice("--format", form, ("parquet", "npy"))
     with _quiet_decoders(), stoppable(), _display() as report:
         summary = run(
-            images,
-            out,
-            model=model or str(shipped_model()),
-            resume=resume,
-            overwrite=overwrite,
-            update=update,
-            shard=_share(shard),
-            batch_size=batch_size,
-            workers=workers,
-            features=features,
-            digests=sha256,
-            pictures=pictures,
-            dtype=dtype,
-            arrays=form == "npy",
-            engine=engine,
-            precision=precision,
-            device=device,
-            max_failures=max_failures,
-            limits=_limits(max_pixels),
-            report=report,
-        )
-    if as_json:
-        say_json(summary.to_dict())
-    else:
-        _print_summary(summary)
+            images, out, model=model or str(shipped_model()), resume=resume, overwrite=overwrite, update=update,
+            shard=_share(shard), batch_size=batch_size, workers=workers, features=features, digests=sha256,
+            pictures=pictures, dtype=dtype, arrays=form == "npy", engine=engine, precision=precision, device=device,
+            max_failures=max_failures, limits=_limits(max_pixels), report=report,
+        )  # fmt: skip
+    say_json(summary.to_dict()) if as_json else _print_summary(summary)
     if summary.complete and not summary.rows:
         raise _nothing_embedded(out)
     if summary.complete and (histogram or contact_sheet):
