@@ -27,9 +27,9 @@ FEWEST = 256
 DIRECTIONS, SEEDS = (32, 64, 128), (0, 1)
 KNOTS, NEAREST = 33, 10
 EPOCHS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 8, 128, 1e-3, 0.1
-WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0)
-LESS_SURE = 0.95
-"""Share of held-out worse forms that must be less sure than their image; the smallest weight that does is taken."""
+WEIGHTS = (2.0, 4.0, 8.0)
+LESS_SURE, NEAR_BEST = 0.95, 0.02
+"""Share of held-out worse forms that must be less sure than their image, or how far below the best share it may be."""
 
 
 def fit_uncertainty(
@@ -120,11 +120,14 @@ def _choose_weight(head: UncertaintyHead, good: ViewStatistics, bad: ViewStatist
     with torch.inference_mode():
         held, held_bad = is_held[good.image], is_held[bad.image]
         head.floor.copy_(head.displacement(good.inputs[held]).median())
+        shares = []
         for weight in WEIGHTS:
             head.weight.fill_(weight)
             own = _of_image(good, head.score(good.inputs, good.mean), bad)[held_bad]
-            if (head.score(bad.inputs[held_bad], bad.mean[held_bad]) > own).float().mean() >= LESS_SURE:
-                return
+            less_sure = head.score(bad.inputs[held_bad], bad.mean[held_bad]) > own
+            shares.append(float(less_sure.double().mean()))
+        needed = min(LESS_SURE, max(shares) - NEAR_BEST)
+        head.weight.fill_(next(w for w, share in zip(WEIGHTS, shares, strict=True) if share >= needed))
 
 
 def _fit_rank(head: UncertaintyHead, scores: Tensor) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from export.calibration.uncertainty import (
     FEWEST,
+    WEIGHTS,
     displacement,
     fit_uncertainty,
     judge_uncertainty,
@@ -60,6 +63,20 @@ def test_damaged_pictures_are_less_sure_than_themselves_undamaged() -> None:
     head = fitted()
     with torch.inference_mode():
         assert float((head(bad.inputs, bad.mean) > head(good.inputs, good.mean)).float().mean()) > 0.95
+
+
+def test_forms_that_no_weight_tells_apart_do_not_make_damage_count_most() -> None:
+    good, bad, _ = pictures(800, 1)
+    harmless = (
+        torch.arange(800) % 2 == 0
+    )  # nothing in their inputs says that they are worse, and they are not
+    inputs = torch.where(
+        harmless[:, None], torch.cat([0 * bad.inputs[:, :1], bad.inputs[:, 1:]], 1), bad.inputs
+    )
+    mean = torch.where(harmless[:, None], good.mean, bad.mean)
+    head = fit_uncertainty(good, replace(bad, inputs=inputs, mean=mean))
+    assert head is not None
+    assert float(head.weight) == min(WEIGHTS)
 
 
 def test_it_is_the_rank_among_pictures_of_the_same_kind() -> None:
