@@ -11,6 +11,7 @@ is left out unless it is named.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -68,7 +69,7 @@ SMOKE["all"] = [
     *SEARCH,
     *TRAIN,
     *EXPORT,
-    ["vssl", "evaluate", "gallery", "embeddings", "--plots", "page.png"],
+    ["vssl", "evaluate", "gallery", "embeddings", "--plot", "page.png"],
     ["vssl", "gallery", "map", "gallery"],
     ["vssl", "gallery", "move", "gallery", "milvus:lite.db#photos"],
     ["vssl", "extract", "photos", "by-openvino", "--model", "model.onnx", "--engine", "openvino"],
@@ -87,8 +88,11 @@ SCRIPT = (
 
 
 def call(words: list[str], folder: Path, seconds: float = 1800) -> None:
-    """Run a command; print what it said and end where it fails."""
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=seconds)
+    """Run a command, without this checkout on its path; print what it said and end where it fails."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=seconds
+    )
     if done.returncode:
         sys.exit(f"failed: {' '.join(words)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
 
