@@ -29,7 +29,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from benchmarks.fuzz import picture, picture_gallery
+from benchmarks.fuzz_files import picture, picture_gallery
 from benchmarks.serving.process import server
 from vssl.model.shipped import CIFAR10, shipped_model
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import ipaddress
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import trustme
 
+from serve.http.io.addresses import Address, AllowList
+from serve.http.io.fetch import Fetcher
 from tests.serve.http.conftest import encoded
 
 MOST = 100_000
@@ -101,3 +105,19 @@ class Site:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def is_loopback(address: Address) -> bool:
+    return address == ipaddress.ip_address("127.0.0.1")
+
+
+def fetcher(
+    site: Site,
+    context: ssl.SSLContext | None,
+    *,
+    rule: Callable[[Address], bool] = is_loopback,
+    hosts: str = "",
+    timeout_s: float = 20,
+) -> Fetcher:
+    hosts = hosts or f"localhost:{site.port},absent.invalid:{site.port}"
+    return Fetcher(AllowList.parse(hosts), most_bytes=MOST, timeout_s=timeout_s, rule=rule, context=context)

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import numpy as np
 import psutil
 import pytest
@@ -20,11 +19,11 @@ import pytest
 from export.repositories.triton.repository import write_repository
 from serve.extraction.extract import extract
 from serve.inference.backends import triton as backend
-from serve.inference.backends.triton import TritonServerError, parse_address
+from serve.inference.backends.triton import TritonServerError
 from serve.inference.engine import Engine
 from tests.serve.conv_model import conv_model
 from tests.serve.http.conftest import encoded
-from tests.serve.running import VSSL, free_port, running, until, wait_ready
+from tests.serve.running import VSSL, free_port
 from tests.tiny_model import tiny_model
 from tests.triton_server import Triton, need_triton, triton_server
 from vssl.embeddings.store import read_embeddings
@@ -178,39 +177,6 @@ def test_the_newest_version_is_taken_and_an_older_one_by_number(triton: Triton, 
         engine.close()
 
 
-class TestAddresses:
-    @pytest.mark.parametrize(
-        ("text", "parts"),
-        [
-            ("triton://host:9001/pets", ("host:9001", "pets", None)),
-            ("triton://host/pets", ("host:8001", "pets", None)),
-            ("triton://[::1]:9001/pets/3", ("[::1]:9001", "pets", 3)),
-            (Path("triton://host:9001/pets/12"), ("host:9001", "pets", 12)),
-        ],
-    )
-    def test_host_port_model_and_version(self, text: str, parts: tuple[str, str, int | None]) -> None:
-        address = parse_address(text)
-        assert (address.host, address.model, address.version) == parts
-        assert parse_address(str(address)) == address
-
-    @pytest.mark.parametrize(
-        "text",
-        [
-            "triton://",
-            "triton://host",
-            "triton://host:port/pets",
-            "triton://host/pets/x",
-            "triton://host/pets/0",
-            "triton://host/a/1/b",
-            "triton://host/pets?x=1",
-            "triton://me@host/pets",
-        ],
-    )
-    def test_anything_else_says_what_is_expected(self, text: str) -> None:
-        with pytest.raises(InputError, match="expected triton://HOST:PORT/MODEL"):
-            Engine.open(text)
-
-
 class TestRefusals:
     def test_a_server_that_is_not_there(self) -> None:
         with pytest.raises(
@@ -324,69 +290,3 @@ def test_a_fresh_process_loads_no_torch(triton: Triton) -> None:
         "sys.exit(any(m in sys.modules for m in ('torch', 'onnx', 'export', 'train')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_the_service_outlives_its_triton_server(tmp_path: Path) -> None:
-    need_triton()
-    model = tiny_model(tmp_path / "model.onnx")
-    repository = tmp_path / "repository"
-    write_repository(model, repository, name="pets", backend="python")
-    ports = (free_port(), free_port())
-    expected = Engine.open(model, threads=1).embed([encoded(1)])[0]
-    assert not isinstance(expected, ImageError)
-    with (
-        triton_server(repository, ports=ports) as triton,
-        running(["--model", triton.url("pets")], tmp_path) as server,
-    ):
-        said = server.log.read_text()
-        assert "model   tiny-0" in said
-        answer = httpx.post(f"{server.url}/embed", content=encoded(1)).json()["results"][0]
-        np.testing.assert_allclose(answer["mean"], expected.mean, rtol=0, atol=1e-5)
-        np.testing.assert_allclose(answer["variance"], expected.variance, rtol=0, atol=1e-5)
-        assert httpx.get(f"{server.url}/model").json()["providers"] == [triton.url("pets/1")]
-        triton.stop()
-        answer_away = httpx.post(f"{server.url}/embed", content=encoded(1))
-        assert (answer_away.status_code, answer_away.json()["error"]["code"]) == (
-            503,
-            "model_unreachable",
-        )
-        assert int(answer_away.headers["retry-after"]) >= 1
-        assert httpx.get(f"{server.url}/livez").status_code == 200
-        until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)  # an answer holds for a second
-        with triton_server(repository, ports=ports):
-            wait_ready(server)
-            assert httpx.post(f"{server.url}/embed", content=encoded(1)).status_code == 200
-        assert server.terminate() == 0
-
-
-def test_a_newer_version_is_taken_up_without_a_failed_request(tmp_path: Path) -> None:
-    need_triton()
-    repository = tmp_path / "repository"
-    first, second = (tiny_model(tmp_path / f"{seed}.onnx", seed=seed) for seed in (0, 1))
-    write_repository(first, repository, name="pets", backend="python")
-    ids, statuses = [], set()
-    with (
-        triton_server(repository, polling=True) as triton,
-        running(["--model", triton.url("pets")], tmp_path) as server,
-        httpx.Client(base_url=server.url) as client,
-    ):
-        write_repository(second, repository, name="pets", backend="python")
-        limit = time.monotonic() + 60
-        while len(ids) < 2 and time.monotonic() < limit:
-            answer = client.post("/embed", content=encoded(1))
-            statuses.add(answer.status_code)
-            if answer.status_code == 200 and answer.json()["model_id"] not in ids:
-                ids.append(answer.json()["model_id"])
-            time.sleep(0.02)
-    assert ids == [Engine.open(path, check=False).model_id for path in (first, second)]
-    assert statuses == {200}
-
-
-def test_a_service_whose_triton_server_is_away_does_not_start() -> None:
-    command = [*VSSL, "serve", "--model", f"triton://127.0.0.1:{free_port()}/pets"]
-    done = subprocess.run(
-        [*command, "--port", str(free_port())], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 1
-    assert "no Triton server answers" in done.stderr
-    assert "Traceback" not in done.stderr
