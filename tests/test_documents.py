@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -180,6 +181,39 @@ def test_each_flag_that_a_page_gives_a_command_exists(line: str) -> None:
 def pages() -> Iterator[Path]:
     yield ROOT / "README.md"
     yield from sorted(DOCS.rglob("*.md"))
+
+
+def told(pattern: str) -> set[str]:
+    """Return what a pattern finds in the pages, continued lines joined."""
+    texts = [page.read_text(encoding="utf-8").replace("\\\n", " ") for page in pages()]
+    return {found for text in texts for found in re.findall(pattern, text)}
+
+
+@pytest.mark.parametrize("line", sorted(told(r"\bpython (?:-m benchmarks\.|benchmarks/)[^`|#\n]*")))
+def test_each_benchmark_that_a_page_names_exists_with_its_flags(line: str) -> None:
+    """The flags stand in the source of the benchmark; a package's are those of all its modules."""
+    module = re.split(r"benchmarks[./]", line, maxsplit=1)[1].split()[0].removesuffix(".py").rstrip(".,;:)")
+    file = ROOT / "benchmarks" / Path(*module.split(".")).with_suffix(".py")
+    sources = [file] if file.exists() else sorted(file.with_suffix("").rglob("*.py"))
+    assert sources, line
+    written = "\n".join(source.read_text(encoding="utf-8") for source in sources)
+    assert {flag for flag in re.findall(r" (--[a-z][\w-]*)", line) if f'"{flag}"' not in written} == set()
+
+
+def test_each_target_of_make_and_each_extra_that_a_page_names_exists() -> None:
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    named = told(r"(?:`|^    )make ([a-z]+)")
+    assert {"demo", "test", "site"} <= named
+    assert named - set(targets) == set()
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    asked = {
+        extra
+        for listed in told(r"pip install[^`\n]*'(?:vssl|\.)\[([\w,]+)\]'")
+        for extra in listed.split(",")
+    }
+    assert asked <= extras
+    table = (DOCS / "reference" / "dependencies.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == extras
 
 
 @pytest.mark.parametrize("page", list(pages()), ids=lambda page: page.relative_to(ROOT).as_posix())
