@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from serve.inference.embedded import EmbeddedImages
 from serve.inference.engine import Engine
 from vssl.embeddings.batch import Embedded, Failed
-from vssl.errors import ImageError
+from vssl.errors import ImageError, InputError
 from vssl.images.image_like import ImageLike, image_bytes, image_name
 from vssl.images.items import ImageItem, ImageSource
 from vssl.images.preprocess import Pixels, load_image
@@ -57,7 +58,8 @@ class Encoder:
 
         images: a source (a folder, an image file, `list:FILE` ...: `vssl.images.sources`), or a list of
             paths, file bytes, uint8 arrays (H, W, 3) and Pillow pictures.
-        Raises InputError for a source or a listed path that is not there, and for an array of another form.
+        Raises InputError for a source or a listed path that is not there, for an array of another form, and
+        for one picture outside of a list.
         """
         return Embedded.concatenate(
             list(self.batches(images)) or [self._embedded([], self.engine.embed_pixels([]), 0)]
@@ -65,6 +67,10 @@ class Encoder:
 
     def batches(self, images: str | Path | Sequence[ImageLike], size: int = AT_ONCE) -> Iterator[Embedded]:
         """Embed as `embed` does, and yield `size` images at a time."""
+        if isinstance(images, bytes | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
+            raise InputError(
+                f"images: found one picture ({type(images).__name__}), expected a list; write: embed([picture])"
+            )
         source: ImageSource = open_source(images) if isinstance(images, str | Path) else ListedImages(images)
         for start in range(0, len(source.items), size):
             pixels: list[Pixels | ImageError] = []

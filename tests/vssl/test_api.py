@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +67,25 @@ def test_a_gallery_grows_and_keeps_to_its_model(photos: Path, model: Path, tmp_p
         vssl.Gallery.create(tmp_path / "gallery", encoder.embed(photos))
     with pytest.raises(InputError, match="found 0 embedded images"):
         vssl.Gallery.create(tmp_path / "empty", encoder.embed([]))
+
+
+def test_what_is_not_embedded_is_refused_and_so_is_a_closed_gallery(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    encoder = vssl.load(model)
+    embedded = encoder.embed(photos)
+    paths: Any = [photos / "odd" / "picture_3.png"]
+    with vssl.Gallery.create(tmp_path / "gallery", embedded) as gallery:
+        for use in (gallery.add, gallery.search, gallery.evaluate):
+            with pytest.raises(InputError, match="found list, expected embedded images"):
+                use(paths)
+        with pytest.raises(InputError, match="found list, expected embedded images"):
+            vssl.Gallery.create(tmp_path / "other", paths)
+        assert len(gallery.search(embedded.gaussians, k=1)) == 12
+    gallery.close()  # a second time
+    for closed in (lambda: gallery.search(embedded), lambda: gallery.add(embedded), lambda: len(gallery)):
+        with pytest.raises(InputError, match=r"gallery is closed; open it again: vssl.Gallery.open"):
+            closed()
 
 
 def test_a_run_is_trained_and_exported_by_plain_functions(tmp_path: Path) -> None:

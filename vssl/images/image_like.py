@@ -21,7 +21,7 @@ ImageLike = str | Path | bytes | NDArray[np.uint8] | Image.Image
 def image_bytes(image: ImageLike) -> bytes:
     """Return an image as the bytes of a file; arrays and pictures become PNG, without loss.
 
-    Raises InputError for a file that cannot be read or an array of another form.
+    Raises InputError for a file that cannot be read, an array of another form, or what is no image.
     """
     if isinstance(image, bytes):
         return image
@@ -36,6 +36,10 @@ def image_bytes(image: ImageLike) -> bytes:
                 f"image: found {image.dtype} of shape {image.shape}, expected uint8 of (H, W) or (H, W, 3)"
             )
         image = Image.fromarray(image)
+    if not isinstance(image, Image.Image):
+        raise InputError(
+            f"image: found {type(image).__name__}, expected a path, bytes, a uint8 array or a Pillow picture"
+        )
     sink = io.BytesIO()
     image.save(sink, "PNG", compress_level=1)
     return sink.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,3 +62,15 @@ def test_paths_bytes_arrays_and_pictures_give_the_same_numbers(encoder: Encoder,
     with pytest.raises(InputError, match="no image at"):
         encoder.embed(["nowhere.png"])
     assert len(encoder.embed([])) == 0
+
+
+def test_one_picture_outside_of_a_list_is_refused_and_an_array_of_pictures_is_a_list(
+    encoder: Encoder,
+) -> None:
+    """Read row by row, a picture would be as many grey ones as it has rows."""
+    one: Any
+    for one in (picture(4), Image.fromarray(picture(4)), b"bytes"):
+        with pytest.raises(InputError, match=r"found one picture .*write: embed\(\[picture\]\)"):
+            encoder.embed(one)
+    pictures: Any = np.stack([picture(4), picture(5)])
+    np.testing.assert_array_equal(encoder.embed(pictures).mean, encoder.embed([picture(4), picture(5)]).mean)

@@ -26,10 +26,17 @@ def test_every_kind_of_image_becomes_bytes_without_loss(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "image",
-    ["/nowhere/a.png", np.zeros((2, 2), np.float32), np.zeros((2, 2, 4), np.uint8), np.zeros(4, np.uint8)],
+    [
+        "/nowhere/a.png",
+        np.zeros((2, 2), np.float32),
+        np.zeros((2, 2, 4), np.uint8),
+        np.zeros(4, np.uint8),
+        None,
+        3,
+    ],
 )
 def test_what_is_no_image_is_refused(image: object) -> None:
-    with pytest.raises(InputError, match=r"expected uint8|no image at"):
+    with pytest.raises(InputError, match=r"expected uint8|no image at|expected a path, bytes, a uint8 array"):
         image_bytes(image)  # type: ignore[arg-type]
 
 
