@@ -67,9 +67,10 @@ class Encoder:
 
     def batches(self, images: str | Path | Sequence[ImageLike], size: int = AT_ONCE) -> Iterator[Embedded]:
         """Embed as `embed` does, and yield `size` images at a time."""
-        if isinstance(images, bytes | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
+        given: object = images  # notebooks have no type checker: one picture would be read row by row
+        if isinstance(given, bytes | Image.Image) or (isinstance(given, np.ndarray) and given.ndim < 4):
             raise InputError(
-                f"images: found one picture ({type(images).__name__}), expected a list; write: embed([picture])"
+                f"images: found one picture ({type(given).__name__}), expected a list; write: embed([picture])"
             )
         source: ImageSource = open_source(images) if isinstance(images, str | Path) else ListedImages(images)
         for start in range(0, len(source.items), size):
