@@ -218,8 +218,8 @@ def _quiet_decoders() -> Iterator[None]:
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does: finished parts stay, nothing half is left.
+def stoppable(said: str = "the finished parts stay, go on with --resume") -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does, with a word on what stays: nothing half is left.
 
     A signal that comes just when a lock is taken back leaves as that lock's error; it is a stop all the same.
     """
@@ -242,7 +242,7 @@ def stoppable() -> Iterator[None]:
     except BaseException as error:
         if not stopped:
             raise
-        note("vssl: stopped; the finished parts stay, go on with --resume")
+        note(f"vssl: stopped; {said}")
         raise KeyboardInterrupt from error
     finally:
         for kind, handler in before.items():

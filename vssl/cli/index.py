@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from vssl.cli.extract import stoppable
 from vssl.cli.options import DISTANCES, Json, Metadata, Verbose
 from vssl.cli.output import note, say, say_json, show_fitting
 
@@ -48,10 +49,11 @@ def index(
     from index.search.autotune import Budget, describe
 
     limits = Budget.parse(budget) if budget is not None else None
-    built = build_gallery(
-        embeddings, gallery, distance=distance, normalise=normalise, overwrite=overwrite, budget=limits,
-        metadata=metadata,
-    )  # fmt: skip
+    with stoppable("what was there before stays"):
+        built = build_gallery(
+            embeddings, gallery, distance=distance, normalise=normalise, overwrite=overwrite, budget=limits,
+            metadata=metadata,
+        )  # fmt: skip
     if built.unmatched:
         note(built.unmatched)
     selection = built.selection

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.plain_user import as_a_plain_user
+from tests.serve.running import VSSL, until
 from tests.vssl.cli.command import jpeg, one_sentence, started, vssl
 from vssl.embeddings.store import read_embeddings
 
+OURS = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
 NO_UTF8 = ("env", "LC_ALL=C", "PYTHONUTF8=0", "PYTHONCOERCECLOCALE=0")
 
 
@@ -23,6 +29,23 @@ def named(good: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         done = started(*words, cwd=folder, before=NO_UTF8)
         assert done.returncode == 0, done.stderr
     return folder
+
+
+class TestEnds:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_a_build_that_is_ended_leaves_what_was_there(
+        self, named: Path, tmp_path: Path, number: signal.Signals
+    ) -> None:
+        shutil.copytree(named / "g", tmp_path / "g")
+        before = (tmp_path / "g" / "store.db").read_bytes()
+        command = [*VSSL, "index", str(named / "e"), "g", "--overwrite"]
+        with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, env=OURS) as building:
+            until(lambda: list(tmp_path.glob(".g.*.tmp")))
+            building.send_signal(number)
+            errors = building.communicate()[1].decode()
+        assert (building.returncode, "Traceback" in errors) == (130, False), errors
+        assert [path.name for path in tmp_path.iterdir()] == ["g"]
+        assert (tmp_path / "g" / "store.db").read_bytes() == before
 
 
 class TestMachines:
