@@ -14,6 +14,7 @@ from serve.inference.engine import Engine
 from serve.inference.verify import verify_file
 from tests.tiny_model import picture
 from vssl.embeddings.store import read_embeddings
+from vssl.model.card import PREDICTED_UNCERTAINTY
 from vssl.model.shipped import CIFAR10, PHOTOS, shipped_model
 
 DATA = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "cifar10"
@@ -44,6 +45,9 @@ def test_the_small_models_checks_pass_and_its_card_says_what_it_is() -> None:
     assert (card.method, card.licence) == ("vssl", "Apache-2.0")
     assert card.training["source"] == "cifar10"
     assert card.calibration.kind == "fitted-head"
+    assert card.calibration.warnings() == []
+    assert card.uncertainty_fit is not None
+    assert card.uncertainty == PREDICTED_UNCERTAINTY
     assert set(card.measured) == {"source", "images", "knn_top1", "r_auroc"}
     assert small.stat().st_size < 4_000_000
 
