@@ -7,8 +7,8 @@ as in `python -m benchmarks.published timm/tf_efficientnet_lite0 lite0.pth cifar
 say whether the nearest other judged image is of the same class. The ceiling is a linear probe on the
 labels of FIT_IMAGES. Printed: R-AUROC with 95 % intervals and the difference from what is served in one
 pass and from the distance found; the variance on 64 views of 200 judged images, and how well 32 of those views rank
-the other 32; damaged images; retrieval over dimension and whitening (published_space.py). Embeddings are kept in
---cache.
+the other 32; damaged images; retrieval over dimension and whitening (published_space.py); what is known after a
+search (published_search.py). Embeddings are kept in --cache.
 Shape letters: N images, F feature dimension, P inputs of the heads, D embedding dimension.
 """
 
@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.corruptions import corrupted
+from benchmarks.published_search import after_search, judge_search
 from benchmarks.published_space import Doubles, Shown, nearest, of, spaces
 from export.calibration.degrade import degrade
 from export.calibration.head import CalibrationConfig, fit_head
@@ -37,15 +38,10 @@ from export.calibration.whitening import served_map
 from export.served_encoder import ServedMean, UncertaintyHead, VarianceHead, head_inputs
 from export.sources.encoder_graph import OnnxEncoder
 from export.sources.published import published_encoder
-from index.calibration.risk import fit_risk
 from index.metrics.bootstrap import interval
 from index.metrics.uncertainty import r_auroc
-from index.search.exact import ExactIndex
-from index.search.neighbour_graph import leave_out_own
-from index.search.vectors import Vectors
 from train.augment.views import Views
 from train.data.image_cache import load_images
-from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.images.sources import open_source
 from vssl.rank_statistics import spearman
 
@@ -163,18 +159,6 @@ def variance_of(
     }  # fmt: skip
 
 
-def joined(mean: Tensor, one_pass: Doubles) -> Doubles:
-    """Return the risk (N,) of each judged picture's search among the others, fitted on a share of them."""
-    items = Vectors(GaussianEmbedding(mean.numpy(), np.ones_like(mean.numpy())))
-    rows = np.arange(len(items))
-    distances, found = leave_out_own(*ExactIndex.build("cosine", items).search(items[rows], 21), rows, 20)
-    unsure = ((np.argsort(np.argsort(one_pass)) + 0.5) / len(one_pass)).astype(np.float32)
-    some = np.random.default_rng(0).permutation(len(items))[:1000]
-    model = fit_risk(mean.numpy(), items, distances[some], found[some], unsure[some], unsure)
-    assert model is not None
-    return model.scores(items, distances, found, unsure, unsure)
-
-
 def table(values: dict[str, Doubles], right: NDArray[np.bool_], served: str) -> list[dict[str, object]]:
     """Return one row a signal: R-AUROC, served minus it and it minus the distance by a paired bootstrap."""
     rows: list[dict[str, object]] = []
@@ -245,7 +229,9 @@ def main() -> None:
     served = served_map(known.features.double(), "features", 0.0, 128)
     views = Views(source.augment, arguments.size)
     variance, calibration = variance_of(embed.encoder, views, served, varied, some[:JUDGED], arguments.cache)
-    report = judge(served, variance, known, worse, asked, labels["fit"], labels["judged"])
+    report = judge(
+        served, variance, known, worse, asked, labels["fit"], labels["judged"], arguments.cache / "served.npz"
+    )
     head = report.pop("head")
     own = embed("varied", lambda: varied)
     pair = [embed(f"view-{n}", lambda n=n: viewed(views, varied, n)) for n in (1, 2)]
@@ -259,9 +245,12 @@ def main() -> None:
 
 def judge(
     served: ServedMean, variance: VarianceHead, known: Shown, worse: Shown, asked: Shown,
-    fit_labels: NDArray[np.int64], labels: NDArray[np.int64],
+    fit_labels: NDArray[np.int64], labels: NDArray[np.int64], place: Path,
 ) -> dict[str, object]:  # fmt: skip
-    """Fit on `known` and its worse forms, judge on `asked`; returns the table and what was fitted."""
+    """Fit on `known` and its worse forms, judge on `asked`; returns the table and what was fitted.
+
+    place: a file of the judged means, labels and uncertainties, for published_search.py.
+    """
     own, mean = of(served, known), of(served, asked)
     head = fit_uncertainty(statistics(known, own), statistics(worse, of(served, worse)))
     assert head is not None
@@ -271,6 +260,8 @@ def judge(
         one_pass = head.score(asked.inputs, mean).double().numpy()
         trace = variance(asked.inputs, mean).sum(1).double().numpy()
     unit_known, unit_asked = functional.normalize(own, dim=1), functional.normalize(mean, dim=1)
+    np.savez(place, mean=mean.numpy(), label=labels, uncertainty=one_pass)
+    found = after_search(mean.numpy(), one_pass, labels)
     density = torch.cat(
         [1 - (part @ unit_known.T).topk(10).values.mean(1) for part in torch.split(unit_asked, 1024)]
     )
@@ -280,12 +271,12 @@ def judge(
         "norm of the features": -asked.features.norm(dim=1).double().numpy(),
         "distance to 10 of the fit images": density.double().numpy(),
         DISTANCE: -cosine,
-        "risk: joined with dissent and the predicted": joined(mean, one_pass),
+        "risk": found.risk,
         "ceiling: linear probe on labels": -probe(known, fit_labels, asked),
     }
     return {
         "head": head, "right": float(right.mean()), "images": len(labels),
-        "uncertainty": table(values, right, "predicted, one pass"),
+        "uncertainty": table(values, right, "predicted, one pass"), "after_search": judge_search(found),
     }  # fmt: skip
 
 

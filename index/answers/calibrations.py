@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from index.answers.view import SearchIndex, View
-from index.arrays import Bools, Float64s
+from index.arrays import Bools, Float64s, Int64s
 from index.calibration.abstention import (
     NEIGHBOURS,
     AbstentionInputs,
@@ -25,7 +25,7 @@ from index.calibration.abstention import (
 )
 from index.calibration.abstention_sample import AbstentionSample
 from index.calibration.holdout import calibration_size
-from index.calibration.match import MatchModel, fit_match
+from index.calibration.match import VOTERS, MatchModel, Votes, fit_match, votes
 from index.calibration.risk import CLUSTERED, FIT_QUERIES, RiskModel, fit_risk
 from index.distances import SIGNED
 from index.metrics.vote import class_codes
@@ -98,7 +98,7 @@ class Calibrations:
         text = None if name in self._known else self._facts.fact(name)
         known: Calibrated | None = self._known.get(name) if text is None else parse(text)
         # A calibration from before constants were recorded has none: it was made with the defaults.
-        fits = known is not None and known.constants in ("", constants)
+        fits = known is not None and known.is_current and known.constants in ("", constants)
         if known is not None and fits and not _moved(view, known.rows, known.last_row):
             self._known[name] = known
             return known
@@ -163,7 +163,7 @@ def _moved(view: View, rows: int, last_row: int) -> bool:
 class _Pairs:
     """What labelled items of a view find among the others: all (n, K), `use` says where there is a pair.
 
-    same: the neighbour has the asking item's label; agree: the first neighbour's.
+    same: the neighbour has the asking item's label; agree: the first neighbour's. codes: the neighbours' labels.
     """
 
     use: Bools
@@ -172,6 +172,7 @@ class _Pairs:
     item: Float64s
     same: Bools
     agree: Bools
+    codes: Int64s
 
 
 def _own_pairs(view: View, index: SearchIndex, most: int, k: int) -> _Pairs | None:
@@ -188,7 +189,8 @@ def _own_pairs(view: View, index: SearchIndex, most: int, k: int) -> _Pairs | No
     uncertainty = view.uncertainty.astype(np.float64)
     query = np.broadcast_to(uncertainty[asking][:, None], found.shape)
     same, agree = codes[found] == codes[asking][:, None], codes[found] == codes[found[:, :1]]
-    return _Pairs(found >= 0, distances, query, uncertainty[found], same, agree)
+    there = np.where(found >= 0, codes[found], -1)
+    return _Pairs(found >= 0, distances, query, uncertainty[found], same, agree, there)
 
 
 def _draw_sample(view: View, index: SearchIndex) -> AbstentionSample:
@@ -204,11 +206,15 @@ def _draw_sample(view: View, index: SearchIndex) -> AbstentionSample:
 
 
 def _fit_match(view: View, index: SearchIndex) -> MatchModel | None:
-    pairs = _own_pairs(view, index, FIT_QUERIES, FIT_NEIGHBOURS)
+    pairs = _own_pairs(view, index, FIT_QUERIES, VOTERS)
     if pairs is None:
         return None
-    use, signed = pairs.use, index.name in SIGNED
-    return fit_match(pairs.distance[use], pairs.query[use], pairs.item[use], pairs.same[use], signed=signed)
+    use, signed = pairs.use.copy(), index.name in SIGNED
+    use[:, FIT_NEIGHBOURS:] = False
+    said = votes(pairs.distance, pairs.codes, signed=signed)
+    heard = Votes(said.log_odds[use], said.is_nearest[use], said.length)
+    found = pairs.distance[use], pairs.query[use], pairs.item[use], pairs.same[use]
+    return fit_match(*found, signed=signed, heard=heard)
 
 
 def _fit_risk(view: View, index: SearchIndex) -> RiskModel | None:

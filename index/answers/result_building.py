@@ -17,6 +17,7 @@ from index.arrays import Float64s, Int64s
 from index.calibration.abstention import NEIGHBOURS, AbstentionInputs, AbstentionRule
 from index.calibration.match import MatchModel
 from index.calibration.risk import RiskModel
+from index.metrics.vote import class_codes
 from index.search.neighbour_graph import leave_out_own
 from index.search.vectors import Vectors
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
@@ -42,17 +43,22 @@ def variance_scores(items: Vectors, queries: GaussianEmbedding, found: Int64s) -
 def match_probabilities(
     match: MatchModel | None, view: View, distances: Float64s, found: Int64s, uncertainty: Floats
 ) -> Float64s | None:
-    """Return (Q, K) probabilities that a neighbour's label is the query's, or None without a fit."""
+    """Return (Q, K) probabilities that a neighbour's label is the query's, or None without a fit.
+
+    found: VOTERS or more of each query, where there are so many: they say something of each other.
+    """
     if match is None:
         return None
+    labels = [view.labels[row] if row >= 0 else None for row in found.ravel().tolist()]
+    heard = match.votes(distances, class_codes(labels).reshape(found.shape))
     items = view.uncertainty[np.maximum(found, 0)].astype(np.float64)
     finite = np.where(found >= 0, distances, 0.0)
-    return match.probability(finite, uncertainty[:, None].astype(np.float64), items)
+    return match.probability(finite, uncertainty[:, None].astype(np.float64), items, heard)
 
 
 def results(
     view: View,
-    match: MatchModel | None,
+    probability: Float64s | None,
     queries: GaussianEmbedding,
     compared: GaussianEmbedding,
     distances: Float64s,
@@ -64,13 +70,13 @@ def results(
 ) -> list[SearchResult]:
     """Return what Q queries (as embedded, and as compared) found: positions in the view (Q, K), -1 for nothing.
 
+    probability: as `match_probabilities` returns it, of the first K or more.
     percentiles: of the queries' uncertainty, counted in the view when None. metadata: by row number,
     of items that have some. risks: of the queries, none when None.
     """
     uncertainty = queries.uncertainty
     ranks = view.percentiles(uncertainty) if percentiles is None else percentiles
     known = metadata or {}
-    probability = match_probabilities(match, view, distances, found, uncertainty)
     scores = variance_scores(view.items, compared, found)
     answers = []
     risks = [None] * len(queries) if risks is None else risks

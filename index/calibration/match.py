@@ -4,33 +4,73 @@ A logistic curve in the distance, in its logarithm where it is never negative (w
 calibration error on real images), and in the logarithms of the two uncertainties where there are
 enough pairs to fit them. It is fitted on what a search returns (each item searching its own
 gallery, itself left out), never on random pairs: those are too easy and their calibration error
-on real neighbours was nine times as large. Shape letters: P pairs.
+on real neighbours was nine times as large.
+
+A second curve joins what the other neighbours say: the log-odds of their votes for this neighbour's label, each
+weighing as much as it is near (index.calibration.nearness), and whether this one is the nearest. It is used
+wherever there are votes. Shape letters: P pairs, Q queries, K neighbours, V of them that vote.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from index.arrays import Bools, Float64s
+from index.arrays import Bools, Float64s, Int64s
+from index.calibration.nearness import TINY, length_scale, nearness
 from index.metrics.calibration import ece
 from vssl.errors import FormatError
 
 LEAST_PAIRS = 50  # below, or with fewer than LEAST_OF_A_KIND of either kind, nothing is claimed
 LEAST_OF_A_KIND = 10
-FULL_PAIRS = 400  # from here on the uncertainties enter the curve
+FULL_PAIRS = 400  # from here on the uncertainties enter the curve, and the votes
+VOTERS = 20  # nearest neighbours that vote
 RIDGE = 1e-3
-TINY = 1e-12
 NEAREST = 1e-3  # of the median distance
 CALIBRATION_BINS = 10
+FORMULA = 2
+
+
+class Votes(NamedTuple):
+    """Of pairs: the log-odds of the other neighbours' votes, NaN where there are none; whether it is the nearest.
+
+    length: of the `nearness` that votes were weighed with.
+    """
+
+    log_odds: Float64s
+    is_nearest: Bools
+    length: float
+
+
+def votes(distance: Float64s, codes: Int64s, *, signed: bool, length: float | None = None) -> Votes:
+    """Return what the VOTERS nearest say of each neighbour (Q, K) found: half a vote for and against are given.
+
+    codes: the neighbours' labels as numbers, -1 where there is none; length: of `nearness`, measured when None.
+    """
+    length = length_scale(distance, signed=signed) if length is None else length
+    voters, itself = codes[:, :VOTERS], np.eye(codes.shape[1], VOTERS, dtype=bool)
+    itself = itself[:, : voters.shape[1]]
+    weight = nearness(distance[:, :VOTERS], length, signed=signed) * (voters >= 0)
+    others = ~itself & (voters >= 0)[:, None, :]  # (Q, K, V)
+    total = (others * weight[:, None, :]).sum(axis=2)
+    agree = ((others & (codes[:, :, None] == voters[:, None, :])) * weight[:, None, :]).sum(axis=2)
+    log_odds = np.log((agree + 0.5) / (total - agree + 0.5))
+    log_odds[(codes < 0) | ~others.any(axis=2)] = np.nan
+    is_nearest = np.zeros(codes.shape, bool)
+    is_nearest[:, :1] = True
+    return Votes(log_odds, is_nearest, length)
 
 
 @dataclass(frozen=True)
 class MatchModel:
     """P(same label) = sigmoid(coefficients . standardised (1, distance, ln query u, ln item u)).
+
+    with_votes: centre, scale and coefficients of the second curve, which has two more columns; empty where there
+    were too few pairs. length: of the votes' `nearness`. formula: 1 in a model of before, which has no
+    votes, and is fitted again where the gallery can.
 
     smallest: where positive, the logarithm of the distance takes its place, of at least this one.
     generation, rows, last_row: the state of the gallery it was fitted on; pairs, share_same: what
@@ -49,19 +89,34 @@ class MatchModel:
     last_row: int = 0
     constants: str = ""
     smallest: float = 0.0
+    with_votes: tuple[tuple[float, ...], ...] = ()
+    length: float = 0.0
+    formula: int = 1
 
-    def probability(self, distance: Float64s, query: Float64s, item: Float64s) -> Float64s:
-        """Return P(same label) in [0, 1] for pairs of a distance and two uncertainties (broadcast)."""
-        logit = np.full(np.broadcast_shapes(distance.shape, query.shape, item.shape), self.coefficients[0])
-        for part, weight, centre, scale in zip(
-            _features(distance, query, item, self.smallest),
-            self.coefficients[1:],
-            self.centre,
-            self.scale,
-            strict=False,
-        ):
-            logit += weight * (part - centre) / scale
-        return _sigmoid(logit)
+    @property
+    def is_current(self) -> bool:
+        """Whether it was fitted as this version does."""
+        return self.formula == FORMULA
+
+    def votes(self, distance: Float64s, codes: Int64s) -> Votes | None:
+        """Return what the neighbours found (Q, K) say of each other, None where the model knows no votes."""
+        if not self.with_votes:
+            return None
+        return votes(distance, codes, signed=self.smallest == 0, length=self.length)
+
+    def probability(
+        self, distance: Float64s, query: Float64s, item: Float64s, heard: Votes | None = None
+    ) -> Float64s:
+        """Return P(same label) in [0, 1] for pairs of a distance and two uncertainties (broadcast).
+
+        heard: the other neighbours' votes; a pair without any, or all when None, is judged by itself.
+        """
+        own = _features(distance, query, item, self.smallest)
+        alone = _curve(own, self.centre, self.scale, self.coefficients)
+        if heard is None or not self.with_votes:
+            return _sigmoid(alone)
+        joined = _curve([*own, np.nan_to_num(heard.log_odds), heard.is_nearest], *self.with_votes)
+        return _sigmoid(np.where(np.isnan(heard.log_odds), alone, joined))
 
     def to_json(self) -> str:
         """Return the model as JSON."""
@@ -74,6 +129,7 @@ class MatchModel:
             values: dict[str, Any] = json.loads(text)
             for name in ("coefficients", "centre", "scale"):
                 values[name] = tuple(values[name])
+            values["with_votes"] = tuple(tuple(part) for part in values.get("with_votes", ()))
             return cls(**values)
         except (ValueError, TypeError, KeyError) as error:
             raise FormatError(
@@ -82,11 +138,17 @@ class MatchModel:
 
 
 def fit_match(
-    distance: Float64s, query: Float64s, item: Float64s, same: Bools, *, signed: bool = False
+    distance: Float64s,
+    query: Float64s,
+    item: Float64s,
+    same: Bools,
+    *,
+    signed: bool = False,
+    heard: Votes | None = None,
 ) -> MatchModel | None:
     """Fit on P retrieved pairs: distance, both uncertainties, whether the labels agree.
 
-    signed: the distance may be negative.
+    signed: the distance may be negative. heard: the other neighbours' votes.
 
     Returns None where the pairs are too few, or all alike, or where nearer does not mean more
     likely: then no probability can be trusted.
@@ -97,25 +159,51 @@ def fit_match(
     # Copies of an image lie at any fraction of the usual distance; below this they are all as near.
     smallest = 0.0 if signed else NEAREST * float(np.median(distance))
     parts = _features(distance, query, item, smallest)
-    columns = np.stack(parts if len(same) >= FULL_PAIRS else parts[:1], axis=1)
-    centre, scale = columns.mean(axis=0), columns.std(axis=0)
-    scale = np.where(scale > 0, scale, 1.0)
-    design = np.concatenate([np.ones((len(same), 1)), (columns - centre) / scale], axis=1)
-    weights = _logistic(design, same)
+    centre, scale, weights, error = _fitted(parts if len(same) >= FULL_PAIRS else parts[:1], same)
     if weights[1] >= 0:
         return None
-    half = len(same) // 2  # pairs come query by query, so the halves share no query
-    second = _logistic(design[:half], same[:half])
-    error = ece(_sigmoid(design[half:] @ second), same[half:], CALIBRATION_BINS)
+    told = np.zeros(len(same), bool) if heard is None else ~np.isnan(heard.log_odds)
+    with_votes: tuple[tuple[float, ...], ...] = ()
+    if heard is not None and told.sum() >= FULL_PAIRS and 0 < same[told].sum() < told.sum():
+        columns = [*parts, heard.log_odds, heard.is_nearest.astype(np.float64)]
+        *with_votes_parts, error = _fitted([column[told] for column in columns], same[told])
+        with_votes = tuple(with_votes_parts)
     return MatchModel(
-        tuple(weights.tolist()),
-        tuple(centre.tolist()),
-        tuple(scale.tolist()),
+        weights,
+        centre,
+        scale,
         len(same),
         float(same.mean()),
         error,
         smallest=smallest,
+        with_votes=with_votes,
+        length=0.0 if heard is None else heard.length,
+        formula=FORMULA,
     )
+
+
+def _fitted(
+    parts: list[Float64s], same: Bools
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], float]:
+    """Return centre, scale and coefficients of a curve, and the error of one of half the pairs on the others."""
+    columns = np.stack(parts, axis=1)
+    centre, scale = columns.mean(axis=0), columns.std(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    design = np.concatenate([np.ones((len(same), 1)), (columns - centre) / scale], axis=1)
+    weights, half = _logistic(design, same), len(same) // 2  # pairs come query by query: no half shares one
+    second = _logistic(design[:half], same[:half])
+    error = ece(_sigmoid(design[half:] @ second), same[half:], CALIBRATION_BINS)
+    return tuple(centre.tolist()), tuple(scale.tolist()), tuple(weights.tolist()), error
+
+
+def _curve(
+    parts: list[Any], centre: tuple[float, ...], scale: tuple[float, ...], weights: tuple[float, ...]
+) -> Float64s:
+    """Return the logit of pairs, of as many of their columns as the curve has."""
+    logit = np.full(np.broadcast_shapes(*(part.shape for part in parts)), weights[0])
+    for part, weight, middle, unit in zip(parts, weights[1:], centre, scale, strict=False):
+        logit += weight * (part - middle) / unit
+    return logit
 
 
 def _features(distance: Float64s, query: Float64s, item: Float64s, smallest: float) -> list[Float64s]:

@@ -2,8 +2,10 @@
 
 Three things are added: how far the nearest lies, how much the further neighbours dissent from it, and how
 uncertain query and neighbours are. To dissent is to lie in another cluster of the gallery's means than the
-nearest, over several clusterings. The sum becomes a rank among the gallery's own images that search it: 0.9
-means riskier than nine tenths of their answers. docs/measurements/encoders.md has the comparison.
+nearest, over several clusterings. A neighbour that lies much further than the nearest says little
+(index.calibration.nearness), and the uncertainty counts as far as others lie about as near: what stands out
+needs no doubt. The sum becomes a rank among the gallery's own images that search it: 0.9 means riskier
+than nine tenths of their answers. docs/measurements/encoders.md has the comparison.
 Shape letters: Q queries, K neighbours, N items, C directions of all clusterings, D embedding dimension.
 """
 
@@ -11,13 +13,14 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import faiss
 import numpy as np
 
 from index.arrays import Float64s, Int64s
+from index.calibration.nearness import TINY, length_scale, nearness
 from index.search.vectors import Vectors
 from vssl.embeddings.gaussian import Floats
 from vssl.errors import FormatError
@@ -25,16 +28,16 @@ from vssl.errors import FormatError
 CLUSTERS, SEEDS, ROUNDS = (8, 16, 32), 3, 15
 FEWEST = 10 * CLUSTERS[-1]  # items below which clusters say nothing
 CLUSTERED, FIT_QUERIES = 4000, 1000  # items at most that are clustered, and that search the others
-WEIGHTS = np.array([1.0, 0.5, 0.25])  # of distance, dissent and uncertainty, each standardised
-KNOTS, TINY = 201, 1e-12
+KNOTS = 201
 
 
 @dataclass(frozen=True, eq=False)
 class RiskModel:
     """Directions (C, D), centre and scale (3,) of what is added, and the sum's quantiles in the gallery.
 
-    is_logarithmic: the distance is never negative, and enters as its logarithm. generation, rows, last_row,
-    constants: of the gallery and the distance it was fitted on.
+    is_logarithmic: the distance is never negative, and enters as its logarithm. length: of `nearness`; 0 in a
+    model of before, which is fitted again. generation, rows, last_row, constants: of the gallery and the
+    distance it was fitted on.
     """
 
     directions: Floats
@@ -42,10 +45,16 @@ class RiskModel:
     scale: Float64s
     quantiles: Float64s
     is_logarithmic: bool
+    length: float = 0.0
     generation: int = 0
     rows: int = 0
     last_row: int = 0
     constants: str = ""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it was fitted as this version does."""
+        return self.length > 0
 
     def scores(
         self, items: Vectors, distances: Float64s, found: Int64s, query: Floats, item: Floats
@@ -55,7 +64,7 @@ class RiskModel:
         query (Q,), item (N,): their uncertainties.
         """
         parts = self._parts(items, distances, found, query, item)
-        scores: Float64s = (parts - self.centre) / self.scale @ WEIGHTS
+        scores: Float64s = ((parts - self.centre) / self.scale).sum(axis=1)
         return scores
 
     def risk(
@@ -72,11 +81,15 @@ class RiskModel:
         rows, at = np.unique(np.maximum(found, 0), return_inverse=True)
         kinds = _kinds(_unit(items.means(rows)), self.directions)[at.reshape(found.shape)]
         differ = (kinds != kinds[:, :1]).mean(axis=2)
-        dissent = (differ * there).sum(axis=1) / np.maximum(1, there.sum(axis=1) - 1)
+        weight = nearness(distances, self.length, signed=not self.is_logarithmic) * there
+        weight[:, 0] = 0.0  # of the others alone
+        total, others = weight.sum(axis=1), np.maximum(1, there.sum(axis=1) - 1)
+        dissent = (weight * differ).sum(axis=1) / (1 + total)
         spread = (item[np.maximum(found, 0)] * there).sum(axis=1, dtype=np.float64) + query
+        crowded = total / others * spread / (1 + there.sum(axis=1))
         reach = distances[:, 0]
         reach = np.log(np.maximum(reach, TINY)) if self.is_logarithmic else reach
-        return np.stack([reach, dissent, spread / (1 + there.sum(axis=1))], axis=1)
+        return np.stack([reach, dissent, crowded], axis=1)
 
     def to_json(self) -> str:
         """Return the model as JSON."""
@@ -119,11 +132,12 @@ def fit_risk(
     unit = _unit(means[:CLUSTERED])
     directions = np.concatenate([_clusters(unit, count, seed) for count in CLUSTERS for seed in range(SEEDS)])
     directions = directions.astype(np.float16).astype(np.float32)  # as they are kept
-    plain = RiskModel(directions, np.zeros(3), np.ones(3), np.zeros(1), not signed)
+    length = length_scale(distances, signed=signed)
+    plain = RiskModel(directions, np.zeros(3), np.ones(3), np.zeros(1), not signed, length)
     parts = plain._parts(items, distances, found, query, item)
     centre, scale = parts.mean(axis=0), np.maximum(parts.std(axis=0), TINY)
-    quantiles = np.quantile((parts - centre) / scale @ WEIGHTS, np.linspace(0.0, 1.0, KNOTS))
-    return RiskModel(directions, centre, scale, quantiles, not signed)
+    quantiles = np.quantile(((parts - centre) / scale).sum(axis=1), np.linspace(0.0, 1.0, KNOTS))
+    return replace(plain, centre=centre, scale=scale, quantiles=quantiles)
 
 
 def _unit(means: Floats) -> Floats:

@@ -17,7 +17,9 @@ import pyarrow.parquet as pq
 
 from index.answers.results import Neighbourhood
 from index.arrays import Int64s
+from index.calibration.match import VOTERS
 from index.gallery.protocol import Gallery
+from index.metrics.vote import class_codes
 from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 from vssl.embeddings.store import write_table
 from vssl.errors import InputError
@@ -49,7 +51,7 @@ def project(gallery: Gallery, *, jobs: int = -1) -> GalleryMap:
 
     jobs: threads, -1 for all cores. Raises InputError for an empty gallery.
     """
-    near = gallery.neighbourhood(min(NEIGHBOURS, max(1, len(gallery) - 1)))
+    near = gallery.neighbourhood(min(VOTERS, max(1, len(gallery) - 1)))
     if not len(near):
         raise InputError("this gallery is empty: there is nothing to make a map of")
     items, _ = gallery.contents()
@@ -77,9 +79,9 @@ def _tsne(near: Neighbourhood, start: Floats, jobs: int) -> Floats:
     from openTSNE.affinity import Uniform
     from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
-    k = near.graph.rows.shape[1]
-    distances = np.maximum(near.graph.distances - near.graph.distances.min(), 0.0)
-    known = PrecomputedNeighbors(near.graph.rows.astype(np.int64), distances)
+    rows, distances = near.graph.rows[:, :NEIGHBOURS], near.graph.distances[:, :NEIGHBOURS]
+    k = rows.shape[1]
+    known = PrecomputedNeighbors(rows.astype(np.int64), np.maximum(distances - distances.min(), 0.0))
     affinities = Uniform(knn_index=known, k_neighbors=k, n_jobs=jobs, random_state=SEED)
     scaled = start.astype(np.float64) / max(float(start[:, 0].std()), 1e-12) * 1e-4
     embedding = TSNEEmbedding(
@@ -101,7 +103,11 @@ def _match_risk(gallery: Gallery, near: Neighbourhood) -> Floats:
     there = first >= 0
     if match is not None and there.any():
         own = near.uncertainty_or_zero.astype(np.float64)
-        risk[there] = 1.0 - match.probability(near.graph.distances[there, 0], own[there], own[first[there]])
+        rows, distances = near.graph.rows[there], near.graph.distances[there]
+        codes = np.where(rows >= 0, class_codes(near.labels)[rows], -1)
+        unsure = own[there][:, None], own[np.maximum(rows, 0)]
+        finite = np.where(rows >= 0, distances, 0.0)
+        risk[there] = 1.0 - match.probability(finite, *unsure, match.votes(distances, codes))[:, 0]
     return risk
 
 

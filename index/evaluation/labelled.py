@@ -41,7 +41,7 @@ def measure_labelled(context: EvaluationContext, settings: Settings, report: Met
     _selective(context, which, relevant[:, 0], distances[:, 0], report)
     _risk(context, settings, which, found, relevant[:, 0], report)
     if context.gallery.match is not None and context.index.name == context.gallery.distance:
-        _match(context, which, rows[:, :SHOWN], distances[:, :SHOWN], relevant, report)
+        _match(context, which, found, relevant, report)
     if settings.max_risk is not None:
         _abstain(context, settings, which, found, settings.max_risk, report)
     return {"queries_without_relevant": int((totals == 0).sum()), "map_queries": sampled}
@@ -125,32 +125,27 @@ def _risk(
 def _match(
     context: EvaluationContext,
     which: Int64s,
-    rows: Int64s,
-    distances: Float64s,
+    found: tuple[Int64s, Float64s],
     relevant: Bools,
     report: MetricReport,
 ) -> None:
     """Measure the calibration of match probabilities on the neighbours that were retrieved."""
-    probability = _probability(context, context.uncertainty[which], rows, distances)
-    if probability is None or (rows < 0).any():
+    rows, distances = found
+    match = context.gallery.match
+    if match is None or (rows[:, :SHOWN] < 0).any() or rows.shape[1] < SHOWN:
         report.notes.append(f"ece: fewer than {SHOWN} neighbours a query")
         return
+    items = context.gallery.gaussians.uncertainty.astype(np.float64)[np.maximum(rows, 0)]
+    query, finite = context.uncertainty[which][:, None], np.where(rows >= 0, distances, 0.0)
+    heard = match.votes(distances, context.codes(rows))
+    probability = match.probability(finite, query, items, heard)[:, :SHOWN]
+    nearest, correct = probability[:, 0], relevant[:, 0]
+    report.add("r_auroc_match", lambda r: uncertainty.r_auroc(-nearest[r], correct[r]), len(which))
     report.calibration("ece", probability, relevant)
     report.mean("match_brier", ((probability - relevant) ** 2).mean(axis=1))
     report.mean("match_prevalence", relevant.mean(axis=1))
     predicted, observed, share = calibration.reliability(probability.ravel(), relevant.ravel())
     report.curve("reliability", {"predicted": predicted, "observed": observed, "share": share})
-
-
-def _probability(
-    context: EvaluationContext, unsure: Float64s, rows: Int64s, distances: Float64s
-) -> Float64s | None:
-    """Return the match probabilities of found rows, of the shape of `rows`."""
-    if context.gallery.match is None:
-        return None
-    items = context.gallery.gaussians.uncertainty.astype(np.float64)[np.maximum(rows, 0)]
-    query = unsure.reshape(-1, *([1] * (rows.ndim - 1)))
-    return context.gallery.match.probability(np.where(rows >= 0, distances, 0.0), query, items)
 
 
 def _abstain(

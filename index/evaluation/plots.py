@@ -26,6 +26,7 @@ SHARES = (
     "r_auroc_norm",
     "r_auroc_distance",
     "r_auroc_risk",
+    "r_auroc_match",
     "ood_auroc",
     "ood_auroc_knn",
     "ood_auroc_likelihood",

@@ -35,6 +35,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "r_auroc_norm": (HIGH, "the same by a short mean, which needs no variance"),
     "r_auroc_distance": (HIGH, "the same by a far neighbour, known after the search"),
     "r_auroc_risk": (HIGH, "the same by distance, uncertainty and dissent of the neighbours joined"),
+    "r_auroc_match": (HIGH, "the same by the match probability of the nearest (needs labels in the gallery)"),
     "aurc": (LOW, "area under risk and coverage, by uncertainty"),
     "aurc_distance": (LOW, "the same, by distance"),
     "e_aurc": (LOW, "its excess over an oracle"),

@@ -17,6 +17,7 @@ from index.answers.filters import Filter, Scalar, parse_filter
 from index.answers.listing import Listing
 from index.answers.metadata_columns import Columns
 from index.answers.result_building import (
+    match_probabilities,
     results,
     risks,
     with_abstention,
@@ -244,13 +245,14 @@ class GalleryReader:
             )
             if exclude is not None:
                 distances, found = without_excluded(view, exclude, distances, found, wide)
-            match = self._calibrations.match(view, index)
+            match, unsure = self._calibrations.match(view, index), queries.uncertainty
+            matches = match_probabilities(match, view, distances, found, unsure)
             shares = risks(self._calibrations.risk(view, index), view, queries, distances, found)
             if rule is None:
                 distances, found = distances[:, :k], found[:, :k]
             metadata = self._store.metadata_of(view.rows[np.unique(found[found >= 0])].tolist())
             answers = results(
-                view, match, queries, compared_queries, distances, found, metadata=metadata, risks=shares
+                view, matches, queries, compared_queries, distances, found, metadata=metadata, risks=shares
             )
             answers = answers if rule is None else with_abstention(answers, rule, k)
             return as_answered(self.card, answers)

@@ -23,12 +23,17 @@ from index.answers import validation
 from index.answers.filters import Filter, Scalar, parse_filter, to_milvus
 from index.answers.listing import Listing
 from index.answers.metadata_columns import Columns, check_columns, counted
-from index.answers.result_building import results, without_excluded, without_neighbours
+from index.answers.result_building import (
+    match_probabilities,
+    results,
+    without_excluded,
+    without_neighbours,
+)
 from index.answers.results import GalleryItem, Neighbourhood, SearchResult
 from index.answers.validation import Metadata
 from index.calibration.abstention import AbstentionRule
 from index.calibration.fit import Fitting
-from index.calibration.match import MatchModel
+from index.calibration.match import VOTERS, MatchModel
 from index.gallery.milvus.encoding import Encoding
 from index.gallery.milvus.facts import RemoteFacts
 from index.gallery.milvus.items import FIELDS, RemoteItems
@@ -274,16 +279,20 @@ class MilvusGallery:
         encoding = self._facts.encoding()
         if encoding is None:
             return without_neighbours(queries, ranks)
-        wanted = k + (exclude is not None)
+        wide = max(k, VOTERS)
+        wanted = wide + (exclude is not None)
         ranked = nearest(self._items, encoding, prepared, wanted, condition, self._compared)
         if ranked is None:
             return without_neighbours(queries, ranks)
         view, distances, found = ranked.view, ranked.distances, ranked.found
         if exclude is not None:
-            distances, found = without_excluded(view, exclude, distances, found, k)
-        match = self.match_model(self.distance)
+            distances, found = without_excluded(view, exclude, distances, found, wide)
+        matches = match_probabilities(
+            self.match_model(self.distance), view, distances, found, queries.uncertainty
+        )
+        distances, found = distances[:, :k], found[:, :k]
         return results(
-            view, match, queries, prepared, distances, found, percentiles=ranks, metadata=ranked.metadata
+            view, matches, queries, prepared, distances, found, percentiles=ranks, metadata=ranked.metadata
         )
 
     def _condition(self, where: Mapping[str, object]) -> str:

@@ -1,10 +1,14 @@
 """A match probability means what it says, and is not given where it could not."""
 
+import json
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from index.calibration.match import MatchModel, fit_match
+from index.calibration.match import MatchModel, Votes, fit_match, votes
+from index.metrics.calibration import ece
+from index.metrics.uncertainty import r_auroc
 from vssl.errors import FormatError
 
 
@@ -81,8 +85,85 @@ def test_separated_kinds_give_finite_probabilities() -> None:
 
 
 def test_the_model_travels_as_json() -> None:
-    model = fit_match(*pairs(1000)[:4])
-    assert model is not None
-    assert MatchModel.from_json(model.to_json()) == model
+    for model in (fit_match(*pairs(1000)[:4]), fitted(*searches(1000))):
+        assert model is not None
+        assert MatchModel.from_json(model.to_json()) == model
     with pytest.raises(FormatError, match="match calibration"):
         MatchModel.from_json('{"pairs": 1}')
+
+
+def searches(count: int, seed: int = 0):
+    """Distances (Q, 20), labels of the neighbours and of the queries: how likely a match is varies by query."""
+    random = np.random.default_rng(seed)
+    distance = np.sort(np.exp(random.normal(-1, 0.3, (count, 20))), axis=1)
+    own, clear = random.integers(20, size=count), random.beta(0.7, 0.5, count)[:, None]
+    other = (own[:, None] + random.integers(1, 20, (count, 20))) % 20
+    return (
+        distance,
+        np.where(random.uniform(size=(count, 20)) < clear ** (3 * distance), own[:, None], other),
+        own,
+    )
+
+
+def fitted(distance, codes, own):
+    said = votes(distance, codes, signed=False)
+    heard = Votes(said.log_odds.ravel(), said.is_nearest.ravel(), said.length)
+    flat = np.full(distance.size, 0.1)
+    return fit_match(distance.ravel(), flat, flat, (codes == own[:, None]).ravel(), heard=heard)
+
+
+def test_votes_of_the_other_neighbours_tell_right_from_wrong_and_stay_calibrated() -> None:
+    model, flat = fitted(*searches(1000)), np.full((1000, 20), 0.1)
+    assert model is not None
+    distance, codes, own = searches(1000, seed=1)
+    same = codes == own[:, None]
+    joined = model.probability(distance, flat, flat, model.votes(distance, codes))
+    alone = model.probability(distance, flat, flat)
+    assert r_auroc(-joined[:, 0], same[:, 0]) > r_auroc(-alone[:, 0], same[:, 0]) + 0.2
+    assert ece(joined.ravel(), same.ravel()) < 0.04
+    assert ece(joined[:, 0], same[:, 0]) < 0.05
+    assert model.calibration_error < 0.04
+
+
+def test_votes_agree_with_a_slow_count() -> None:
+    distance, codes, _ = searches(8)
+    codes[2, 4], codes[5, :] = -1, -1
+    said = votes(distance, codes, signed=False)
+    for query, (reach, labels) in enumerate(zip(distance, codes, strict=True)):
+        weight = [
+            (reach[0] / one) ** 4 if label >= 0 else 0.0 for one, label in zip(reach, labels, strict=True)
+        ]
+        for own in range(20):
+            others = [other for other in range(20) if other != own]
+            agree = sum(weight[one] for one in others if labels[one] == labels[own])
+            against = sum(weight[one] for one in others if labels[one] != labels[own])
+            expected = np.nan if labels[own] < 0 else np.log((agree + 0.5) / (against + 0.5))
+            np.testing.assert_allclose(said.log_odds[query, own], expected)
+    assert said.is_nearest[:, 0].all()
+    assert not said.is_nearest[:, 1:].any()
+
+
+def test_a_neighbour_without_votes_is_judged_by_itself() -> None:
+    model, flat = fitted(*searches(1000)), np.full((3, 1), 0.1)
+    assert model is not None
+    distance = np.array([[0.1], [0.3], [0.9]])
+    nobody = model.votes(distance, np.array([[0], [-1], [2]]))
+    np.testing.assert_array_equal(
+        model.probability(distance, flat, flat, nobody), model.probability(distance, flat, flat)
+    )
+
+
+def test_a_model_of_before_is_read_as_it_was_and_not_current() -> None:
+    model = fit_match(*pairs(1000)[:4], signed=True)
+    assert model is not None
+    assert model.is_current
+    before = json.loads(model.to_json())
+    for name in ("with_votes", "length", "formula"):
+        del before[name]
+    read = MatchModel.from_json(json.dumps(before))
+    assert not read.is_current
+    distance, query, item, _, _ = pairs(50)
+    assert read.votes(distance[None], np.zeros((1, 50), np.int64)) is None
+    np.testing.assert_array_equal(
+        read.probability(distance, query, item), model.probability(distance, query, item)
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -44,6 +46,61 @@ def test_joined_it_foretells_wrong_neighbours_better_than_the_distance_alone() -
     unsure = np.full(len(items), 0.5, np.float32)
     scores = fitted(items, found, unsure).scores(items, *found, unsure, unsure)
     assert r_auroc(scores, correct) > r_auroc(found[0][:, 0], correct) + 0.02
+
+
+def pairs_among_strangers(
+    kinds: int = 400, each: int = 3, seed: int = 0
+) -> tuple[Vectors, NDArray[np.int64]]:
+    """Items of many kinds of few images: what is right lies near, and all further ones are of other kinds."""
+    random = np.random.default_rng(seed)
+    middles, own = random.standard_normal((kinds, 16)), np.repeat(np.arange(kinds), each)
+    spread = 0.3 * np.exp(0.5 * random.standard_normal((kinds, 1)))[own]
+    means = (middles[own] + spread * random.standard_normal((len(own), 16))).astype(np.float32)
+    return Vectors(GaussianEmbedding(means, np.ones_like(means))), own
+
+
+def test_where_kinds_have_few_images_it_is_not_worse_than_the_distance() -> None:
+    items, kinds = pairs_among_strangers()
+    found = among_themselves(items)
+    correct = kinds[found[1][:, 0]] == kinds
+    assert 0.6 < correct.mean() < 0.95
+    unsure = np.random.default_rng(2).random(len(items)).astype(np.float32)  # that says nothing
+    scores = fitted(items, found, unsure).scores(items, *found, unsure, unsure)
+    assert r_auroc(scores, correct) > r_auroc(found[0][:, 0], correct) - 0.01
+
+
+def test_far_neighbours_say_nothing_and_take_nothing_from_what_is_said() -> None:
+    items, _ = photos(800)
+    found, unsure = among_themselves(items), np.full(800, 0.5, np.float32)
+    model = fitted(items, found, unsure)
+    far = found[0].copy()
+    far[:, 5:] *= 1e6
+    few = model.scores(items, far[:, :6], found[1][:, :6], unsure, unsure)
+    cut = model.scores(items, far[:, :5], found[1][:, :5], unsure, unsure)
+    # Only the share of neighbours that lie about as near has changed, and that makes it less risky.
+    assert (few <= cut + 1e-9).all()
+
+
+def test_a_distance_that_may_be_negative_is_joined_whatever_its_zero_and_unit() -> None:
+    items, _ = photos(800)
+    distances, rows = among_themselves(items)
+    unsure = np.full(800, 0.5, np.float32)
+    scores = []
+    for shifted in (distances, 40 * (distances - 5.0)):
+        model = fit_risk(items.mean, items, shifted, rows, unsure, unsure, signed=True)
+        assert model is not None
+        scores.append(model.scores(items, shifted, rows, unsure, unsure))
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
+
+
+def test_a_model_of_before_is_read_and_not_current() -> None:
+    items, _ = photos(500)
+    found, unsure = among_themselves(items), np.full(500, 0.5, np.float32)
+    model = fitted(items, found, unsure)
+    assert model.is_current
+    before = json.loads(model.to_json())
+    del before["length"]
+    assert not RiskModel.from_json(json.dumps(before)).is_current
 
 
 def test_it_is_the_share_of_the_gallerys_own_answers_that_are_safer() -> None:
