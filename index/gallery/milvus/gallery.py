@@ -19,16 +19,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from index.answers import validation
+from index.answers import result_building, validation
 from index.answers.filters import Filter, Scalar, parse_filter, to_milvus
 from index.answers.listing import Listing
 from index.answers.metadata_columns import Columns, check_columns, counted
-from index.answers.result_building import (
-    match_probabilities,
-    results,
-    without_excluded,
-    without_neighbours,
-)
 from index.answers.results import GalleryItem, Neighbourhood, SearchResult
 from index.answers.validation import Metadata
 from index.calibration.abstention import AbstentionRule
@@ -278,20 +272,18 @@ class MilvusGallery:
         ranks = self._items.percentiles(queries.uncertainty.tolist())
         encoding = self._facts.encoding()
         if encoding is None:
-            return without_neighbours(queries, ranks)
-        wide = max(k, VOTERS)
-        wanted = wide + (exclude is not None)
-        ranked = nearest(self._items, encoding, prepared, wanted, condition, self._compared)
+            return result_building.without_neighbours(queries, ranks)
+        wide = max(k, VOTERS) + (exclude is not None)
+        ranked = nearest(self._items, encoding, prepared, wide, condition, self._compared)
         if ranked is None:
-            return without_neighbours(queries, ranks)
+            return result_building.without_neighbours(queries, ranks)
         view, distances, found = ranked.view, ranked.distances, ranked.found
         if exclude is not None:
-            distances, found = without_excluded(view, exclude, distances, found, wide)
-        matches = match_probabilities(
-            self.match_model(self.distance), view, distances, found, queries.uncertainty
-        )
+            distances, found = result_building.without_excluded(view, exclude, distances, found, wide - 1)
+        match, unsure = self.match_model(self.distance), queries.uncertainty
+        matches = result_building.match_probabilities(match, view, distances, found, unsure)
         distances, found = distances[:, :k], found[:, :k]
-        return results(
+        return result_building.results(
             view, matches, queries, prepared, distances, found, percentiles=ranks, metadata=ranked.metadata
         )
 
