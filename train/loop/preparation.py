@@ -119,8 +119,12 @@ def prepare_folder(out: Path, *, resume: bool, overwrite: bool) -> Checkpoint | 
     if out.exists() and not out.is_dir():
         raise ExistsError(f"{out} exists and is no folder; choose another --out")
     if not is_free(out):
+        if resume and (out / CHECKPOINT_NAME).exists():
+            return load_checkpoint(out)
         if resume:
-            return load_checkpoint(out) if (out / CHECKPOINT_NAME).exists() else None
+            raise InputError(
+                f"--resume: {out} holds no checkpoint yet; start over with --overwrite and the options of before"
+            )
         if not overwrite:
             raise ExistsError(
                 f"{out} exists already; choose another --out, go on with --resume, or replace it with --overwrite"

@@ -57,7 +57,8 @@ def test_the_folder_is_made_kept_or_cleared(tmp_path: Path) -> None:
         prepare_folder(out, resume=False, overwrite=False)
     with pytest.raises(InputError, match="exclude each other"):
         prepare_folder(out, resume=True, overwrite=True)
-    assert prepare_folder(out, resume=True, overwrite=False) is None  # nothing to go on from yet
+    with pytest.raises(InputError, match=r"holds no checkpoint yet.*--overwrite and the options of before"):
+        prepare_folder(out, resume=True, overwrite=False)  # nothing there says its settings
     prepare_folder(out, resume=False, overwrite=True)
     assert [path.name for path in out.iterdir()] == ["notes.txt"]
     with pytest.raises(ExistsError, match="is no folder"):
