@@ -51,14 +51,17 @@ def votes(distance: Float64s, codes: Int64s, *, signed: bool, length: float | No
     codes: the neighbours' labels as numbers, -1 where there is none; length: of `nearness`, measured when None.
     """
     length = length_scale(distance, signed=signed) if length is None else length
-    voters, itself = codes[:, :VOTERS], np.eye(codes.shape[1], VOTERS, dtype=bool)
-    itself = itself[:, : voters.shape[1]]
+    voters, is_voter = codes[:, :VOTERS], np.zeros(codes.shape, bool)
+    is_voter[:, :VOTERS] = voters >= 0
     weight = nearness(distance[:, :VOTERS], length, signed=signed) * (voters >= 0)
-    others = ~itself & (voters >= 0)[:, None, :]  # (Q, K, V)
-    total = (others * weight[:, None, :]).sum(axis=2)
-    agree = ((others & (codes[:, :, None] == voters[:, None, :])) * weight[:, None, :]).sum(axis=2)
+    own = np.zeros(codes.shape)
+    own[:, :VOTERS] = weight  # nobody votes for itself
+    total, agree = weight.sum(axis=1, keepdims=True) - own, -own
+    for voter, weighs in zip(voters.T, weight.T, strict=True):
+        agree += (codes == voter[:, None]) * weighs[:, None]
     log_odds = np.log((agree + 0.5) / (total - agree + 0.5))
-    log_odds[(codes < 0) | ~others.any(axis=2)] = np.nan
+    others = is_voter.sum(axis=1, keepdims=True) - is_voter
+    log_odds[(codes < 0) | (others == 0)] = np.nan
     is_nearest = np.zeros(codes.shape, bool)
     is_nearest[:, :1] = True
     return Votes(log_odds, is_nearest, length)
