@@ -54,9 +54,19 @@ def find_encoder(name: str, given: EncoderOptions) -> EncoderSource:
     elif path.exists() or path.suffix in (".pt", ".pth"):
         return run_encoder(load_checkpoint(path), given.branch)
     else:
+        _require_network(name)
         info = _weights_info(given, name, path)
         found = published_encoder(name, given.weights, info=info)
     return found if given.supervision is None else replace(found, supervision=given.supervision)
+
+
+def _require_network(name: str) -> None:
+    try:
+        full_name(name)
+    except InputError as error:
+        raise InputError(
+            f"there is no run, checkpoint or ONNX file {name!r} here, and no network of that name: {error}"
+        ) from error
 
 
 def _weights_info(given: EncoderOptions, network: str | None, path: Path) -> WeightsInfo | None:

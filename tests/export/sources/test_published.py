@@ -100,3 +100,11 @@ def test_names_of_no_published_network_are_refused() -> None:
         published_encoder("resnet8")
     with pytest.raises(InputError, match="shufflenet_v2_x0_5"):
         published_encoder("torchvision/shufflenet_v2_x05")
+
+
+@pytest.mark.parametrize("name", ["missing", "runs/missing"])
+def test_a_run_that_is_not_there_is_said_to_be_none(name: str) -> None:
+    with pytest.raises(
+        InputError, match=f"there is no run, checkpoint or ONNX file '{name}' here, and no network"
+    ):
+        find_encoder(name, EncoderOptions())
