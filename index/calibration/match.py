@@ -7,8 +7,9 @@ gallery, itself left out), never on random pairs: those are too easy and their c
 on real neighbours was nine times as large.
 
 A second curve joins what the other neighbours say: the log-odds of their votes for this neighbour's label, each
-weighing as much as it is near (index.calibration.nearness), and whether this one is the nearest. It is used
-wherever there are votes. Shape letters: P pairs, Q queries, K neighbours, V of them that vote.
+weighing as much as it is near (index.calibration.nearness), the same times the distance, and whether this one
+is the nearest. It is used wherever there are votes.
+Shape letters: P pairs, Q queries, K neighbours, V of them that vote.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def votes(distance: Float64s, codes: Int64s, *, signed: bool, length: float | No
 class MatchModel:
     """P(same label) = sigmoid(coefficients . standardised (1, distance, ln query u, ln item u)).
 
-    with_votes: centre, scale and coefficients of the second curve, which has two more columns; empty where there
+    with_votes: centre, scale and coefficients of the second curve, which has three more columns; empty where there
     were too few pairs. length: of the votes' `nearness`. formula: 1 in a model of before, which has no
     votes, and is fitted again where the gallery can.
 
@@ -118,7 +119,7 @@ class MatchModel:
         alone = _curve(own, self.centre, self.scale, self.coefficients)
         if heard is None or not self.with_votes:
             return _sigmoid(alone)
-        joined = _curve([*own, np.nan_to_num(heard.log_odds), heard.is_nearest], *self.with_votes)
+        joined = _curve(_with_votes(own, heard), *self.with_votes)
         return _sigmoid(np.where(np.isnan(heard.log_odds), alone, joined))
 
     def to_json(self) -> str:
@@ -168,8 +169,8 @@ def fit_match(
     told = np.zeros(len(same), bool) if heard is None else ~np.isnan(heard.log_odds)
     with_votes: tuple[tuple[float, ...], ...] = ()
     if heard is not None and told.sum() >= FULL_PAIRS and 0 < same[told].sum() < told.sum():
-        columns = [*parts, heard.log_odds, heard.is_nearest.astype(np.float64)]
-        *with_votes_parts, error = _fitted([column[told] for column in columns], same[told])
+        columns = [column[told] for column in _with_votes(parts, heard)]
+        *with_votes_parts, error = _fitted(columns, same[told])
         with_votes = tuple(with_votes_parts)
     return MatchModel(
         weights,
@@ -212,6 +213,12 @@ def _curve(
 def _features(distance: Float64s, query: Float64s, item: Float64s, smallest: float) -> list[Float64s]:
     reach = np.log(np.maximum(distance, smallest)) if smallest > 0 else distance
     return [reach, np.log(np.maximum(query, TINY)), np.log(np.maximum(item, TINY))]
+
+
+def _with_votes(parts: list[Float64s], heard: Votes) -> list[Float64s]:
+    """Return the columns of the second curve: votes say more of a neighbour that lies near than of one far away."""
+    log_odds = np.nan_to_num(heard.log_odds)
+    return [*parts, log_odds, heard.is_nearest.astype(np.float64), log_odds * parts[0]]
 
 
 def _logistic(design: Float64s, same: Bools) -> Float64s:

@@ -4,7 +4,7 @@ import { digits, make, percent, standing } from "../app/dom.js";
 
 const SURE = 0.8;
 const EVEN = 0.5;
-const AGREED = 0.6; // of the neighbours, by their match probability
+const AGREED = 0.75; // of the neighbours, by their match probability, which has heard their votes
 const RISKY = 0.95; // rank of an answer's risk
 const UNCLEAR = 95; // percent of the gallery that is surer than the query
 
