@@ -37,7 +37,7 @@ def doctor(as_json: Json = False) -> None:
     rows = [
         (
             name,
-            ", ".join(f"{k} {v}" for k, v in packages.items() if v),
+            ", ".join(f"{k}=={v}" for k, v in packages.items() if v),
             ", ".join(k for k, v in packages.items() if not v),
         )
         for name, packages in found["extras"].items()

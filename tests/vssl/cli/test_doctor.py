@@ -24,7 +24,7 @@ def test_it_says_what_is_installed_and_what_works() -> None:
     assert "golden pair" in found["engines"]["the shipped model"]
     assert found["engines"]["faiss"]
     shown = vssl("doctor").stdout
-    assert f"onnxruntime {version('onnxruntime')}" in " ".join(shown.split())
+    assert f"onnxruntime=={version('onnxruntime')}" in " ".join(shown.split())
     assert "next: " in shown
 
 
