@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -184,7 +185,10 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         """Post until an answer, or a broken connection, is enough."""
-        connection = http.client.HTTPConnection(self._address, timeout=30)
+        with contextlib.closing(http.client.HTTPConnection(self._address, timeout=30)) as connection:
+            self._post(connection)
+
+    def _post(self, connection: http.client.HTTPConnection) -> None:
         data = encoded(1)
         while True:
             try:
