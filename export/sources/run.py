@@ -35,7 +35,7 @@ def run_encoder(checkpoint: Checkpoint, branch: str = "student") -> EncoderSourc
         weights=_weights(config),
         supervision=_supervision(config) if config.is_published else "none",
         is_projector_trained=checkpoint.step > 0,
-        # Half whitening suits encoders of minutes; it costs a published one much (docs/encoders.md).
+        # Half whitening suits encoders of minutes; it costs a published one much (docs/measurements/encoders.md).
         whitening=0.5 if checkpoint.step > 0 and not config.is_published else 0.0,
     )
 

@@ -16,8 +16,8 @@ from onnx import TensorProto
 
 from serve.inference.backends.openvino import check_precision
 from serve.inference.engine import Engine
-from tests.serve.conv_model import conv_model
 from tests.serve.http.conftest import encoded
+from tests.serve.inference.backends.conftest import computes_bf16
 from tests.serve.inference.test_engine import rewrite
 from tests.serve.running import VSSL, free_port
 from tests.tiny_model import tiny_model
@@ -30,18 +30,7 @@ if importlib.util.find_spec("openvino") is None:
 OPENVINO = {"engine": "openvino"}
 
 
-def computes_bf16() -> bool:
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
 needs_bf16 = pytest.mark.skipif(not computes_bf16(), reason="this CPU has no bf16 units")
-
-
-@pytest.fixture(scope="module")
-def conv(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return conv_model(tmp_path_factory.mktemp("compiled") / "conv.onnx")
 
 
 @pytest.fixture(scope="module")

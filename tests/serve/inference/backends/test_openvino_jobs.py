@@ -15,8 +15,8 @@ import pytest
 from serve.extraction.extract import extract
 from serve.extraction.plan import Plan
 from serve.inference.engine import Engine
-from tests.serve.conv_model import conv_model
 from tests.serve.http.conftest import encoded
+from tests.serve.inference.backends.conftest import computes_bf16
 from tests.serve.running import VSSL, running
 from vssl.embeddings.store import read_embeddings
 from vssl.errors import ImageError, MismatchError
@@ -25,18 +25,7 @@ if importlib.util.find_spec("openvino") is None:
     pytest.skip("openvino is not installed", allow_module_level=True)
 
 
-def computes_bf16() -> bool:
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
 needs_bf16 = pytest.mark.skipif(not computes_bf16(), reason="this CPU has no bf16 units")
-
-
-@pytest.fixture(scope="module")
-def conv(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return conv_model(tmp_path_factory.mktemp("compiled") / "conv.onnx")
 
 
 def test_a_server_computes_with_it_and_says_so(tmp_path: Path, conv: Path) -> None:
