@@ -119,14 +119,14 @@ class Decoder:
         self._connection = Connection(ours.detach())
         return self._connection
 
-    def _end(self) -> int:
-        """End the process, if there is one; return its status."""
+    def _end(self, patience: float = 0.05) -> int:
+        """End the process, if there is one, after so many seconds; return its status, 0 if it had to be killed."""
         process, connection, self._process, self._connection = self._process, self._connection, None, None
         if process is None or connection is None:
             return 0
         connection.close()
         try:
-            return process.wait(0.05)  # a process that has crashed; another one may be at work
+            return process.wait(patience)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -134,7 +134,7 @@ class Decoder:
 
     def _death(self) -> Exception:
         """Return the error of the image whose process has ended."""
-        status = self._end()
+        status = self._end(patience=5)  # its connection is closed: it is ending by itself
         log.warning(
             "the process that decodes large images ended with status %d; the next one begins another", status
         )
