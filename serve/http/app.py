@@ -15,7 +15,6 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serve.http.errors import NotReadyError, RequestError, error_response, internal_error, out_of_memory
-from serve.http.io.fetch import Fetcher
 from serve.http.middleware.access_log import Log, access_log
 from serve.http.middleware.auth import presented_key
 from serve.http.middleware.context import RequestContext
@@ -58,9 +57,9 @@ class Application:
         self._log: Log | None = None
         self._upkeep: asyncio.Task[None] | None = None
 
-    async def start(self, settings: Settings, fetcher: Fetcher | None = None) -> None:
+    async def start(self, settings: Settings) -> None:
         """Load model and gallery inside the event loop; see `Runtime.start`."""
-        runtime = self._runtime = Runtime.start(settings, fetcher)
+        runtime = self._runtime = Runtime.start(settings)
         self._log = access_log(settings.log)
         self._upkeep = asyncio.create_task(self._keep_up(runtime))
         # The access log is ours; uvicorn would format every request for a level that is not shown.

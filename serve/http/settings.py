@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from serve.http.io.addresses import AllowList
 from serve.http.middleware.cors import parse_origins
 from serve.inference.model_sources import NamedModel, parse_models
 from vssl.errors import InputError
@@ -48,9 +47,6 @@ class Settings:
         BentoML gives its workers.
     log: `text`, `json` or `off`, the form of the access log on stderr.
     cors_origins: ORIGIN,... whose web pages may read the answers, `*` for all; None lets none.
-    fetch_hosts: HOST,... that images given as https URLs are fetched from (`serve.http.io.addresses`);
-        None fetches nothing. fetch_max_bytes: of one such image. fetch_timeout_s: seconds that it may
-        take, the wait for its turn included.
     """
 
     model: str
@@ -79,9 +75,6 @@ class Settings:
     metrics_folder: Path | None = None
     log: str = "off"
     cors_origins: str | None = None
-    fetch_hosts: str | None = None
-    fetch_max_bytes: int = 16 * MIB
-    fetch_timeout_s: float = 10.0
 
     def __post_init__(self) -> None:
         for name in (
@@ -94,8 +87,6 @@ class Settings:
             "deadline_s",
             "body_timeout_s",
             "keep_alive_s",
-            "fetch_max_bytes",
-            "fetch_timeout_s",
         ):
             found = getattr(self, name)
             if not found > 0:
@@ -115,8 +106,6 @@ class Settings:
         parse_models(self.model)
         if self.cors_origins is not None:
             parse_origins(self.cors_origins)
-        if self.fetch_hosts is not None:
-            AllowList.parse(self.fetch_hosts)
         if self.log not in ("text", "json", "off"):
             raise InputError(f"{PREFIX}LOG: found {self.log!r}, expected text, json or off")
 

@@ -18,7 +18,6 @@ from serve.http.batching.decoding import Decoder
 from serve.http.batching.models import ServedModel, ServedModels, open_engines
 from serve.http.errors import NotReadyError, RequestError
 from serve.http.io.body import BodyReader
-from serve.http.io.fetch import Fetcher
 from serve.http.metrics import Metrics
 from serve.http.middleware.auth import Keys
 from serve.http.settings import Settings
@@ -50,13 +49,12 @@ class Runtime:
         gallery: Gallery | None,
         *,
         writable: bool,
-        fetcher: Fetcher | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = Metrics(settings.metrics_folder or bentoml_folder())
         self.decoder = Decoder(settings.limits)
         self.models = ServedModels(settings, engines, self.metrics, self.decoder)
-        self.bodies = BodyReader(settings, fetcher)
+        self.bodies = BodyReader(settings)
         self.keys = Keys.read(settings.api_key_file) if settings.api_key_file else None
         self.draining = False
         self._gallery = gallery
@@ -68,11 +66,8 @@ class Runtime:
         self.thumbnails = Recent(THUMBNAILS)
 
     @classmethod
-    def start(cls, settings: Settings, fetcher: Fetcher | None = None) -> Runtime:
-        """Load models and gallery; raises the errors of `open_engines` and `open_gallery`.
-
-        fetcher: what fetches images from URLs, instead of what the settings say.
-        """
+    def start(cls, settings: Settings) -> Runtime:
+        """Load models and gallery; raises the errors of `open_engines` and `open_gallery`."""
         engines = open_engines(settings)
         gallery, writable = None, settings.gallery is not None and settings.workers == 1
         try:
@@ -82,7 +77,7 @@ class Runtime:
                 raise
             writable = False
             gallery = open_gallery(settings, engines, read_only=True)
-        return cls(settings, engines, gallery, writable=writable, fetcher=fetcher)
+        return cls(settings, engines, gallery, writable=writable)
 
     def stop(self) -> None:
         """Answer what is queued and end the threads."""

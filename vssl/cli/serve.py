@@ -65,14 +65,6 @@ Cors = Annotated[
         "Without it browsers show no other page an answer.",
     ),
 ]
-FetchHosts = Annotated[
-    str | None,
-    typer.Option(
-        "--fetch-hosts",
-        metavar="HOST,...",
-        help="Fetch images given as https URLs from these hosts; without it no URL is fetched.",
-    ),
-]
 
 
 def serve(
@@ -92,7 +84,6 @@ def serve(
     ] = False,
     images: Images = None,
     cors: Cors = None,
-    fetch_hosts: FetchHosts = None,
     log: Annotated[str, typer.Option("--log", help="Access log on stderr: text, json or off.")] = "off",
 ) -> None:
     """Serve a model over HTTP: embed images, search a gallery, a page for people at /ui."""
@@ -109,7 +100,7 @@ def serve(
         "show_images": "1" if show_images or images else None,
         "images": "\n".join(str(folder.expanduser().resolve()) for folder in images or ()) or None,
         **{"port": port, "workers": workers, "device": device, "engine": engine, "log": log},
-        **{"max_risk": max_risk, "precision": precision, "threads": threads, "fetch_hosts": fetch_hosts},
+        **{"max_risk": max_risk, "precision": precision, "threads": threads},
     }
     variables = {f"VSSL_{name.upper()}": str(value) for name, value in given.items() if value is not None}
     settings = Settings.from_environment({**os.environ, **variables})

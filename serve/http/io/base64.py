@@ -7,9 +7,9 @@ import string
 
 import pybase64
 
-from serve.http.io.fetch import Link
+from serve.http.errors import RequestError
 from serve.http.io.multipart import Part
-from vssl.errors import ImageError, shown
+from vssl.errors import ImageError, VsslError, shown
 
 WHITE_SPACE = string.whitespace.encode()
 BASE64 = f"{string.ascii_letters}{string.digits}+/=".encode()
@@ -20,10 +20,12 @@ ESCAPED = {
 }
 """What of base64 a data URI may write as an escape."""
 
+NO_URLS = "this server fetches no URLs; send the image itself: as base64, a data URI or the request's body"
 
-def located(url: str) -> bytes | ImageError | Link:
-    """Decode a data URI; anything else is a link."""
-    return decode_base64(url) if url[:5].lower() == "data:" else Link(url)
+
+def located(url: str) -> bytes | VsslError:
+    """Decode a data URI; returns the item's error for any other URL: none is fetched."""
+    return decode_base64(url) if url[:5].lower() == "data:" else RequestError(400, "url_not_allowed", NO_URLS)
 
 
 def decode_base64(text: str) -> bytes | ImageError:

@@ -1,7 +1,7 @@
 """A request's body -> its images as bytes, in whichever of three forms it came.
 
 A raw image (any content type, or none), multipart/form-data with `images` (repeatable), or
-JSON {"images": [{"base64": ...}]}, where {"url": ...} may stand too; JSON is known by its first byte
+JSON {"images": [{"base64": ...}]}, where {"url": "data:..."} may stand too; JSON is known by its first byte
 as well. Bytes and items are counted while they arrive; what is wrong with one image of several stays with that image.
 """
 
@@ -12,15 +12,13 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from serve.http.errors import BusyError, RequestError, invalid
-from serve.http.io.addresses import AllowList
 from serve.http.io.base64 import decode_base64, located, transferred
-from serve.http.io.fetch import DISABLED, Fetcher, Link, not_allowed
 from serve.http.io.multipart import MAX_FIELD_BYTES, read_parts
 from serve.http.io.schemas import ImageItem, WithImages
 from serve.http.io.validation import Strict, from_json, from_text
@@ -54,20 +52,10 @@ class Images:
 
 
 class BodyReader:
-    """Reads bodies within the settings' bounds and keeps count of the bytes held.
+    """Reads bodies within the settings' bounds and keeps count of the bytes held."""
 
-    fetcher: what fetches images from URLs; made from the settings when None.
-    """
-
-    def __init__(self, settings: Settings, fetcher: Fetcher | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        if fetcher is None and settings.fetch_hosts is not None:
-            fetcher = Fetcher(
-                AllowList.parse(settings.fetch_hosts),
-                most_bytes=settings.fetch_max_bytes,
-                timeout_s=settings.fetch_timeout_s,
-            )
-        self._fetcher = fetcher
         self.held = 0
         # One at a time: whoever waits for the interpreter waits for one body, not for all.
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="bodies")
@@ -181,32 +169,7 @@ class BodyReader:
         if len(items) > self._settings.max_items:
             raise too_many(self._settings.max_items, len(items))
         data = await self.aside(context.held_bytes, _decoded, items)
-        return Images(await self.fetched(context, data), [item.name for item in items], body)
-
-    async def fetched(
-        self, context: RequestContext, items: Sequence[bytes | VsslError | Link]
-    ) -> list[bytes | VsslError]:
-        """Put the images behind links in their places; their bytes count as the body's do."""
-        links = [item for item in items if isinstance(item, Link)]
-        if not links:
-            return cast("list[bytes | VsslError]", items)
-        if self._fetcher is None:
-            return [not_allowed(DISABLED) if isinstance(item, Link) else item for item in items]
-        limit, most = self._settings.max_body_bytes, self._settings.max_held_bytes
-
-        def account(count: int) -> None:
-            self.held += count
-            context.held_bytes = size = context.held_bytes + count
-            if size > limit:
-                raise too_large(size, limit)
-            if self.held > most and self.held > size:
-                raise BusyError("too many bytes of other requests are held in memory", 1)
-
-        try:
-            found = iter(await self._fetcher.fetch(links, account))
-        except ExceptionGroup as group:  # of one: the first to raise ends the others
-            raise group.exceptions[0] from None
-        return [next(found) if isinstance(item, Link) else item for item in items]
+        return Images(data, [item.name for item in items], body)
 
     async def _multipart(self, context: RequestContext, options: type[Strict]) -> Images:
         body = await self.read(context)  # counted and bounded before anything is parsed
@@ -234,7 +197,7 @@ def _form(body: bytes, content_type: bytes, most: int, options: type[Strict]) ->
     return Images(data, names, from_text(options, fields))
 
 
-def _decoded(items: Sequence[ImageItem]) -> list[bytes | VsslError | Link]:
+def _decoded(items: Sequence[ImageItem]) -> list[bytes | VsslError]:
     return [
         decode_base64(item.base64) if item.base64 is not None else located(item.url or "") for item in items
     ]

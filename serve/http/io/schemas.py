@@ -94,12 +94,10 @@ Number = Annotated[Any, WithJsonSchema({"type": "number"})]  # a float32, printe
 
 
 class ImageItem(Strict):
-    """An image: its bytes as base64 or a data URI, or where it is."""
+    """An image: its bytes as base64 or a data URI."""
 
     base64: str | None = Field(None, json_schema_extra={"format": "byte"})
-    url: str | None = Field(
-        None, description="https, of a host that the operator named; a data URI needs no host"
-    )
+    url: str | None = Field(None, description="A data URI; no other URL is fetched")
     name: str | None = Field(None, description="Repeated in its answer")
 
 

@@ -26,7 +26,7 @@ class RequestContext:
     request_id: the client's X-Request-ID, or one made here; the answer and its log line carry it.
     route: the path template that answers, for the metrics; `none` where there is none.
     timings: seconds by stage, for the Server-Timing header.
-    held_bytes: bytes of the body, and of images fetched for it, that are held in memory.
+    held_bytes: bytes of the body that are held in memory.
     body_read: whether the whole body has arrived.
     """
 

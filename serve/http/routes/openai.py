@@ -19,20 +19,19 @@ from typing_extensions import TypeAliasType, TypedDict
 from serve.http.batching.models import ServedModel
 from serve.http.errors import invalid
 from serve.http.io.answers import base64_floats, json_response
-from serve.http.io.base64 import decode_base64
+from serve.http.io.base64 import decode_base64, located
 from serve.http.io.body import too_many
-from serve.http.io.fetch import Link
 from serve.http.io.schemas import Encoding, ModelName, Numbers, Whole
 from serve.http.io.validation import Lenient
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, note_stage, raise_first
 from serve.http.routes.routing import AnyQuery, Route
 from serve.http.state import Runtime
-from vssl.errors import ImageError, VsslError
+from vssl.errors import VsslError
 
 
 class Url(Lenient):
-    """Where an image is: a data URI, or https of a host that the operator named."""
+    """An image as a data URI."""
 
     url: str
 
@@ -48,7 +47,7 @@ Inputs = TypeAliasType("Inputs", Annotated[list[str | ImagePart], Field(fail_fas
 
 
 class EmbeddingsRequest(Lenient):
-    """Images to embed: data URIs, https URLs, or objects with image_url."""
+    """Images to embed: data URIs, or objects with image_url."""
 
     input: str | ImagePart | Inputs
     model: ModelName | None = None
@@ -108,8 +107,7 @@ async def embeddings(runtime: Runtime, context: RequestContext, query: AnyQuery)
         raise invalid("input: found none, expected a data URI of an image, or a list of them", "input")
     if len(items) > runtime.settings.max_items:
         raise too_many(runtime.settings.max_items, len(items))
-    given = await runtime.bodies.aside(context.held_bytes, _images, items)
-    data = await runtime.bodies.fetched(context, given)
+    data = await runtime.bodies.aside(context.held_bytes, _images, items)
     note_stage(runtime, context, "read", time.perf_counter() - begun)
     answers = await embed_images(runtime, served, context, data)
     raise_first(answers, "input")
@@ -193,13 +191,13 @@ def _dimensions(served: ServedModel, body: EmbeddingsRequest) -> int:
     return body.dimensions or dim
 
 
-def _images(items: Sequence[str | ImagePart]) -> list[bytes | VsslError | Link]:
+def _images(items: Sequence[str | ImagePart]) -> list[bytes | VsslError]:
     return [_image(item) for item in items]
 
 
-def _image(item: str | ImagePart) -> bytes | ImageError | Link:
-    """Take a data URI, base64 or an https URL, bare or as {"image_url": {"url": ...}}."""
+def _image(item: str | ImagePart) -> bytes | VsslError:
+    """Take a data URI or base64, bare or as {"image_url": {"url": ...}}."""
     if isinstance(item, ImagePart):
         found = item.image_url or item.image
         item = found.url if isinstance(found, Url) else found or ""
-    return Link(item) if item[:8].lower().startswith(("http://", "https://")) else decode_base64(item)
+    return located(item) if item[:8].lower().startswith(("http://", "https://")) else decode_base64(item)

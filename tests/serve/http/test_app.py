@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import io
+import signal
 import tracemalloc
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 from PIL import Image
@@ -99,3 +101,23 @@ def test_before_it_has_started_it_is_alive_and_not_ready() -> None:
         return await Posted(b"").to(application), await Posted(b"", path="/livez").to(application)
 
     assert asyncio.run(main()) == (503, 200)
+
+
+def test_signals_are_left_alone(world: World) -> None:
+    async def during() -> object:
+        application = Application()
+        await application.start(Settings(str(world.model), threads=1))
+        try:
+            return signal.getsignal(signal.SIGINT)
+        finally:
+            await application.stop()
+
+    def before(kind: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    outside = signal.signal(signal.SIGINT, before)  # a shell's background jobs ignore it
+    try:
+        assert asyncio.run(during()) is before
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, outside)

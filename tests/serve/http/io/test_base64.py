@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
+from serve.http.errors import RequestError
 from serve.http.io.base64 import decode_base64, located
-from serve.http.io.fetch import Link
 from vssl.errors import ImageError
 
 DATA = bytes(range(256))
@@ -55,6 +55,9 @@ def test_what_is_refused_says_why(text: str, message: str) -> None:
     assert message in str(found)
 
 
-def test_a_link_is_left_to_the_fetcher() -> None:
-    assert located("https://example.org/a.png") == Link("https://example.org/a.png")
+def test_no_url_but_a_data_uri_is_an_image() -> None:
     assert located(f"data:;base64,{TEXT}") == DATA
+    refused = located("https://example.org/a.png")
+    assert isinstance(refused, RequestError)
+    assert (refused.status, refused.code) == (400, "url_not_allowed")
+    assert "fetches no URLs; send the image itself" in str(refused)
