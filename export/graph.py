@@ -10,7 +10,7 @@ import torch
 from onnx import compose, helper
 
 from export.served_encoder import ServedEncoder
-from export.sources.encoder_graph import export_module, rename_value
+from export.sources.encoder_graph import PROJECTED, export_module, rename_value
 
 
 def to_onnx(model: ServedEncoder, encoder: onnx.ModelProto, size: int) -> onnx.ModelProto:
@@ -28,11 +28,11 @@ def to_onnx(model: ServedEncoder, encoder: onnx.ModelProto, size: int) -> onnx.M
     heads = export_module(model.heads, inputs, outputs, opset)
     front = compose.add_prefix(encoder, "encoder_")
     back = compose.add_prefix(heads, "head_")
-    has_projector = any(value.name == "encoder_projected" for value in front.graph.output)
+    has_projector = any(value.name == PROJECTED for value in front.graph.output)
     for graph, prefix in ((front.graph, "encoder"), (back.graph, "head")):
         for name in ("images", "features"):
             rename_value(graph, f"{prefix}_{name}", name)
-    rename_value(back.graph, "head_projected", "encoder_projected" if has_projector else "features")
+    rename_value(back.graph, "head_projected", PROJECTED if has_projector else "features")
     for name in outputs:
         rename_value(back.graph, f"head_{name}", name)
     joined = helper.make_graph(

@@ -41,8 +41,6 @@ from vssl.model.identity import VERSION, sha256_bytes
 from vssl.model.seal import check_seal, sealed
 
 Report = Callable[[str], None]
-PRINCIPAL = 128
-"""Directions served of an encoder from elsewhere: docs/measurements/encoders.md."""
 CHECKED, CALIBRATING, COMPARED = 29, 256, 1000
 """Real pictures compared with torch; calibrating int8; comparing a lower precision with fp32."""
 
@@ -163,12 +161,18 @@ def make_card(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         vssl_version=VERSION,
         uncertainty=UNCERTAINTY if fit.uncertainty_fit is None else PREDICTED_UNCERTAINTY,
-        weights=source.weights + (", rounded to half precision" if options.half_weights else ""),
+        weights=_rounded(source.weights) if options.half_weights else source.weights,
         supervision=source.supervision,
         pixel_mean=source.pixel_mean,
         pixel_std=source.pixel_std,
         uncertainty_fit=fit.uncertainty_fit,
     )
+
+
+def _rounded(weights: str) -> str:
+    """Return where weights come from that are stored in half precision; those of a file may have been so before."""
+    said = ", rounded to half precision"
+    return weights.removesuffix(said) + said
 
 
 def golden_pair(proto: onnx.ModelProto, model: ServedEncoder | None, images: NDArray[np.uint8]) -> Golden:
@@ -223,11 +227,8 @@ def fit_served(source: EncoderSource, options: ExportOptions, report: Report = l
     size = source.preprocess.size
     cache = calibration_images(source, options, report)
     encoder, views = OnnxEncoder(source.graph), Views(source.augment, size)
-    whitening, dim = options.whitening, options.dim
-    if whitening is None:
-        whitening = source.whitening
-    if dim is None and not source.is_projector_trained:
-        dim = PRINCIPAL
+    whitening = source.whitening if options.whitening is None else options.whitening
+    dim = source.dim if options.dim is None else options.dim
     report(f"embedding {len(cache.images)} images")
     own = embedded(encoder, cache.images, space, size)
     mean = served_map(own, space, whitening, dim)
@@ -242,7 +243,7 @@ def served_space(source: EncoderSource, asked: str | None) -> str:
     """Return the space to serve. Raises InputError for a projector that was never trained."""
     if asked == "projector" and not source.is_projector_trained:
         raise InputError(
-            f"space: found projector, but that of {source.name} was never trained; serve --space features, or "
+            f"space: found projector, but {source.name} has none here that was trained; serve --space features, or "
             "train one: vssl train IMAGES"
         )
     return asked or ("projector" if source.is_projector_trained else "features")

@@ -19,6 +19,9 @@ from train.models.encoder import Encoder, EncoderOutput
 OPSET = 18
 ENCODER_OUTPUTS = ("features", "projected")
 
+PROJECTED = "encoder_projected"
+"""The projector's mean within a served graph, before what is fitted on it."""
+
 
 class OnnxEncoder:
     """An encoder's graph in onnxruntime on the CPU: pictures (B, S, S, 3) in 0..255 -> EncoderOutput."""

@@ -15,6 +15,9 @@ from export.served_encoder import Encode
 from train.settings.config import AugmentConfig
 from vssl.images.preprocess import Preprocess
 
+PRINCIPAL = 128
+"""Directions served of an encoder from elsewhere: docs/measurements/encoders.md."""
+
 
 @dataclass(frozen=True, eq=False)
 class EncoderSource:
@@ -26,7 +29,8 @@ class EncoderSource:
     variance, and the side of the stored pictures they are cropped from. images: the spec of the images
     it was trained on, None when others must be named. name, method, branch, training, weights,
     supervision, licence: for the card (`vssl.model.card.ModelCard`).
-    is_projector_trained: whether there is a projector whose mean may be served; whitening: of the mean, unless given.
+    is_projector_trained: whether there is a projector whose mean may be served; whitening, dim: of the mean, unless
+    given (`export.package.ExportOptions`).
     """
 
     encode: Encode
@@ -46,6 +50,7 @@ class EncoderSource:
     licence: str = "unspecified"
     is_projector_trained: bool = False
     whitening: float = 0.0
+    dim: int | None = PRINCIPAL
 
     @cached_property
     def graph(self) -> onnx.ModelProto:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from export.sources.encoder_source import EncoderSource
+from export.sources.exported_model import exported_encoder
 from export.sources.onnx_encoder import onnx_encoder, read_config
 from export.sources.published import published_encoder
 from export.sources.run import run_encoder
@@ -39,18 +40,17 @@ class EncoderOptions:
 
 
 def find_encoder(name: str, given: EncoderOptions) -> EncoderSource:
-    """Return the encoder of a run, of a library's network or of another tool's ONNX file.
+    """Return the encoder of a run, a library's network, another tool's ONNX file or a model of vssl.
 
     Raises InputError for a name that is none of these, or what else is wrong with it.
     """
     path = Path(name)
     if path.suffix == ".onnx":
         if path.is_file() and CARD_KEY in read_metadata(path.read_bytes()):
-            raise InputError(
-                f"{path} is a model of vssl already; look at it with: vssl inspect {path}; "
-                f"put it into a repository with: vssl export {path} --triton REPOSITORY"
-            )
-        found = onnx_encoder(path, info=_weights_info(given, None, path), output=given.output)
+            _require_no_other_encoder(path, given)
+            found = exported_encoder(path)
+        else:
+            found = onnx_encoder(path, info=_weights_info(given, None, path), output=given.output)
     elif path.exists() or path.suffix in (".pt", ".pth"):
         return run_encoder(load_checkpoint(path), given.branch)
     else:
@@ -58,6 +58,14 @@ def find_encoder(name: str, given: EncoderOptions) -> EncoderSource:
         info = _weights_info(given, name, path)
         found = published_encoder(name, given.weights, info=info)
     return found if given.supervision is None else replace(found, supervision=given.supervision)
+
+
+def _require_no_other_encoder(path: Path, given: EncoderOptions) -> None:
+    if replace(given, supervision=None) != EncoderOptions():
+        raise InputError(
+            f"{path} is a model of vssl, whose encoder and preprocessing stay as they are; leave out --weights, "
+            "--size, --resize, --mean, --std, --interpolation, --output and --branch"
+        )
 
 
 def _require_network(name: str) -> None:

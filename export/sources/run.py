@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from export.sources.encoder_graph import encoder_graph
-from export.sources.encoder_source import EncoderSource
+from export.sources.encoder_source import PRINCIPAL, EncoderSource
 from train.methods import build_encoder
 from train.models.published_weights import library_info
 from train.settings.backbone_names import OWN
@@ -35,6 +35,7 @@ def run_encoder(checkpoint: Checkpoint, branch: str = "student") -> EncoderSourc
         weights=_weights(config),
         supervision=_supervision(config) if config.is_published else "none",
         is_projector_trained=checkpoint.step > 0,
+        dim=None if checkpoint.step > 0 else PRINCIPAL,
         # Half whitening suits encoders of minutes; it costs a published one much (docs/measurements/encoders.md).
         whitening=0.5 if checkpoint.step > 0 and not config.is_published else 0.0,
     )

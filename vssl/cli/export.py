@@ -29,8 +29,8 @@ SUPERVISION = ("none", "labels", "unknown")
 Encoder = Annotated[
     str,
     typer.Argument(
-        help="Run folder of `vssl train`, a checkpoint.pt, the name of a network of torchvision or timm, or "
-        "another tool's encoder.onnx; with --triton also a model.onnx."
+        help="Run folder of `vssl train`, a checkpoint.pt, the name of a network of torchvision or timm, "
+        "another tool's encoder.onnx, or a model.onnx of vssl, to calibrate on other images."
     ),
 ]
 Model = Annotated[Path | None, typer.Argument(help="File to write, model.onnx.")]
