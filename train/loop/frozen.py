@@ -1,15 +1,20 @@
-"""A frozen backbone and decoded images -> features of a few views of each, made once, for the heads to train on.
+"""A frozen backbone and decoded images -> features of a few views of each, for the heads to train on.
 
-A step then costs the heads alone, so a run takes about as long as embedding the images a few times. Nothing
-else of a run changes: a batch of stored features takes the place of a batch of stored pictures, drawing one of
-an image's takes the place of drawing a view, and the encoders pass by their backbone (`train.models.encoder`).
+They are made once and kept in the run's folder. A step then costs the heads alone, so a run takes about as
+long as embedding the images a few times. Nothing else of a run changes: a batch of stored features takes the
+place of a batch of stored pictures, drawing one of an image's takes the place of drawing a view, and the
+encoders pass by their backbone (`train.models.encoder`).
 Shape letters: N images, V views kept of each, F feature dimension.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,10 +31,15 @@ from train.models.encoder import Encoder
 from train.models.heads import AnchoredProjector
 from train.models.weights import initialise
 from train.settings.config import TrainConfig
+from train.state.distributed import SINGLE, ProcessGroup
 from train.state.randomness import generator_for
 from vssl.errors import InputError
+from vssl.files import atomic_write
+from vssl.model.identity import VERSION
 
 BLOCK = 32  # pictures the backbone sees at once
+FEATURES_NAME = "features.npz"
+KEPT = ("views", "training", "queries")
 
 
 def with_features(
@@ -39,16 +49,50 @@ def with_features(
     evaluation: EvaluationSet,
     device: torch.device,
     tick: Callable[[int, int], None],
+    file: Path,
+    group: ProcessGroup = SINGLE,
 ) -> tuple[ImageCache, EvaluationSet]:
     """Return both with features in the place of pictures: of views, and of the plain images that are watched.
 
+    file: where they are kept, and found again as long as images, views and backbone stay the same.
     Raises InputError for features that cannot be kept (`features_of_views`).
     """
     encoder = frozen_encoder(config, weights)
-    views = features_of_views(encoder, config, cache, device, tick)
-    return views, replace(
-        features_of_images(encoder, evaluation, device), stored=views.images[evaluation.cache_rows]
+    key = _key(encoder, config, cache, evaluation)
+    found = _read(file, key)
+    if found is None:
+        views = features_of_views(encoder, config, cache, device, tick).images
+        plain = features_of_images(encoder, evaluation, device)
+        found = views, plain.train_images, plain.queries
+        if group.is_first:
+            with atomic_write(file) as out:
+                np.savez(out, key=key, views=found[0], training=found[1], queries=found[2])
+    views, training, queries = found
+    stored = views[evaluation.cache_rows]
+    return replace(cache, images=views), replace(
+        evaluation, train_images=training, queries=queries, stored=stored
     )
+
+
+def _key(encoder: Encoder, config: TrainConfig, cache: ImageCache, evaluation: EvaluationSet) -> str:
+    """Identify what features are made of: images, how views are drawn, the backbone, this version."""
+    drawn = [config.seed, config.size, config.frozen_views, config.mean, config.std, config.network.backbone]
+    views = [asdict(config.augment), asdict(config.augment_second)]
+    seen = hashlib.sha256(json.dumps([VERSION, cache.digest(), drawn, views]).encode())
+    for images in (evaluation.train_images, evaluation.queries):
+        seen.update(np.ascontiguousarray(images).data)
+    for tensor in encoder.backbone.state_dict().values():
+        seen.update(np.ascontiguousarray(tensor.numpy()).data)
+    return seen.hexdigest()
+
+
+def _read(file: Path, key: str) -> tuple[Any, ...] | None:
+    """Return the features of a file of this key; None where there is none, or its checksums do not fit."""
+    try:
+        with np.load(file) as kept:
+            return tuple(kept[name] for name in KEPT) if kept["key"] == key else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def frozen_encoder(config: TrainConfig, weights: Mapping[str, Tensor]) -> Encoder:

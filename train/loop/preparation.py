@@ -19,6 +19,7 @@ from train.data.image_cache import ImageCache, load_images
 from train.data.split import Split
 from train.evaluation.curves import CURVES_NAME
 from train.evaluation.monitor import EvaluationSet
+from train.loop.frozen import FEATURES_NAME
 from train.loop.saving import BEST_NAME
 from train.loop.step import Learner, length_of
 from train.models.published_weights import PRETRAINED, library_info, resized
@@ -35,7 +36,8 @@ from vssl.images.items import ImageSource
 from vssl.images.preprocess import Preprocess
 
 OWN_FILES = (
-    CHECKPOINT_NAME, BEST_NAME, WEIGHTS_NAME, METRICS_NAME, CURVES_NAME, "config.json", "failures.json"
+    CHECKPOINT_NAME, BEST_NAME, WEIGHTS_NAME, METRICS_NAME, CURVES_NAME, FEATURES_NAME, "config.json",
+    "failures.json",
 )  # fmt: skip
 TIMED_STEPS = 4  # steps tried out to learn what one costs
 FINETUNE = "finetune"  # the recipe that trains published weights on

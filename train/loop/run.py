@@ -17,7 +17,7 @@ from torch import Tensor
 
 from train.data.image_cache import Failure, ImageCache, load_images
 from train.data.split import Split, split_images
-from train.loop.frozen import begin_with, with_features
+from train.loop.frozen import FEATURES_NAME, begin_with, with_features
 from train.loop.malloc import keep_freed_memory
 from train.loop.preparation import evaluation_set, fit_to_minutes, fitting, planned, prepare_folder
 from train.loop.trainer import Outcome, Progress, Run
@@ -78,15 +78,17 @@ def train_images(
     weights = _fitting_weights(config, given, init, is_begun=checkpoint is not None)
     shown = display if group.is_first and display is not None else NO_DISPLAY
     cache = _decode(source, preprocess, config, out, threads, group, shown)
+    origin = _origin(checkpoint, cache, spec) if checkpoint is not None else str(init) if init else None
     split = split_images(cache, config.evaluation.validation)
     config = fitting(config, len(split.train))
     stored, evaluation = cache, evaluation_set(source, preprocess, cache, split, config)
     if config.freeze:
         own = checkpoint.student if checkpoint is not None else weights or {}
-        stored, evaluation = with_features(config, own, cache, evaluation, target, shown.decoded)
+        stored, evaluation = with_features(
+            config, own, cache, evaluation, target, shown.decoded, out / FEATURES_NAME, group
+        )
     if minutes is not None:
         config = fit_to_minutes(config, stored, split, target, minutes, group)
-    origin = _origin(checkpoint, cache, spec) if checkpoint is not None else str(init) if init else None
     summary = _facts(spec, config, cache, split, target, group) | {"init": origin}
     _describe(out, config, cache, group)
     shown.planned(config, split, cache.failures)

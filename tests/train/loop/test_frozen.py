@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from train.models.heads import AnchoredProjector
 from train.settings.recipe import merge
 from train.state.checkpoint import Checkpoint, load_checkpoint
 from train.state.metrics_log import read_metrics
-from vssl.errors import InputError
+from vssl.errors import InputError, MismatchError
 from vssl.images.sources import open_source
 
 FROZEN = {"freeze": True, "frozen_views": 4}
@@ -97,6 +98,40 @@ def test_kept_views_are_what_the_backbone_sees_of_them(pictures: Path, trained: 
     within = np.linalg.norm(flat - own[:, None], axis=2).mean()
     across = np.linalg.norm(flat - np.roll(own, len(own) // 2, axis=0)[:, None], axis=2).mean()
     assert within < across
+
+
+def test_features_are_kept_for_resuming_and_made_again_where_they_do_not_fit(
+    pictures: Path, trained: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    run(pictures, folder, {**FROZEN, "epochs": 1}, trained)
+    file = folder / "features.npz"
+    first, written = file.read_bytes(), file.stat().st_mtime_ns
+
+    def resume(images: Path = pictures) -> None:
+        train_images(str(images), folder, device="cpu", threads=1, resume=True)
+
+    resume()
+    assert file.stat().st_mtime_ns == written  # read, and not written again
+    damaged = bytearray(first)
+    damaged[len(damaged) // 2] ^= 1
+    file.write_bytes(damaged)
+    resume()
+    with np.load(file) as again, np.load(io.BytesIO(first)) as before:
+        for name in before.files:
+            np.testing.assert_array_equal(again[name], before[name])
+    with np.load(file) as kept:
+        others = {name: kept[name] for name in kept.files}
+    np.savez(file, **{**others, "key": "of other views", "views": others["views"] * 0})
+    resume()
+    with np.load(file) as again:
+        np.testing.assert_array_equal(again["views"], others["views"])
+    more = write_pictures(tmp_path / "more")
+    next(more.rglob("*.png")).unlink()
+    kept_for = file.read_bytes()
+    with pytest.raises(MismatchError, match="the run was begun on"):
+        resume(more)
+    assert file.read_bytes() == kept_for
 
 
 def test_the_state_of_the_best_view_recall_is_kept(pictures: Path, trained: Path, tmp_path: Path) -> None:
