@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +41,35 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_run(folder / "run", image_folder(folder / "images"))
 
 
-@pytest.fixture(scope="module", params=["features", "projector"])
-def exported(request: pytest.FixtureRequest, run: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    out = tmp_path_factory.mktemp("model") / "model.onnx"
-    return export_run(run, out, ExportOptions(space=request.param, calibration=QUICK))
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty pictures in two class folders, at the size of the model."""
+    folder = tmp_path_factory.mktemp("evaluation") / "labelled"
+    for number in range(60):
+        place = folder / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(number, (16, 16))).save(place / f"{number}.png")
+    return folder
+
+
+Export = Callable[[str], Exported]
+
+
+@pytest.fixture(scope="module")
+def export_once(run: Path, labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """Export a space when it is first asked for: the exporter takes seconds."""
+
+    @cache
+    def export(space: str) -> Exported:
+        options = ExportOptions(space=space, evaluation_source=str(labelled), calibration=QUICK)
+        return export_run(run, tmp_path_factory.mktemp("model") / "model.onnx", options)
+
+    return export
+
+
+@pytest.fixture(params=["features", "projector"])
+def exported(request: pytest.FixtureRequest, export_once: Export) -> Exported:
+    return export_once(request.param)
 
 
 def session(path: Path) -> ort.InferenceSession:
@@ -165,9 +191,9 @@ def test_a_batch_size_fixed_in_the_graph_is_caught(exported: Exported, run: Path
         verify(proto.SerializeToString(), model, np.zeros((3, 16, 16, 3), np.uint8))
 
 
-def test_two_exports_of_one_run_compute_the_same(run: Path, tmp_path: Path) -> None:
-    options = ExportOptions(calibration=dataclasses.replace(QUICK, epochs=2))
-    first, second = (export_run(run, tmp_path / f"{n}.onnx", options) for n in "ab")
+def test_two_exports_of_one_run_compute_the_same(run: Path, export_once: Export, tmp_path: Path) -> None:
+    first = export_once("projector")
+    second = export_run(run, tmp_path / "model.onnx", ExportOptions(space="projector", calibration=QUICK))
     images = np.stack([np.resize(picture(n), (16, 16, 3)) for n in range(4)])
     a, b = run_model(first.path.read_bytes(), images), run_model(second.path.read_bytes(), images)
     assert all(np.allclose(a[k], b[k], atol=1e-6) for k in a)
@@ -182,26 +208,22 @@ def test_missing_runs_and_unknown_choices_say_what_to_type(run: Path, tmp_path: 
         export_run(run, tmp_path / "m.onnx", ExportOptions(calibration_source=str(tmp_path / "absent")))
 
 
-def test_the_card_tells_what_the_file_reached_on_labelled_images(tmp_path: Path) -> None:
-    images = image_folder(tmp_path / "images")
-    run = tiny_run(tmp_path / "run", images)
-    labelled = tmp_path / "labelled"
-    for number in range(60):
-        place = labelled / "ab"[number % 2]
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture(number, (16, 16))).save(place / f"{number}.png")
-    options = ExportOptions(evaluation_source=str(labelled), calibration=QUICK)
-    found = export_run(run, tmp_path / "m.onnx", options).card.measured
+def test_the_card_tells_what_the_file_reached_on_labelled_images(exported: Exported) -> None:
+    found = exported.card.measured
     assert (found["source"], found["images"]) == ("labelled", 60)
-    session = ort.InferenceSession(tmp_path / "m.onnx")
     pictures = np.stack([picture(n, (16, 16)) for n in [*range(0, 60, 2), *range(1, 60, 2)]])
-    outputs = session.run(["mean", "variance"], {"images": pictures})
+    outputs = session(exported.path).run(["mean", "variance"], {"images": pictures})
     expected = accuracy(GaussianEmbedding(*outputs), ["a"] * 30 + ["b"] * 30)
     assert expected is not None
     assert found["knn_top1"] == pytest.approx(expected.knn_top1, abs=1 / 60)
     assert found["r_auroc"] == pytest.approx(expected.r_auroc, abs=0.02)
+
+
+def test_images_without_labels_to_measure_it_on_are_refused_before_anything_is_read(
+    run: Path, labelled: Path, tmp_path: Path
+) -> None:
     plain = ExportOptions(evaluation_source=str(labelled / "a"), calibration=QUICK)
     told: list[str] = []
     with pytest.raises(InputError, match="found 0 labelled images"):
         export_run(run, tmp_path / "n.onnx", plain, told.append)
-    assert not told  # before anything is read or calibrated
+    assert not told

@@ -10,7 +10,7 @@ import pytest
 
 from export.calibration.head import CalibrationConfig
 from export.evaluation.fidelity import Fidelity, compare
-from export.package import ExportOptions, export_run
+from export.package import Exported, ExportOptions, export_run
 from tests.tiny_model import picture, tiny_model
 from tests.tiny_run import image_folder, tiny_run
 from vssl.errors import FormatError, InputError
@@ -55,12 +55,22 @@ def test_each_loss_beyond_its_limit_is_named(change: dict[str, float], message: 
         dataclasses.replace(FINE, **change).require("int8")
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("fidelity")
+    return tiny_run(home / "run", image_folder(home / "images"))
+
+
+@pytest.fixture(scope="module")
+def whole(run: Path) -> Exported:
+    """The run in fp32."""
+    return export_run(run, run.parent / "fp32.onnx", ExportOptions(calibration=QUICK))
+
+
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_lower_precisions_are_smaller_true_to_fp32_and_say_what_they_are(
-    tmp_path: Path, precision: str
+    run: Path, whole: Exported, tmp_path: Path, precision: str
 ) -> None:
-    run = tiny_run(tmp_path / "run", image_folder(tmp_path / "images"))
-    whole = export_run(run, tmp_path / "fp32.onnx", ExportOptions(calibration=QUICK))
     options = ExportOptions(precision=precision, accept_loss=True, calibration=QUICK)
     lower = export_run(run, tmp_path / f"{precision}.onnx", options)
     assert lower.card.precision == precision
