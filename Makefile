@@ -10,8 +10,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 IMAGES ?=
 MUTANTS ?=
-# Files of tests run side by side, one process a core, at most four; the tests of one file stay together.
-TESTS_SIDE_BY_SIDE ?= -n logical --maxprocesses 4 --dist loadfile
+# Files of tests run side by side, one process a core, at most four; the tests of one file stay together, and the files
+# stay in the order that tests/conftest.py gives them, long ones first.
+TESTS_SIDE_BY_SIDE ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Triton's wheel runs Python models under the system's own Python (3.9 to 3.12), not under other builds of it.
 export TRITON_VENV ?= .triton
 TRITON_PYTHON ?= /usr/bin/python3

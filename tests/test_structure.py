@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Collection
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import LONG, TESTS
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("vssl", "train", "export", "serve", "index")
@@ -180,3 +184,17 @@ def test_fewer_than_eight_functions_are_longer_than_fifty_lines() -> None:
         and (lines := (node.end_lineno or 0) - node.lineno + 1) > 50
     ]
     assert len(long) < 8, "\n".join(sorted(long))
+
+
+def test_the_files_of_tests_that_come_first_are_there_and_come_first() -> None:
+    assert [name for name in LONG if not (TESTS / name).is_file()] == []
+    assert len(set(LONG)) == len(LONG)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "--no-loadscope-reorder" in makefile  # xdist would sort files by their number of tests
+    asked = ["tests/vssl/test_rank_statistics.py", f"tests/{LONG[4]}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", *asked],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    files = list(dict.fromkeys(line.split("::")[0] for line in done.stdout.splitlines() if "::" in line))
+    assert files == asked[::-1]
