@@ -173,9 +173,10 @@ def _evaluate(out: Path, systems: tuple[str, ...]) -> dict[str, dict[str, dict[s
             _vssl("evaluate", gallery, folder / queries, "--report", path, quiet=True)
             metrics[system][queries] = json.loads(path.read_text())["metrics"]
         _vssl("gallery", "add", gallery, folder / "queries", quiet=True)
-        path = reports / "copies.json"
-        _vssl("evaluate", gallery, folder / "corrupted", "--report", path, quiet=True)
-        metrics[system]["copies"] = json.loads(path.read_text())["metrics"]
+        for name, asked in (("copies", folder / "corrupted"), ("all", gallery)):
+            path = reports / f"{name}.json"
+            _vssl("evaluate", gallery, asked, "--report", path, quiet=True)
+            metrics[system][name] = json.loads(path.read_text())["metrics"]
     return metrics
 
 
@@ -186,11 +187,14 @@ def _report(out: Path, metrics: dict[str, dict[str, dict[str, Any]]], digits: bo
 
     from vssl.cli import demo_sheet
 
-    table = Table(title="Held-out queries", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = Table(
+        title="Held-out queries, and all images", title_justify="left", title_style="bold", box=SIMPLE_HEAD
+    )
     table.add_column("")
     columns = {
         "k-NN\nclean": ("queries", "knn_top1"),
         "k-NN\ncorrupted": ("corrupted", "knn_top1"),
+        "k-NN\nall": ("all", "knn_top1"),
         "copy finds\noriginal": ("copies", "instance_recall_at_1"),
         "R-AUROC\nclean": ("queries", "r_auroc"),
         "R-AUROC\ncorrupted": ("corrupted", "r_auroc"),
@@ -200,15 +204,16 @@ def _report(out: Path, metrics: dict[str, dict[str, dict[str, Any]]], digits: bo
     for system in metrics:
         values = [metrics[system][queries].get(name) for queries, name in columns.values()]
         if system == "raw pixels":
-            values[3:] = [None, None]  # pixels have no variance to order by
+            values[4:] = [None, None]  # pixels have no variance to order by
         table.add_row(system, *("-" if v is None else f"{v:.3f}" for v in values))
     console = Console()
     console.print()
     console.print(table)
     say(
-        "k-NN: share of queries whose label a vote of 20 neighbours gets right. copy finds original: share of\n"
-        "corrupted copies whose nearest image of all is their original. R-AUROC: how well the uncertainty alone\n"
-        "tells wrong nearest neighbours from right ones (0.5 is chance).\n"
+        "k-NN: share of queries whose label a vote of 20 neighbours gets right; all: each image among all the others,\n"
+        "which an encoder trained here has seen most of, without labels. copy finds original: share of corrupted\n"
+        "copies whose nearest image of all is their original. R-AUROC: how well the uncertainty alone tells wrong\n"
+        "nearest neighbours from right ones (0.5 is chance).\n"
     )
     embeddings = out / "embeddings" / next(iter(metrics))
     share, clean, corrupted, pairs = demo_sheet.corrupted_is_less_sure(embeddings)

@@ -82,6 +82,11 @@ def test_it_ends_in_a_server_over_a_person_s_own_photos(photos: Path, tmp_path: 
     assert list(summary["metrics"]) == ["photo encoder", "vssl from scratch", "raw pixels"]
     assert 0 <= summary["corrupted_above_clean"] <= 1
     assert summary["metrics"]["photo encoder"]["copies"]["instance_recall_at_1"] > 0
+    for system in summary["metrics"]:
+        each = json.loads((out / "reports" / system / "all.json").read_text())
+        assert each["leave_one_out"]
+        assert each["counts"]["queries"] == each["counts"]["gallery"] == 48
+        assert each["metrics"]["knn_top1"] == summary["metrics"][system]["all"]["knn_top1"]
     (sheet,) = [
         Path(line.rpartition(" ")[2]) for line in said.splitlines() if line.startswith("Contact sheet:")
     ]
