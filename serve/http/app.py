@@ -126,19 +126,19 @@ class Application:
                 self._log(context, status, time.perf_counter() - begun)
 
     async def _answer(self, context: RequestContext) -> Response:
-        runtime, path = self._runtime, context.request.scope["path"]
+        runtime, scope = self._runtime, context.scope
+        path = scope["path"]
         if runtime is None:
             if path in ALIVE_PATHS:
                 return Response(b'{"status":"alive"}', media_type="application/json")
             raise NotReadyError("the server is starting or stopping")
         if runtime.keys is not None and path not in OPEN_PATHS:
             _check_key(runtime, context)
-        scope = context.request.scope
         if head_size(scope) > MAX_HEAD_BYTES:
             raise too_long()
         check_host(scope)
         check_target(scope)
-        route, scope["path_params"] = ROUTER.find(scope["method"], path)
+        route, context.path_params = ROUTER.find(scope["method"], path)
         context.route = route.path
         return await route.respond(runtime, context)
 

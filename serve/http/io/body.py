@@ -38,12 +38,12 @@ class Images:
     """Images of one request: `data` holds bytes, or the error of an item; names to tell them apart.
 
     single: the request could hold one image only, or held one: its error is the request's.
-    options: what else the body said.
+    options: what else the body said; None for a body that is an image.
     """
 
     data: list[bytes | VsslError]
     names: list[str | None]
-    options: Strict
+    options: Strict | None
 
     @property
     def single(self) -> bool:
@@ -85,7 +85,7 @@ class BodyReader:
         task = self._watch()
         try:
             while more:
-                message = await context.request.receive()
+                message = await context.receive()
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
                 chunk = message.get("body", b"")
@@ -161,7 +161,7 @@ class BodyReader:
         data = await self.read(context)
         if kind == "application/json" or is_json(data):
             return await self.images_of(context, await self.aside(len(data), from_json, body, data))
-        return Images([data], [None], options())
+        return Images([data], [None], None)
 
     async def images_of(self, context: RequestContext, body: WithImages) -> Images:
         """Take the images out of a JSON body; raises RequestError where there are too many."""

@@ -43,12 +43,12 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-    def merged(self, body: BaseModel) -> Self:
+    def merged(self, body: BaseModel | None) -> Self:
         """Return the query's parameters together with those that the body gives.
 
         Raises RequestError 400 for one that both give.
         """
-        if not body.model_fields_set:
+        if body is None:
             return self
         given = body.model_fields_set & set(type(self).model_fields)
         twice = sorted(given & self.model_fields_set)

@@ -19,7 +19,7 @@ def access_log(form: str) -> Log | None:
 
 
 def _json(context: RequestContext, status: int, seconds: float) -> None:
-    scope = context.request.scope
+    scope = context.scope
     client = scope.get("client") or ("", 0)
     line = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -37,7 +37,7 @@ def _json(context: RequestContext, status: int, seconds: float) -> None:
 
 
 def _text(context: RequestContext, status: int, seconds: float) -> None:
-    scope = context.request.scope
+    scope = context.scope
     client = scope.get("client") or ("", 0)
     path = scope["path"].encode("unicode_escape").decode()  # a path may hold line ends
     clock = time.strftime("%H:%M:%S")

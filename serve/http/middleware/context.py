@@ -7,8 +7,8 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from starlette.requests import Request
 from starlette.types import Receive, Scope
 
 NO_ROUTE = "none"
@@ -21,7 +21,7 @@ COUNTER = itertools.count(1)
 class RequestContext:
     """One request, from its head to the last byte of its answer. The application makes one for each request.
 
-    request: path, query and body as Starlette reads them.
+    scope, receive: the request as the server gives it (ASGI). path_params: what the route's path found, by name.
     headers: by name in lower case; of a header given twice the last value.
     request_id: the client's X-Request-ID, or one made here; the answer and its log line carry it.
     route: the path template that answers, for the metrics; `none` where there is none.
@@ -30,10 +30,12 @@ class RequestContext:
     body_read: whether the whole body has arrived.
     """
 
-    request: Request
+    scope: Scope
+    receive: Receive
     headers: Mapping[bytes, bytes]
     request_id: str
     route: str = NO_ROUTE
+    path_params: Mapping[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     held_bytes: int = 0
     body_read: bool = False
@@ -42,7 +44,7 @@ class RequestContext:
     def of(cls, scope: Scope, receive: Receive) -> RequestContext:
         """Return the context of an ASGI request whose head has arrived."""
         headers = dict(scope["headers"])
-        return cls(Request(scope, receive), headers, request_id(headers))
+        return cls(scope, receive, headers, request_id(headers))
 
 
 def request_id(headers: Mapping[bytes, bytes]) -> str:

@@ -149,7 +149,7 @@ async def infer(runtime: Runtime, context: RequestContext, query: AnyQuery) -> R
     begun = time.perf_counter()
     body = await runtime.bodies.read(context)
     served = _named(runtime, context)  # after the wait: it may have been replaced meanwhile
-    length = context.request.headers.get(HEADER_LENGTH)
+    length = context.headers.get(HEADER_LENGTH.encode())
     header, images = await runtime.bodies.aside(len(body), _read, runtime, served, body, length)
     wanted = _wanted(header, list(served.engine.card.output_shapes))
     note_stage(runtime, context, "read", time.perf_counter() - begun)
@@ -202,27 +202,25 @@ ROUTES = [
 
 def _named(runtime: Runtime, context: RequestContext) -> ServedModel:
     """Return the model and version of the path; raises RequestError 404."""
-    return runtime.models.find(
-        context.request.path_params["model"], context.request.path_params.get("version")
-    )
+    return runtime.models.find(context.path_params["model"], context.path_params.get("version"))
 
 
 def _read(
-    runtime: Runtime, served: ServedModel, body: bytes, length: str | None
+    runtime: Runtime, served: ServedModel, body: bytes, length: bytes | None
 ) -> tuple[InferRequest, Pixels]:
     header, binary = _split(body, length)
     return header, _images(runtime, served, header.inputs[0], binary)
 
 
-def _split(body: bytes, length: str | None) -> tuple[InferRequest, bytes]:
+def _split(body: bytes, length: bytes | None) -> tuple[InferRequest, bytes]:
     """Cut a body into its JSON header and the binary tensors behind it."""
     if length is None:
         end = len(body)
-    elif length.isdecimal() and len(length) <= MAX_DIGITS and int(length) <= len(body):
+    elif length.isdigit() and len(length) <= MAX_DIGITS and int(length) <= len(body):
         end = int(length)
     else:
         raise invalid(
-            f"Inference-Header-Content-Length: found {shown(length)}, the body has {len(body)} bytes"
+            f"Inference-Header-Content-Length: found {shown(length.decode('latin-1'))}, the body has {len(body)} bytes"
         )
     return from_json(InferRequest, body[:end]), body[end:]
 

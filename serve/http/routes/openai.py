@@ -145,7 +145,7 @@ async def models(runtime: Runtime, context: RequestContext, query: AnyQuery) -> 
 
 async def one_model(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
     """OpenAI: a model, by name or id."""
-    return json_response(_model(runtime, runtime.models.find(context.request.path_params["model"])))
+    return json_response(_model(runtime, runtime.models.find(context.path_params["model"])))
 
 
 ROUTES = [

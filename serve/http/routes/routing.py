@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -60,10 +61,14 @@ class Route(Generic[Q]):
 
     async def respond(self, runtime: Runtime, context: RequestContext) -> Response:
         """Answer a request; raises RequestError 400 for a query that does not fit."""
-        if not context.request.scope["query_string"]:
-            return await self.handler(runtime, context, self.query())
-        query = from_text(self.query, context.request.query_params.multi_items())
+        given = context.scope["query_string"]
+        query = from_text(self.query, parse_qsl(given.decode("latin-1"), True)) if given else self.no_query
         return await self.handler(runtime, context, query)
+
+    @functools.cached_property
+    def no_query(self) -> Q:
+        """An empty query."""
+        return self.query()
 
 
 def check_target(scope: Scope) -> None:

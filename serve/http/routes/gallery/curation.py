@@ -52,7 +52,7 @@ async def curation(runtime: Runtime, context: RequestContext, query: CurationOpt
     from index.curation.suspects import suspects
     from index.curation.uncertain import uncertain
 
-    name: str = context.request.path_params["name"]
+    name: str = context.path_params["name"]
     limit, strategy = query.limit or DEFAULT_LIMIT, query.strategy or "typical"
     ways: dict[str, Callable[[Gallery], Sequence[Any]]] = {
         "duplicates": lambda gallery: duplicates(gallery, limit=limit, least=0.0),

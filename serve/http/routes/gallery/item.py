@@ -166,7 +166,7 @@ ROUTES: list[Route[Any]] = [
 
 def item_id(context: RequestContext) -> str:
     """Return the id in the path; raises RequestError 400 for one that is empty or too long."""
-    found: str = context.request.path_params["id"]
+    found: str = context.path_params["id"]
     if not 1 <= len(found) <= MAX_ID or "\x00" in found:
         raise invalid(f"id: expected 1 to {MAX_ID} characters", "id")
     return found

@@ -119,7 +119,7 @@ async def column(runtime: Runtime, context: RequestContext, query: NoOptions) ->
     """
     from index.answers.listing import NumberColumn
 
-    wanted: str = context.request.path_params["name"]
+    wanted: str = context.path_params["name"]
 
     def work(gallery: Gallery) -> tuple[bytes, int]:
         listing, there = all_columns(runtime, gallery)
