@@ -104,10 +104,10 @@ class Application:
             told = out_of_memory() if is_lack(error) else internal_error()
             response = error_response(told, plain=scope["path"].startswith("/v2"))
         seconds = time.perf_counter() - begun
-        spent = [f"{stage};dur={1000 * s:.3f}, " for stage, s in context.timings.items()]
+        stages = [f"{stage};dur={1000 * s:.3f}, " for stage, s in context.timings.items()]
         extra = [
             (b"x-request-id", context.request_id.encode()),
-            (b"server-timing", f"{''.join(spent)}total;dur={1000 * seconds:.3f}".encode()),
+            (b"server-timing", f"{''.join(stages)}total;dur={1000 * seconds:.3f}".encode()),
         ]
         if self._runtime is not None and self._runtime.draining and _is_read(context):
             extra.append((b"connection", b"close"))
@@ -121,7 +121,8 @@ class Application:
             runtime = self._runtime
             if runtime is not None:
                 runtime.bodies.release(context)
-                runtime.metrics.request(context.route, status, time.perf_counter() - begun)
+                spent = time.perf_counter() - begun
+                runtime.metrics.request(context.route, status, spent, context.timings)
             if self._log is not None:
                 self._log(context, status, time.perf_counter() - begun)
 

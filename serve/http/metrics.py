@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,8 @@ import orjson
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 UNCERTAINTIES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
-STAGES = ("read", "decode", "queue", "inference", "serialise", "search")
+BATCH_STAGES = ("queue", "inference")
+STAGES = ("read", "decode", *BATCH_STAGES, "serialise", "search")
 
 HELP = {
     "vssl_requests_total": ("counter", "Requests answered"),
@@ -78,14 +79,17 @@ class Metrics:
         self.uncertainty = Histogram(UNCERTAINTIES)
         self.queue = 0
 
-    def request(self, route: str, status: int, seconds: float) -> None:
-        """Count one answered request."""
+    def request(self, route: str, status: int, seconds: float, stages: Mapping[str, float]) -> None:
+        """Count one answered request, and the seconds of its stages; those of a batch are counted with it."""
         key = (route, status)
         self._requests[key] = self._requests.get(key, 0) + 1
         duration = self._durations.get(route)
         if duration is None:
             duration = self._durations[route] = Histogram(SECONDS)
         duration.observe(seconds)
+        for name, spent in stages.items():
+            if name not in BATCH_STAGES:
+                self.stage[name].observe(spent)
 
     def images(self, outcome: str, count: int) -> None:
         """Count images by outcome: `embedded` or an error's code."""

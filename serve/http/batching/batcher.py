@@ -34,9 +34,6 @@ from serve.inference.engine import Engine
 from vssl.errors import ImageError, VsslError, is_lack
 from vssl.images.preprocess import Pixels, load_image
 
-SWEEP_S = 0.25
-"""How often requests past their deadline are looked for."""
-
 MAX_CHUNK = 32
 """Images from which on a thread takes no more before it looks for the model."""
 
@@ -52,8 +49,6 @@ class Batcher:
         self._waiting: SimpleQueue[Part | None] = SimpleQueue()
         self._large: SimpleQueue[Part | None] = SimpleQueue()
         self._decoded: deque[Decoded] = deque()
-        self._tickets: deque[Ticket] = deque()  # by deadline, since all wait equally long
-        self._sweeping: asyncio.TimerHandle | None = None
         self._model_free = threading.Semaphore(engine.graph.lanes)
         self.engine = engine
         self.admission = Admission(settings.max_queue, settings.deadline_s)
@@ -77,7 +72,9 @@ class Batcher:
         ticket = Ticket(len(waiting), now + seconds, self._loop.create_future(), errors)
         if waiting:
             self._queue(ticket, waiting)
-            await ticket.done
+            with suppress(TimeoutError):  # those that are not answered by then are late
+                async with asyncio.timeout(seconds):
+                    await ticket.done
         if ticket.missing:
             answered = {n for positions, _ in ticket.answers for n in positions}
             late = DeadlineError(seconds)
@@ -92,9 +89,6 @@ class Batcher:
             raise refusal
         self.admission.accept(count)
         self._metrics.queue += count
-        self._tickets.append(ticket)
-        if self._sweeping is None:
-            self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
         # By parts and not one by one: each put wakes a thread, which costs as much as an image.
         size = min(MAX_CHUNK, -(-count // len(self._threads)))
         for start in range(0, count, size):
@@ -108,15 +102,6 @@ class Batcher:
             thread.join()
         self._large.put(None)
         self._aside.join()
-
-    def _sweep(self) -> None:
-        """Answer requests whose deadline has passed, whatever became of their images."""
-        now = time.perf_counter()
-        while self._tickets and (self._tickets[0].done.done() or now > self._tickets[0].deadline):
-            ticket = self._tickets.popleft()
-            if not ticket.done.done():
-                ticket.done.set_result(None)
-        self._sweeping = self._loop.call_later(SWEEP_S, self._sweep) if self._tickets else None
 
     def _deliver(self, run: Run) -> None:
         count, metrics = len(run.failed) + len(run.batch), self._metrics

@@ -28,7 +28,6 @@ from vssl.errors import VsslError, shown
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
-SWEEP_S = 0.5
 LARGE = 256 * 1024  # bytes of a body that is looked through aside of the event loop
 MAX_DIGITS = 19  # of a length that is taken for a number
 
@@ -59,8 +58,6 @@ class BodyReader:
         self.held = 0
         # One at a time: whoever waits for the interpreter waits for one body, not for all.
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="bodies")
-        self._reading: dict[asyncio.Task[Any], float | None] = {}  # until when; None: interrupted
-        self._sweeping: asyncio.TimerHandle | None = None
 
     async def read(self, context: RequestContext) -> bytes:
         """Read the whole body.
@@ -81,54 +78,31 @@ class BodyReader:
             if self.held and self.held + int(declared) > most:
                 raise BusyError("too many bytes of other requests are held in memory", 1)
         chunks: list[bytes] = []
-        size, more = 0, True
-        task = self._watch()
         try:
-            while more:
-                message = await context.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                chunk = message.get("body", b"")
-                more = message.get("more_body", False)
-                size += len(chunk)
-                self.held += len(chunk)
-                context.held_bytes = size
-                if size > limit:
-                    raise too_large(size, limit)
-                if self.held > most and self.held > size:
-                    raise BusyError("too many bytes of other requests are held in memory", 1)
-                chunks.append(chunk)
-        except asyncio.CancelledError:
-            if self._reading.get(task, 0.0) is None:
-                task.uncancel()
-                raise RequestError(
-                    408, "slow_body", f"the body did not arrive within {self._settings.body_timeout_s:g} s"
-                ) from None
-            raise
-        finally:
-            self._reading.pop(task, None)
+            async with asyncio.timeout(self._settings.body_timeout_s):
+                while await self._chunk(context, chunks):
+                    pass
+        except TimeoutError:
+            raise RequestError(
+                408, "slow_body", f"the body did not arrive within {self._settings.body_timeout_s:g} s"
+            ) from None
         context.body_read = True
-        return chunks[0] if len(chunks) == 1 else await self.aside(size, b"".join, chunks)
+        return chunks[0] if len(chunks) == 1 else await self.aside(context.held_bytes, b"".join, chunks)
 
-    def _watch(self) -> asyncio.Task[Any]:
-        """Note that the current task reads a body; one sweep for all costs less than a timer for each."""
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task(loop)
-        if task is None:
-            raise RuntimeError("a body is read outside of a task")
-        self._reading[task] = loop.time() + self._settings.body_timeout_s
-        if self._sweeping is None:
-            self._sweeping = loop.call_later(SWEEP_S, self._sweep, loop)
-        return task
-
-    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Interrupt the tasks whose client takes too long."""
-        now = loop.time()
-        for task, limit in self._reading.items():
-            if limit is not None and now > limit:
-                self._reading[task] = None
-                task.cancel()
-        self._sweeping = loop.call_later(SWEEP_S, self._sweep, loop) if self._reading else None
+    async def _chunk(self, context: RequestContext, chunks: list[bytes]) -> bool:
+        """Take in what has arrived of a body, and tell whether there is more; raises as `read` does."""
+        message = await context.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        chunks.append(chunk)
+        self.held += len(chunk)
+        context.held_bytes = size = context.held_bytes + len(chunk)
+        if size > self._settings.max_body_bytes:
+            raise too_large(size, self._settings.max_body_bytes)
+        if self.held > self._settings.max_held_bytes and self.held > size:
+            raise BusyError("too many bytes of other requests are held in memory", 1)
+        return bool(message.get("more_body", False))
 
     def close(self) -> None:
         """End the thread that large bodies are read in."""

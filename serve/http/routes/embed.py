@@ -36,7 +36,7 @@ async def embed(runtime: Runtime, context: RequestContext, query: EmbedOptions) 
     form, encoding = accepted(context), options.encoding_format or "float"
     card, model_id = served.engine.card, served.engine.model_id
     response = render(answers, images.names, card, model_id, form=form, encoding=encoding)
-    note_stage(runtime, context, "serialise", time.perf_counter() - begun)
+    context.timings["serialise"] = time.perf_counter() - begun
     return response
 
 
@@ -65,7 +65,7 @@ async def read_images(
             raise refusal
     begun = time.perf_counter()
     images = await runtime.bodies.images(context, options, body)
-    note_stage(runtime, context, "read", time.perf_counter() - begun)
+    context.timings["read"] = time.perf_counter() - begun
     return images
 
 
@@ -79,8 +79,6 @@ async def embed_images(
     embedded = await served.batcher.embed(images)
     answers, metrics = embedded.answers, runtime.metrics
     context.timings.update(embedded.timings)
-    if "decode" in embedded.timings:
-        metrics.stage["decode"].observe(embedded.timings["decode"])
     for error in answers.errors.values():
         metrics.images(error.code, 1)
     spread = answers.uncertainty[answers.embedded] if answers.errors else answers.uncertainty
@@ -101,9 +99,3 @@ def raise_first(answers: EmbeddedImages, name: str) -> None:
     if answers.errors:
         index, error = min(answers.errors.items())
         raise RequestError(error.status, error.code, f"{name}[{index}]: {error}", param=name)
-
-
-def note_stage(runtime: Runtime, context: RequestContext, stage: str, seconds: float) -> None:
-    """Record one stage's seconds for the metrics and the Server-Timing header."""
-    context.timings[stage] = seconds
-    runtime.metrics.stage[stage].observe(seconds)

@@ -22,7 +22,7 @@ from serve.http.io.body import too_many
 from serve.http.io.schemas import Numbers
 from serve.http.io.validation import Lenient, from_json
 from serve.http.middleware.context import RequestContext
-from serve.http.routes.embed import embed_images, note_stage, raise_first
+from serve.http.routes.embed import embed_images, raise_first
 from serve.http.routes.routing import AnyQuery, Handler, Route
 from serve.http.state import Runtime
 from serve.inference.embedded import EmbeddedImages
@@ -152,12 +152,12 @@ async def infer(runtime: Runtime, context: RequestContext, query: AnyQuery) -> R
     length = context.headers.get(HEADER_LENGTH.encode())
     header, images = await runtime.bodies.aside(len(body), _read, runtime, served, body, length)
     wanted = _wanted(header, list(served.engine.card.output_shapes))
-    note_stage(runtime, context, "read", time.perf_counter() - begun)
+    context.timings["read"] = time.perf_counter() - begun
     answers = await embed_images(runtime, served, context, list(images))
     raise_first(answers, "images")
     begun = time.perf_counter()
     response = _render(served, header, answers, wanted)
-    note_stage(runtime, context, "serialise", time.perf_counter() - begun)
+    context.timings["serialise"] = time.perf_counter() - begun
     return response
 
 

@@ -24,7 +24,7 @@ from serve.http.io.body import too_many
 from serve.http.io.schemas import Encoding, ModelName, Numbers, Whole
 from serve.http.io.validation import Lenient
 from serve.http.middleware.context import RequestContext
-from serve.http.routes.embed import embed_images, note_stage, raise_first
+from serve.http.routes.embed import embed_images, raise_first
 from serve.http.routes.routing import AnyQuery, Route
 from serve.http.state import Runtime
 from vssl.errors import VsslError
@@ -108,7 +108,7 @@ async def embeddings(runtime: Runtime, context: RequestContext, query: AnyQuery)
     if len(items) > runtime.settings.max_items:
         raise too_many(runtime.settings.max_items, len(items))
     data = await runtime.bodies.aside(context.held_bytes, _images, items)
-    note_stage(runtime, context, "read", time.perf_counter() - begun)
+    context.timings["read"] = time.perf_counter() - begun
     answers = await embed_images(runtime, served, context, data)
     raise_first(answers, "input")
     begun = time.perf_counter()
@@ -133,7 +133,7 @@ async def embeddings(runtime: Runtime, context: RequestContext, query: AnyQuery)
     usage = {"prompt_tokens": 0, "total_tokens": 0}
     answer_body: EmbeddingsAnswer = {"object": "list", "data": rows, "model": served.name, "usage": usage}
     response = json_response(answer_body)
-    note_stage(runtime, context, "serialise", time.perf_counter() - begun)
+    context.timings["serialise"] = time.perf_counter() - begun
     return response
 
 

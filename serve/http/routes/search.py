@@ -24,7 +24,7 @@ from serve.http.io.schemas import (
 )
 from serve.http.io.validation import with_param
 from serve.http.middleware.context import RequestContext
-from serve.http.routes.embed import embed_images, note_stage, raise_single, read_images
+from serve.http.routes.embed import embed_images, raise_single, read_images
 from serve.http.routes.routing import Route
 from serve.http.state import Runtime
 from serve.inference.embedded import EmbeddedImages
@@ -52,12 +52,12 @@ async def search(runtime: Runtime, context: RequestContext, query: SearchOptions
             options = query.merged(body)
             served = query_model(runtime, options)
             answers = await runtime.bodies.aside(context.held_bytes, gaussians_of, runtime, served, body)
-            note_stage(runtime, context, "read", time.perf_counter() - begun)
+            context.timings["read"] = time.perf_counter() - begun
             return await respond(
                 runtime, served, context, answers, [None] * len(answers), options, exclude=body.exclude
             )
         images = await runtime.bodies.images_of(context, body)
-        note_stage(runtime, context, "read", time.perf_counter() - begun)
+        context.timings["read"] = time.perf_counter() - begun
     else:
         images = await read_images(runtime, context, SearchOptions, ImageSearch)
     options = query.merged(images.options)
@@ -123,7 +123,7 @@ async def respond(
             found = await runtime.with_gallery(work)
         except InputError as error:
             raise with_param(error) from None
-        note_stage(runtime, context, "search", time.perf_counter() - begun)
+        context.timings["search"] = time.perf_counter() - begun
     rest, own = iter(found), iter(queries.uncertainty.tolist())
     results: list[FoundItem | FailedImage] = []
     for position, name in enumerate(names):

@@ -39,9 +39,9 @@ def test_a_histogram_counts_by_upper_bound(observed: list[float]) -> None:
 
 def test_a_prometheus_parser_reads_the_text() -> None:
     metrics = Metrics()
-    metrics.request("/embed", 200, 0.003)
-    metrics.request("/embed", 200, 7.0)
-    metrics.request("/embed", 429, 0.0001)
+    metrics.request("/embed", 200, 0.003, {})
+    metrics.request("/embed", 200, 7.0, {})
+    metrics.request("/embed", 429, 0.0001, {})
     metrics.images("embedded", 32)
     metrics.stage["decode"].observe(0.002)
     metrics.queue = 5
@@ -58,9 +58,9 @@ def test_a_prometheus_parser_reads_the_text() -> None:
 
 def test_workers_are_added_up_and_dead_ones_are_counted(tmp_path: Path) -> None:
     mine = Metrics(tmp_path)
-    mine.request("/embed", 200, 0.1)
+    mine.request("/embed", 200, 0.1, {})
     other = Metrics()
-    other.request("/embed", 200, 0.1)
+    other.request("/embed", 200, 0.1, {})
     other.queue = 9
     ended = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
