@@ -12,7 +12,6 @@ from tests.tiny_model import tiny_model
 VERBS = (
     "train",
     "bench",
-    "calibrate",
     "export",
     "inspect",
     "verify",
