@@ -6,6 +6,7 @@ Shape letters: N items, K neighbours, D embedding dimension.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -77,6 +78,12 @@ class SearchResult:
     neighbours: list[Neighbour]
     risk: float | None = None
     abstain: bool | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as `vssl search --json` and `POST /search` give them: without the paths."""
+        neighbours = [{k: v for k, v in vars(n).items() if k != "path"} for n in self.neighbours]
+        values = vars(self) | {"neighbours": neighbours}
+        return {k: v for k, v in values.items() if k != "abstain" or v is not None}
 
 
 @dataclass(frozen=True, eq=False)

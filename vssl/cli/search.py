@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -148,21 +148,7 @@ def _say_failure(failed: Failed, *, as_json: bool) -> None:
 
 def _say_result(path: str, result: SearchResult, *, as_json: bool) -> None:
     if as_json:
-        neighbours = [
-            {
-                "id": n.id,
-                "label": n.label,
-                "distance": n.distance,
-                "variance_score": n.variance_score,
-                "match_probability": n.match_probability,
-                "metadata": n.metadata,
-            }
-            for n in result.neighbours
-        ]
-        answer: dict[str, Any] = {"query": path, "uncertainty": result.uncertainty, "risk": result.risk}
-        if result.abstain is not None:
-            answer["abstain"] = result.abstain
-        say_json(answer | {"neighbours": neighbours})
+        say_json({"query": path, **result.to_dict()})
         return
     surer = result.uncertainty_percentile
     title = (path if result.uncertainty is None else f"{path}: uncertainty {result.uncertainty:.4f}") + (

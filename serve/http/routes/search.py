@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from starlette.responses import Response
@@ -145,30 +145,12 @@ def without(where: Mapping[str, Any] | None, exclude: Sequence[str]) -> Mapping[
 
 
 def describe_result(result: SearchResult, own: float) -> FoundItem:
-    """Return one query's result as plain values, as `vssl search --json` prints it.
+    """Return one query's result as plain values.
 
     own: the model's uncertainty of the query, for a gallery that knows none.
     """
-    found: FoundItem = {
-        "uncertainty": own if result.uncertainty is None else result.uncertainty,
-        "uncertainty_percentile": result.uncertainty_percentile,
-        "risk": result.risk,
-        "neighbours": [
-            {
-                "id": n.id,
-                "label": n.label,
-                "distance": n.distance,
-                "variance_score": n.variance_score,
-                "match_probability": n.match_probability,
-                "uncertainty": n.uncertainty,
-                "metadata": n.metadata,
-            }
-            for n in result.neighbours
-        ],
-    }
-    if result.abstain is not None:
-        found["abstain"] = result.abstain
-    return found
+    known = own if result.uncertainty is None else result.uncertainty
+    return cast("FoundItem", result.to_dict() | {"uncertainty": known})
 
 
 def gaussians_of(runtime: Runtime, served: ServedModel, body: GaussianSearch) -> EmbeddedImages:
