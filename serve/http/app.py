@@ -9,7 +9,6 @@ import logging
 import time
 from typing import Any
 
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -93,7 +92,7 @@ class Application:
         context = RequestContext.of(scope, receive)
         try:
             response = await self._answer(context)
-        except (VsslError, HTTPException) as error:
+        except VsslError as error:
             secret = self._runtime.settings.places if self._runtime is not None else ()
             response = error_response(error, plain=scope["path"].startswith("/v2"), secret=secret)
             error.with_traceback(None)  # its frames hold the images, and one of them this error

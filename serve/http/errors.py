@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import orjson
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from vssl.errors import VsslError
@@ -17,11 +16,10 @@ TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
-CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_many_bytes"}
 
 
 class RequestError(VsslError):
-    """A request that cannot be answered as asked; knows its status, code and parameter."""
+    """A request that cannot be answered as asked; knows its status, code and parameter, and what it allows."""
 
     def __init__(
         self,
@@ -31,12 +29,14 @@ class RequestError(VsslError):
         *,
         param: str | None = None,
         retry_after: float | None = None,
+        allow: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.param = param
         self.retry_after = retry_after
+        self.allow = allow
 
 
 class BusyError(RequestError):
@@ -70,35 +70,16 @@ def invalid(message: str, param: str | None = None) -> RequestError:
     return RequestError(400, "invalid_request", message, param=param)
 
 
-def status_of(error: VsslError | HTTPException) -> int:
-    """Return the HTTP status of an error."""
-    return error.status_code if isinstance(error, HTTPException) else error.status
-
-
-def describe(error: VsslError | HTTPException) -> dict[str, str | None]:
+def describe(error: VsslError) -> dict[str, str | None]:
     """Return code, message, type and param: what stands under `error` in a body."""
-    status = status_of(error)
-    if isinstance(error, HTTPException):
-        code, message = CODES.get(status, "http_error"), _explained(error)
-    else:
-        code, message = error.code, str(error)
     param = getattr(error, "param", None)
-    default = "server_error" if status >= 500 else "invalid_request_error"
+    default = "server_error" if error.status >= 500 else "invalid_request_error"
     return {
-        "code": code,
-        "message": _cut(message, MAX_MESSAGE),
-        "type": TYPES.get(status, default),
+        "code": error.code,
+        "message": _cut(str(error), MAX_MESSAGE),
+        "type": TYPES.get(error.status, default),
         "param": param and _cut(param, MAX_PARAM),
     }
-
-
-def _explained(error: HTTPException) -> str:
-    """Say what the router's bare 404 and 405 leave out: what could be asked for instead."""
-    if error.status_code == 404:
-        return "no such route: paths are exact, without a slash at their end; GET /openapi.json lists them"
-    if error.status_code == 405 and error.headers:
-        return f"method not allowed; this route takes {error.headers.get('Allow', 'others')}"
-    return str(error.detail)
 
 
 def _cut(text: str, most: int) -> str:
@@ -122,20 +103,18 @@ def internal_error() -> RequestError:
     )
 
 
-def error_headers(error: VsslError | HTTPException) -> dict[str, str]:
+def error_headers(error: VsslError) -> dict[str, str]:
     """Return the headers that belong to an error: Retry-After, Allow, WWW-Authenticate."""
-    headers = dict(getattr(error, "headers", None) or {})
-    retry_after = getattr(error, "retry_after", None)
+    allow, retry_after = getattr(error, "allow", None), getattr(error, "retry_after", None)
+    headers = {} if allow is None else {"Allow": allow}
     if retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
-    if status_of(error) == 401:
+    if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return headers
 
 
-def error_response(
-    error: VsslError | HTTPException, *, plain: bool = False, secret: Sequence[str] = ()
-) -> Response:
+def error_response(error: VsslError, *, plain: bool = False, secret: Sequence[str] = ()) -> Response:
     """Return the response of an error; `plain` gives the KServe form {"error": "message"}.
 
     secret: texts that no answer names, such as the places of this server's files.
@@ -144,4 +123,4 @@ def error_response(
     for text in secret:
         described["message"] = (described["message"] or "").replace(text, "")
     body = {"error": described["message"] if plain else described}
-    return Response(orjson.dumps(body), status_of(error), error_headers(error), media_type="application/json")
+    return Response(orjson.dumps(body), error.status, error_headers(error), media_type="application/json")

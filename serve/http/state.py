@@ -143,10 +143,6 @@ class Runtime:
             )
         return await self.with_gallery(work)
 
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run other blocking work without blocking the loop."""
-        return await asyncio.to_thread(work)
-
     async def reload_models(self) -> None:
         """Take up replaced model files and newer versions on Triton servers."""
         if (

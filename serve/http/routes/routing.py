@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import Scope
 
-from serve.http.errors import invalid
+from serve.http.errors import RequestError, invalid
 from serve.http.io.schemas import Error
 from serve.http.io.validation import Lenient, from_text
 from serve.http.middleware.context import RequestContext
@@ -103,7 +102,7 @@ class Router:
                 self._exact[route.method, route.path] = route
 
     def find(self, method: str, path: str) -> tuple[Route[Any], Mapping[str, Any]]:
-        """Return the route and the parameters in its path; raises HTTPException 404 or 405."""
+        """Return the route and the parameters in its path; raises RequestError 404 or 405."""
         method = "GET" if method == "HEAD" else method
         exact = self._exact.get((method, path))
         if exact is not None:
@@ -118,5 +117,11 @@ class Router:
             allowed.append(route.method)
         if allowed:
             allowed += ["HEAD"] if "GET" in allowed else []
-            raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
-        raise HTTPException(404)
+            methods = ", ".join(sorted(allowed))
+            message = f"method not allowed; this route takes {methods}"
+            raise RequestError(405, "method_not_allowed", message, allow=methods)
+        raise RequestError(
+            404,
+            "not_found",
+            "no such route: paths are exact, without a slash at their end; GET /openapi.json lists them",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,7 +67,7 @@ async def thumbnail(runtime: Runtime, context: RequestContext, query: ThumbnailO
     check_shown(runtime)
     wanted, side = item_id(context), query.side or THUMBNAIL_SIDE
     path = (await runtime.with_gallery(lambda gallery: find(gallery, wanted))).path
-    body = await runtime.in_thread(lambda: jpeg_of(runtime, wanted, path, side))
+    body = await asyncio.to_thread(jpeg_of, runtime, wanted, path, side)
     return Response(body, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
 
 
@@ -89,7 +90,7 @@ async def thumbnails(runtime: Runtime, context: RequestContext, query: NoOptions
         return {"jpeg": base64.b64encode(body).decode("ascii"), "problem": None}
 
     found = await runtime.with_gallery(paths)
-    drawn = await runtime.in_thread(lambda: [draw(*one) for one in zip(ids, found, strict=True)])
+    drawn = await asyncio.to_thread(lambda: [draw(*one) for one in zip(ids, found, strict=True)])
     body: Thumbnails = {"thumbnails": drawn}
     return json_response(body)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.exceptions import HTTPException
 
 from serve.http.app import ROUTES
+from serve.http.errors import RequestError, describe, error_headers
 from serve.http.io.validation import Strict
 from serve.http.routes.routing import Route, Router
 from tests.serve.http.conftest import encoded
@@ -73,9 +73,12 @@ def test_a_path_finds_its_route_and_parameters() -> None:
 
 @pytest.mark.parametrize("path", ["/nowhere", "/embed/", "/v2/models/a/b/c", ""])
 def test_other_paths_have_none(path: str) -> None:
-    with pytest.raises(HTTPException) as caught:
+    with pytest.raises(RequestError) as caught:
         ROUTER.find("GET", path)
-    assert caught.value.status_code == 404
+    assert caught.value.status == 404
+    told = describe(caught.value)
+    assert (told["code"], told["type"]) == ("not_found", "not_found_error")
+    assert "without a slash at their end; GET /openapi.json lists them" in str(told["message"])
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,8 @@ def test_other_paths_have_none(path: str) -> None:
     ],
 )
 def test_another_method_is_refused_with_those_there_are(method: str, path: str, allowed: str) -> None:
-    with pytest.raises(HTTPException) as caught:
+    with pytest.raises(RequestError) as caught:
         ROUTER.find(method, path)
-    assert caught.value.status_code == 405
-    assert caught.value.headers == {"Allow": allowed}
+    assert caught.value.status == 405
+    assert error_headers(caught.value) == {"Allow": allowed}
+    assert f"this route takes {allowed}" in str(describe(caught.value)["message"])
