@@ -99,6 +99,10 @@ class Neighbourhood:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def item(self, row: int) -> tuple[str, str, str | None]:
+        """Return the id, the path and the label of an item."""
+        return self.ids[row], self.paths[row], self.labels[row]
+
     @property
     def uncertainty_or_zero(self) -> Floats:
         """The uncertainties (N,), 0 for all without variances, as what was calibrated on them takes them."""

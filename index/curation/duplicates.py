@@ -68,22 +68,13 @@ def duplicates(gallery: Gallery, *, limit: int = 100, least: float = 0.5) -> lis
     unique = unique[first[unique] >= 0]
     unique = unique[np.argsort(closeness[unique], kind="stable")]
     probability = same_probability(closeness[::COPIES], closeness[unique])
-    return [
-        Duplicate(
-            near.ids[first[i]],
-            near.ids[second[i]],
-            near.paths[first[i]],
-            near.paths[second[i]],
-            near.labels[first[i]],
-            near.labels[second[i]],
-            float(distance[i]),
-            float(closeness[i]),
-            float(separation[i]),
-            float(p),
-        )
-        for i, p in zip(unique[:limit].tolist(), probability[:limit].tolist(), strict=True)
-        if p >= least
-    ]
+    found = []
+    for i, p in zip(unique[:limit].tolist(), probability[:limit].tolist(), strict=True):
+        if p >= least:
+            (id_, path, label), (other, its_path, its_label) = near.item(first[i]), near.item(second[i])
+            apart_by = float(distance[i]), float(closeness[i]), float(separation[i])
+            found.append(Duplicate(id_, other, path, its_path, label, its_label, *apart_by, p))
+    return found
 
 
 def _local_scale(apart: Float64s) -> Float64s:

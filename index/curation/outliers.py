@@ -30,12 +30,7 @@ def outliers(gallery: Gallery, *, limit: int = 100, k: int = 10) -> list[Outlier
     ranks[order] = np.arange(len(near))
     return [
         Outlier(
-            near.ids[i],
-            near.paths[i],
-            near.labels[i],
-            float(distance[i]),
-            float(100.0 * ranks[i] / len(near)),
-            near.uncertainty_of(i),
+            *near.item(i), float(distance[i]), 100.0 * float(ranks[i]) / len(near), near.uncertainty_of(i)
         )
         for i in order[::-1][:limit].tolist()
     ]

@@ -122,4 +122,4 @@ def _farthest_first(
 
 
 def _next(near: Neighbourhood, row: int, score: float) -> NextToLabel:
-    return NextToLabel(near.ids[row], near.paths[row], near.labels[row], near.uncertainty_of(row), score)
+    return NextToLabel(*near.item(row), near.uncertainty_of(row), score)

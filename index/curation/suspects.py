@@ -29,7 +29,7 @@ class Suspect:
 
     id: str
     path: str
-    label: str
+    label: str | None
     suggested: str
     share: float
     own_share: float
@@ -76,17 +76,6 @@ def _suspects(near: Neighbourhood) -> tuple[list[Suspect], int]:
                 continue
             share, own = float(shares[at, code]), float(shares[at, codes[row]])
             score = (share - own) * (1.0 - float(unsure[row]))
-            label, suggested = near.labels[row] or "", names[code] or ""
-            found.append(
-                Suspect(
-                    near.ids[row],
-                    near.paths[row],
-                    label,
-                    suggested,
-                    share,
-                    own,
-                    near.uncertainty_of(row),
-                    score,
-                )
-            )
+            said = names[code] or "", share, own
+            found.append(Suspect(*near.item(row), *said, near.uncertainty_of(row), score))
     return found, right

@@ -30,12 +30,5 @@ def uncertain(gallery: Gallery, *, limit: int = 100, surest: bool = False) -> li
     ranks = np.searchsorted(unsure[order], unsure, side="left")
     chosen = order[:limit] if surest else order[::-1][:limit]
     return [
-        UncertainImage(
-            near.ids[i],
-            near.paths[i],
-            near.labels[i],
-            float(unsure[i]),
-            100.0 * ranks[i] / len(near),
-        )
-        for i in chosen.tolist()
+        UncertainImage(*near.item(i), float(unsure[i]), 100.0 * ranks[i] / len(near)) for i in chosen.tolist()
     ]

@@ -33,15 +33,8 @@ from index.search.exact import ExactIndex
 __all__ = ["Settings", "SideData", "evaluate"]
 
 SELECTIVE = (
-    "r_auroc",
-    "instance_r_auroc",
-    "aurc",
-    "e_aurc",
-    "augrc",
-    "ause",
-    "risk_at_80",
-    "uncertainty_mean",
-)
+    "r_auroc", "instance_r_auroc", "aurc", "e_aurc", "augrc", "ause", "risk_at_80", "uncertainty_mean"
+)  # fmt: skip
 DETECTION = ("ood_auroc", "ood_fpr95", "ood_auroc_likelihood", "ood_fpr95_likelihood", "one_class_likelihood")
 READ_VARIANCE = frozenset({*SELECTIVE, *DETECTION, "uncertainty", "coverage_uncertainty", "risk_uncertainty"})
 """Metrics, and lines of curves, that means without variances do not have."""

@@ -17,23 +17,10 @@ if TYPE_CHECKING:
 
 RATE, ENDS = "uncertainty_increase_rate:", ("_low", "_high")
 SHARES = (
-    "knn_top1",
-    "recall_at_1",
-    "recall_at_10",
-    "map_at_r",
-    "instance_recall_at_1",
-    "r_auroc",
-    "r_auroc_norm",
-    "r_auroc_distance",
-    "r_auroc_risk",
-    "r_auroc_match",
-    "ood_auroc",
-    "ood_auroc_knn",
-    "ood_auroc_likelihood",
-    "ood_auroc_mahalanobis",
-    "one_class_knn",
-    "one_class_likelihood",
-)
+    "knn_top1", "recall_at_1", "recall_at_10", "map_at_r", "instance_recall_at_1", "r_auroc", "r_auroc_norm",
+    "r_auroc_distance", "r_auroc_risk", "r_auroc_match", "ood_auroc", "ood_auroc_knn", "ood_auroc_likelihood",
+    "ood_auroc_mahalanobis", "one_class_knn", "one_class_likelihood",
+)  # fmt: skip
 
 
 def write_plots(report: dict[str, Any], path: Path) -> None:

@@ -77,24 +77,11 @@ class Settings:
     cors_origins: str | None = None
 
     def __post_init__(self) -> None:
-        for name in (
-            "workers",
-            "max_body_bytes",
-            "max_items",
-            "max_pixels",
-            "max_queue",
-            "max_held_bytes",
-            "deadline_s",
-            "body_timeout_s",
-            "keep_alive_s",
-        ):
-            found = getattr(self, name)
-            if not found > 0:
+        for name, found in vars(self).items():
+            if type(found) in (int, float) and name not in ("drain_s", "max_risk") and not found > 0:
                 raise InputError(f"{PREFIX}{name.upper()}: found {found}, expected more than 0")
         if not self.drain_s >= 0:
             raise InputError(f"{PREFIX}DRAIN_S: found {self.drain_s}, expected 0 or more")
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"{PREFIX}THREADS: found {self.threads}, expected at least 1")
         if not self.max_pixels <= PILLOW_PIXEL_CAP:
             raise InputError(
                 f"{PREFIX}MAX_PIXELS: found {self.max_pixels}, expected at most {PILLOW_PIXEL_CAP}"

@@ -11,7 +11,6 @@ Shape letters: N images, S side, D embedding dimension, F feature dimension.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,17 +31,6 @@ from vssl.model.golden import TOLERANCE, Golden
 from vssl.model.identity import sha256_bytes
 from vssl.model.seal import read_metadata as read_entries
 from vssl.model.seal import read_sealed
-
-
-@dataclass(frozen=True, eq=False)
-class EngineOutput:
-    """What the model says about N images: Gaussians (N, D) and features (N, F) float32."""
-
-    gaussians: GaussianEmbedding
-    features: Floats
-
-    def __len__(self) -> int:
-        return len(self.gaussians)
 
 
 class Engine:
@@ -193,7 +181,7 @@ class Engine:
                 out[start:stop] = values[: stop - start]
         return outputs
 
-    def infer(self, images: Pixels) -> EngineOutput:
+    def infer(self, images: Pixels) -> EmbeddedImages:
         """Embed uint8 (N, S, S, 3) images.
 
         An image's answer does not depend on the others in the call nor on N.
@@ -201,7 +189,8 @@ class Engine:
         or a variance that is not positive.
         """
         mean, variance, features, *predicted = self.run(images)
-        return EngineOutput(GaussianEmbedding(mean, variance, *predicted), features)
+        gaussians = GaussianEmbedding(mean, variance, *predicted)
+        return EmbeddedImages(mean, variance, features, gaussians.uncertainty, bool(predicted))
 
     def check_golden(self) -> float:
         """Run the golden pair; return the largest relative difference, raise FormatError beyond the tolerance."""

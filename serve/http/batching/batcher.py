@@ -24,7 +24,7 @@ from queue import Empty, SimpleQueue
 
 from serve.http.batching.admission import Admission
 from serve.http.batching.decoding import Decoder, LargeImageError
-from serve.http.batching.pending import Decoded, Embedded, Failed, Part, Run, Ticket
+from serve.http.batching.pending import Decoded, Failed, Part, Run, Ticket
 from serve.http.errors import DeadlineError, internal_error, out_of_memory
 from serve.http.metrics import Metrics
 from serve.http.settings import Settings
@@ -61,10 +61,13 @@ class Batcher:
         for thread in (*self._threads, self._aside):
             thread.start()
 
-    async def embed(self, images: Sequence[bytes | Pixels | VsslError]) -> Embedded:
+    async def embed(
+        self, images: Sequence[bytes | Pixels | VsslError], timings: dict[str, float] | None = None
+    ) -> EmbeddedImages:
         """Embed encoded images or pixels (S, S, 3); each gets its own answer or error. Errors stay in their places.
 
-        Raises BusyError when the queue is full, or its wait would be too long.
+        timings: takes the seconds spent by stage. Raises BusyError when the queue is full, or its wait would be
+        too long.
         """
         seconds, now = self._settings.deadline_s, time.perf_counter()
         waiting = [(n, data) for n, data in enumerate(images) if not isinstance(data, VsslError)]
@@ -79,8 +82,10 @@ class Batcher:
             answered = {n for positions, _ in ticket.answers for n in positions}
             late = DeadlineError(seconds)
             errors |= {n: late for n, _ in waiting if n not in answered and n not in errors}
+        if timings is not None:
+            timings |= ticket.timings  # a copy: threads may still write to the other for late images
         shapes = self.engine.card.output_shapes
-        return Embedded(EmbeddedImages.assembled(shapes, len(images), ticket.answers, errors), ticket.timings)
+        return EmbeddedImages.assembled(shapes, len(images), ticket.answers, errors)
 
     def _queue(self, ticket: Ticket, images: list[tuple[int, bytes | Pixels]]) -> None:
         count = len(images)

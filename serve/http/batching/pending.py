@@ -59,14 +59,6 @@ class Failed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
-    """One request's answers in the order of its images, with seconds spent by stage."""
-
-    answers: EmbeddedImages
-    timings: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
 class Run:
     """One run of the model, or of the decoder alone: what failed, and the answers about a batch.
 

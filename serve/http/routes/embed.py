@@ -76,9 +76,7 @@ async def embed_images(
     images: Sequence[bytes | Pixels | VsslError],
 ) -> EmbeddedImages:
     """Embed a request's images in order, and count them."""
-    embedded = await served.batcher.embed(images)
-    answers, metrics = embedded.answers, runtime.metrics
-    context.timings.update(embedded.timings)
+    answers, metrics = await served.batcher.embed(images, context.timings), runtime.metrics
     for error in answers.errors.values():
         metrics.images(error.code, 1)
     spread = answers.uncertainty[answers.embedded] if answers.errors else answers.uncertainty

@@ -75,7 +75,7 @@ def test_answers_keep_the_order_and_bad_images_their_place(world: World, threads
     images = [encoded(1), b"junk", encoded(3), encoded(2, size=(500, 400)), b"", encoded(4)]
 
     async def work(batcher: Batcher) -> list[object]:
-        return list((await batcher.embed(images)).answers)
+        return list(await batcher.embed(images))
 
     answers, _ = with_batcher(Engine.open(world.model, threads=threads), work)
     for answer, image in zip(answers, images, strict=True):
@@ -92,7 +92,7 @@ def test_many_requests_at_once_each_get_their_own(world: World, threads: int) ->
 
     async def work(batcher: Batcher) -> list[object]:
         asked = [batcher.embed([encoded(n), large(n)]) for n in range(40)]
-        return [e.answers for e in await asyncio.gather(*asked)]
+        return list(await asyncio.gather(*asked))
 
     answers, metrics = with_batcher(Engine.open(world.model, threads=threads), work)
     for n, (small, big) in enumerate(answers):  # type: ignore[misc]
@@ -143,7 +143,7 @@ def test_pixels_join_the_same_batches(world: World) -> None:
     pixels = np.full((16, 16, 3), 77, np.uint8)
 
     async def work(batcher: Batcher) -> list[object]:
-        return list((await batcher.embed([pixels, encoded(1), pixels])).answers)
+        return list(await batcher.embed([pixels, encoded(1), pixels]))
 
     (first, _, last), _ = with_batcher(world.engine, work)
     expected = world.engine.infer(pixels[None]).gaussians.mean[0]
@@ -160,9 +160,9 @@ def test_beyond_the_queue_is_refused_with_a_time_to_retry(gated: GatedEngine) ->
         assert caught.value.status == 429
         assert caught.value.retry_after is not None
         GatedEngine.gate.set()
-        answers = [(await task).answers[0] for task in accepted]
+        answers = [(await task)[0] for task in accepted]
         again = await batcher.embed([encoded(9)])  # the queue has space now
-        return answers, len(again.answers)
+        return answers, len(again)
 
     (answers, again), _ = with_batcher(gated, work, Settings(gated.source, max_queue=8))
     assert all(isinstance(a, EmbeddedImage) for a in answers)
@@ -171,7 +171,7 @@ def test_beyond_the_queue_is_refused_with_a_time_to_retry(gated: GatedEngine) ->
 
 def test_a_request_larger_than_the_queue_passes_when_nothing_waits(world: World) -> None:
     async def work(batcher: Batcher) -> int:
-        return len((await batcher.embed([encoded(1)] * 20)).answers)
+        return len(await batcher.embed([encoded(1)] * 20))
 
     count, _ = with_batcher(world.engine, work, Settings(str(world.model), max_queue=8))
     assert count == 20
@@ -180,7 +180,7 @@ def test_a_request_larger_than_the_queue_passes_when_nothing_waits(world: World)
 def test_what_waits_past_its_deadline_is_answered_without_being_computed(gated: GatedEngine) -> None:
     async def work(batcher: Batcher) -> list[object]:
         first = await at_the_model(batcher, encoded(1))
-        late = (await batcher.embed([encoded(2), encoded(3)])).answers  # while the model is busy
+        late = await batcher.embed([encoded(2), encoded(3)])  # while the model is busy
         GatedEngine.gate.set()
         await first
         return list(late)
@@ -204,9 +204,9 @@ def test_an_engine_that_fails_fails_its_batch_alone(world: World) -> None:
 
     async def work(batcher: Batcher) -> tuple[object, object]:
         Failing.fail = True
-        bad = (await batcher.embed([encoded(1)])).answers[0]
+        bad = (await batcher.embed([encoded(1)]))[0]
         Failing.fail = False
-        return bad, (await batcher.embed([encoded(1)])).answers[0]
+        return bad, (await batcher.embed([encoded(1)]))[0]
 
     (bad, good), _ = with_batcher(engine, work)
     assert bad.status == 500  # type: ignore[attr-defined]
@@ -222,7 +222,7 @@ def test_closing_answers_what_is_queued(gated: GatedEngine) -> None:
         closing = asyncio.create_task(asyncio.to_thread(batcher.close))
         GatedEngine.gate.set()
         await closing
-        return [(await task).answers[0] for task in asked]
+        return [(await task)[0] for task in asked]
 
     assert all(isinstance(a, EmbeddedImage) for a in asyncio.run(main()))
 
@@ -231,7 +231,7 @@ def test_large_images_and_small_ones_of_one_request_keep_their_places(world: Wor
     images = [encoded(1), encoded(2, "WEBP", (2100, 2000)), encoded(3), b"junk"]
 
     async def work(batcher: Batcher) -> list[object]:
-        return list((await batcher.embed(images)).answers)
+        return list(await batcher.embed(images))
 
     answers, _ = with_batcher(Engine.open(world.model, threads=1), work)
     for answer, image in zip(answers[:3], images[:3], strict=True):
@@ -248,7 +248,7 @@ def test_too_little_memory_for_an_image_is_no_fault_of_the_image(world: World) -
     async def main() -> object:
         batcher = Batcher(world.engine, Settings(str(world.model)), Metrics(), Poor(DEFAULT_LIMITS))
         try:
-            return (await batcher.embed([encoded(1)])).answers[0]
+            return (await batcher.embed([encoded(1)]))[0]
         finally:
             await asyncio.to_thread(batcher.close)
 

@@ -84,7 +84,7 @@ def test_a_replaced_file_is_taken_up_and_a_broken_one_is_not(files: list[Path]) 
         files[1].replace(files[0])
         found += [await models.reload(), await models.reload()]
         assert models.default.engine.model_id != before.engine.model_id
-        assert isinstance((await models.default.batcher.embed([encoded(1)])).answers[0], EmbeddedImage)
+        assert isinstance((await models.default.batcher.embed([encoded(1)]))[0], EmbeddedImage)
         await models.check_ready()
         return found
 
