@@ -75,9 +75,9 @@ class Batcher:
         ticket = Ticket(len(waiting), now + seconds, self._loop.create_future(), errors)
         if waiting:
             self._queue(ticket, waiting)
-            with suppress(TimeoutError):  # those that are not answered by then are late
-                async with asyncio.timeout(seconds):
-                    await ticket.done
+            limit = self._loop.call_later(seconds, ticket.end)
+            await ticket.done
+            limit.cancel()
         if ticket.missing:
             answered = {n for positions, _ in ticket.answers for n in positions}
             late = DeadlineError(seconds)

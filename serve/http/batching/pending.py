@@ -29,7 +29,12 @@ class Ticket:
     def settle(self, count: int) -> None:
         """Note that so many more images have their answer or error."""
         self.missing -= count
-        if not self.missing and not self.done.done():
+        if not self.missing:
+            self.end()
+
+    def end(self) -> None:
+        """Wait for no more of them."""
+        if not self.done.done():
             self.done.set_result(None)
 
 

@@ -6,6 +6,8 @@ still arriving is counted here, in the protocol; one that arrived at once is cou
 
 from __future__ import annotations
 
+from itertools import chain
+
 import orjson
 from starlette.types import Scope
 from uvicorn.config import HTTP_PROTOCOLS
@@ -28,7 +30,7 @@ def too_long() -> RequestError:
 def head_size(scope: Scope) -> int:
     """Return the bytes of a request's target and headers."""
     target = len(scope.get("raw_path") or b"") + len(scope["query_string"])
-    return target + sum(len(name) + len(value) for name, value in scope["headers"])
+    return target + len(b"".join(chain.from_iterable(scope["headers"])))
 
 
 class BoundedHead(AutoHTTPProtocol):  # type: ignore[valid-type, misc]

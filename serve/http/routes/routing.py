@@ -82,7 +82,7 @@ def check_target(scope: Scope) -> None:
 
 def check_host(scope: Scope) -> None:
     """Raise RequestError 400 for a request of HTTP/1.1 that does not name one host (RFC 9112, 3.2)."""
-    found = sum(name == b"host" for name, _ in scope["headers"])
+    found = [name for name, _ in scope["headers"]].count(b"host")
     if found != 1 and (found or scope["http_version"] == "1.1"):
         raise invalid(f"found {found or 'no'} Host headers, expected one")
 
