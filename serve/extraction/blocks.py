@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from operator import itemgetter
 
 from serve.inference.embedded import EmbeddedImages
 from serve.inference.engine import Engine
@@ -115,7 +116,7 @@ def join(blocks: Sequence[BlockResult]) -> BlockResult:
     numbers = [n for b in blocks for n in b.numbers]
     order = sorted(range(len(numbers)), key=numbers.__getitem__)
     failures = sorted(
-        ((n, f) for b in blocks for n, f in zip(b.failed, b.failures, strict=True)), key=_number
+        ((n, f) for b in blocks for n, f in zip(b.failed, b.failures, strict=True)), key=itemgetter(0)
     )
     return BlockResult(
         Rows.concatenate(parts).take(order) if parts else None,
@@ -123,7 +124,3 @@ def join(blocks: Sequence[BlockResult]) -> BlockResult:
         [f for _, f in failures],
         [n for n, _ in failures],
     )
-
-
-def _number(pair: tuple[int, Failure]) -> int:
-    return pair[0]

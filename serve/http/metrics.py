@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -65,72 +66,63 @@ class Histogram:
 
 
 class Metrics:
-    """One worker's counts. Only the event loop's thread may change them."""
+    """One worker's counts, by metric and label text. Only the event loop's thread may change them."""
 
     def __init__(self, folder: Path | None = None) -> None:
         """Count; with a folder, share the counts there with the other workers of this server."""
-        self._folder = folder
-        self._requests: dict[tuple[str, int], int] = {}
-        self._durations: dict[str, Histogram] = {}
-        self._images: dict[str, int] = {}
-        self._reloads: dict[str, int] = {}
+        self._file = None if folder is None else folder / f"vssl-{os.getppid()}-{os.getpid()}.json"
+        self._numbers: Counter[str] = Counter()
         self.stage = {name: Histogram(SECONDS) for name in STAGES}
         self.batch_size = Histogram(SIZES)
         self.uncertainty = Histogram(UNCERTAINTIES)
+        self._histograms = {f'vssl_stage_duration_seconds/stage="{n}"': h for n, h in self.stage.items()}
+        self._histograms |= {
+            "vssl_batch_size_images/": self.batch_size,
+            "vssl_uncertainty/": self.uncertainty,
+        }
         self.queue = 0
 
     def request(self, route: str, status: int, seconds: float, stages: Mapping[str, float]) -> None:
         """Count one answered request, and the seconds of its stages; those of a batch are counted with it."""
-        key = (route, status)
-        self._requests[key] = self._requests.get(key, 0) + 1
-        duration = self._durations.get(route)
-        if duration is None:
-            duration = self._durations[route] = Histogram(SECONDS)
-        duration.observe(seconds)
-        for name, spent in stages.items():
-            if name not in BATCH_STAGES:
-                self.stage[name].observe(spent)
+        self._numbers[f'vssl_requests_total/route="{route}",status="{status}"'] += 1
+        name = f'vssl_request_duration_seconds/route="{route}"'
+        if name not in self._histograms:
+            self._histograms[name] = Histogram(SECONDS)
+        self._histograms[name].observe(seconds)
+        for stage, spent in stages.items():
+            if stage not in BATCH_STAGES:
+                self.stage[stage].observe(spent)
 
     def images(self, outcome: str, count: int) -> None:
         """Count images by outcome: `embedded` or an error's code."""
-        self._images[outcome] = self._images.get(outcome, 0) + count
+        self._numbers[f'vssl_images_total/outcome="{outcome}"'] += count
 
     def reload(self, outcome: str) -> None:
         """Count one attempt to take up a replaced model file."""
-        self._reloads[outcome] = self._reloads.get(outcome, 0) + 1
+        self._numbers[f'vssl_model_reloads_total/outcome="{outcome}"'] += 1
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the counts as plain values, by metric and label text."""
-        histograms = {f'vssl_stage_duration_seconds/stage="{n}"': h for n, h in self.stage.items()}
-        histograms |= {f'vssl_request_duration_seconds/route="{n}"': h for n, h in self._durations.items()}
-        histograms |= {"vssl_batch_size_images/": self.batch_size, "vssl_uncertainty/": self.uncertainty}
-        numbers = {
-            f'vssl_requests_total/route="{route}",status="{status}"': count
-            for (route, status), count in self._requests.items()
-        }
-        numbers |= {f'vssl_images_total/outcome="{name}"': count for name, count in self._images.items()}
-        numbers |= {f'vssl_model_reloads_total/outcome="{n}"': count for n, count in self._reloads.items()}
-        numbers["vssl_queue_images/"] = self.queue
+        """Return the counts as plain values."""
         return {
-            "numbers": numbers,
-            "histograms": {name: [h.bounds, h.counts, h.total] for name, h in histograms.items()},
+            "numbers": {**self._numbers, "vssl_queue_images/": self.queue},
+            "histograms": {name: [h.bounds, h.counts, h.total] for name, h in self._histograms.items()},
         }
 
     def save(self) -> None:
         """Write the counts where the other workers find them."""
-        if self._folder is None:
+        if self._file is None:
             return
         with suppress(OSError):  # a full disk must not stop the server
-            partial = self._own().with_suffix(".tmp")
+            partial = self._file.with_suffix(".tmp")
             partial.write_bytes(orjson.dumps(self.snapshot()))
-            partial.replace(self._own())
+            partial.replace(self._file)
 
     def retire(self) -> None:
         """Leave the counts behind as those of a worker that was asked to end."""
         self.save()
-        if self._folder is not None:
+        if self._file is not None:
             with suppress(OSError):
-                self._own().rename(self._own().with_suffix(".ended"))
+                self._file.rename(self._file.with_suffix(".ended"))
 
     def render(self) -> bytes:
         """Return the Prometheus text of all workers together."""
@@ -150,15 +142,11 @@ class Metrics:
         merged["numbers"]["vssl_worker_deaths_total/"] = deaths
         return _text(merged)
 
-    def _own(self) -> Path:
-        assert_folder = self._folder or Path()
-        return assert_folder / f"vssl-{os.getppid()}-{os.getpid()}.json"
-
     def _others(self) -> Iterable[Path]:
-        if self._folder is None:
+        if self._file is None:
             return []
-        mine = self._own().stem
-        files = self._folder.glob(f"vssl-{os.getppid()}-*.*")
+        mine = self._file.stem
+        files = self._file.parent.glob(f"vssl-{os.getppid()}-*.*")
         return [f for f in files if f.suffix in (".json", ".ended") and f.stem != mine]
 
 
@@ -173,11 +161,10 @@ def _is_alive(pid: int) -> bool:
 
 
 def _merge(snapshots: list[dict[str, Any]]) -> dict[str, Any]:
-    numbers: dict[str, float] = {}
+    numbers: Counter[str] = Counter()
     histograms: dict[str, list[Any]] = {}
     for snapshot in snapshots:
-        for name, value in snapshot["numbers"].items():
-            numbers[name] = numbers.get(name, 0) + value
+        numbers.update(snapshot["numbers"])
         for name, (bounds, counts, total) in snapshot["histograms"].items():
             known = histograms.get(name, [bounds, [0] * len(counts), 0.0])
             summed = [a + b for a, b in zip(known[1], counts, strict=True)]
