@@ -23,7 +23,7 @@ from vssl.embeddings.gaussian import Floats, GaussianEmbedding
 
 SearchIndex = ExactIndex | ApproximateIndex
 MASKS = 32  # filters whose masks are cached
-FEW = 16  # up to this many percentiles of one generation are counted, more are looked up in a sorted copy
+FEW = 8  # up to so many percentiles are counted, more are looked up in a sorted copy
 
 
 @dataclass(eq=False)
@@ -72,8 +72,6 @@ class View(ItemColumns):
     indexes: dict[str, SearchIndex] = field(default_factory=dict)
     chosen: dict[Filter, Bools] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _ordered: tuple[int, Floats] | None = None
-    _counted: tuple[int, int] = (-1, 0)
 
     @classmethod
     def over(cls, columns: ItemColumns, generation: int, items: Vectors, alive: Bools | None = None) -> View:
@@ -106,16 +104,11 @@ class View(ItemColumns):
         count = self.count
         if not count:
             return [None] * len(uncertainty)
-        counted = self._counted[1] if self._counted[0] == self.generation else 0
-        self._counted = self.generation, counted + len(uncertainty)
-        if counted + len(uncertainty) <= FEW and (
-            self._ordered is None or self._ordered[0] != self.generation
-        ):
+        if len(uncertainty) <= FEW:
             below = [int(np.count_nonzero(self.alive & (self.uncertainty < u))) for u in uncertainty]
         else:
-            if self._ordered is None or self._ordered[0] != self.generation:
-                self._ordered = self.generation, np.sort(self.uncertainty[self.alive])
-            below = np.searchsorted(self._ordered[1], uncertainty, side="left").tolist()
+            ordered = np.sort(self.uncertainty[self.alive])
+            below = np.searchsorted(ordered, uncertainty, side="left").tolist()
         return [100.0 * number / count for number in below]
 
     @property

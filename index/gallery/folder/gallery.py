@@ -149,12 +149,7 @@ class FolderGallery(GalleryReader):
         metadata: Sequence[Metadata] | None = None,
         model_id: str | None = None,
     ) -> None:
-        """Add N embedded images, all or none; they are on the disk when this returns.
-
-        metadata: one flat mapping a row, for filters. Raises ExistsError for an id that is there
-        when `replace` is false, InputError for an id given twice or vectors of another size,
-        MismatchError when `model_id` is given and is not the gallery's.
-        """
+        """Add N embedded images, all or none; they are on the disk when this returns. See `Gallery.add`."""
         self._writable()
         self.check_model(model_id, "these embeddings")
         rows = dataclasses.replace(rows, gaussians=as_held(self.card, rows.gaussians))

@@ -156,22 +156,14 @@ class GalleryReader:
             return self._calibrations.match(view, self._cache.index(view, distance)) if view.count else None
 
     def abstention(self, max_risk: float, distance: str | None = None) -> AbstentionRule:
-        """Return when to answer so that at most `max_risk` of the answers have a wrong nearest image.
-
-        Calibrated on 4,000 to 10,000 labelled images, as many as there are, that ask the others
-        (index.calibration.abstention); what they found is kept in the gallery's folder.
-        Raises InputError where there are none.
-        """
+        """See `Gallery.abstention`; 4,000 to 10,000 labelled images ask the others, and what they found is kept."""
         check_distance(self.place, self.card, distance)
         with self._cache.current() as view:
             index = self._cache.index(view, distance or self.distance)
             return self._calibrations.rule(view, index, max_risk)
 
     def neighbourhood(self, k: int, *, white: bool = False) -> Neighbourhood:
-        """Return the `k` nearest others of every item, by the gallery's own distance.
-
-        white: by cosine of whitened means (index.calibration.whitening), of the means where they are too few.
-        """
+        """See `Gallery.neighbourhood`."""
         with self._cache.current() as view:
             means = whitened(view.items, view.alive) if white and k else None
             if means is None:
