@@ -8,10 +8,11 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,16 +66,50 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder to fill; it becomes `path`, which `is_free`, when the block ends well.
 
-    The files in it must be flushed by the block. When the block raises, the folder is removed.
+    The files in it must be flushed by the block. When the block raises, the folder is removed. One that a
+    killed process left beside `path` is removed by the next: every folder is locked while it is filled.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
+    lock = _locked_folder(partial)
     try:
         yield partial
         put_in_place(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _locked_folder(path: Path) -> int | None:
+    """Make a folder and lock it; None where folders cannot be locked, as on Windows and some network disks."""
+    while True:
+        path.mkdir(exist_ok=True)
+        if sys.platform == "win32":
+            return None
+        try:
+            lock = take_lock(path, wait=True)
+        except FileNotFoundError:
+            continue  # another took it for abandoned before it was locked
+        except OSError:
+            return None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), path.stat()):
+                return lock
+        os.close(lock)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove the folders beside `path` that were to become it, and that no process holds a lock of any more."""
+    if sys.platform == "win32":
+        return
+    name = re.compile(rf"\.{re.escape(path.name)}\.\d+\.tmp")
+    for folder in [entry for entry in path.parent.iterdir() if name.fullmatch(entry.name)]:
+        with suppress(OSError):  # it is locked, or gone, or cannot be locked
+            lock = take_lock(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
 
 
 def put_in_place(partial: Path, final: Path) -> None:

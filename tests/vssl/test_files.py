@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from vssl.errors import InputError
 from vssl.files import (
+    atomic_folder,
     atomic_write,
     flush,
     is_free,
@@ -136,6 +138,51 @@ def test_a_lock_holds_between_processes_and_ends_with_its_holder(
                 take_lock(path, shared=True)
         holder.kill()
         os.close(take_lock(path, wait=True))
+
+
+FILL = """
+import sys
+from pathlib import Path
+from vssl.files import atomic_folder
+with atomic_folder(Path(sys.argv[1])) as partial:
+    (partial / "half").write_bytes(b"half")
+    print(partial.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no locks on folders")
+def test_a_folder_that_a_killed_process_left_is_removed_by_the_next_and_one_being_filled_is_not(
+    tmp_path: Path,
+) -> None:
+    others = [".folder.mine.tmp", ".folder.old.1.tmp", "folder.7.tmp"]
+    for other in others:
+        (tmp_path / other).mkdir()
+    killed, filling = (
+        subprocess.Popen(
+            [sys.executable, "-c", FILL, str(tmp_path / "folder")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    with killed, filling:
+        assert killed.stdout is not None
+        assert filling.stdout is not None
+        left, kept = killed.stdout.readline().strip(), filling.stdout.readline().strip()
+        killed.kill()
+        killed.wait()
+        assert names(tmp_path) == sorted([*others, left, kept])
+        with atomic_folder(tmp_path / "other"):  # of another name: not its business
+            pass
+        assert left in names(tmp_path)
+        with suppress(RuntimeError), atomic_folder(tmp_path / "folder") as partial:
+            assert names(tmp_path) == sorted([*others, kept, "other", partial.name])
+            raise RuntimeError("disk on fire")
+        assert names(tmp_path) == sorted([*others, kept, "other"])
+        filling.communicate("")
+    assert filling.returncode == 0
+    assert names(tmp_path) == sorted([*others, "folder", "other"])
+    assert (tmp_path / "folder" / "half").read_bytes() == b"half"
 
 
 class TestOutputsThatAreFree:

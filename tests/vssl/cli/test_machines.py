@@ -47,6 +47,16 @@ class TestEnds:
         assert [path.name for path in tmp_path.iterdir()] == ["g"]
         assert (tmp_path / "g" / "store.db").read_bytes() == before
 
+    def test_what_a_killed_build_left_is_removed_by_the_next(self, named: Path, tmp_path: Path) -> None:
+        command = [*VSSL, "index", str(named / "e"), "g"]
+        with subprocess.Popen(command, cwd=tmp_path, env=OURS, stderr=subprocess.DEVNULL) as building:
+            until(lambda: list(tmp_path.glob(".g.*.tmp")))
+            building.kill()
+        assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
+        done = vssl("index", named / "e", tmp_path / "g")
+        assert done.returncode == 0, done.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["g"]
+
 
 class TestMachines:
     def test_ids_are_the_same_under_every_locale(self, named: Path) -> None:
