@@ -7,7 +7,10 @@ The command line prints the message and exits 1; the server maps `status` and
 from __future__ import annotations
 
 import errno
+import math
 import reprlib
+from numbers import Integral, Real
+from pathlib import Path
 
 SHOWN = 80
 """Characters of one value that a message repeats."""
@@ -152,6 +155,43 @@ def shown_path(path: object) -> str:
     """Return a path as a message repeats it: whole, since its end says most, unless no system takes one so long."""
     text = str(path)
     return repr(text) if len(text) <= LONGEST_PATH else shown(text)
+
+
+def require(name: str, value: object, expected: str, *kinds: type) -> None:
+    """Raise InputError for an argument of another type than `kinds`: a notebook has no type checker.
+
+    expected: what to pass, in words. True and False are no numbers, and not-a-number is none.
+    """
+    is_other = isinstance(value, bool) and bool not in kinds
+    is_nan = isinstance(value, Real) and math.isnan(value)
+    if is_other or is_nan or not isinstance(value, kinds):
+        raise InputError(f"{name}: found {type(value).__name__} {shown(value)}, expected {expected}")
+
+
+def require_whole(**numbers: object) -> None:
+    """Raise InputError for a number that is not whole and at least 1."""
+    for name, value in numbers.items():
+        require(name, value, f"a whole number of at least 1; pass {name}=5", Integral)
+        if value < 1:  # type: ignore[operator]
+            raise InputError(f"{name}: found {value}, expected at least 1")
+
+
+def require_real(**numbers: object) -> None:
+    """Raise InputError for what is neither a number nor None."""
+    for name, value in numbers.items():
+        require(name, value, f"a number or None; pass {name}=0.1", Real, type(None))
+
+
+def require_text(**texts: object) -> None:
+    """Raise InputError for what is neither a text nor None."""
+    for name, value in texts.items():
+        require(name, value, f"a text or None; pass {name}='...'", str, type(None))
+
+
+def require_path(**paths: object) -> None:
+    """Raise InputError for what is neither a text nor a pathlib.Path."""
+    for name, value in paths.items():
+        require(name, value, f"a path; pass {name}='PATH'", str, Path)
 
 
 _SHORT = _Short()

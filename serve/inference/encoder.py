@@ -5,17 +5,16 @@ Shape letters: M images embedded, D embedding dimension, S side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from serve.inference.embedded import EmbeddedImages
 from serve.inference.engine import Engine
 from vssl.embeddings.batch import Embedded, Failed
-from vssl.errors import ImageError, InputError
-from vssl.images.image_like import ImageLike, image_bytes, image_name
+from vssl.errors import ImageError, require_whole
+from vssl.images.image_like import ImageLike, image_bytes, image_list, image_name
 from vssl.images.items import ImageItem, ImageSource
 from vssl.images.preprocess import Pixels, load_image
 from vssl.images.sources import open_source
@@ -53,10 +52,10 @@ class Encoder:
         """The sha256 of the model file."""
         return self.engine.model_id
 
-    def embed(self, images: str | Path | Sequence[ImageLike]) -> Embedded:
+    def embed(self, images: str | Path | Iterable[ImageLike]) -> Embedded:
         """Embed images; those that cannot be read are in `failures`, the others in order.
 
-        images: a source (a folder, an image file, `list:FILE` ...: `vssl.images.sources`), or a list of
+        images: a source (a folder, an image file, `list:FILE` ...: `vssl.images.sources`), or a list or generator of
             paths, file bytes, uint8 arrays (H, W, 3) and Pillow pictures.
         Raises InputError for a source or a listed path that is not there, for an array of another form, and
         for one picture outside of a list.
@@ -65,14 +64,12 @@ class Encoder:
             list(self.batches(images)) or [self._embedded([], self.engine.embed_pixels([]), 0)]
         )
 
-    def batches(self, images: str | Path | Sequence[ImageLike], size: int = AT_ONCE) -> Iterator[Embedded]:
+    def batches(self, images: str | Path | Iterable[ImageLike], size: int = AT_ONCE) -> Iterator[Embedded]:
         """Embed as `embed` does, and yield `size` images at a time."""
-        given: object = images  # notebooks have no type checker: one picture would be read row by row
-        if isinstance(given, bytes | Image.Image) or (isinstance(given, np.ndarray) and given.ndim < 4):
-            raise InputError(
-                f"images: found one picture ({type(given).__name__}), expected a list; write: embed([picture])"
-            )
-        source: ImageSource = open_source(images) if isinstance(images, str | Path) else ListedImages(images)
+        require_whole(size=size)
+        source: ImageSource = (
+            open_source(images) if isinstance(images, str | Path) else ListedImages(image_list(images))
+        )
         for start in range(0, len(source.items), size):
             pixels: list[Pixels | ImageError] = []
             for row in range(start, min(start + size, len(source.items))):

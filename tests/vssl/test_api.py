@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import vssl
@@ -86,6 +88,59 @@ def test_what_is_not_embedded_is_refused_and_so_is_a_closed_gallery(
     for closed in (lambda: gallery.search(embedded), lambda: gallery.add(embedded), lambda: len(gallery)):
         with pytest.raises(InputError, match=r"gallery is closed; open it again: vssl.Gallery.open"):
             closed()
+
+
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("search", {"k": "3"}, "k: found str '3', expected a whole number of at least 1; pass k=5"),
+    ("search", {"k": 2.5}, "k: found float 2.5, expected a whole number"),
+    ("search", {"k": True}, "k: found bool True, expected a whole number"),
+    ("search", {"k": 0}, "k: found 0, expected at least 1"),
+    ("search", {"distance": ["kl"]}, "distance: found list .*, expected a text or None"),
+    ("search", {"max_uncertainty": "0.1"}, "max_uncertainty: found str '0.1', expected a number or None"),
+    ("search", {"max_uncertainty": float("nan")}, "max_uncertainty: found float nan, expected a number"),
+    ("search", {"max_risk": "0.1"}, "max_risk: found str '0.1', expected a number or None"),
+    ("search", {"where": "label=cat"}, "where: found 'label=cat', expected an object"),
+    ("evaluate", {"k": "3"}, "k: found str '3', expected a whole number"),
+    ("evaluate", {"resamples": 2.5}, "resamples: found float 2.5, expected a whole number"),
+    ("evaluate", {"max_risk": "0.1"}, "max_risk: found str '0.1', expected a number or None"),
+    ("evaluate", {"ood": 3}, "found int, expected embedded images"),
+    ("add", {"metadata": 3}, "metadata: found int 3, expected a list of one mapping an image"),
+    ("add", {"metadata": [None] * 12}, "metadata: found NoneType None, expected one mapping an image"),
+    ("add", {"replace": "yes"}, "replace: found str 'yes', expected True or False"),
+]
+
+
+def test_arguments_of_another_type_are_refused_in_our_words(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    embedded = vssl.load(model).embed(photos)
+    with vssl.Gallery.create(tmp_path / "gallery", embedded) as gallery:
+        for call, options, told in WRONG:
+            with pytest.raises(InputError, match=told):
+                getattr(gallery, call)(embedded, **options)
+        (answer, *_) = gallery.search(embedded, k=np.int64(2), max_uncertainty=np.float32(1))
+        assert len(answer.neighbours) == 2
+        gallery.add(embedded, metadata=({"year": year} for year in range(12)), replace=True)
+        assert len(gallery.search(embedded, k=12, where={"year": {">": 8}})[0].neighbours) == 3
+    wrong: Any = 3
+    calls: list[Callable[[], object]] = [
+        lambda: vssl.load(wrong),
+        lambda: vssl.load(model, threads="2"),  # type: ignore[arg-type]
+        lambda: vssl.load(model, device=wrong),
+        lambda: vssl.Gallery.open(wrong),
+        lambda: vssl.Gallery.create(wrong, embedded),
+        lambda: vssl.Gallery.create(tmp_path / "other", embedded, normalise="no"),  # type: ignore[arg-type]
+        lambda: vssl.extract(wrong, tmp_path / "out"),
+        lambda: vssl.extract(photos, wrong),
+        lambda: vssl.extract(photos, tmp_path / "out", model=wrong),
+        lambda: vssl.train(wrong, tmp_path / "run"),
+        lambda: vssl.train(photos, wrong),
+        lambda: vssl.export(wrong, tmp_path / "m.onnx"),
+        lambda: vssl.export(tmp_path, tmp_path / "m.onnx", calibration=wrong),
+    ]
+    for call_ in calls:
+        with pytest.raises(InputError, match=r"^\w+: found (int 3|str '(2|no)'), expected .+"):
+            call_()
 
 
 def test_a_run_is_trained_and_exported_by_plain_functions(tmp_path: Path) -> None:

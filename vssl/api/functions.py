@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vssl.errors import require_path, require_text, require_whole
 from vssl.model.shipped import shipped_model
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ def load(
     from serve.inference.engine import Engine
 
     path = shipped_model() if model is None else model
+    require_path(model=path)
+    require_text(device=device, engine=engine, precision=precision)
+    if threads is not None:
+        require_whole(threads=threads)
     return Encoder(Engine.open(path, device=device, engine=engine, precision=precision, threads=threads))
 
 
@@ -46,6 +51,7 @@ def extract(
     """
     from serve.extraction.extract import extract as run
 
+    require_path(images=images, out=out, model=model or shipped_model())
     return run(images, Path(out), model=model or shipped_model(), resume=resume)
 
 
@@ -76,6 +82,7 @@ def train(
     """
     from train.loop.run import train_images
 
+    require_path(images=images, out=out, init=init or "")
     given = {"method": method, "epochs": epochs, "batch_size": batch_size, "size": size, "seed": seed}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if size is not None:
@@ -107,6 +114,7 @@ def export(
     from export.package import ExportOptions, export_encoder
     from export.sources.named import EncoderOptions, find_encoder
 
+    require_path(encoder=encoder, model=model, calibration=calibration or "", hf=hf or "")
     asked = options or ExportOptions()
     if calibration is not None:
         asked = replace(asked, calibration_source=str(calibration))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vssl.embeddings.batch import Embedded
 from vssl.embeddings.gaussian import GaussianEmbedding
-from vssl.errors import ExistsError, InputError
+from vssl.errors import (
+    ExistsError,
+    InputError,
+    require,
+    require_path,
+    require_real,
+    require_text,
+    require_whole,
+)
 
 if TYPE_CHECKING:
     from index.answers.results import SearchResult
@@ -37,6 +45,7 @@ class Gallery:
         """Open a gallery folder or `milvus:URI#NAME`. Raises InputError when it is not there."""
         from index.gallery.open import open_gallery
 
+        require_path(place=place)
         return cls(open_gallery(place, read_only=read_only))
 
     @classmethod
@@ -59,6 +68,9 @@ class Gallery:
         from index.gallery.folder.gallery import FolderGallery
         from vssl.files import atomic_folder, is_free
 
+        require_path(path=path)
+        require_text(distance=distance)
+        require("normalise", normalise, "True or False", bool)
         path = Path(path)
         _require_embedded(images, str, Path)
         if not isinstance(images, Embedded):
@@ -81,7 +93,7 @@ class Gallery:
         return cls.open(path)
 
     def add(
-        self, images: Embedded, *, metadata: Sequence[Mapping[str, Any]] | None = None, replace: bool = False
+        self, images: Embedded, *, metadata: Iterable[Mapping[str, Any]] | None = None, replace: bool = False
     ) -> None:
         """Add embedded images durably; their names are their ids.
 
@@ -89,6 +101,12 @@ class Gallery:
         when `replace` is false, MismatchError for images of another model.
         """
         _require_embedded(images)
+        require("replace", replace, "True or False", bool)
+        if metadata is not None:
+            require("metadata", metadata, "a list of one mapping an image", Iterable)
+            metadata = list(metadata)
+            for entry in metadata:
+                require("metadata", entry, "one mapping an image; pass [{'year': 2026}, ...]", Mapping)
         self.opened.add(images.rows(), replace=replace, metadata=metadata, model_id=images.model_id)
 
     def search(
@@ -103,6 +121,9 @@ class Gallery:
     ) -> list[SearchResult]:
         """Return the `k` nearest images of each query, as `index.gallery.protocol.Gallery.search` does."""
         _require_embedded(queries, GaussianEmbedding)
+        require_whole(k=k)
+        require_text(distance=distance)
+        require_real(max_uncertainty=max_uncertainty, max_risk=max_risk)
         model_id = None
         if isinstance(queries, Embedded):
             model_id, queries = queries.model_id, queries.gaussians
@@ -133,6 +154,9 @@ class Gallery:
         from index.evaluation.dataset import read_dataset
         from index.evaluation.evaluate import Settings, SideData, evaluate
 
+        require_whole(k=k, resamples=resamples)
+        require_text(distance=distance)
+        require_real(max_risk=max_risk)
         settings = Settings(k=k, distance=distance, max_risk=max_risk, resamples=resamples)
         side = None if ood is None else SideData(_dataset(ood))
         return evaluate(read_dataset(self.opened.place), _dataset(queries), settings, side)

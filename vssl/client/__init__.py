@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,6 +35,7 @@ from vssl.client.calls import (
     CHUNK,
     Call,
     Where,
+    check_connection,
     chunks,
     embed_call,
     item_path,
@@ -67,10 +68,11 @@ class Client:
         self, url: str, *, api_key: str | None = None, timeout_s: float = 60, retries: int = 4
     ) -> None:
         """Connect lazily; `retries` is how often an answer 429 or 503 is tried again."""
+        check_connection(url, timeout_s, retries)
         self._http = httpx.Client(base_url=url, headers=key_header(api_key), timeout=timeout_s)
         self._retries = retries
 
-    def embed(self, images: Sequence[ImageLike]) -> Embedded:
+    def embed(self, images: Iterable[ImageLike]) -> Embedded:
         """Embed images in one request; bad ones are listed in `failures`."""
         call = embed_call(images)
         return embedded(self._send(call), call)
@@ -83,7 +85,7 @@ class Client:
 
     def search(
         self,
-        queries: Sequence[ImageLike] | GaussianEmbedding,
+        queries: Iterable[ImageLike] | GaussianEmbedding | Embedded,
         *,
         k: int = 10,
         distance: str | None = None,
@@ -91,7 +93,7 @@ class Client:
         where: Where | None = None,
         model_id: str | None = None,
     ) -> list[Found]:
-        """Search with images or with Gaussians; one answer a query, in order."""
+        """Search with images, Gaussians or what was embedded; one answer a query, in order."""
         call = search_call(queries, k, distance, max_uncertainty, where, model_id)
         return found(self._send(call))
 
@@ -150,10 +152,11 @@ class AsyncClient:
         self, url: str, *, api_key: str | None = None, timeout_s: float = 60, retries: int = 4
     ) -> None:
         """Connect lazily; `retries` is how often an answer 429 or 503 is tried again."""
+        check_connection(url, timeout_s, retries)
         self._http = httpx.AsyncClient(base_url=url, headers=key_header(api_key), timeout=timeout_s)
         self._retries = retries
 
-    async def embed(self, images: Sequence[ImageLike]) -> Embedded:
+    async def embed(self, images: Iterable[ImageLike]) -> Embedded:
         """Embed images in one request; bad ones are listed in `failures`."""
         call = embed_call(images)
         return embedded(await self._send(call), call)
@@ -179,7 +182,7 @@ class AsyncClient:
 
     async def search(
         self,
-        queries: Sequence[ImageLike] | GaussianEmbedding,
+        queries: Iterable[ImageLike] | GaussianEmbedding | Embedded,
         *,
         k: int = 10,
         distance: str | None = None,
@@ -187,7 +190,7 @@ class AsyncClient:
         where: Where | None = None,
         model_id: str | None = None,
     ) -> list[Found]:
-        """Search with images or with Gaussians; one answer a query, in order."""
+        """Search with images, Gaussians or what was embedded; one answer a query, in order."""
         call = search_call(queries, k, distance, max_uncertainty, where, model_id)
         return found(await self._send(call))
 

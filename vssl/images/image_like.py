@@ -6,6 +6,7 @@ Shape letters: H W pixels.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,25 @@ def image_bytes(image: ImageLike) -> bytes:
     sink = io.BytesIO()
     image.save(sink, "PNG", compress_level=1)
     return sink.getvalue()
+
+
+def image_list(images: Iterable[ImageLike]) -> list[ImageLike]:
+    """Return listed images, from a list, a generator, a set or a batch (N, H, W, 3), as a list.
+
+    Raises InputError for one image outside of a list, and for what holds no images.
+    """
+    given: object = images  # a notebook has no type checker: one picture would be read row by row
+    is_array = isinstance(given, np.ndarray) and given.ndim < 4
+    if is_array or isinstance(given, str | Path | bytes | bytearray | Image.Image):
+        what = "path" if isinstance(given, str | Path) else "picture"
+        raise InputError(
+            f"images: found one {what} ({type(given).__name__}), expected a list; write: embed([{what}])"
+        )
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        raise InputError(
+            f"images: found {type(given).__name__}, expected a list of paths, bytes, uint8 arrays or Pillow pictures"
+        )
+    return list(images)
 
 
 def image_name(image: ImageLike, position: int) -> str:

@@ -74,3 +74,19 @@ def test_one_picture_outside_of_a_list_is_refused_and_an_array_of_pictures_is_a_
             encoder.embed(one)
     pictures: Any = np.stack([picture(4), picture(5)])
     np.testing.assert_array_equal(encoder.embed(pictures).mean, encoder.embed([picture(4), picture(5)]).mean)
+
+
+def test_any_iterable_of_images_is_taken_and_what_holds_none_is_refused(encoder: Encoder) -> None:
+    pictures = [picture(4), picture(5)]
+    expected = encoder.embed(pictures).mean
+    np.testing.assert_array_equal(encoder.embed(one for one in pictures).mean, expected)
+    np.testing.assert_array_equal(encoder.embed(map(Image.fromarray, pictures)).mean, expected)
+    wrong: Any
+    for wrong in (None, 3, {"a": pictures[0]}, np.float64(3)):
+        with pytest.raises(
+            InputError, match=rf"images: found {type(wrong).__name__}, expected a list of paths"
+        ):
+            encoder.embed(wrong)
+    for wrong in ("3", 2.5, 0):
+        with pytest.raises(InputError, match=r"size: found .*, expected .*at least 1"):
+            list(encoder.batches(pictures, size=wrong))

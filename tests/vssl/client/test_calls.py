@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from vssl.client import AsyncClient, Client
 from vssl.client.calls import chunks, embed_call, item_path, key_header, put_call, search_call
+from vssl.embeddings.batch import Embedded
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import InputError
 
@@ -63,3 +67,51 @@ def test_a_folder_comes_in_chunks_and_the_unreadable_is_empty(tmp_path: Path) ->
     found = list(chunks(tmp_path, 3))
     assert [names for names, _ in found] == [["a.png", "b.png", "c.png"], ["d.png"]]
     assert [data for _, data in found] == [[b"a", b"b", b"c"], [b""]]
+
+
+def test_a_generator_is_a_list_and_what_was_embedded_names_its_model() -> None:
+    asked = embed_call(image for image in [b"one", b"two"])
+    assert [name for _, (name, _) in asked.options["files"]] == ["image-0", "image-1"]
+    embedded = Embedded(["a", "b"], np.arange(2), GAUSSIANS, [], "id")
+    assert search_call(embedded, 3, None, None, None, None) == search_call(
+        GAUSSIANS, 3, None, None, None, "id"
+    )
+    with pytest.raises(
+        InputError, match=r"found one path \(str\), expected a list; write: embed\(\[path\]\)"
+    ):
+        embed_call("a.jpg")
+
+
+ANY: Any = object()
+SEARCH: Callable[..., Any] = search_call
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: embed_call(ANY), "images: found object, expected a list of paths"),
+        (lambda: SEARCH([b"a"], "3", None, None, None, None), "k: found str '3', expected a whole number"),
+        (lambda: SEARCH([b"a"], 3, 7, None, None, None), "distance: found int 7, expected a text or None"),
+        (lambda: SEARCH([b"a"], 3, None, "0.1", None, None), "max_uncertainty: found str '0.1', expected a number"),
+        (lambda: SEARCH([b"a"], 3, None, None, 5, None), "where: found int 5, expected a mapping or a text"),
+        (lambda: SEARCH([b"a"], 3, None, None, {"a": ANY}, None), "where: found .*, expected texts, numbers"),
+        (lambda: SEARCH(GAUSSIANS, 3, None, None, {"a": ANY}, None), "where: found .*, expected texts, numbers"),
+        (lambda: put_call(ANY, b"a", None, None), "id: found object .*, expected a text"),
+        (lambda: put_call("a", ANY, None, None), "image: found object, expected a path, bytes"),
+        (lambda: put_call("a", b"a", ANY, None), "label: found object .*, expected a text or None"),
+        (lambda: put_call("a", b"a", None, ANY), "metadata: found object .*, expected a mapping"),
+        (lambda: put_call("a", b"a", None, {"a": ANY}), "metadata: found .*, expected texts, numbers"),
+        (lambda: list(chunks(ANY, 3)), "source: found object .*, expected a path"),
+        (lambda: list(chunks("images", ANY)), "chunk: found object .*, expected a whole number"),
+        (lambda: Client(ANY), "url: found object .*, expected a text"),
+        (lambda: AsyncClient(ANY), "url: found object .*, expected a text"),
+        (lambda: Client("http://127.0.0.1:9", api_key=ANY), "api_key: found object .*, expected a text"),
+        (lambda: Client("http://127.0.0.1:9", timeout_s=ANY), "timeout_s: found object .*, expected a number"),
+        (lambda: Client("http://127.0.0.1:9", retries=ANY), "retries: found object .*, expected a whole number"),
+    ],
+)  # fmt: skip
+def test_an_argument_of_another_type_is_refused_before_anything_is_sent(
+    call: Callable[[], object], told: str
+) -> None:
+    with pytest.raises(InputError, match=told):
+        call()
