@@ -44,6 +44,7 @@ def fit_uncertainty(
     means = good.mean if more_means is None else torch.cat([good.mean, more_means])
     counts = [count for count in DIRECTIONS if count * IMAGES_EACH <= len(means)]
     clusterings = [fit_ambiguity(means, count, seed + each) for count, each in product(counts, SEEDS)]
+    torch.manual_seed(seed)
     head = UncertaintyHead(clusterings, good.inputs.shape[1], KNOTS)
     with torch.inference_mode():
         entropy = torch.stack([clustering(means) for clustering in clusterings], dim=1)
@@ -52,7 +53,7 @@ def fit_uncertainty(
     is_held = torch.zeros(int(good.image.max()) + 1, dtype=torch.bool)
     order = torch.randperm(len(is_held), generator=torch.Generator().manual_seed(seed))
     is_held[order[: len(is_held) // 4]] = True
-    _fit_displacement(head, good, bad, is_held, seed)
+    _fit_displacement(head, good, bad, is_held)
     _choose_weight(head, good, bad, is_held)
     with torch.inference_mode():
         _fit_rank(head, head.score(good.inputs, good.mean))
@@ -93,10 +94,9 @@ def _of_image(good: ViewStatistics, values: Tensor, bad: ViewStatistics) -> Tens
 
 
 def _fit_displacement(
-    head: UncertaintyHead, good: ViewStatistics, bad: ViewStatistics, is_held: Tensor, seed: int
+    head: UncertaintyHead, good: ViewStatistics, bad: ViewStatistics, is_held: Tensor
 ) -> None:
     """Learn the displacement of worse forms, 0 for images as they are, in units of its standard deviation."""
-    torch.manual_seed(seed)
     moved = displacement(good, bad)
     inputs = torch.cat([good.inputs, bad.inputs])
     target = torch.cat([torch.zeros(len(good)), moved / moved.std().clamp_min(1e-6)])
