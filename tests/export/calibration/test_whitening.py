@@ -76,10 +76,24 @@ def test_entropy_by_a_slow_loop() -> None:
     means = torch.randn(6, 4, generator=generator)
     found = Ambiguity(directions, 3.0)(means)
     for row in range(6):
-        unit = (means[row] / means[row].norm()).double().numpy()
-        weights = np.exp(3.0 * (directions.double().numpy() @ unit))
+        mean = means[row].double().numpy()
+        shorter = mean / np.sqrt(np.sqrt((mean**2).sum()))
+        weights = np.exp(3.0 * (directions.double().numpy() @ shorter))
         shares = weights / weights.sum()
         assert found[row].item() == pytest.approx(-(shares * np.log(shares)).sum(), rel=1e-5)
+
+
+def test_a_mean_close_to_what_all_images_share_is_undecided() -> None:
+    directions = nn.functional.normalize(torch.randn(5, 4, generator=torch.Generator().manual_seed(1)), dim=1)
+    found = Ambiguity(directions, 3.0)(directions[:1] * torch.tensor([[0.0], [0.1], [1.0], [10.0]]))
+    assert found[0].item() == pytest.approx(np.log(5))
+    assert (torch.diff(found) < 0).all()
+
+
+def test_the_unit_that_means_are_measured_in_does_not_matter() -> None:
+    means = torch.randn(800, 8, generator=torch.Generator().manual_seed(3))
+    own, scaled = fit_ambiguity(means, 32)(means), fit_ambiguity(1000.0 * means, 32)(1000.0 * means)
+    assert torch.allclose(own, scaled, atol=1e-3)
 
 
 def test_the_average_picture_is_spread_over_the_stated_share_of_directions() -> None:
