@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from index.answers import calibrations
 from index.calibration.abstention_sample import AbstentionSample
 from index.distances import pairwise
 from index.gallery.folder.gallery import FolderGallery
+from index.gallery.folder.store import STORE, Store
 from tests.index.brute import new
 from tests.index.samples import gaussians, sample
 from vssl.embeddings.gaussian import GaussianEmbedding
@@ -82,6 +85,54 @@ def test_the_risk_needs_no_labels_and_is_kept(tmp_path: Path) -> None:
         assert [found.risk for found in again] == risks.tolist()  # however many are asked for
         far = GaussianEmbedding(-rows.gaussians.mean, rows.gaussians.variance)
         assert np.mean([found.risk for found in reader.search(far, 1)]) > 0.6
+
+
+def former_calibrations(gallery: Path) -> None:
+    """Put into a gallery of 400 items what the version before votes in them wrote: all sure, and all risky."""
+    match = {
+        "coefficients": [5.0, -0.001], "centre": [0.5], "scale": [1.0], "pairs": 4000, "share_same": 0.5,
+        "calibration_error": 0.01, "generation": 1, "rows": 400, "last_row": 400, "constants": "", "smallest": 0.001,
+    }  # fmt: skip
+    direction = base64.b64encode(np.eye(1, 8, dtype=np.float16).tobytes()).decode()
+    risk = {
+        "directions": {"shape": [1, 8], "float16": direction}, "centre": [0.0] * 3, "scale": [1.0] * 3,
+        "quantiles": [-100.0, -99.0], "is_logarithmic": True, "generation": 1, "rows": 400, "last_row": 400,
+        "constants": "",
+    }  # fmt: skip
+    store = Store(gallery / STORE)
+    store.set_fact("match.cosine", json.dumps(match))
+    store.set_fact("risk.cosine", json.dumps(risk))
+    store.close()
+
+
+def test_a_gallery_with_the_calibrations_of_an_earlier_version_is_searched_and_calibrated_again(
+    tmp_path: Path,
+) -> None:
+    queries, folder = gaussians(40, seed=5), tmp_path / "gallery"
+
+    def said(gallery: FolderGallery) -> list[tuple[float | None, float | None]]:
+        return [(found.neighbours[0].match_probability, found.risk) for found in gallery.search(queries, 5)]
+
+    with new(tmp_path, sample(400)) as gallery:
+        expected = said(gallery)
+    former_calibrations(folder)
+    with FolderGallery.open(folder, read_only=True) as reader:
+        assert reader.info()["match_calibration"]["pairs"] == 4000  # still what an earlier version kept
+        assert said(reader) == expected
+    assert "with_votes" not in match_fact(folder)  # a reader keeps nothing
+    with FolderGallery.open(folder) as gallery:
+        assert said(gallery) == expected
+    assert json.loads(match_fact(folder))["with_votes"]
+    with FolderGallery.open(folder, read_only=True) as reader:
+        assert said(reader) == expected
+
+
+def match_fact(gallery: Path) -> str:
+    store = Store(gallery / STORE)
+    text = store.fact("match.cosine")
+    store.close()
+    assert text is not None
+    return text
 
 
 def test_few_items_have_no_risk(tmp_path: Path) -> None:
