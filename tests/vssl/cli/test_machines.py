@@ -47,6 +47,17 @@ class TestEnds:
         assert [path.name for path in tmp_path.iterdir()] == ["g"]
         assert (tmp_path / "g" / "store.db").read_bytes() == before
 
+    @pytest.mark.parametrize("command", [VSSL, [VSSL[0], "-c", "from vssl.__main__ import main; main()"]])
+    def test_ctrl_c_while_the_command_line_is_loaded_is_one_line(
+        self, tmp_path: Path, command: list[str]
+    ) -> None:
+        (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+        done = subprocess.run(
+            [*command, "doctor"], cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={**OURS, "PYTHONPATH": f"{tmp_path}:{OURS['PYTHONPATH']}"},
+        )  # fmt: skip
+        assert (done.returncode, done.stdout, done.stderr) == (130, "", "vssl: interrupted\n")
+
     def test_what_a_killed_build_left_is_removed_by_the_next(self, named: Path, tmp_path: Path) -> None:
         command = [*VSSL, "index", str(named / "e"), "g"]
         with subprocess.Popen(command, cwd=tmp_path, env=OURS, stderr=subprocess.DEVNULL) as building:
