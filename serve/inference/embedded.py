@@ -103,15 +103,9 @@ class EmbeddedImages:
         if (start, stop) == (0, len(self)):
             return self
         rows = slice(start, stop)
+        part = self.mean[rows], self.variance[rows], self.features[rows], self.uncertainty[rows]
         errors = {n - start: error for n, error in self.errors.items() if start <= n < stop}
-        return EmbeddedImages(
-            self.mean[rows],
-            self.variance[rows],
-            self.features[rows],
-            self.uncertainty[rows],
-            self.predicted,
-            errors,
-        )
+        return EmbeddedImages(*part, self.predicted, errors)
 
     @property
     def embedded(self) -> list[int]:

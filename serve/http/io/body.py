@@ -78,10 +78,16 @@ class BodyReader:
             if self.held and self.held + int(declared) > most:
                 raise BusyError("too many bytes of other requests are held in memory", 1)
         chunks: list[bytes] = []
+        more = True
         try:
             async with asyncio.timeout(self._settings.body_timeout_s):
-                while await self._chunk(context, chunks):
-                    pass
+                while more:
+                    message = await context.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    chunks.append(message.get("body", b""))
+                    more = message.get("more_body", False)
+                    self._hold(context, len(chunks[-1]))
         except TimeoutError:
             raise RequestError(
                 408, "slow_body", f"the body did not arrive within {self._settings.body_timeout_s:g} s"
@@ -89,20 +95,15 @@ class BodyReader:
         context.body_read = True
         return chunks[0] if len(chunks) == 1 else await self.aside(context.held_bytes, b"".join, chunks)
 
-    async def _chunk(self, context: RequestContext, chunks: list[bytes]) -> bool:
-        """Take in what has arrived of a body, and tell whether there is more; raises as `read` does."""
-        message = await context.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunk = message.get("body", b"")
-        chunks.append(chunk)
-        self.held += len(chunk)
-        context.held_bytes = size = context.held_bytes + len(chunk)
-        if size > self._settings.max_body_bytes:
-            raise too_large(size, self._settings.max_body_bytes)
-        if self.held > self._settings.max_held_bytes and self.held > size:
+    def _hold(self, context: RequestContext, count: int) -> None:
+        """Count bytes that have arrived; raises RequestError 413 and BusyError beyond the bounds."""
+        limit, most = self._settings.max_body_bytes, self._settings.max_held_bytes
+        self.held += count
+        context.held_bytes = size = context.held_bytes + count
+        if size > limit:
+            raise too_large(size, limit)
+        if self.held > most and self.held > size:
             raise BusyError("too many bytes of other requests are held in memory", 1)
-        return bool(message.get("more_body", False))
 
     def close(self) -> None:
         """End the thread that large bodies are read in."""
