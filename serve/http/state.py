@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import os
 import threading
@@ -18,6 +17,7 @@ from serve.http.batching.decoding import Decoder
 from serve.http.batching.models import ServedModel, ServedModels, open_engines
 from serve.http.errors import NotReadyError, RequestError
 from serve.http.io.body import BodyReader
+from serve.http.io.validation import with_param
 from serve.http.metrics import Metrics
 from serve.http.middleware.auth import Keys
 from serve.http.settings import Settings
@@ -127,10 +127,15 @@ class Runtime:
         return list(NAMES)
 
     async def with_gallery(self, work: Callable[[Gallery], T]) -> T:
-        """Run `work(gallery)` in a thread of the gallery's and return its result."""
-        gallery = self.gallery
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._gallery_threads, functools.partial(work, gallery))
+        """Run `work(gallery)` in a thread of the gallery's and return its result.
+
+        An InputError of it becomes the RequestError of its parameter.
+        """
+        gallery, loop = self.gallery, asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._gallery_threads, work, gallery)
+        except InputError as error:
+            raise with_param(error) from None
 
     async def write_gallery(self, work: Callable[[Gallery], T]) -> T:
         """Run `work(gallery)`, which writes; raises RequestError 409 where the gallery is read-only."""

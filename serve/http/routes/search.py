@@ -22,7 +22,6 @@ from serve.http.io.schemas import (
     SearchOptions,
     SearchRequest,
 )
-from serve.http.io.validation import with_param
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, raise_single, read_images
 from serve.http.routes.routing import Route
@@ -119,10 +118,7 @@ async def respond(
                 max_risk=options.max_risk or runtime.settings.max_risk,
             )
 
-        try:
-            found = await runtime.with_gallery(work)
-        except InputError as error:
-            raise with_param(error) from None
+        found = await runtime.with_gallery(work)
         context.timings["search"] = time.perf_counter() - begun
     rest, own = iter(found), iter(queries.uncertainty.tolist())
     results: list[FoundItem | FailedImage] = []

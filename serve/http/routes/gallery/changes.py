@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from serve.http.errors import RequestError
 from serve.http.io.answers import json_response
 from serve.http.io.schemas import ItemId, NoOptions
-from serve.http.io.validation import Strict, with_param
+from serve.http.io.validation import Strict
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.routing import Route
 from serve.http.state import Runtime
@@ -94,10 +94,7 @@ async def restore(runtime: Runtime, context: RequestContext, query: NoOptions) -
         runtime.removed.take(token)
         return {"changed": len(kept)}
 
-    try:
-        return json_response(await runtime.write_gallery(work))
-    except InputError as error:
-        raise with_param(error) from None
+    return json_response(await runtime.write_gallery(work))
 
 
 async def tag(runtime: Runtime, context: RequestContext, query: NoOptions) -> Response:

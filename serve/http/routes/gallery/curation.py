@@ -13,11 +13,10 @@ from typing_extensions import TypedDict
 from serve.http.errors import RequestError
 from serve.http.io.answers import json_response
 from serve.http.io.schemas import Whole
-from serve.http.io.validation import Strict, with_param
+from serve.http.io.validation import Strict
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.routing import Route
 from serve.http.state import Runtime
-from vssl.errors import InputError
 
 if TYPE_CHECKING:
     from index.gallery.protocol import Gallery
@@ -77,10 +76,7 @@ async def curation(runtime: Runtime, context: RequestContext, query: CurationOpt
             runtime.curated.keep(key, answer)
             return answer
 
-    try:
-        return json_response(await runtime.with_gallery(work))
-    except InputError as error:
-        raise with_param(error) from None
+    return json_response(await runtime.with_gallery(work))
 
 
 def _placed(found: dict[str, Any], rows: dict[str, int]) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from serve.http.io.schemas import (
     PutRequest,
     Scalar,
 )
-from serve.http.io.validation import with_param
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, raise_single, read_images
 from serve.http.routes.routing import Route
@@ -101,10 +100,7 @@ async def put_item(runtime: Runtime, context: RequestContext, query: PutOptions)
         gallery.add(rows, replace=True, metadata=[metadata], model_id=model_id)
         return existed
 
-    try:
-        replaced = await runtime.write_gallery(write)
-    except InputError as error:
-        raise with_param(error) from None
+    replaced = await runtime.write_gallery(write)
     body: Written = {
         "id": wanted,
         "label": options.label,
