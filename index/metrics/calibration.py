@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
-from index.arrays import Bools, Float64s
+from index.arrays import Bools, Float64s, Int64s
 
 BINS = 15
 
@@ -23,11 +25,20 @@ def reliability(
     (array([0.15, 0.85]), array([0. , 0.5]), array([0.5, 0.5]))
     """
     order = np.argsort(probability, kind="stable")
-    edges = np.unique(np.linspace(0, len(order), min(bins, len(order)) + 1).astype(np.int64))
-    starts, counts = edges[:-1], np.diff(edges).astype(np.float64)
+    starts, counts = _bins(len(order), bins)
     predicted = np.add.reduceat(probability[order], starts) / counts
     observed = np.add.reduceat(outcome[order].astype(np.float64), starts) / counts
     return predicted, observed, counts / len(order)
+
+
+@lru_cache(maxsize=64)
+def _bins(count: int, bins: int) -> tuple[Int64s, Float64s]:
+    """Return where each bin of equal mass starts and how many it holds; resamples of as many ask again and again."""
+    edges = np.unique(np.linspace(0, count, min(bins, count) + 1).astype(np.int64))
+    starts, counts = edges[:-1], np.diff(edges).astype(np.float64)
+    starts.setflags(write=False)
+    counts.setflags(write=False)
+    return starts, counts
 
 
 def ece(probability: Float64s, outcome: Bools, bins: int = BINS) -> float:
