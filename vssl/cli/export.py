@@ -15,7 +15,7 @@ from vssl.cli.model_facts import (
     describe_preprocess,
     describe_uncertainty,
 )
-from vssl.cli.options import Json
+from vssl.cli.options import Branch, CalibrationImages, CalibrationSeed, Json
 from vssl.cli.output import check_choice, note, refuse_existing, say, say_json
 
 if TYPE_CHECKING:
@@ -84,9 +84,6 @@ Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace existing outputs, and another model in the repository."),
 ]
-Branch = Annotated[str, typer.Option(help="Whose weights: student or teacher.")]
-CalibrationImages = Annotated[int, typer.Option(help="Most images to draw views of.", min=8)]
-CalibrationSeed = Annotated[int, typer.Option("--seed", help="Seed of the calibration's views.")]
 
 
 def export(

@@ -16,6 +16,7 @@ import typer
 from vssl.cli import (
     anomaly,
     bench,
+    calibrate,
     demo,
     doctor,
     evaluate,
@@ -73,7 +74,7 @@ def _root(
 
 
 VERBS = (
-    (train.train, probe.probe, export.export, inspect.inspect, verify.verify),
+    (train.train, probe.probe, export.export, calibrate.calibrate, inspect.inspect, verify.verify),
     (extract.extract, index.index, search.search, evaluate.evaluate, anomaly.anomaly),
     (serve.serve, bench.bench, demo.demo, doctor.doctor),
 )

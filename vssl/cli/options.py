@@ -31,3 +31,6 @@ Metadata = Annotated[
     Path | None,
     typer.Option(help="CSV or Parquet table with a column id; the others can be filtered by."),
 ]
+Branch = Annotated[str, typer.Option(help="Whose weights: student or teacher.")]
+CalibrationImages = Annotated[int, typer.Option(help="Most images to draw views of.", min=8)]
+CalibrationSeed = Annotated[int, typer.Option("--seed", help="Seed of the calibration's views.")]

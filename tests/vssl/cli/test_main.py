@@ -12,6 +12,7 @@ from tests.tiny_model import tiny_model
 VERBS = (
     "train",
     "bench",
+    "calibrate",
     "export",
     "inspect",
     "verify",
