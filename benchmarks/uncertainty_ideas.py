@@ -74,7 +74,8 @@ def fit(
     good, bad = view_statistics(
         encoder, views, images, served, count=config.views, worse=config.worse, seed=1, size=encoder.size
     )
-    return Fitted(served, fit_head(good, bad, config), fit_uncertainty(good, bad)), good
+    uncertainty = fit_uncertainty(good, bad, space=served.space)
+    return Fitted(served, fit_head(good, bad, config), uncertainty), good
 
 
 def regression(features: Tensor, target: Tensor, seed: int = 0, epochs: int = 60) -> nn.Module:

@@ -2,9 +2,10 @@
 
 The calibration images are gathered around some dozens of directions; a picture that is about as
 near to many of them as to any is one whose neighbours are likely to be of another kind, however
-little its views scatter; and so is one whose mean is short, close to what all images have in common. So
-the mean is divided by the square root of its length alone: half way between cosines, for which length says nothing, and
-dot products (docs/measurements/encoders.md has all three). The entropy over those directions is a few thousand
+little its views scatter. Of features, so is one whose mean is short, close to what all images have in common:
+it is divided by the square root of its length alone, half way between cosines, for which length says nothing, and
+dot products. A projector is trained by cosines, which leave its lengths to chance, so there they say
+nothing (docs/measurements/encoders.md has all of it). The entropy over those directions is a few thousand
 multiplications in the graph that is served, needs no gallery, and no labels were used.
 Shape letters: B batch, N images, K directions, D embedding dimension.
 """
@@ -23,6 +24,8 @@ SPREAD = 0.22
 """exp(entropy) of the average image, of K: between one direction (1/K) and all of them (1)."""
 ROUNDS = 20
 TINY = 1e-6
+LENGTH_POWER = {"features": 0.5, "projector": 0.0}
+"""Power of a mean's length that is left, by the space it is served in: 0 for cosines, 1 for dot products."""
 
 
 class Ambiguity(nn.Module):
@@ -31,24 +34,26 @@ class Ambiguity(nn.Module):
     directions: Tensor
     sharpness: Tensor
 
-    def __init__(self, directions: Tensor, sharpness: float) -> None:
+    def __init__(self, directions: Tensor, sharpness: float, length_power: float = 0.0) -> None:
         super().__init__()
+        self.length_power = length_power
         self.register_buffer("directions", directions)
         self.register_buffer("sharpness", torch.tensor(sharpness))
 
     def forward(self, mean: Tensor) -> Tensor:
         """(B, D) -> (B,)."""
         length = mean.norm(dim=1, keepdim=True).clamp_min(TINY)
-        shares = functional.log_softmax(mean / length.sqrt() @ self.directions.T * self.sharpness, dim=1)
+        scaled = mean / length.pow(1.0 - self.length_power)
+        shares = functional.log_softmax(scaled @ self.directions.T * self.sharpness, dim=1)
         return -(shares.exp() * shares).sum(dim=1)
 
 
-def fit_ambiguity(means: Tensor, count: int, seed: int = 0) -> Ambiguity:
+def fit_ambiguity(means: Tensor, count: int, seed: int = 0, length_power: float = 0.0) -> Ambiguity:
     """Gather calibration means (N, D) around `count` directions, as sharply as leaves the entropy a spread."""
     unit = functional.normalize(means.float(), dim=1, eps=TINY)
     directions, _ = spherical_kmeans(unit, count, ROUNDS, torch.Generator().manual_seed(seed))
-    found = Ambiguity(directions, 1.0)
-    size = float(means.float().norm(dim=1).mean().clamp_min(TINY)) ** 0.5
+    found = Ambiguity(directions, 1.0, length_power)
+    size = float(means.float().norm(dim=1).mean().clamp_min(TINY)) ** length_power
     low, high = 0.1 / size, 1000.0 / size
     for _ in range(40):  # the entropy falls as the sharpness grows
         middle = (low * high) ** 0.5

@@ -272,7 +272,7 @@ def calibrate(
     if used < len(order) and used - held >= FEWEST:
         rest = np.sort(order[used:])
         more = served_means(encoder, images[rest], served, size) if means is None else means[rest]
-    uncertainty = fit_uncertainty(join(good), join(bad), more, config.seed)
+    uncertainty = fit_uncertainty(join(good), join(bad), more, config.seed, space=served.space)
     calibration = Calibration("fitted-head" if most >= MIN_IMAGES else "scale", used, config.variance_views)
     if judged is None or judged_bad is None:
         return Fit(variance.eval(), calibration)

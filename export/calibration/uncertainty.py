@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from export.calibration.ambiguity import IMAGES_EACH, fit_ambiguity
+from export.calibration.ambiguity import IMAGES_EACH, LENGTH_POWER, fit_ambiguity
 from export.calibration.view_statistics import ViewStatistics
 from export.served_encoder import UncertaintyHead
 from vssl.model.card import UncertaintyFit
@@ -33,17 +33,26 @@ LESS_SURE, NEAR_BEST = 0.95, 0.02
 
 
 def fit_uncertainty(
-    good: ViewStatistics, bad: ViewStatistics, more_means: Tensor | None = None, seed: int = 0
+    good: ViewStatistics,
+    bad: ViewStatistics,
+    more_means: Tensor | None = None,
+    seed: int = 0,
+    *,
+    space: str = "features",
 ) -> UncertaintyHead | None:
     """Fit the head on N pictures as they are and W worse forms of each; None for fewer than 256 pictures.
 
-    more_means: served means (M, D) of further pictures, for the clusters.
+    more_means: served means (M, D) of further pictures, for the clusters. space: `features` or `projector`, where
+    means are served.
     """
     if len(good) < FEWEST or not len(bad):
         return None
     means = good.mean if more_means is None else torch.cat([good.mean, more_means])
     counts = [count for count in DIRECTIONS if count * IMAGES_EACH <= len(means)]
-    clusterings = [fit_ambiguity(means, count, seed + each) for count, each in product(counts, SEEDS)]
+    clusterings = [
+        fit_ambiguity(means, count, seed + each, LENGTH_POWER[space])
+        for count, each in product(counts, SEEDS)
+    ]
     torch.manual_seed(seed)
     head = UncertaintyHead(clusterings, good.inputs.shape[1], KNOTS)
     with torch.inference_mode():

@@ -100,6 +100,17 @@ def test_far_beyond_what_was_seen_it_still_orders() -> None:
     assert (torch.diff(found) > 0).all()
 
 
+def test_the_length_of_a_mean_counts_among_features_alone() -> None:
+    good, bad, _ = pictures(800, 1)
+    shorter = 0.5 * good.mean
+    for space, counts in (("features", True), ("projector", False)):
+        head = fit_uncertainty(good, bad, space=space)
+        assert head is not None
+        with torch.inference_mode():
+            raised = head(good.inputs, shorter) - head(good.inputs, good.mean)
+        assert bool(raised.mean() > 0.05) == counts
+
+
 def test_further_means_make_more_clusters() -> None:
     good, bad, _ = pictures(256, 6)
     few = fit_uncertainty(good, bad)

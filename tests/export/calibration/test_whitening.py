@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.calibration.ambiguity import SPREAD, Ambiguity, fit_ambiguity
+from export.calibration.ambiguity import LENGTH_POWER, SPREAD, Ambiguity, fit_ambiguity
 from export.calibration.whitening import fit_mean, partial_whitening, served_map, shrink
 from export.served_encoder import ServedMean
 from train.models.encoder import EncoderOutput
@@ -70,29 +70,39 @@ def test_a_direction_that_no_picture_takes_is_not_blown_up() -> None:
     assert float(matrix[2, 2] / matrix[0, 0]) == pytest.approx(100.0, rel=1e-2)  # 1e-4 is the least believed
 
 
-def test_entropy_by_a_slow_loop() -> None:
+@pytest.mark.parametrize(("space", "root"), [("features", 2), ("projector", 1)])
+def test_entropy_by_a_slow_loop(space: str, root: int) -> None:
     generator = torch.Generator().manual_seed(1)
     directions = nn.functional.normalize(torch.randn(5, 4, generator=generator), dim=1)
     means = torch.randn(6, 4, generator=generator)
-    found = Ambiguity(directions, 3.0)(means)
+    found = Ambiguity(directions, 3.0, LENGTH_POWER[space])(means)
     for row in range(6):
         mean = means[row].double().numpy()
-        shorter = mean / np.sqrt(np.sqrt((mean**2).sum()))
+        shorter = mean / np.sqrt((mean**2).sum()) ** (1 / root)
         weights = np.exp(3.0 * (directions.double().numpy() @ shorter))
         shares = weights / weights.sum()
         assert found[row].item() == pytest.approx(-(shares * np.log(shares)).sum(), rel=1e-5)
 
 
-def test_a_mean_close_to_what_all_images_share_is_undecided() -> None:
+def test_features_close_to_what_all_images_share_are_undecided() -> None:
     directions = nn.functional.normalize(torch.randn(5, 4, generator=torch.Generator().manual_seed(1)), dim=1)
-    found = Ambiguity(directions, 3.0)(directions[:1] * torch.tensor([[0.0], [0.1], [1.0], [10.0]]))
+    several = directions[:1] * torch.tensor([[0.0], [0.1], [1.0], [10.0]])
+    found = Ambiguity(directions, 3.0, LENGTH_POWER["features"])(several)
     assert found[0].item() == pytest.approx(np.log(5))
     assert (torch.diff(found) < 0).all()
 
 
-def test_the_unit_that_means_are_measured_in_does_not_matter() -> None:
+def test_of_a_projector_the_length_says_nothing() -> None:
+    directions = nn.functional.normalize(torch.randn(5, 4, generator=torch.Generator().manual_seed(1)), dim=1)
+    several = directions[:1] * torch.tensor([[0.1], [1.0], [10.0]])
+    found = Ambiguity(directions, 3.0, LENGTH_POWER["projector"])(several)
+    assert torch.allclose(found, found[:1].expand(3))
+
+
+@pytest.mark.parametrize("power", LENGTH_POWER.values())
+def test_the_unit_that_means_are_measured_in_does_not_matter(power: float) -> None:
     means = torch.randn(800, 8, generator=torch.Generator().manual_seed(3))
-    own, scaled = fit_ambiguity(means, 32)(means), fit_ambiguity(1000.0 * means, 32)(1000.0 * means)
+    own, scaled = (fit_ambiguity(unit * means, 32, 0, power)(unit * means) for unit in (1.0, 1000.0))
     assert torch.allclose(own, scaled, atol=1e-3)
 
 
