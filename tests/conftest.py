@@ -4,10 +4,14 @@ Files that take long come first: run side by side, with a file's tests kept toge
 keep one process busy while the others have nothing left to do.
 """
 
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# A shell's background job begins with Ctrl-C ignored, and the commands under test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("shared-cores", deadline=None)
 settings.load_profile("shared-cores")
