@@ -73,6 +73,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     partial.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
     lock = _locked_folder(partial)
+    if lock is None:  # nothing told whether an earlier process of this number left it
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
     try:
         yield partial
         put_in_place(partial, path)

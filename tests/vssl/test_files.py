@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -152,6 +153,22 @@ with atomic_folder(Path(sys.argv[1])) as partial:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no locks on folders")
+def test_where_folders_cannot_be_locked_a_folder_to_fill_is_empty_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(handle: int, kind: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr("fcntl.flock", refuse)  # as some network disks do
+    left = tmp_path / f".g.{os.getpid()}.tmp"  # in a container, each process may have the same number
+    left.mkdir()
+    (left / "of_another").write_text("half")
+    with atomic_folder(tmp_path / "g") as folder:
+        assert names(folder) == []
+        write_bytes(folder / "own", b"whole")
+    assert (names(tmp_path), names(tmp_path / "g")) == (["g"], ["own"])
+
+
 def test_a_folder_that_a_killed_process_left_is_removed_by_the_next_and_one_being_filled_is_not(
     tmp_path: Path,
 ) -> None:
