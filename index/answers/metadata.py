@@ -26,8 +26,8 @@ NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d{0,400})(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1
 """A cell that is a number: 007 is a text, since its zeros would be lost."""
 
 ABSENT_NUMBERS = frozenset(
-    ["", *"na n/a #n/a #na null none nan -nan inf -inf +inf infinity -infinity".split()]  # noqa: SIM905
-)
+    ["", "na", "n/a", "#n/a", "#na", "null", "none", "nan", "-nan", "inf", "-inf", "+inf", "infinity", "-infinity"]
+)  # fmt: skip
 """What a column of numbers holds, in any case, where there is none. In a column of texts "NA" is Namibia."""
 
 BOOLEANS = {"true": True, "false": False}

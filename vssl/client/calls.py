@@ -85,19 +85,15 @@ def search_call(
     options: dict[str, Any] = {"k": int(k)}
     options |= {} if distance is None else {"distance": distance}
     options |= {} if max_uncertainty is None else {"max_uncertainty": max_uncertainty}
+    if where is not None:
+        options["where"] = where if isinstance(where, str) else _json("where", where)
     if isinstance(queries, GaussianEmbedding):
         body = {"mean": queries.mean.tolist(), "variance": queries.variance.tolist(), **options}
         if queries.predicted_uncertainty is not None:
             body["uncertainty"] = queries.predicted_uncertainty.tolist()
-        body |= (
-            {}
-            if where is None
-            else {"where": where if isinstance(where, str) else json.loads(_json("where", where))}
-        )
         body |= {} if model_id is None else {"model_id": model_id}
         return Call("POST", "/search", {"json": body})
 
-    options |= {} if where is None else {"where": where if isinstance(where, str) else _json("where", where)}
     return Call("POST", "/search", {"files": _files(queries, None), "params": options})
 
 

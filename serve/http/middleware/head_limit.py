@@ -30,7 +30,7 @@ def too_long() -> RequestError:
 def head_size(scope: Scope) -> int:
     """Return the bytes of a request's target and headers."""
     target = len(scope.get("raw_path") or b"") + len(scope["query_string"])
-    return target + len(b"".join(chain.from_iterable(scope["headers"])))
+    return target + sum(map(len, chain.from_iterable(scope["headers"])))
 
 
 class BoundedHead(AutoHTTPProtocol):  # type: ignore[valid-type, misc]

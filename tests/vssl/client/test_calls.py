@@ -41,7 +41,7 @@ def test_a_search_says_only_what_was_asked(where: dict[str, object] | str) -> No
         "mean": GAUSSIANS.mean.tolist(),
         "variance": GAUSSIANS.variance.tolist(),
         "k": 3,
-        "where": where,
+        "where": sent,
         "model_id": "id",
     }
 
