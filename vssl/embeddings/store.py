@@ -33,7 +33,7 @@ from vssl.model.card import CARD_KEY, ModelCard
 FORMAT_KEY = "vssl.format"
 STORE_FORMAT = 1  # of a part; a folder's is in vssl.embeddings.manifest
 MODEL_ID_KEY = "vssl.model_id"
-DTYPES = {"float32": pa.float32(), "float16": pa.float16()}
+DTYPES = ("float32", "float16")
 REPEATED = ["label", "reason", "error"]  # columns whose values come again and again
 FAILURE_SCHEMA = pa.schema([("path", pa.string()), ("reason", pa.string()), ("error", pa.string())])
 
@@ -113,45 +113,12 @@ class Embeddings:
     manifest: dict[str, Any]
 
 
-def schema(
-    card: ModelCard,
-    model_id: str,
-    *,
-    features: bool = False,
-    digests: bool = False,
-    pictures: bool = False,
-    dtype: str = "float32",
-) -> pa.Schema:
-    """Return the Arrow schema of a part, with the card and the model id in its metadata.
-
-    dtype: of mean, variance and features, `float32` or `float16`.
-    """
-    number = DTYPES[dtype]
-    columns = [
-        ("id", pa.string()),
-        ("path", pa.string()),
-        ("label", pa.string()),
-        ("mean", pa.list_(number, card.dim)),
-        ("variance", pa.list_(number, card.dim)),
-        ("uncertainty", pa.float32()),
-    ]
-    if features:
-        columns.append(("features", pa.list_(number, card.feature_dim)))
-    if digests:
-        columns.append(("sha256", pa.string()))
-    if pictures:
-        columns.append(("image", PICTURE))
-    metadata = {CARD_KEY: card.to_json(), MODEL_ID_KEY: model_id, FORMAT_KEY: str(STORE_FORMAT)}
-    found = pa.schema(columns)
-    return found.with_metadata({**metadata, **features_entry(found)})
-
-
 def to_table(rows: Rows, card: ModelCard, model_id: str, *, dtype: str = "float32") -> pa.Table:
-    """Return rows as an Arrow table of `schema`.
+    """Return rows as the Arrow table of a part, with the card and the model id in its metadata.
 
-    Raises InputError for `float16` when a mean or a feature exceeds its largest number (65504)
-    or a variance lies outside of its normal numbers (6.1e-5 to 65504), below which it would keep
-    fewer than its 11 bits.
+    dtype: of mean, variance and features, `float32` or `float16`. Raises InputError for `float16` when a mean or a
+    feature exceeds its largest number (65504) or a variance lies outside of its normal numbers (6.1e-5 to
+    65504), below which it would keep fewer than its 11 bits.
     """
     if dtype == "float16":
         _check_range(rows)
@@ -164,29 +131,26 @@ def to_table(rows: Rows, card: ModelCard, model_id: str, *, dtype: str = "float3
 
     def matrix(values: NDArray[np.float32], width: int) -> pa.Array:
         flat = values.reshape(-1).astype(dtype)
-        return pa.FixedSizeListArray.from_arrays(pa.array(flat, DTYPES[dtype]), width)
+        return pa.FixedSizeListArray.from_arrays(pa.array(flat), width)
 
-    arrays = [
-        pa.array(rows.ids, pa.string()),
-        pa.array(rows.paths, pa.string()),
-        pa.array(rows.labels, pa.string()),
-        matrix(rows.gaussians.mean, card.dim),
-        matrix(rows.gaussians.variance, card.dim),
-        pa.array(rows.gaussians.uncertainty, pa.float32()),
-    ]
-    if rows.features is not None:
-        arrays.append(matrix(rows.features, card.feature_dim))
-    if rows.digests is not None:
-        arrays.append(pa.array(rows.digests, pa.string()))
-    if rows.pictures is not None:
-        files = [pa.array(rows.pictures, pa.binary()), pa.array(rows.paths, pa.string())]
-        arrays.append(pa.StructArray.from_arrays(files, fields=list(PICTURE)))
-    optional = {
-        "features": rows.features is not None,
-        "digests": rows.digests is not None,
-        "pictures": rows.pictures is not None,
+    columns = {
+        "id": pa.array(rows.ids, pa.string()),
+        "path": pa.array(rows.paths, pa.string()),
+        "label": pa.array(rows.labels, pa.string()),
+        "mean": matrix(rows.gaussians.mean, card.dim),
+        "variance": matrix(rows.gaussians.variance, card.dim),
+        "uncertainty": pa.array(rows.gaussians.uncertainty, pa.float32()),
     }
-    return pa.Table.from_arrays(arrays, schema=schema(card, model_id, **optional, dtype=dtype))
+    if rows.features is not None:
+        columns["features"] = matrix(rows.features, card.feature_dim)
+    if rows.digests is not None:
+        columns["sha256"] = pa.array(rows.digests, pa.string())
+    if rows.pictures is not None:
+        files = [pa.array(rows.pictures, pa.binary()), columns["path"]]
+        columns["image"] = pa.StructArray.from_arrays(files, fields=list(PICTURE))
+    table = pa.table(columns)
+    metadata = {CARD_KEY: card.to_json(), MODEL_ID_KEY: model_id, FORMAT_KEY: str(STORE_FORMAT)}
+    return table.replace_schema_metadata({**metadata, **features_entry(table.schema)})
 
 
 def _check_range(rows: Rows) -> None:
@@ -206,7 +170,7 @@ def _check_range(rows: Rows) -> None:
 
 
 def from_table(table: pa.Table, *, pictures: bool = False) -> Rows:
-    """Return the rows of an Arrow table of `schema`; its pictures only when asked for.
+    """Return the rows of an Arrow table of `to_table`; its pictures only when asked for.
 
     The uncertainty is read where the table's card says that the model predicts it.
     """

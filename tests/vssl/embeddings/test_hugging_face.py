@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.vssl.embeddings.test_store import CARD, DIM, ID, WIDTH
+from tests.vssl.embeddings.test_store import CARD, DIM, ID, WIDTH, rows
 from vssl.embeddings.hugging_face import KEY
-from vssl.embeddings.store import schema
+from vssl.embeddings.store import to_table
 
 datasets: Any = pytest.importorskip("datasets")
 
@@ -30,7 +31,8 @@ def test_the_entry_is_that_of_datasets(dtype: str) -> None:
             "image": datasets.Image(),
         }
     )
-    ours = schema(CARD, ID, features=True, digests=True, pictures=True, dtype=dtype)
+    full = replace(rows(2, features=True), digests=["cd" * 32] * 2, pictures=[b"a", b"b"])
+    ours = to_table(full, CARD, ID, dtype=dtype).schema
     entry = KEY.encode()
     assert json.loads(ours.metadata[entry]) == json.loads(expected.arrow_schema.metadata[entry])
     assert datasets.Features.from_arrow_schema(ours) == expected
