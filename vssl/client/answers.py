@@ -12,13 +12,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from vssl.client.calls import Call
 from vssl.embeddings.batch import Embedded, Failed
 from vssl.embeddings.gaussian import GaussianEmbedding
+from vssl.embeddings.store import MODEL_ID_KEY, card_of, gaussians_of
 from vssl.errors import VsslError
-from vssl.model.card import CARD_KEY, ModelCard
 
 LONGEST_WAIT_S = 30.0
 LONE_IMAGE = (400, 415, 422)
@@ -105,23 +104,11 @@ def embedded(response: httpx.Response, call: Call) -> Embedded:
     table = pa.ipc.open_stream(response.content).read_all()
     names = [name or "" for name in table.column("name").to_pylist()]
     codes, messages = table.column("error_code").to_pylist(), table.column("error_message").to_pylist()
-    good = np.array([code is None for code in codes], bool)
-
-    def matrix(name: str) -> NDArray[np.float32]:
-        column = table.column(name).combine_chunks().filter(pa.array(good))
-        width = column.type.list_size
-        return np.asarray(column.flatten(), np.float32).reshape(-1, width)
-
     failures = [Failed(n, names[n], code, messages[n]) for n, code in enumerate(codes) if code is not None]
-    model_id = (table.schema.metadata or {}).get(b"vssl.model_id", b"").decode()
-    text = (table.schema.metadata or {}).get(CARD_KEY.encode())
-    card = None if text is None else ModelCard.from_json(text.decode())
-    predicted = None
-    if card is not None and card.uncertainty_fit is not None:
-        column = table.column("uncertainty").combine_chunks().filter(pa.array(good))
-        predicted = np.asarray(column, np.float32)
-    gaussians = GaussianEmbedding(matrix("mean"), matrix("variance"), predicted)
-    kept = np.flatnonzero(good)
+    model_id = (table.schema.metadata or {}).get(MODEL_ID_KEY.encode(), b"").decode()
+    kept = np.flatnonzero([code is None for code in codes])
+    card = card_of(table)
+    gaussians = gaussians_of(table.take(kept), card)
     return Embedded([names[row] for row in kept], kept, gaussians, failures, model_id, card)
 
 

@@ -170,31 +170,37 @@ def _check_range(rows: Rows) -> None:
 
 
 def from_table(table: pa.Table, *, pictures: bool = False) -> Rows:
-    """Return the rows of an Arrow table of `to_table`; its pictures only when asked for.
-
-    The uncertainty is read where the table's card says that the model predicts it.
-    """
-
-    def matrix(name: str) -> Floats:
-        column = table.column(name).combine_chunks()
-        flat = column.flatten() if isinstance(column, pa.FixedSizeListArray) else column.values
-        return np.asarray(flat, dtype=np.float32).reshape(len(table), column.type.list_size)
-
-    text = (table.schema.metadata or {}).get(CARD_KEY.encode())
-    predicted = None
-    if text is not None and ModelCard.from_json(text.decode()).uncertainty_fit is not None:
-        predicted = np.asarray(table.column("uncertainty").combine_chunks(), dtype=np.float32)
+    """Return the rows of an Arrow table of `to_table`; its pictures only when asked for."""
     return Rows(
         table.column("id").to_pylist(),
         table.column("path").to_pylist(),
         table.column("label").to_pylist(),
-        GaussianEmbedding(matrix("mean"), matrix("variance"), predicted),
-        matrix("features") if "features" in table.column_names else None,
+        gaussians_of(table, card_of(table)),
+        _matrix(table, "features") if "features" in table.column_names else None,
         table.column("sha256").to_pylist() if "sha256" in table.column_names else None,
         [value["bytes"] for value in table.column("image").to_pylist()]
         if pictures and "image" in table.column_names
         else None,
     )
+
+
+def card_of(table: pa.Table) -> ModelCard | None:
+    """Return the card in the table's metadata, None where there is none."""
+    text = (table.schema.metadata or {}).get(CARD_KEY.encode())
+    return None if text is None else ModelCard.from_json(text.decode())
+
+
+def gaussians_of(table: pa.Table, card: ModelCard | None) -> GaussianEmbedding:
+    """Return the Gaussians of a table; their uncertainty where the card says that the model predicts it."""
+    predicted = None
+    if card is not None and card.uncertainty_fit is not None:
+        predicted = np.asarray(table.column("uncertainty").combine_chunks(), dtype=np.float32)
+    return GaussianEmbedding(_matrix(table, "mean"), _matrix(table, "variance"), predicted)
+
+
+def _matrix(table: pa.Table, name: str) -> Floats:
+    column = table.column(name).combine_chunks()
+    return np.asarray(column.flatten(), dtype=np.float32).reshape(len(table), column.type.list_size)
 
 
 def part_name(number: int) -> str:
