@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from export.calibration.head import rank_correlation
 from export.evaluation.accuracy import accuracy
+from export.sources.encoder_graph import cpu_session
 from train.evaluation.knn import nearest_others
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.errors import FormatError
@@ -69,7 +70,7 @@ def compare(
     fp32: bytes, lower: bytes, images: NDArray[np.uint8], labels: list[str | None], rounds: int = 5
 ) -> Fidelity:
     """Run both models on images (N, S, S, 3) and compare their answers and their speed."""
-    sessions = [open_session(data) for data in (fp32, lower)]
+    sessions = [cpu_session(data) for data in (fp32, lower)]
     outputs = [embed(session, images) for session in sessions]
     nearest = [nearest_others(torch.from_numpy(gaussians.mean), 1)[1][:, 0] for gaussians in outputs]
     unit = [g.mean / np.linalg.norm(g.mean, axis=1, keepdims=True) for g in outputs]
@@ -86,13 +87,6 @@ def compare(
         r_auroc_fp32=found[0].r_auroc if found[0] else None,
         r_auroc=found[1].r_auroc if found[1] else None,
     )
-
-
-def open_session(data: bytes) -> ort.InferenceSession:
-    """Load a model from its bytes, on the CPU."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def embed(session: ort.InferenceSession, images: NDArray[np.uint8]) -> GaussianEmbedding:

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from export.evaluation.accuracy import MIN_LABELLED, accuracy
-from export.evaluation.fidelity import embed, open_session
+from export.evaluation.fidelity import embed
+from export.sources.encoder_graph import cpu_session
 from train.data.image_cache import ImageCache
 from vssl.errors import InputError
 from vssl.images.items import ImageSource
@@ -30,7 +31,7 @@ def labelled_rows(spec: str | None) -> tuple[ImageSource, list[int]] | None:
 
 def measured(data: bytes, images: ImageCache, spec: str) -> dict[str, str | int | float | None]:
     """Return what a graph reaches on labelled images, as the card tells it."""
-    found = accuracy(embed(open_session(data), images.images), images.labels)
+    found = accuracy(embed(cpu_session(data), images.images), images.labels)
     if found is None:
         raise InputError(f"evaluation: too few readable images in {spec!r}")
     return {"source": Path(spec).name, **asdict(found)}

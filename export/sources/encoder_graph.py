@@ -23,15 +23,19 @@ PROJECTED = "encoder_projected"
 """The projector's mean within a served graph, before what is fitted on it."""
 
 
+def cpu_session(model: bytes | str, threads: int = 0) -> ort.InferenceSession:
+    """Load a model, its bytes or its path, on the CPU; 0 threads are all cores."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 class OnnxEncoder:
     """An encoder's graph in onnxruntime on the CPU: pictures (B, S, S, 3) in 0..255 -> EncoderOutput."""
 
     def __init__(self, graph: onnx.ModelProto) -> None:
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = torch.get_num_threads()
-        data = graph.SerializeToString()
-        self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        self._session = cpu_session(graph.SerializeToString(), threads=torch.get_num_threads())
         known = {output.name for output in self._session.get_outputs()}
         self._outputs = [name for name in ENCODER_OUTPUTS if name in known]
 

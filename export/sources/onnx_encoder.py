@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from onnx import TensorProto, compose, helper, numpy_helper, version_converter
 from torch import Tensor
 
-from export.sources.encoder_graph import OPSET, rename_value
+from export.sources.encoder_graph import OPSET, cpu_session, rename_value
 from export.sources.encoder_source import EncoderSource
 from train.models.encoder import EncoderOutput
 from train.models.published_weights import WeightsInfo
@@ -38,9 +37,7 @@ class FloatEncoder:
     """The file as it came, run on pictures that are normalised here: what the written file must agree with."""
 
     def __init__(self, path: Path, info: WeightsInfo, output: str) -> None:
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = cpu_session(str(path))
         self._input, self._output = self._session.get_inputs()[0].name, output
         self._mean, self._std = (np.array(x, np.float64) for x in (info.pixel_mean, info.pixel_std))
 
