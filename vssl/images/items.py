@@ -9,12 +9,18 @@ from itertools import product
 from pathlib import PurePath
 from typing import Protocol, runtime_checkable
 
-from vssl.errors import InputError, shown
+from vssl.errors import ImageError, InputError, shown
 from vssl.files import is_leftover
 
 MAX_TEXT = 1024  # characters of an id or a label; a longer text is a caption
 MAX_RANGE = 100_000  # names that one spec may stand for
 MAX_FILE_BYTES = 1024**3  # never read into memory, whatever the decoder's own limit is
+
+
+def check_size(size: int) -> None:
+    """Raise ImageError for a file that is too large to read into memory."""
+    if size > MAX_FILE_BYTES:
+        raise ImageError("too_many_bytes", f"found {size} bytes, expected at most {MAX_FILE_BYTES}")
 
 
 @dataclass(frozen=True)

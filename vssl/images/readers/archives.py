@@ -23,7 +23,7 @@ from typing import IO
 from vssl.errors import ImageError, InputError
 from vssl.files import decoded_text, user_path
 from vssl.images.formats import SUFFIXES
-from vssl.images.items import MAX_FILE_BYTES, ImageItem, expand, is_hidden, printable
+from vssl.images.items import ImageItem, check_size, expand, is_hidden, printable
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4", ".tar.Z")
 OTHER_ARCHIVES = (".zip", ".7z", ".rar")
@@ -57,17 +57,20 @@ class _Member:
 class TarSource:
     """Members of tar shards, read by offset."""
 
-    def __init__(self, items: list[ImageItem], places: list[tuple[Shard, int, int]]) -> None:
+    def __init__(
+        self, items: list[ImageItem], places: list[tuple[Shard, int, int]], *, remote: bool = False
+    ) -> None:
+        """remote: whether reading waits on a network."""
         self.items = items
         self._places = places
+        self.remote = remote
 
     def read(self, row: int) -> bytes:
         """Return the member's bytes; ImageError when it is too large or the shard cannot be read."""
         shard, start, size = self._places[row]
         if start == NOWHERE:
             raise ImageError("unreadable", "a link to what is not in the archive")
-        if size > MAX_FILE_BYTES:
-            raise ImageError("too_many_bytes", f"found {size} bytes, expected at most {MAX_FILE_BYTES}")
+        check_size(size)
         try:
             return shard.fetch(start, start + size)
         except Exception as error:  # file systems of fsspec have errors of their own
@@ -113,7 +116,7 @@ def local_shards(spec: str) -> list[Shard]:
     return shards
 
 
-def open_shards(shards: Sequence[Shard]) -> TarSource:
+def open_shards(shards: Sequence[Shard], *, remote: bool = False) -> TarSource:
     """List the images of shards. Raises InputError for a shard that is damaged or cut short."""
     items: dict[str, ImageItem] = {}
     places: dict[str, tuple[Shard, int, int]] = {}
@@ -131,7 +134,7 @@ def open_shards(shards: Sequence[Shard]) -> TarSource:
             places[name] = (shard, member.start, member.size)
     if not items:
         raise InputError(f"{', '.join(s.path for s in shards[:3])}: found no files in the archive")
-    return TarSource(list(items.values()), list(places.values()))
+    return TarSource(list(items.values()), list(places.values()), remote=remote)
 
 
 def _scan(shard: Shard) -> tuple[list[_Member], dict[str, str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vssl.errors import ImageError, InputError, shown, shown_path
 from vssl.files import is_leftover, read_text
-from vssl.images.items import MAX_FILE_BYTES, ImageItem, natural_key, one_text, printable
+from vssl.images.items import ImageItem, check_size, natural_key, one_text, printable
 
 
 class FileSource:
@@ -22,7 +22,7 @@ class FileSource:
         self._files = files
 
     def read(self, row: int) -> bytes:
-        """Return the file's bytes; a pipe or a device is refused, and so is a file beyond `MAX_FILE_BYTES`."""
+        """Return the file's bytes; a pipe or a device is refused, and so is one that is too large."""
         try:
             # Without O_NONBLOCK, opening a pipe that nobody writes to would wait forever.
             handle = os.open(self._files[row], os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -30,10 +30,7 @@ class FileSource:
                 found = os.fstat(file.fileno())
                 if not stat.S_ISREG(found.st_mode):
                     raise ImageError("unreadable", "not a regular file")
-                if found.st_size > MAX_FILE_BYTES:
-                    raise ImageError(
-                        "too_many_bytes", f"found {found.st_size} bytes, expected at most {MAX_FILE_BYTES}"
-                    )
+                check_size(found.st_size)
                 return file.read()
         except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
             reason = getattr(error, "strerror", None) or error

@@ -12,15 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any, cast
 
 from vssl.errors import ImageError, InputError, MissingExtraError
-from vssl.images.items import (
-    MAX_FILE_BYTES,
-    ImageItem,
-    ImageSource,
-    expand,
-    is_hidden,
-    natural_key,
-    printable,
-)
+from vssl.images.items import ImageItem, ImageSource, check_size, expand, is_hidden, natural_key, printable
 from vssl.images.readers.archives import Shard, TarSource, is_tar, open_shards
 
 
@@ -37,10 +29,7 @@ class RemoteSource:
     def read(self, row: int) -> bytes:
         """Return the object's bytes; ImageError when it is too large or cannot be fetched."""
         info = self._files[row]
-        if (info.get("size") or 0) > MAX_FILE_BYTES:
-            raise ImageError(
-                "too_many_bytes", f"found {info['size']} bytes, expected at most {MAX_FILE_BYTES}"
-            )
+        check_size(info.get("size") or 0)
         try:
             return cast(bytes, self._system.cat_file(info["name"]))
         except Exception as error:  # each protocol has its own
@@ -49,12 +38,6 @@ class RemoteSource:
     def stamp(self, row: int) -> str:
         """Return what changes when the object changes: its size and tag or time."""
         return _stamp(self._files[row])
-
-
-class RemoteTarSource(TarSource):
-    """Tar shards behind an fsspec file system."""
-
-    remote = True
 
 
 def open_remote(url: str) -> ImageSource:
@@ -115,8 +98,7 @@ def _tars(system: Any, path: str, url: str) -> TarSource:
                 partial(system.cat_file, name),
             )
         )
-    source = open_shards(shards)
-    return RemoteTarSource(source.items, source._places)
+    return open_shards(shards, remote=True)
 
 
 def _stamp(info: dict[str, Any]) -> str:

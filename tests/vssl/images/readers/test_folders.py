@@ -11,8 +11,8 @@ import pytest
 
 from tests.deep_folder import deep_folder
 from vssl.errors import ImageError, InputError
+from vssl.images import items
 from vssl.images.items import ImageSource
-from vssl.images.readers import folders
 from vssl.images.sources import open_source
 
 
@@ -73,7 +73,7 @@ class TestFolder:
 
     def test_a_huge_file_is_never_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(tmp_path, "a.png", "longer.png")
-        monkeypatch.setattr(folders, "MAX_FILE_BYTES", 5)
+        monkeypatch.setattr(items, "MAX_FILE_BYTES", 5)
         found = open_source(tmp_path)
         assert found.read(0) == b"a.png"
         with pytest.raises(ImageError, match="found 10 bytes, expected at most 5") as caught:
