@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vssl.cli.options import JsonLines
-from vssl.cli.output import print_table, say_json
+from vssl.cli.output import Column, say_json, show_table
 
 
 def anomaly(
@@ -32,15 +32,9 @@ def anomaly(
         for row in rows:
             say_json(row)
         return
-    from rich.markup import escape
-    from rich.table import Table
-
-    rows = sorted(rows, key=lambda row: (-row["knn_percentile"], -row["knn"]))
-    table = Table(box=None, pad_edge=False)
+    rows = sorted(rows, key=lambda row: (-row["knn_percentile"], -row["knn"]))[: limit or len(rows)]
     digits = {"knn": 4, "knn_percentile": 1, "likelihood": 2, "likelihood_percentile": 1, "uncertainty": 4}
-    table.add_column("id", overflow="fold")
-    for name in (names := [name for name in digits if name in (rows[0] if rows else digits)]):
-        table.add_column(name.rpartition("_")[2], justify="right", overflow="fold")
-    for row in rows[: limit or len(rows)]:
-        table.add_row(escape(row["id"]), *(f"{row[name]:.{digits[name]}f}" for name in names))
-    print_table(table)
+    names = [name for name in digits if name in (rows[0] if rows else digits)]
+    columns: list[Column] = [("id", "left"), *((name.rpartition("_")[2], "right") for name in names)]
+    cells = ([row["id"], *(f"{row[name]:.{digits[name]}f}" for name in names)] for row in rows)
+    show_table("the most anomalous first", columns, cells)

@@ -194,7 +194,7 @@ def test_anomaly_ranks_the_most_anomalous_first(
     assert [row["id"] for row in rows] == [f"q{i}" for i in range(40)]
     monkeypatch.setenv("COLUMNS", "120")
     assert vssl(monkeypatch, "anomaly", *folders, "--limit", "3") == 0
-    shown = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    shown = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     elsewhere = sorted(rows, key=lambda row: (-row["knn_percentile"], -row["knn"]))
     assert shown == [row["id"] for row in elsewhere[:3]]
 
