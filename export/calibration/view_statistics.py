@@ -40,13 +40,8 @@ class ViewStatistics:
 
 def join(parts: Sequence[ViewStatistics]) -> ViewStatistics:
     """Stack statistics of the same images."""
-    return ViewStatistics(
-        torch.cat([part.inputs for part in parts]),
-        torch.cat([part.mean for part in parts]),
-        torch.cat([part.variance for part in parts]),
-        torch.cat([part.image for part in parts]),
-        torch.cat([part.is_damaged for part in parts]),
-    )
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return ViewStatistics(*(torch.cat(column) for column in columns))
 
 
 def views_among(worse: int) -> int:
@@ -113,13 +108,7 @@ def shifted(statistics: ViewStatistics, by: int) -> ViewStatistics:
 
 def empty_like(statistics: ViewStatistics) -> ViewStatistics:
     """Return statistics of no picture."""
-    return ViewStatistics(
-        statistics.inputs[:0],
-        statistics.mean[:0],
-        statistics.variance[:0],
-        statistics.image[:0],
-        statistics.is_damaged[:0],
-    )
+    return ViewStatistics(*(column[:0] for column in vars(statistics).values()))
 
 
 def _floored(parts: list[ViewStatistics]) -> ViewStatistics:

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from vssl.cli.export import BRANCHES, SPACES
+from vssl.cli.export import BRANCHES
 from vssl.cli.model_facts import describe_calibration
 from vssl.cli.options import Branch, CalibrationImages, CalibrationSeed, Json
 from vssl.cli.output import check_choice, note, say, say_json
+from vssl.model.card import SPACES
 
 
 def calibrate(

@@ -17,14 +17,14 @@ from vssl.cli.model_facts import (
 )
 from vssl.cli.options import Branch, CalibrationImages, CalibrationSeed, Json
 from vssl.cli.output import check_choice, note, refuse_existing, say, say_json
+from vssl.model.card import SPACES, SUPERVISION
 
 if TYPE_CHECKING:
     from export.package import Exported
     from export.repositories.triton.repository import RepositoryEntry
 
 
-SPACES, BRANCHES = ("features", "projector"), ("student", "teacher")
-SUPERVISION = ("none", "labels", "unknown")
+BRANCHES = ("student", "teacher")
 
 Encoder = Annotated[
     str,
@@ -182,7 +182,6 @@ def _copy(
 
 
 def _facts(written: Exported) -> dict[str, Any]:
-    agreement = written.agreement
     return {
         "path": str(written.path),
         "model_id": written.model_id,
@@ -190,10 +189,7 @@ def _facts(written: Exported) -> dict[str, Any]:
         "card": written.card.to_dict(),
         "warnings": written.card.calibration.warnings(),
         "largest_difference_from_encoder": {
-            "mean": agreement.mean,
-            "log_variance": agreement.log_variance,
-            "features": agreement.features,
-            "uncertainty": agreement.uncertainty,
+            k: v for k, v in vars(written.agreement).items() if k != "images"
         },
         "fidelity": dataclasses.asdict(written.fidelity) if written.fidelity else None,
     }
