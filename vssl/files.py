@@ -92,7 +92,7 @@ def _locked_folder(path: Path) -> int | None:
         if sys.platform == "win32":
             return None
         try:
-            lock = take_lock(path, wait=True)
+            lock = take_lock(path, wait=True, create=False)
         except FileNotFoundError:
             continue  # another took it for abandoned before it was locked
         except OSError:
@@ -110,7 +110,7 @@ def _remove_abandoned(path: Path) -> None:
     name = re.compile(rf"\.{re.escape(path.name)}\.\d+\.tmp")
     for folder in [entry for entry in path.parent.iterdir() if name.fullmatch(entry.name)]:
         with suppress(OSError):  # it is locked, or gone, or cannot be locked
-            lock = take_lock(folder)
+            lock = take_lock(folder, create=False)
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
 
@@ -145,8 +145,8 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def take_lock(path: Path, *, shared: bool = False, wait: bool = False) -> int:
-    """Lock a folder, or a file that is made when it is not there; `os.close` what is returned to let go.
+def take_lock(path: Path, *, shared: bool = False, wait: bool = False, create: bool = True) -> int:
+    """Lock a folder or a file; `os.close` what is returned to let go.
 
     The lock also ends with the process, however that ends. Windows has no such locks: nothing is
     held there.
@@ -155,11 +155,14 @@ def take_lock(path: Path, *, shared: bool = False, wait: bool = False) -> int:
         path: what is locked.
         shared: hold it together with others that share it.
         wait: wait for the holder to let go.
+        create: make a file where there is nothing.
 
     Raises:
         BlockingIOError: another holds the lock and `wait` is false.
+        FileNotFoundError: there is nothing and `create` is false.
     """
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
+    made = create and not path.is_dir()
+    handle = os.open(path, os.O_RDWR | os.O_CREAT if made else os.O_RDONLY, 0o644)
     if sys.platform == "win32":
         return handle
     import fcntl

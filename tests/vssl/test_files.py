@@ -202,6 +202,20 @@ def test_a_folder_that_a_killed_process_left_is_removed_by_the_next_and_one_bein
     assert (tmp_path / "folder" / "half").read_bytes() == b"half"
 
 
+def test_a_folder_that_is_removed_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(path: Path, **options: bool) -> int:
+        monkeypatch.undo()
+        path.rmdir()  # as by another process, which takes it for abandoned
+        return take_lock(path, **options)
+
+    monkeypatch.setattr("vssl.files.take_lock", late)
+    with atomic_folder(tmp_path / "g") as folder:
+        write_bytes(folder / "own", b"whole")
+    assert (names(tmp_path), names(tmp_path / "g")) == (["g"], ["own"])
+
+
 class TestOutputsThatAreFree:
     @pytest.mark.parametrize("left", [[], ["lost+found/"], [".DS_Store", "Thumbs.db", "desktop.ini", "._x"]])
     def test_a_folder_of_leftovers_is_free_and_can_be_filled(self, tmp_path: Path, left: list[str]) -> None:
@@ -257,15 +271,9 @@ class TestPathsOfAPerson:
 class TestTexts:
     @pytest.mark.parametrize(
         ("mark", "how"),
-        [
-            (b"", "utf-8"),
-            (b"\xef\xbb\xbf", "utf-8"),
-            (b"\xff\xfe", "utf-16-le"),
-            (b"\xfe\xff", "utf-16-be"),
-            (b"\xff\xfe\0\0", "utf-32-le"),
-            (b"\0\0\xfe\xff", "utf-32-be"),
-        ],
-    )
+        [(b"", "utf-8"), (b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"),
+         (b"\xff\xfe\0\0", "utf-32-le"), (b"\0\0\xfe\xff", "utf-32-be")],
+    )  # fmt: skip
     @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
     def test_any_editor_may_have_saved_it(self, tmp_path: Path, mark: bytes, how: str, ends: str) -> None:
         path = tmp_path / "text"
@@ -279,9 +287,7 @@ class TestTexts:
             read_text(path, "the text")
         assert read_text(path, "the text", errors="surrogateescape") == "ab\ncd\ncaf\udce9"
 
-    @pytest.mark.parametrize(
-        "data", ["ab".encode("utf-16-le"), b"\xff\xfea"], ids=["no mark", "half a character"]
-    )
+    @pytest.mark.parametrize("data", ["ab".encode("utf-16-le"), b"\xff\xfea"], ids=["no mark", "half"])
     def test_what_is_no_text_is_refused(self, tmp_path: Path, data: bytes) -> None:
         (tmp_path / "text").write_bytes(data)
         with pytest.raises(InputError, match="save the file as UTF-8"):
