@@ -1,4 +1,6 @@
-"""What holds for all tests: examples of hypothesis have no deadline, since test processes share the cores.
+"""What holds for all tests: examples of hypothesis are the same in every run and have no deadline.
+
+Test processes share the cores, so nothing fails for the time that it takes.
 
 Files that take long come first: run side by side, with a file's tests kept together, one that began last would
 keep one process busy while the others have nothing left to do.
@@ -8,12 +10,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # A shell's background job begins with Ctrl-C ignored, and the commands under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("shared-cores", deadline=None)
+settings.register_profile(
+    "shared-cores", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("shared-cores")
 
 TESTS = Path(__file__).parent

@@ -54,7 +54,7 @@ NAMES += ("input", "dimensions", "encoding_format", "inputs", "outputs", "parame
 usual = settings(
     max_examples=60,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     derandomize=True,
 )
 
