@@ -5,12 +5,12 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from index.gallery.folder.locks import LockedError, ReadWriteLock, WriterLock
+from tests.serve.running import until
 
 HOLD = """
 import sys
@@ -55,25 +55,31 @@ def test_a_lock_file_with_nothing_legible_still_locks(tmp_path: Path) -> None:
 
 def test_readers_share_and_a_writer_is_alone() -> None:
     lock, inside, seen = ReadWriteLock(), set(), []
-    both = threading.Barrier(2)
+    leave = threading.Event()
 
     def read() -> None:
         with lock.reading():
-            both.wait(timeout=10)  # passes only if two readers are in at once
             inside.add(threading.get_ident())
-            both.wait(timeout=10)  # and stays while the other is in
+            leave.wait(60)
             inside.discard(threading.get_ident())
 
     def write() -> None:
         with lock.writing():
+            inside.add(threading.get_ident())
             seen.append(len(inside))
+            inside.discard(threading.get_ident())
 
-    threads = [threading.Thread(target=t) for t in (read, read, write, write)]
-    for thread in threads:
+    readers, writers = ([threading.Thread(target=t) for _ in range(2)] for t in (read, write))
+    for thread in readers:  # a reader that came after a writer would wait for it
         thread.start()
-    for thread in threads:
-        thread.join(timeout=10)
-    assert seen == [0, 0]
+    until(lambda: len(inside) == 2)
+    for thread in writers:
+        thread.start()
+    until(lambda: lock.waiting_writers == 2)
+    leave.set()
+    for thread in (*readers, *writers):
+        thread.join()
+    assert seen == [1, 1]
 
 
 def test_a_waiting_writer_goes_before_new_readers() -> None:
@@ -83,7 +89,7 @@ def test_a_waiting_writer_goes_before_new_readers() -> None:
     def first() -> None:
         with lock.reading():
             entered.set()
-            leave.wait(10)
+            leave.wait(60)
 
     def write() -> None:
         with lock.writing():
@@ -96,16 +102,15 @@ def test_a_waiting_writer_goes_before_new_readers() -> None:
 
     threads = [threading.Thread(target=t) for t in (first, write, late)]
     threads[0].start()
-    entered.wait(10)
+    assert entered.wait(60)
     threads[1].start()
-    while not lock.waiting_writers:
-        time.sleep(0)
+    until(lambda: lock.waiting_writers)
     threads[2].start()
-    trying.wait(10)
+    assert trying.wait(60)
     assert order == []
     leave.set()
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join()
     assert order == ["write", "read"]
 
 
