@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -89,25 +88,23 @@ def test_the_seed_decides(pictures: Path, tmp_path: Path) -> None:
 
 def test_killed_in_the_middle_and_resumed_it_has_the_same_losses(pictures: Path, tmp_path: Path) -> None:
     over = {"epochs": 6, "options": {"pairs": "all"}}
-    run(pictures, tmp_path / "whole", over)
+    steps = run(pictures, tmp_path / "whole", over).checkpoint.step
     script = (
-        "import json, sys, train.loop.trainer as trainer\n"
+        "import json, os, signal, sys, train.loop.trainer as trainer\n"
         "trainer.SAVE_SECONDS, trainer.SAVE_SHARE = 0.0, 1.0\n"
-        "from train.loop.run import train_images\n"
+        "from train.loop.run import Display, train_images\n"
+        "def stepped(now):\n"
+        "    if now.step == int(sys.argv[4]):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "train_images(sys.argv[1], trainer.Path(sys.argv[2]), recipe='small', device='cpu', threads=1,\n"
-        "             settings=json.loads(sys.argv[3]))\n"
+        "             settings=json.loads(sys.argv[3]), display=Display(lambda *_: None, lambda *_: None, stepped))\n"
     )
     cut = tmp_path / "cut"
-    arguments = [str(pictures), str(cut), json.dumps(merge(TINY, over))]
-    process = subprocess.Popen([sys.executable, "-c", script, *arguments])
-    try:
-        deadline = time.monotonic() + 120
-        while len(read_metrics(cut)) < 3 and time.monotonic() < deadline:
-            time.sleep(0.002)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert 1 <= load_checkpoint(cut).epoch < 6
+    last = steps // 2 - 1  # within the third epoch
+    arguments = [str(pictures), str(cut), json.dumps(merge(TINY, over)), str(last)]
+    killed = subprocess.run([sys.executable, "-c", script, *arguments], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert load_checkpoint(cut).epoch == 2
     train_images(str(pictures), cut, device="cpu", threads=1, resume=True)
     assert [row["epoch"] for row in read_metrics(cut)] == list(range(7))
     assert losses(cut) == losses(tmp_path / "whole")

@@ -11,9 +11,23 @@ from pathlib import Path
 import pytest
 
 from tests.plain_user import as_a_plain_user
-from tests.serve.running import VSSL, until
+from tests.serve.running import VSSL
 from tests.vssl.cli.command import jpeg, one_sentence, started, vssl
 from vssl.embeddings.store import read_embeddings
+
+HELD = """
+import sys
+from index.gallery.folder.gallery import FolderGallery
+from vssl.__main__ import main
+
+def fit(gallery, distance):
+    print("half built", flush=True)
+    sys.stdin.read()
+
+FolderGallery.fit = fit
+main()
+"""
+"""`vssl` that builds half a gallery, says so and goes no further."""
 
 OURS = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
 NO_UTF8 = ("env", "LC_ALL=C", "PYTHONUTF8=0", "PYTHONCOERCECLOCALE=0")
@@ -31,6 +45,18 @@ def named(good: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
+def half_built(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """Start `vssl index WORDS`; return once it has built half of it."""
+    pipe = subprocess.PIPE
+    building = subprocess.Popen(
+        [VSSL[0], "-c", HELD, "index", *words],
+        cwd=folder, env=OURS, stdin=pipe, stdout=pipe, stderr=pipe, text=True,
+    )  # fmt: skip
+    assert building.stdout is not None
+    assert building.stdout.readline() == "half built\n"
+    return building
+
+
 class TestEnds:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_build_that_is_ended_leaves_what_was_there(
@@ -38,11 +64,10 @@ class TestEnds:
     ) -> None:
         shutil.copytree(named / "g", tmp_path / "g")
         before = (tmp_path / "g" / "store.db").read_bytes()
-        command = [*VSSL, "index", str(named / "e"), "g", "--overwrite"]
-        with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, env=OURS) as building:
-            until(lambda: list(tmp_path.glob(".g.*.tmp")))
+        with half_built(tmp_path, str(named / "e"), "g", "--overwrite") as building:
+            assert list(tmp_path.glob(".g.*.tmp"))
             building.send_signal(number)
-            errors = building.communicate()[1].decode()
+            errors = building.communicate()[1]
         assert (building.returncode, "Traceback" in errors) == (130, False), errors
         assert [path.name for path in tmp_path.iterdir()] == ["g"]
         assert (tmp_path / "g" / "store.db").read_bytes() == before
@@ -59,9 +84,7 @@ class TestEnds:
         assert (done.returncode, done.stdout, done.stderr) == (130, "", "vssl: interrupted\n")
 
     def test_what_a_killed_build_left_is_removed_by_the_next(self, named: Path, tmp_path: Path) -> None:
-        command = [*VSSL, "index", str(named / "e"), "g"]
-        with subprocess.Popen(command, cwd=tmp_path, env=OURS, stderr=subprocess.DEVNULL) as building:
-            until(lambda: list(tmp_path.glob(".g.*.tmp")))
+        with half_built(tmp_path, str(named / "e"), "g") as building:
             building.kill()
         assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
         done = vssl("index", named / "e", tmp_path / "g")
