@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from serve.http.batching.decoding import Decoder, LargeImageError, thumbnail_jpeg
-from tests.serve.running import until
+from tests.serve.running import command_line, until
 from vssl.errors import ImageError
 from vssl.images.decode import DecodeLimits
 from vssl.images.preprocess import Preprocess, load_image
@@ -33,7 +33,13 @@ def encoded(form: str, width: int, height: int) -> bytes:
 def started_processes() -> list[psutil.Process]:
     """Return the processes that decode large images here."""
     found = psutil.Process().children()
-    return [one for one in found if any("decoding.answer" in part for part in one.cmdline())]
+    return [one for one in found if any("decoding.answer" in part for part in command_line(one))]
+
+
+def suspend(process: psutil.Process) -> None:
+    """Stop a process, and wait until it has stopped."""
+    process.suspend()
+    until(lambda: process.status() == psutil.STATUS_STOPPED)
 
 
 @pytest.fixture
@@ -98,7 +104,7 @@ def test_after_its_time_the_process_is_ended_and_the_next_image_has_another(
 ) -> None:
     decoder.aside(load_image, webp, RECIPE, seconds=60)
     (first,) = started_processes()
-    first.suspend()  # a decoder that never ends
+    suspend(first)  # a decoder that never ends
     with pytest.raises(TimeoutError):
         decoder.aside(load_image, webp, RECIPE, seconds=0.05)
     assert not started_processes()
@@ -111,7 +117,7 @@ def test_a_process_that_is_killed_lacked_memory_and_one_that_crashes_had_a_bad_i
     for end, expected in ((psutil.Process.kill, MemoryError), (psutil.Process.terminate, ImageError)):
         decoder.aside(load_image, webp, RECIPE, seconds=60)
         (process,) = started_processes()
-        process.suspend()
+        suspend(process)
         errors: list[BaseException] = []
 
         def ask(errors: list[BaseException] = errors) -> None:

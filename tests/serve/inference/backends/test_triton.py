@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from serve.inference.backends.triton import TritonServerError
 from serve.inference.engine import Engine
 from tests.serve.conv_model import conv_model
 from tests.serve.http.conftest import encoded
-from tests.serve.running import VSSL, free_port
+from tests.serve.running import PATIENCE_S, VSSL, free_port, until
 from tests.tiny_model import tiny_model
 from tests.triton_server import Triton, need_triton, triton_server
 from vssl.embeddings.store import read_embeddings
@@ -220,8 +219,7 @@ def asleep(processes: list[psutil.Process]) -> Iterator[None]:
     """Keep processes from working until the block ends."""
     for process in processes:
         process.suspend()
-    while any(process.status() != psutil.STATUS_STOPPED for process in processes):
-        time.sleep(0.01)
+    until(lambda: all(process.status() == psutil.STATUS_STOPPED for process in processes))
     try:
         yield
     finally:
@@ -255,7 +253,7 @@ def test_a_full_queue_says_when_to_come_back(triton: Triton) -> None:
     with ThreadPoolExecutor(8) as pool:
         with asleep(psutil.Process(triton.process.pid).children()):
             asked = [pool.submit(ask, n) for n in range(8)]
-            done, _ = wait(asked, timeout=20, return_when=FIRST_COMPLETED)
+            done, _ = wait(asked, timeout=PATIENCE_S, return_when=FIRST_COMPLETED)
             assert {future.result() for future in done} == {"429 queue_full, again in 1 s"}
         outcomes = {future.result() for future in asked}
     assert outcomes == {"1 answered", "429 queue_full, again in 1 s"}
