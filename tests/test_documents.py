@@ -6,7 +6,6 @@ import importlib.util
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -21,6 +20,7 @@ import pytest
 import typer.main
 
 from serve.http.app import DESCRIBED
+from tests.serve.running import free_port
 from vssl.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,9 +101,7 @@ def run(block: str, kind: str, home: Path) -> None:
 @contextmanager
 def serving(command: str, home: Path, environment: dict[str, str]) -> Iterator[str]:
     """Run a server as a reader would, and stop it at the end; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with (home / "server.log").open("w") as log:
         server = subprocess.Popen(
             ["bash", "-c", f"exec {command} --port {port}"], cwd=home, env=environment, stdout=log, stderr=log

@@ -12,12 +12,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
 import psutil
 
 PORTS_EACH = 1000  # for each process of tests
+PATIENCE_S = 60
+"""Seconds for what takes less than one: tests run side by side, on whatever machine there is."""
+
+get, post, put, delete = (
+    partial(call, timeout=PATIENCE_S) for call in (httpx.get, httpx.post, httpx.put, httpx.delete)
+)
 VSSL = [sys.executable, "-m", "vssl"]
 
 
@@ -32,10 +39,10 @@ class Running:
     def terminate(self) -> int:
         """Send SIGTERM and wait for the end; return the exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=PATIENCE_S)
 
 
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
+def until(condition: Callable[[], object], seconds: float = PATIENCE_S) -> None:
     """Wait until a condition holds; fail when it does not within so many seconds."""
     limit = time.monotonic() + seconds
     while not condition():
@@ -70,7 +77,7 @@ def command_line(process: psutil.Process) -> list[str]:
 
 def wait_for_metric(server: Running, line: str) -> None:
     """Wait until a line stands in a server's metrics."""
-    until(lambda: line in httpx.get(f"{server.url}/metrics").text)
+    until(lambda: line in get(f"{server.url}/metrics").text)
 
 
 def free_port() -> int:
@@ -113,13 +120,13 @@ def running(
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 try:
-                    process.wait(timeout=20)
+                    process.wait(timeout=PATIENCE_S)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
 
 
-def wait_ready(server: Running, seconds: float = 60) -> None:
+def wait_ready(server: Running, seconds: float = 2 * PATIENCE_S) -> None:
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
         if server.process.poll() is not None:

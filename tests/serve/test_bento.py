@@ -7,12 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import encoded, make_gallery
-from tests.serve.running import running
+from tests.serve.running import get, post, running
 from tests.tiny_model import tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +21,7 @@ def test_the_built_bento_embeds_and_searches(tmp_path: Path, monkeypatch: pytest
     environment = {"BENTOML_HOME": str(tmp_path / "home"), "BENTOML_DO_NOT_TRACK": "true"}
     built = subprocess.run(
         [sys.executable, "-m", "bentoml", "build", "-o", "tag"],
-        cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=True, timeout=120,
+        cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=True, timeout=200,
     )  # fmt: skip
     tag = built.stdout.strip().removeprefix("__tag__:")
     bento = tmp_path / "home" / "bentos" / tag.replace(":", "/")
@@ -40,9 +39,9 @@ def test_the_built_bento_embeds_and_searches(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     command = [sys.executable, "-m", "bentoml", "serve", tag, "--host", "127.0.0.1"]
     with running([], tmp_path, environment=environment, command=command) as server:
-        assert httpx.get(f"{server.url}/openapi.json").json()["info"]["version"] == "0.0.0+bento"
-        assert httpx.post(f"{server.url}/embed", content=encoded(1)).status_code == 200
-        found = httpx.post(f"{server.url}/search?k=3", content=encoded(1)).json()
+        assert get(f"{server.url}/openapi.json").json()["info"]["version"] == "0.0.0+bento"
+        assert post(f"{server.url}/embed", content=encoded(1)).status_code == 200
+        found = post(f"{server.url}/search?k=3", content=encoded(1)).json()
         (result,) = found["results"]
         assert result["neighbours"][0]["id"] == "set/1.png"
         assert len(result["neighbours"]) == 3

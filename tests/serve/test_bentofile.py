@@ -36,7 +36,7 @@ def test_an_installed_pyarrow_is_lightened_and_still_reads_and_writes(tmp_path: 
     environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "PYTHONPATH": str(tmp_path)}
     # A symlink to a virtual environment's python is that of its base: numpy must be named too.
     environment["PYTHONPATH"] += f":{sysconfig.get_paths()['purelib']}"
-    subprocess.run(["sh", script], env=environment, check=True, timeout=120)
+    subprocess.run(["sh", script], env=environment, check=True, timeout=200)
     assert size(tmp_path) < 0.75 * before
     code = (
         "import pyarrow as pa, pyarrow.parquet as pq, sys\n"
@@ -45,7 +45,7 @@ def test_an_installed_pyarrow_is_lightened_and_still_reads_and_writes(tmp_path: 
         "assert pq.read_table(sys.argv[1] + '/t.parquet')['a'].to_pylist() == [1, 2]\n"
     )
     subprocess.run(
-        [tmp_path / "bin" / "python", "-c", code, tmp_path], env=environment, check=True, timeout=120
+        [tmp_path / "bin" / "python", "-c", code, tmp_path], env=environment, check=True, timeout=200
     )
 
 

@@ -6,12 +6,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.plain_user import as_a_plain_user
 from tests.serve.http.conftest import World, encoded, world
-from tests.serve.running import VSSL, Running, running
+from tests.serve.running import VSSL, Running, delete, get, post, put, running
 
 __all__ = ["world"]  # the fixture
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,14 +40,14 @@ def elsewhere(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def test_it_searches(elsewhere: Running) -> None:
-    found = httpx.post(f"{elsewhere.url}/search", params={"k": 3}, content=encoded(1))
+    found = post(f"{elsewhere.url}/search", params={"k": 3}, content=encoded(1))
     assert found.json()["results"][0]["neighbours"][0]["id"] == "set/1.png"
 
 
 def test_a_write_is_a_conflict(elsewhere: Running) -> None:
     for answer in (
-        httpx.put(f"{elsewhere.url}/gallery/a", content=encoded(1)),
-        httpx.delete(f"{elsewhere.url}/gallery/set/1.png"),
+        put(f"{elsewhere.url}/gallery/a", content=encoded(1)),
+        delete(f"{elsewhere.url}/gallery/set/1.png"),
     ):
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "gallery_read_only")
-    assert httpx.get(f"{elsewhere.url}/gallery/set/1.png").status_code == 200
+    assert get(f"{elsewhere.url}/gallery/set/1.png").status_code == 200

@@ -15,13 +15,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
 from serve.supervisor import VARIABLE, follow_supervisor, is_supervised, supervise
 from tests.serve.http.conftest import encoded
-from tests.serve.running import Running, family, running, until, workers_of
+from tests.serve.running import PATIENCE_S, Running, family, get, post, running, until, workers_of
 from tests.tiny_model import tiny_model
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Unix sockets and signals")
@@ -68,7 +67,7 @@ def test_sigterm_drains_and_the_status_is_the_servers(tmp_path: Path, then: str,
         assert line(parent) == "started"
         parent.send_signal(signal.SIGTERM)
         assert line(parent) == "drained"
-        assert parent.wait(timeout=20) == status
+        assert parent.wait(timeout=PATIENCE_S) == status
 
 
 @pytest.mark.parametrize(
@@ -85,7 +84,7 @@ def test_a_drain_ends_with_sigterm_to_the_server(
         assert line(parent) == "drained"
         for further in signals[1:]:
             parent.send_signal(further)
-        assert parent.wait(timeout=20) == 0
+        assert parent.wait(timeout=PATIENCE_S) == 0
 
 
 def test_sigint_ends_the_server_without_a_drain(tmp_path: Path) -> None:
@@ -93,7 +92,7 @@ def test_sigint_ends_the_server_without_a_drain(tmp_path: Path) -> None:
         assert line(parent) == "started"
         parent.send_signal(signal.SIGINT)
         assert line(parent) == ""  # the end of its output
-        assert parent.wait(timeout=20) == 0
+        assert parent.wait(timeout=PATIENCE_S) == 0
 
 
 def test_a_process_that_connects_while_the_server_drains_hears_of_it(tmp_path: Path) -> None:
@@ -102,7 +101,7 @@ def test_a_process_that_connects_while_the_server_drains_hears_of_it(tmp_path: P
         assert line(parent) == "started"
         parent.send_signal(signal.SIGTERM)
         assert [line(parent), line(parent)] == ["drained", "again"]
-        assert parent.wait(timeout=20) == 0
+        assert parent.wait(timeout=PATIENCE_S) == 0
 
 
 def test_a_killed_supervisor_takes_its_processes_along(tmp_path: Path) -> None:
@@ -111,7 +110,7 @@ def test_a_killed_supervisor_takes_its_processes_along(tmp_path: Path) -> None:
         (child,) = psutil.Process(parent.pid).children()
         parent.kill()
         assert line(parent) == ""
-        psutil.wait_procs([child], timeout=20)
+        psutil.wait_procs([child], timeout=PATIENCE_S)
         assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
@@ -126,10 +125,10 @@ def test_a_process_whose_supervisor_is_gone_does_not_start(
 
 def test_without_a_supervisor_nothing_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     follow_supervisor()
     assert not is_supervised()
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before  # others may end meanwhile
 
 
 def test_a_command_that_ends_by_itself_ends_its_supervisor(tmp_path: Path) -> None:
@@ -168,7 +167,7 @@ def test_a_drain_loses_no_request_of_clients_that_watch_for_it(
         until(lambda: not_ready(server))
         ready.clear()
         for client in clients:
-            client.join(timeout=60)
+            client.join(timeout=PATIENCE_S)
         assert server.terminate() == 0  # a second SIGTERM: all clients have gone elsewhere
     assert set(outcome) == {"200"}
 
@@ -185,7 +184,7 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         """Post until an answer, or a broken connection, is enough."""
-        with contextlib.closing(http.client.HTTPConnection(self._address, timeout=30)) as connection:
+        with contextlib.closing(http.client.HTTPConnection(self._address, timeout=PATIENCE_S)) as connection:
             self._post(connection)
 
     def _post(self, connection: http.client.HTTPConnection) -> None:
@@ -209,21 +208,21 @@ def until_closed(answer: http.client.HTTPResponse) -> bool:
 
 def not_ready(server: Running) -> bool:
     """Whether several questions, which reach all workers, find a server that is not ready."""
-    return all(httpx.get(f"{server.url}/readyz").status_code == 503 for _ in range(8))
+    return all(get(f"{server.url}/readyz").status_code == 503 for _ in range(8))
 
 
 def test_a_draining_server_says_so_and_still_answers(tmp_path: Path, model: Path) -> None:
     with running(["--model", str(model)], tmp_path, environment={"VSSL_DRAIN_S": LONG_S}) as server:
-        assert "connection" not in httpx.post(f"{server.url}/embed", content=encoded(1)).headers
+        assert "connection" not in post(f"{server.url}/embed", content=encoded(1)).headers
         server.process.send_signal(signal.SIGTERM)
         until(lambda: not_ready(server))
         for path in ("/readyz", "/v2/health/ready"):
-            ready = httpx.get(f"{server.url}{path}")
+            ready = get(f"{server.url}{path}")
             assert (ready.status_code, ready.headers["connection"]) == (503, "close")
             assert int(ready.headers["retry-after"]) >= 1
-        embedded = httpx.post(f"{server.url}/embed", content=encoded(1))
+        embedded = post(f"{server.url}/embed", content=encoded(1))
         assert (embedded.status_code, embedded.headers["connection"]) == (200, "close")
-        assert httpx.get(f"{server.url}/livez").status_code == 200
+        assert get(f"{server.url}/livez").status_code == 200
 
 
 def test_an_answer_before_the_body_was_read_leaves_the_connection_open_while_draining(
@@ -234,7 +233,7 @@ def test_an_answer_before_the_body_was_read_leaves_the_connection_open_while_dra
     with running(["--model", str(model)], tmp_path, environment=environment) as server:
         server.process.send_signal(signal.SIGTERM)
         until(lambda: not_ready(server))
-        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=20)
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=PATIENCE_S)
         connection.request("POST", "/embed", b"x" * 8_000_000)
         refused = connection.getresponse()
         assert (refused.status, refused.getheader("Connection")) == (413, None)
@@ -252,10 +251,10 @@ def test_no_process_outlives_a_server_that_was_killed(tmp_path: Path, model: Pat
     with running(options, tmp_path) as server:
         workers_of(server, 2)
         everyone = family(server)
-        bentoml = next(p for p in everyone if p.ppid() == server.process.pid)
+        (bentoml,) = psutil.Process(server.process.pid).children()
         (server.process if killed == "supervisor" else bentoml).kill()
-        assert server.process.wait(timeout=20) != 0
-        _, alive = psutil.wait_procs(everyone, timeout=30)
+        assert server.process.wait(timeout=PATIENCE_S) != 0
+        _, alive = psutil.wait_procs(everyone, timeout=PATIENCE_S)
         for process in alive:
             process.kill()
         assert not alive

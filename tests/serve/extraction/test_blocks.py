@@ -98,5 +98,4 @@ def test_the_lane_is_held_while_the_model_runs_and_not_while_decoding(
         worker.start()
         worker.join(0.2)
         assert worker.is_alive()
-    worker.join(10)
-    assert not worker.is_alive()
+    worker.join()

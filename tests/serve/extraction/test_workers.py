@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from serve.extraction.workers import ordered
-from tests.serve.running import until
+from tests.serve.running import PATIENCE_S, until
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -16,7 +16,7 @@ def test_results_come_in_the_tasks_order(workers: int) -> None:
 
     def work(n: int) -> int:
         if n == 0 and workers > 1:
-            assert later_done.wait(10)  # the first task ends after the second
+            assert later_done.wait(PATIENCE_S)  # the first task ends after the second
         later_done.set()
         return n * n
 
@@ -49,7 +49,7 @@ def test_tasks_are_drawn_only_when_needed() -> None:
 
 
 def test_all_workers_work_at_once() -> None:
-    meeting = threading.Barrier(3, timeout=10)
+    meeting = threading.Barrier(3, timeout=PATIENCE_S)
     assert list(ordered(lambda _: meeting.wait() >= 0, range(6), workers=3, ahead=6)) == [True] * 6
 
 

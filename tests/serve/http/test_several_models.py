@@ -14,7 +14,7 @@ import pytest
 
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import encoded, make_gallery
-from tests.serve.running import VSSL, Running, free_port, running, wait_for_metric
+from tests.serve.running import PATIENCE_S, VSSL, Running, free_port, running, wait_for_metric
 from tests.tiny_model import tiny_model
 from vssl.errors import ImageError
 
@@ -155,7 +155,7 @@ def test_one_of_several_is_replaced_alone(tmp_path: Path) -> None:
     a, b, c = (tiny_model(tmp_path / f"{name}.onnx", seed=seed) for seed, name in enumerate("abc"))
     with (
         running(["--model", f"a={a}", "--model", f"b={b}"], tmp_path) as server,
-        httpx.Client(base_url=server.url) as client,
+        httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client,
     ):
         first = client.post("/embed", content=encoded(1)).json()["model_id"]
         c.replace(b)
@@ -170,7 +170,7 @@ def test_two_that_would_answer_to_one_name_are_refused(tmp_path: Path) -> None:
     models = [tiny_model(tmp_path / f"{n}.onnx") for n in range(2)]
     arguments = [word for model in models for word in ("--model", str(model))]
     done = subprocess.run(
-        [*VSSL, "serve", *arguments, "--port", str(free_port())], capture_output=True, text=True, timeout=60
+        [*VSSL, "serve", *arguments, "--port", str(free_port())], capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 1
     assert "found 'tiny-0' of version 1 twice" in done.stderr

@@ -11,15 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from index.curation.projection import project, write_map
 from index.gallery.folder.gallery import FolderGallery
 from serve.inference.engine import Engine
-from tests.serve.running import Running, running
+from tests.serve.running import PATIENCE_S, Running, running
 from tests.tiny_model import tiny_model
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows
+
+PATIENCE_MS = 1000 * PATIENCE_S
+expect.set_options(timeout=PATIENCE_MS)
 
 COUNT = 400
 KINDS = {"red": (200, 90, 60), "blue": (60, 90, 200), "purple": (130, 90, 130)}
@@ -113,7 +116,7 @@ def visitor(browser: Browser) -> Iterator[Visitor]:
         context = browser.new_context(**options)  # type: ignore[arg-type]
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE_MS)
         visit = Visit(page, [], [])
         page.on("request", lambda request: visit.requests.append(request.url))
         page.on("pageerror", lambda error: visit.complaints.append(str(error)))

@@ -11,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.serve.page.conftest import Visit, Visitor, World
-from tests.serve.running import Running, running
+from tests.serve.running import PATIENCE_S, Running, running
 
 BROKEN = {"name": "broken.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n\x1a\n and no more"}
 TEXT = {"name": "notes.png", "mimeType": "image/png", "buffer": b"no picture at all, only words"}
@@ -157,7 +157,7 @@ def test_the_keyboard_is_enough(page: Page, page_server: Running) -> None:
 )
 def test_thumbnails_show_no_other_file(page_server: Running, id_: str) -> None:
     target = httpx.URL(page_server.url).copy_with(raw_path=f"/thumbnails/{id_}".encode())
-    with httpx.Client() as client:
+    with httpx.Client(timeout=PATIENCE_S) as client:
         answer = client.get(target)
     assert answer.status_code == 404
     assert b"root:" not in answer.content

@@ -6,19 +6,18 @@ import socket
 import subprocess
 from pathlib import Path
 
-import httpx
 import pytest
 
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import encoded, make_gallery
-from tests.serve.running import VSSL, free_port, running
+from tests.serve.running import VSSL, free_port, get, post, running
 from tests.tiny_model import tiny_model
 
 
 def refused(*arguments: str) -> str:
     """Run `vssl serve` that must not start; return its message."""
     done = subprocess.run(
-        [*VSSL, "serve", *arguments, "--port", str(free_port())], capture_output=True, text=True, timeout=60
+        [*VSSL, "serve", *arguments, "--port", str(free_port())], capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -90,8 +89,8 @@ def test_options_reach_the_server_and_overrule_the_environment(
     environment = {"VSSL_MODEL": "elsewhere.onnx", "VSSL_LOG": "text", "VSSL_MAX_ITEMS": "3"}
     options = ["--model", "pets=model.onnx", "--gallery", "gallery", "--show-images", "--threads", "1"]
     with running([*options, "--log", "off"], tmp_path, environment=environment) as server:
-        described = httpx.get(f"{server.url}/model").json()
+        described = get(f"{server.url}/model").json()
         assert (described["name"], described["threads"], described["gallery"]) == ("pets", 1, True)
         assert (described["show_images"], described["limits"]["max_items"]) == (True, 3)
-        assert httpx.post(f"{server.url}/search", content=encoded(3)).status_code == 200
+        assert post(f"{server.url}/search", content=encoded(3)).status_code == 200
     assert "POST /search" not in server.log.read_text()

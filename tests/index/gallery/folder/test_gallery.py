@@ -107,7 +107,9 @@ def test_a_reader_follows_a_writer_in_another_process(tmp_path: Path, then: str)
     new(tmp_path, rows).close()
     with FolderGallery.open(tmp_path / "gallery", read_only=True) as reader:
         assert ids(reader.search(queries, 5)) == brute(rows, queries, 5)
-        subprocess.run([sys.executable, "-c", WRITE, str(tmp_path / "gallery"), then], check=True, timeout=60)
+        subprocess.run(
+            [sys.executable, "-c", WRITE, str(tmp_path / "gallery"), then], check=True, timeout=200
+        )
         fresh, kept = sample(30, seed=4, prefix="j"), part(rows, slice(10, 50))
         both = Rows(
             kept.ids + fresh.ids,
@@ -177,7 +179,7 @@ operations = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(operations)
 def test_any_history_ends_in_what_a_dictionary_holds(tmp_path: Path, history) -> None:
     folder = tmp_path / "history"

@@ -12,7 +12,7 @@ import pytest
 
 from serve.http.batching.admission import Admission
 from tests.serve.http.conftest import World, encoded
-from tests.serve.running import Running, running
+from tests.serve.running import PATIENCE_S, Running, get, post, running
 
 LARGE = encoded(1, size=(640, 480))
 
@@ -52,9 +52,9 @@ def test_a_full_server_answers_429_counts_it_and_goes_on(world: World, tmp_path:
         assert refused.headers["content-type"] == "application/json"
         assert int(refused.headers["retry-after"]) >= 1
         assert {"date", "server-timing", "content-length"} <= refused.headers.keys()
-        counted = httpx.get(f"{server.url}/metrics").text
+        counted = get(f"{server.url}/metrics").text
         assert 'vssl_requests_total{route="/embed",status="429"}' in counted
-        assert httpx.post(f"{server.url}/embed", content=LARGE).status_code == 200
+        assert post(f"{server.url}/embed", content=LARGE).status_code == 200
 
 
 def refusal_of(server: Running) -> httpx.Response:
@@ -62,7 +62,9 @@ def refusal_of(server: Running) -> httpx.Response:
     found: list[httpx.Response] = []
 
     def ask() -> None:
-        with httpx.Client(base_url=server.url, headers={"X-Request-ID": "mine"}, timeout=20) as client:
+        with httpx.Client(
+            base_url=server.url, headers={"X-Request-ID": "mine"}, timeout=PATIENCE_S
+        ) as client:
             for _ in range(500):
                 answer = client.post("/embed", content=LARGE)
                 assert answer.status_code in (200, 429)
@@ -83,7 +85,7 @@ def refusal_of(server: Running) -> httpx.Response:
 def test_a_client_that_sends_far_too_much_gets_its_answer_and_keeps_its_connection(
     server: Running, chunked: bool
 ) -> None:
-    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=20)
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=PATIENCE_S)
     for _ in range(3):
         body = (b"x" * 80_000 for _ in range(100)) if chunked else b"x" * 8_000_000
         connection.request("POST", "/embed", body, encode_chunked=chunked)

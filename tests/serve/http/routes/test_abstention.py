@@ -100,6 +100,6 @@ def test_a_risk_that_cannot_be_kept_is_refused(
     ) as gallery:
         gallery.add(rows)
     command = [*VSSL, "serve", "--model", str(world.model), "--port", str(free_port()), *options]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 1
     assert told in " ".join(done.stderr.split())

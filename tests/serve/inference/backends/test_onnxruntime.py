@@ -29,7 +29,7 @@ class Watched:
     def run(self, *arguments: Any) -> Any:
         self.runs += 1
         self.begun.set()
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(60)
         return self.session.run(*arguments)
 
     def get_providers(self) -> list[str]:
@@ -67,7 +67,7 @@ def test_a_run_during_another_has_one_core(model: Path) -> None:
     wide.go_on.clear()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(graph.run, pictures(2))
-        assert wide.begun.wait(10)
+        assert wide.begun.wait(60)
         second = graph.run(pictures(2))
         assert (wide.runs, narrow.runs) == (1, 1)
         wide.go_on.set()

@@ -156,7 +156,7 @@ class TestLowerPrecision:
             env={**os.environ, "OV_CPU_MAX_ISA": "AVX2"},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=200,
         )
         assert done.returncode == 1
         assert "precision bf16: this CPU computes in" in done.stderr
@@ -226,7 +226,7 @@ def test_a_signal_is_handled_though_another_thread_let_the_engine_go(conv: Path)
         "thread = threading.Thread(target=box.clear); thread.start(); thread.join();"
         "signal.raise_signal(signal.SIGTERM)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 7
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=200).returncode == 7
 
 
 def test_without_it_nothing_of_it_is_loaded(conv: Path) -> None:

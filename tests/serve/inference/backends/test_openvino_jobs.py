@@ -7,7 +7,6 @@ import json
 import subprocess
 from pathlib import Path
 
-import httpx
 import numpy as np
 import psutil
 import pytest
@@ -17,7 +16,7 @@ from serve.extraction.plan import Plan
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import encoded
 from tests.serve.inference.backends.conftest import computes_bf16
-from tests.serve.running import VSSL, running
+from tests.serve.running import PATIENCE_S, VSSL, get, post, running
 from vssl.embeddings.store import read_embeddings
 from vssl.errors import ImageError, MismatchError
 
@@ -32,13 +31,13 @@ def test_a_server_computes_with_it_and_says_so(tmp_path: Path, conv: Path) -> No
     precision = "bf16" if computes_bf16() else "fp32"
     arguments = ["--model", str(conv), "--engine", "openvino", "--precision", precision]
     with running(arguments, tmp_path) as server:
-        told = httpx.get(f"{server.url}/model").json()
+        told = get(f"{server.url}/model").json()
         assert (told["engine"], told["precision"], told["providers"]) == (
             "openvino",
             precision,
             [f"OpenVINO CPU {precision}"],
         )
-        answer = httpx.post(f"{server.url}/embed", content=encoded(3)).json()["results"][0]
+        answer = post(f"{server.url}/embed", content=encoded(3)).json()["results"][0]
     engine = Engine.open(conv, threads=1, engine="openvino", precision=precision)
     (expected,) = engine.embed([encoded(3)])
     assert not isinstance(expected, ImageError)
@@ -51,7 +50,7 @@ def test_its_server_ends_when_asked_to_and_leaves_no_worker(tmp_path: Path, conv
         workers = psutil.Process(server.process.pid).children(recursive=True)
         assert workers
         assert server.terminate() == 0, server.log.read_text()
-        _, alive = psutil.wait_procs(workers, timeout=10)
+        _, alive = psutil.wait_procs(workers, timeout=PATIENCE_S)
         for worker in alive:
             worker.kill()
         assert not alive

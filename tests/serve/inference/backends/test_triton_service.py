@@ -12,7 +12,7 @@ import numpy as np
 from export.repositories.triton.repository import write_repository
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import encoded
-from tests.serve.running import VSSL, free_port, running, until, wait_ready
+from tests.serve.running import PATIENCE_S, VSSL, free_port, get, post, running, until, wait_ready
 from tests.tiny_model import tiny_model
 from tests.triton_server import need_triton, triton_server
 from vssl.errors import ImageError
@@ -32,22 +32,22 @@ def test_the_service_outlives_its_triton_server(tmp_path: Path) -> None:
     ):
         said = server.log.read_text()
         assert "model   tiny-0" in said
-        answer = httpx.post(f"{server.url}/embed", content=encoded(1)).json()["results"][0]
+        answer = post(f"{server.url}/embed", content=encoded(1)).json()["results"][0]
         np.testing.assert_allclose(answer["mean"], expected.mean, rtol=0, atol=1e-5)
         np.testing.assert_allclose(answer["variance"], expected.variance, rtol=0, atol=1e-5)
-        assert httpx.get(f"{server.url}/model").json()["providers"] == [triton.url("pets/1")]
+        assert get(f"{server.url}/model").json()["providers"] == [triton.url("pets/1")]
         triton.stop()
-        answer_away = httpx.post(f"{server.url}/embed", content=encoded(1))
+        answer_away = post(f"{server.url}/embed", content=encoded(1))
         assert (answer_away.status_code, answer_away.json()["error"]["code"]) == (
             503,
             "model_unreachable",
         )
         assert int(answer_away.headers["retry-after"]) >= 1
-        assert httpx.get(f"{server.url}/livez").status_code == 200
-        until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)  # an answer holds for a second
+        assert get(f"{server.url}/livez").status_code == 200
+        until(lambda: get(f"{server.url}/readyz").status_code == 503)  # an answer holds for a second
         with triton_server(repository, ports=ports):
             wait_ready(server)
-            assert httpx.post(f"{server.url}/embed", content=encoded(1)).status_code == 200
+            assert post(f"{server.url}/embed", content=encoded(1)).status_code == 200
         assert server.terminate() == 0
 
 
@@ -60,7 +60,7 @@ def test_a_newer_version_is_taken_up_without_a_failed_request(tmp_path: Path) ->
     with (
         triton_server(repository, polling=True) as triton,
         running(["--model", triton.url("pets")], tmp_path) as server,
-        httpx.Client(base_url=server.url) as client,
+        httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client,
     ):
         write_repository(second, repository, name="pets", backend="python")
         limit = time.monotonic() + 60
@@ -77,7 +77,7 @@ def test_a_newer_version_is_taken_up_without_a_failed_request(tmp_path: Path) ->
 def test_a_service_whose_triton_server_is_away_does_not_start() -> None:
     command = [*VSSL, "serve", "--model", f"triton://127.0.0.1:{free_port()}/pets"]
     done = subprocess.run(
-        [*command, "--port", str(free_port())], capture_output=True, text=True, timeout=60, check=False
+        [*command, "--port", str(free_port())], capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 1
     assert "no Triton server answers" in done.stderr

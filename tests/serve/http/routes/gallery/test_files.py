@@ -6,14 +6,13 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 
 from index.gallery.folder.gallery import FolderGallery
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import DIM, encoded
-from tests.serve.running import VSSL, running
+from tests.serve.running import VSSL, get, post, running
 from tests.tiny_model import tiny_model
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows
@@ -57,9 +56,9 @@ def shown(folder: Path, *options: str) -> Iterator[dict[str, str | None]]:
     """Serve the gallery; yields by id the problem of its picture, None where it is shown."""
     arguments = ["--model", str(folder / "model.onnx"), "--gallery", str(folder / "gallery"), *options]
     with running(arguments, folder) as server:
-        answer = httpx.post(f"{server.url}/thumbnails", json={"ids": list(NAMED)}, timeout=30)
+        answer = post(f"{server.url}/thumbnails", json={"ids": list(NAMED)}, timeout=30)
         for id_ in ("secret.png", "leads-out.png"):
-            assert str(folder) not in httpx.get(f"{server.url}/thumbnails/{id_}").text
+            assert str(folder) not in get(f"{server.url}/thumbnails/{id_}").text
         yield {id_: one["problem"] for id_, one in zip(NAMED, answer.json()["thumbnails"], strict=True)}
 
 
@@ -119,7 +118,7 @@ def test_several_folders_may_be_named(in_both: dict[str, str | None]) -> None:
 
 def test_a_folder_that_is_not_there_is_refused_at_once(folder: Path) -> None:
     command = [*VSSL, "serve", "--model", str(folder / "model.onnx"), "--images", str(folder / "nowhere")]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert ended.returncode != 0
     assert "nowhere" in ended.stderr
     assert "--images" in ended.stderr
