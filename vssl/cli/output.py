@@ -89,10 +89,10 @@ def extras() -> Iterator[None]:
         raise
 
 
-def refuse_existing(path: Path, *, overwrite: bool, flag: str = "--overwrite") -> None:
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
     """Raise ExistsError when an output exists and was not asked to be replaced."""
     if path.exists() and not overwrite:
-        raise ExistsError(f"{path} exists already; choose another output or add {flag}")
+        raise ExistsError(f"{path} exists already; choose another output or add --overwrite")
 
 
 def check_choice(flag: str, found: str | None, expected: Sequence[str]) -> None:

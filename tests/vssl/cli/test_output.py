@@ -36,8 +36,8 @@ def test_a_missing_package_of_an_extra_says_what_to_install() -> None:
 def test_an_output_that_exists_is_refused_unless_overwriting(tmp_path: Path) -> None:
     refuse_existing(tmp_path / "new", overwrite=False)
     refuse_existing(tmp_path, overwrite=True)
-    with pytest.raises(ExistsError, match="add --resume"):
-        refuse_existing(tmp_path, overwrite=False, flag="--resume")
+    with pytest.raises(ExistsError, match="add --overwrite"):
+        refuse_existing(tmp_path, overwrite=False)
 
 
 def test_a_value_that_is_no_choice_is_wrong_usage() -> None:
