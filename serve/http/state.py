@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from serve.http.batching.decoding import Decoder
 from serve.http.batching.models import ServedModel, ServedModels, open_engines
@@ -173,13 +173,21 @@ class Recent:
 
     def __init__(self, most: int = 16) -> None:
         self._most = most
-        self._values: dict[object, object] = {}
+        self._values: dict[object, Any] = {}
         self._changing = threading.Lock()
         self.lock = threading.Lock()
 
-    def get(self, name: object) -> object | None:
+    def get(self, name: object) -> Any:
         """Return a value, None for one that is not or no longer there."""
         return self._values.get(name)
+
+    def made(self, name: object, make: Callable[[], T]) -> T:
+        """Return a value, which is made and kept where it is not there."""
+        known: T | None = self.get(name)
+        if known is None:
+            known = make()
+            self.keep(name, known)
+        return known
 
     def keep(self, name: object, value: object) -> None:
         """Keep a value."""
@@ -189,9 +197,9 @@ class Recent:
             while len(self._values) > self._most:
                 self._values.pop(next(iter(self._values)))
 
-    def take(self, name: object) -> object | None:
-        """Return a value and forget it."""
-        return self._values.pop(name, None)
+    def forget(self, name: object) -> None:
+        """Forget a value, if it is there."""
+        self._values.pop(name, None)
 
 
 @dataclass(frozen=True)

@@ -85,13 +85,13 @@ async def restore(runtime: Runtime, context: RequestContext, query: NoOptions) -
     token = (await runtime.bodies.json(context, RestorationRequest)).undo
 
     def work(gallery: Gallery) -> Changed:
-        kept: Any = runtime.removed.get(token)
+        kept = runtime.removed.get(token)
         if kept is None:
             raise RequestError(
                 404, "not_found", "this removal can no longer be undone: add the items again", param="undo"
             )
         gallery.add(as_rows(kept), metadata=[item.metadata for item in kept])
-        runtime.removed.take(token)
+        runtime.removed.forget(token)
         return {"changed": len(kept)}
 
     return json_response(await runtime.write_gallery(work))

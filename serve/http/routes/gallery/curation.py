@@ -66,15 +66,13 @@ async def curation(runtime: Runtime, context: RequestContext, query: CurationOpt
     def work(gallery: Gallery) -> Curated:
         with runtime.curated.lock:  # one at a time: it takes all cores
             listing = gallery.listing()
-            key = listing.generation, name, limit, strategy
-            known = runtime.curated.get(key)
-            if known is not None:
-                return known  # type: ignore[return-value]
-            rows = {id_: row for row, id_ in enumerate(listing.ids)}
-            found = [_placed(asdict(one), rows) for one in ways[name](gallery)]
-            answer: Curated = {"generation": listing.generation, "found": found}
-            runtime.curated.keep(key, answer)
-            return answer
+
+            def answer() -> Curated:
+                rows = {id_: row for row, id_ in enumerate(listing.ids)}
+                found = [_placed(asdict(one), rows) for one in ways[name](gallery)]
+                return {"generation": listing.generation, "found": found}
+
+            return runtime.curated.made((listing.generation, name, limit, strategy), answer)
 
     return json_response(await runtime.with_gallery(work))
 

@@ -194,20 +194,20 @@ def all_columns(runtime: Runtime, gallery: Gallery) -> tuple[Listing, Mapping[st
 
     listing, file = gallery.listing(), Path(gallery.place) / FILE
     made = file.stat().st_mtime_ns if file.is_file() else None
+
+    def with_places() -> Mapping[str, Column]:
+        known = dict(listing.columns)
+        found = read_map(Path(gallery.place)) if made is not None else None
+        if found is not None:
+            places, risk = place_items(gallery, found, listing.ids)
+            extra = {MAP_X: places[:, 0], MAP_Y: places[:, 1], MATCH_RISK: risk}
+            known |= {
+                name: NumberColumn(values) for name, values in extra.items() if np.isfinite(values).any()
+            }
+        return known
+
     with runtime.mapped.lock:
-        key = listing.generation, made
-        known: Any = runtime.mapped.get(key)
-        if known is None:
-            known = dict(listing.columns)
-            found = read_map(Path(gallery.place)) if made is not None else None
-            if found is not None:
-                places, risk = place_items(gallery, found, listing.ids)
-                extra = {MAP_X: places[:, 0], MAP_Y: places[:, 1], MATCH_RISK: risk}
-                known |= {
-                    name: NumberColumn(values) for name, values in extra.items() if np.isfinite(values).any()
-                }
-            runtime.mapped.keep(key, known)
-    return listing, known
+        return listing, runtime.mapped.made((listing.generation, made), with_places)
 
 
 def check_generation(listing: Listing, expected: int | None) -> None:

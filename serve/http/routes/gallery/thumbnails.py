@@ -121,12 +121,7 @@ def jpeg_of(runtime: Runtime, id_: str, path: str, side: int) -> bytes:
 
     if side != THUMBNAIL_SIDE:
         return draw()
-    key = path, _changed(path)
-    known = runtime.thumbnails.get(key)
-    if known is None:
-        known = draw()
-        runtime.thumbnails.keep(key, known)
-    return known  # type: ignore[return-value]
+    return runtime.thumbnails.made((path, _changed(path)), draw)
 
 
 def _path(gallery: Gallery, id_: str) -> str | RequestError:
