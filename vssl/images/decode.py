@@ -129,8 +129,8 @@ def _decode(
         check_work(picture, data, limits.max_pixels)
         if min_side and picture.format in ("JPEG", "MPO"):
             picture.draft(None, (min_side, min_side))
-        picture.load()
-        return _flatten(apply_exif_orientation(picture), background)
+        picture = as_shown(picture)
+        return _over(background, picture) if picture.has_transparency_data else picture
     except (ImageError, MemoryError):  # a machine without memory says nothing about the picture
         raise
     except Exception as error:
@@ -190,8 +190,13 @@ def apply_exif_orientation(picture: Image.Image) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def _flatten(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """Any mode -> RGB, transparency over the background."""
+def as_shown(picture: Image.Image) -> Image.Image:
+    """Turn a Pillow picture of any mode into what viewers show: upright, of 8 bits, RGB unless it has transparency.
+
+    Raises what Pillow raises for a damaged file.
+    """
+    picture.load()
+    picture = apply_exif_orientation(picture)
     if picture.mode.startswith(("I", "F")) or is_signed(picture):
         picture = _eight_bits(picture)
     elif picture.mode == "RGB" and isinstance(clear := picture.info.get("transparency"), tuple):
@@ -203,9 +208,7 @@ def _flatten(picture: Image.Image, background: tuple[int, int, int]) -> Image.Im
     if picture.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         picture = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB") or picture
-    if picture.has_transparency_data:
-        return _over(background, picture)
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+    return picture if picture.mode == "RGB" or picture.has_transparency_data else picture.convert("RGB")
 
 
 def _over(background: tuple[int, int, int], picture: Image.Image) -> Image.Image:

@@ -13,16 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vssl.errors import InputError
+from vssl.errors import ImageError, InputError
+from vssl.images.decode import as_shown
 
 ImageLike = str | Path | bytes | NDArray[np.uint8] | Image.Image
 """A path, the bytes of a file, a uint8 array (H, W) or (H, W, 3), or a Pillow picture."""
 
 
 def image_bytes(image: ImageLike) -> bytes:
-    """Return an image as the bytes of a file; arrays and pictures become PNG, without loss.
+    """Return an image as the bytes of a file; arrays and pictures become PNG, and embed as their own files do.
 
-    Raises InputError for a file that cannot be read, an array of another form, or what is no image.
+    Raises InputError for a file that cannot be read, an array of another form, or what is no image, and ImageError
+    for a picture that Pillow opened and cannot decode.
     """
     if isinstance(image, bytes):
         return image
@@ -32,11 +34,18 @@ def image_bytes(image: ImageLike) -> bytes:
         except OSError as error:
             raise InputError(f"no image at {str(image)!r}: {error.strerror}") from error
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        if (
+            image.dtype != np.uint8
+            or image.ndim not in (2, 3)
+            or image.shape[2:] not in ((), (3,))
+            or not image.size
+        ):
             raise InputError(
                 f"image: found {image.dtype} of shape {image.shape}, expected uint8 of (H, W) or (H, W, 3)"
             )
         image = Image.fromarray(image)
+    elif isinstance(image, Image.Image):
+        image = _as_shown(image)
     if not isinstance(image, Image.Image):
         raise InputError(
             f"image: found {type(image).__name__}, expected a path, bytes, a uint8 array or a Pillow picture"
@@ -44,6 +53,17 @@ def image_bytes(image: ImageLike) -> bytes:
     sink = io.BytesIO()
     image.save(sink, "PNG", compress_level=1)
     return sink.getvalue()
+
+
+def _as_shown(picture: Image.Image) -> Image.Image:
+    """Turn a picture as its file is turned and read; PNG has no CMYK and no floats."""
+    try:
+        shown = as_shown(picture)
+        return shown.convert("RGBA") if shown.has_transparency_data else shown
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ImageError("undecodable", f"Pillow cannot decode the picture: {error}") from error
 
 
 def image_list(images: Iterable[ImageLike]) -> list[ImageLike]:
