@@ -115,7 +115,7 @@ def fit_to_minutes(
 
 
 def prepare_folder(out: Path, *, resume: bool, overwrite: bool) -> Checkpoint | None:
-    """Make the run's folder; return the checkpoint to go on from, if any."""
+    """Make the run's folder; return the checkpoint to go on from, if any. A run that is there stays (`clear_run`)."""
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other; choose one")
     if out.exists() and not out.is_dir():
@@ -131,12 +131,16 @@ def prepare_folder(out: Path, *, resume: bool, overwrite: bool) -> Checkpoint | 
             raise ExistsError(
                 f"{out} exists already; choose another --out, go on with --resume, or replace it with --overwrite"
             )
-        for name in OWN_FILES:
-            (out / name).unlink(missing_ok=True)
-        for name in ("tensorboard", "cache"):
-            shutil.rmtree(out / name, ignore_errors=True)
+        shutil.rmtree(out / "cache", ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     return None
+
+
+def clear_run(out: Path) -> None:
+    """Remove the run that a folder holds, once all is known to be in order for the one that takes its place."""
+    for name in OWN_FILES:
+        (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / "tensorboard", ignore_errors=True)
 
 
 def evaluation_set(

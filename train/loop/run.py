@@ -19,7 +19,7 @@ from train.data.image_cache import Failure, ImageCache, load_images
 from train.data.split import Split, split_images
 from train.loop.frozen import FEATURES_NAME, begin_with, with_features
 from train.loop.malloc import keep_freed_memory
-from train.loop.preparation import evaluation_set, fit_to_minutes, fitting, planned, prepare_folder
+from train.loop.preparation import clear_run, evaluation_set, fit_to_minutes, fitting, planned, prepare_folder
 from train.loop.trainer import Outcome, Progress, Run
 from train.methods import new_encoder
 from train.models.published_weights import PRETRAINED, in_order_of, published_weights
@@ -68,6 +68,8 @@ def train_images(
     folder's checkpoint with the settings it was begun with.
     Raises InputError, ExistsError, MismatchError, FormatError, TrainingError.
     """
+    if threads < 0 or (minutes is not None and not minutes >= 0):
+        raise InputError(f"found {threads} threads, {minutes} minutes; expected at least 0")
     group, target = join_group(), choose_device(device)
     target = _set_up(target, threads, group)
     given = None if init in (None, PRETRAINED) else read_weights(init)
@@ -81,6 +83,9 @@ def train_images(
     origin = _origin(checkpoint, cache, spec) if checkpoint is not None else str(init) if init else None
     split = split_images(cache, config.evaluation.validation)
     config = fitting(config, len(split.train))
+    if overwrite and group.is_first:
+        clear_run(out)
+    group.barrier()
     stored, evaluation = cache, evaluation_set(source, preprocess, cache, split, config)
     if config.freeze:
         own = checkpoint.student if checkpoint is not None else weights or {}

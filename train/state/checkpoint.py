@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not file.is_file():
         raise InputError(
             f"no checkpoint at {str(file)!r}; expected the folder of a training run. "
-            f"Train one: vssl train IMAGES --out {path}"
+            f"Train one: {shlex.join(['vssl', 'train', 'IMAGES', '--out', 'RUN' if path.exists() else str(path)])}"
         )
     try:
         is_sealed = _check_seal(file)

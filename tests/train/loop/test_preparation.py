@@ -11,7 +11,7 @@ import torch
 from tests.train.picture_folder import TINY, write_pictures
 from train.data.image_cache import ImageCache, load_images
 from train.data.split import Split, split_images
-from train.loop.preparation import evaluation_set, fit_to_minutes, fitting, prepare_folder
+from train.loop.preparation import clear_run, evaluation_set, fit_to_minutes, fitting, prepare_folder
 from train.settings.config import TrainConfig
 from train.settings.recipe import merge
 from vssl.errors import ExistsError, InputError
@@ -60,6 +60,8 @@ def test_the_folder_is_made_kept_or_cleared(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no checkpoint yet.*--overwrite and the options of before"):
         prepare_folder(out, resume=True, overwrite=False)  # nothing there says its settings
     prepare_folder(out, resume=False, overwrite=True)
+    assert (out / "metrics.jsonl").exists(), "what is there stays until the run that replaces it begins"
+    clear_run(out)
     assert [path.name for path in out.iterdir()] == ["notes.txt"]
     with pytest.raises(ExistsError, match="is no folder"):
         prepare_folder(out / "notes.txt", resume=False, overwrite=False)

@@ -174,6 +174,15 @@ def test_replacing_a_run_leaves_other_files_alone(tmp_path: Path) -> None:
     images = mixed(tmp_path / "images", 20)
     run(images, tmp_path / "run")
     (tmp_path / "run" / "notes.txt").write_text("mine")
+    for wrong in ({"seed": -1}, {"batch_size": 1}):
+        with pytest.raises(InputError):
+            run(images, tmp_path / "run", wrong, overwrite=True)
+    (tmp_path / "few").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "few" / "1.png")
+    for source in (tmp_path / "few", tmp_path / "nowhere"):
+        with pytest.raises(InputError):
+            run(source, tmp_path / "run", overwrite=True)
+    assert load_checkpoint(tmp_path / "run").config.seed == 5, "a run is replaced only by one that begins"
     run(images, tmp_path / "run", {"seed": 9}, overwrite=True)
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
     assert load_checkpoint(tmp_path / "run").config.seed == 9
