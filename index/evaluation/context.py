@@ -41,9 +41,9 @@ class Settings:
     one_class: bool = False
 
     def __post_init__(self) -> None:
-        if self.k < 1 or self.resamples < 1 or not self.temperature > 0:
+        if self.k < 1 or self.resamples < 1 or not self.temperature > 0 or self.seed < 0:
             raise InputError(
-                f"found k = {self.k}, {self.resamples} resamples, temperature {self.temperature}; "
+                f"found k = {self.k}, {self.resamples} resamples, temperature {self.temperature}, seed {self.seed}; "
                 "expected positive numbers"
             )
 

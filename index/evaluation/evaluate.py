@@ -11,7 +11,7 @@ Shape letters: Q queries, K neighbours, N items.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from index.distances import DistanceParameters, fit_prior
 from index.distances.prior import UNFITTED_ALPHA
 from index.evaluation.context import SHOWN, EvaluationContext, Settings, make_context
 from index.evaluation.dataset import Dataset
+from index.evaluation.knn_vote import WIDE
 from index.evaluation.labelled import measure_labelled
 from index.evaluation.ood import measure_one_class, measure_ood
 from index.evaluation.report import MetricReport
@@ -67,6 +68,7 @@ def evaluate(
     empty side.
     """
     settings, side = settings or Settings(), side or SideData()
+    settings = replace(settings, k=min(settings.k, max(WIDE, len(gallery))))  # no more can vote
     progress(f"encoding {len(gallery):,} images of the gallery")
     context = make_context(gallery, queries, settings)
     known = gallery.card.has_variance

@@ -53,6 +53,7 @@ def score(
 ) -> OodScores:
     """Score queries (as compared) against an index by cosine, each query's `own` row left out."""
     itself = np.full(len(queries), -1, np.int64) if own is None else own
+    k = min(k, len(index.items))
     distances, rows = index.search(queries, k + 1, keep=keep)
     distances, rows = leave_out_own(distances, rows, itself, k)
     there = rows >= 0

@@ -151,13 +151,18 @@ def test_two_models_or_an_empty_side_are_refused() -> None:
         evaluate(gallery, dataset(sample(0)), QUICK)
     with pytest.raises(InputError, match="positive"):
         Settings(k=0)
-    with pytest.raises(InputError, match="holds no"):
+    with pytest.raises(InputError, match="found no manifest"):
         read_dataset(Path(__file__).parent)
 
 
 def test_more_neighbours_asked_than_there_are() -> None:
-    report = evaluate(dataset(sample(7)), dataset(sample(3, seed=1, prefix="q")), replace(QUICK, k=50))
+    few, asked = dataset(sample(7)), dataset(sample(3, seed=1, prefix="q"))
+    report = evaluate(few, asked, replace(QUICK, k=50))
     assert 0 <= report["metrics"]["knn_top1"] <= 1
+    most = evaluate(few, asked, replace(QUICK, k=10**9))
+    assert (most["k"], most["metrics"]["knn_top1"]) == (200, report["metrics"]["knn_top1"])
+    with pytest.raises(InputError, match="seed -1; expected positive numbers"):
+        evaluate(few, asked, replace(QUICK, seed=-1))
 
 
 def test_every_distance_is_compared_when_asked() -> None:

@@ -132,6 +132,8 @@ def test_the_own_image_is_left_out_and_only_kept_ones_are_asked() -> None:
 def test_with_fewer_normal_images_than_asked_for_all_of_them_count() -> None:
     few = score(ExactIndex.build("cosine", ITEMS[:2]), ASKED, ASKED_UNSURE, k=5)
     np.testing.assert_allclose(few.knn, pairwise("cosine", ASKED, ITEMS[:2]).mean(axis=1))
+    most = score(ExactIndex.build("cosine", ITEMS[:2]), ASKED, ASKED_UNSURE, k=10**9)
+    np.testing.assert_array_equal(most.knn, few.knn)
     none = score(INDEX, ASKED, ASKED_UNSURE, keep=np.zeros(80, bool))
     assert np.isinf(none.knn).all()
     assert np.isinf(none.likelihood).all()
