@@ -46,6 +46,8 @@ def test_search_prints_a_table_with_filters_applied(house: Path) -> None:
     assert "of the gallery" in " ".join(done.stdout.split())
     done = vssl("search", house / "gallery", image, "--model", model, "--max-uncertainty", "-1", "--json")
     assert json.loads(done.stdout)["neighbours"] == []
+    unknown = vssl("search", house / "gallery", image, "--model", model, "--max-uncertainty", "nan")
+    assert (unknown.returncode, "max_uncertainty: found nan" in unknown.stderr) == (1, True)
 
 
 def test_a_risk_says_which_answers_not_to_trust(house: Path) -> None:
