@@ -26,11 +26,19 @@ import pyarrow as pa
 
 from serve.extraction.plan import Plan, differences
 from vssl.embeddings import store
-from vssl.embeddings.manifest import FAILURES, INPUTS, MANIFEST, read_manifest, read_part, write_manifest
+from vssl.embeddings.manifest import (
+    FAILURES,
+    INPUTS,
+    MANIFEST,
+    PROGRESS,
+    read_manifest,
+    read_part,
+    write_manifest,
+)
 from vssl.errors import ExistsError, FormatError, InputError, MismatchError
 from vssl.files import own_names, take_lock, write_json
 
-PROGRESS, PLAN, STAGED, PLACING = ".progress", "plan.json", "staged", "placing"
+PLAN, STAGED, PLACING = "plan.json", "staged", "placing"
 OURS = (FAILURES, MANIFEST, INPUTS)
 ARRAYS = {"img_emb": ".npy", "img_var": ".npy", "metadata": ".parquet"}  # see serve.extraction.clip_layout
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from vssl.cli.options import JsonLines
+from vssl.cli.options import JsonLines, named
 from vssl.cli.output import Column, note, say, say_json, show_table
-from vssl.errors import InputError
 
 if TYPE_CHECKING:
     from vssl.images.contact_sheet import Tile
@@ -21,9 +21,15 @@ GALLERY = Annotated[str, typer.Argument(help="Gallery folder.")]
 LIMIT = Annotated[
     int | None, typer.Option("-n", min=1, help="How many; 50 when absent, of which the table shows ten.")
 ]
-CSV = Annotated[Path | None, typer.Option("--csv", help="Write the table to this CSV file.")]
-PARQUET = Annotated[Path | None, typer.Option(help="Write the table to this Parquet file.")]
-SHEET = Annotated[Path | None, typer.Option(help="Write a contact sheet to this PNG file.")]
+CSV = Annotated[
+    Path | None, typer.Option("--csv", help="Write the table to this CSV file.", callback=named(".csv"))
+]
+PARQUET = Annotated[
+    Path | None, typer.Option(help="Write the table to this Parquet file.", callback=named(".parquet"))
+]
+SHEET = Annotated[
+    Path | None, typer.Option(help="Write a contact sheet to this PNG file.", callback=named(".png"))
+]
 DEVICE = Annotated[str, typer.Option("--device", help="Where to search: auto, cpu or cuda.")]
 FOUND, SHOWN = 50, 10  # without -n: in the files and in JSON, and in the table
 SHEET_ROWS = 40  # on a contact sheet; the other outputs hold all
@@ -40,12 +46,13 @@ def duplicates(
     device: DEVICE = "auto",
 ) -> None:
     """Pairs that may show the same, closest first."""
+    from index.curation.duplicates import Duplicate
     from index.curation.duplicates import duplicates as find
     from index.gallery.open import open_gallery
 
     with open_gallery(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit or FOUND, least=least)
-    _show("near-duplicates", found, limit, as_json, csv, parquet, sheet)
+    _show(Duplicate, "near-duplicates", found, limit, as_json, csv, parquet, sheet)
 
 
 def uncertain(
@@ -58,13 +65,14 @@ def uncertain(
     sheet: SHEET = None,
 ) -> None:
     """The images that the model is least sure of."""
+    from index.curation.uncertain import UncertainImage
     from index.curation.uncertain import uncertain as find
     from index.gallery.open import open_gallery
 
     with open_gallery(gallery, read_only=True) as opened:
         found = find(opened, limit=limit or FOUND, surest=surest)
     title = "surest images" if surest else "least certain images"
-    _show(title, found, limit, as_json, csv, parquet, sheet)
+    _show(UncertainImage, title, found, limit, as_json, csv, parquet, sheet)
 
 
 def outliers(
@@ -77,12 +85,13 @@ def outliers(
     device: DEVICE = "auto",
 ) -> None:
     """The images farthest from all others."""
+    from index.curation.outliers import Outlier
     from index.curation.outliers import outliers as find
     from index.gallery.open import open_gallery
 
     with open_gallery(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit or FOUND)
-    _show("outliers", found, limit, as_json, csv, parquet, sheet)
+    _show(Outlier, "outliers", found, limit, as_json, csv, parquet, sheet)
 
 
 def suspects(
@@ -95,12 +104,13 @@ def suspects(
     device: DEVICE = "auto",
 ) -> None:
     """The images whose label their neighbours contradict most."""
+    from index.curation.suspects import Suspect
     from index.curation.suspects import suspects as find
     from index.gallery.open import open_gallery
 
     with open_gallery(gallery, read_only=True, device=device) as opened:
         found = find(opened, limit=limit or FOUND)
-    _show("label suspects", found, limit, as_json, csv, parquet, sheet)
+    _show(Suspect, "label suspects", found, limit, as_json, csv, parquet, sheet)
 
 
 def select(
@@ -114,11 +124,17 @@ def select(
     parquet: PARQUET = None,
     sheet: SHEET = None,
     listed: Annotated[
-        Path | None, typer.Option("--list", help="Write a list that train and extract read: list:FILE.jsonl.")
+        Path | None,
+        typer.Option(
+            "--list",
+            help="Write a list that train and extract read: list:FILE.jsonl.",
+            callback=named(".jsonl"),
+        ),
     ] = None,
     device: DEVICE = "auto",
 ) -> None:
     """The images to label next, of those without a label where there are any."""
+    from index.curation.select import NextToLabel
     from index.curation.select import select as find
     from index.gallery.open import open_gallery
 
@@ -126,20 +142,17 @@ def select(
         found = find(opened, strategy, limit=limit or FOUND)
     if listed is not None:
         _write_list(found, listed)
-    _show(f"to label next, {strategy}", found, limit, as_json, csv, parquet, sheet)
+    _show(NextToLabel, f"to label next, {strategy}", found, limit, as_json, csv, parquet, sheet)
 
 
 def _write_list(found: Sequence[Any], path: Path) -> None:
-    if path.suffix != ".jsonl":
-        raise InputError(
-            f"--list: found {path}, expected a name that ends in .jsonl, as in --list next.jsonl"
-        )
     lines = [json.dumps({"path": one.path, "id": one.id, "label": one.label}) for one in found]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    note(f"wrote {path}; read it with: vssl extract list:{path} OUT")
+    note(f"wrote {path}; read it with: {shlex.join(['vssl', 'extract', f'list:{path}', 'OUT'])}")
 
 
 def _show(
+    kind: type,
     title: str,
     found: Sequence[Any],
     limit: int | None,
@@ -148,9 +161,9 @@ def _show(
     parquet: Path | None,
     sheet: Path | None,
 ) -> None:
-    """Print values as JSON, or the first of them as a table, and write the files that were asked for."""
+    """Print values of a dataclass as JSON, or the first of them as a table, and write the files that were asked for."""
     rows, shown = [asdict(value) for value in found], limit or SHOWN
-    _write_tables(rows, csv, parquet)
+    _write_tables(kind, rows, csv, parquet)
     if sheet is not None:
         _write_sheet(title, rows, sheet)
     if as_json:
@@ -174,19 +187,25 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value or "")
 
 
-def _write_tables(rows: list[dict[str, Any]], csv: Path | None, parquet: Path | None) -> None:
+def _write_tables(kind: type, rows: list[dict[str, Any]], csv: Path | None, parquet: Path | None) -> None:
+    """Write the columns of a dataclass, of no rows too."""
     import pyarrow as pa
     from pyarrow.csv import write_csv
 
     from vssl.embeddings.store import write_table
     from vssl.files import atomic_write
 
+    types = {
+        name: pa.float64() if hint in (float, float | None) else pa.string()
+        for name, hint in get_type_hints(kind).items()
+    }
+    table = pa.Table.from_pylist(rows, pa.schema(types))
     if csv is not None:
         with atomic_write(csv) as file:
-            write_csv(pa.Table.from_pylist(rows), file)
+            write_csv(table, file)
         note(f"wrote {csv}")
     if parquet is not None:
-        write_table(pa.Table.from_pylist(rows), parquet)
+        write_table(table, parquet)
         note(f"wrote {parquet}")
 
 

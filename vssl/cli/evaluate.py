@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vssl.cli.glossary import METRICS
-from vssl.cli.options import Json, Verbose
+from vssl.cli.options import Json, Verbose, named
 from vssl.cli.output import note, print_table, refuse_existing, say_json
 from vssl.files import write_json
 from vssl.model.identity import VERSION
@@ -64,8 +64,15 @@ def evaluate(
     max_risk: MaxRisk = None,
     compare: Annotated[bool, typer.Option("--compare", help="Measure all twelve distances.")] = False,
     one_class: OneClass = False,
-    report: Annotated[Path | None, typer.Option(help="Write the whole report here as JSON.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw one page of plots (.png, .pdf, .svg).")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the whole report here as JSON.", callback=named())
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw one page of plots (.png, .pdf, .svg).", callback=named(".png", ".pdf", ".svg")
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier report or plot.")] = False,
     verbose: Verbose = False,
     as_json: Json = False,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vssl.cli.options import Device, Json, Precision
+from vssl.cli.options import Device, Json, Precision, named
 from vssl.cli.output import check_choice, note, progress, say, say_json
 from vssl.errors import InputError, shown_path
 
@@ -59,7 +59,8 @@ Pictures = Annotated[
 MaxFailures = Annotated[int | None, typer.Option(help="Stop with exit 1 when more images than this fail.")]
 Histogram = Annotated[bool, typer.Option("--histogram", help="Print the distribution of uncertainty.")]
 ContactSheet = Annotated[
-    Path | None, typer.Option(help="Write a PNG of the most and the least certain images.")
+    Path | None,
+    typer.Option(help="Write a PNG of the most and the least certain images.", callback=named(".png")),
 ]
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vssl.cli import curation
 from vssl.cli.options import Json, Metadata, Verbose
 from vssl.cli.output import note, say, say_json, show_fitting
+from vssl.errors import InputError, shown
+
+if TYPE_CHECKING:
+    from index.gallery.protocol import Gallery
 
 app = typer.Typer(help="Look at a gallery and change it.", no_args_is_help=True)
 for verb in (curation.duplicates, curation.uncertain, curation.outliers, curation.suspects, curation.select):
@@ -43,9 +48,10 @@ def info(
         held = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         say(f"{'metadata ' + name:<18} {held}")
     if fitting is None:
-        say("fitting            none: default constants; fit them with: vssl gallery refit GALLERY")
+        refit_it = shlex.join(["vssl", "gallery", "refit", gallery])
+        say(f"fitting            none: default constants; fit them with: {refit_it}")
     else:
-        show_fitting(facts["distance"], fitting, verbose=verbose)
+        show_fitting(gallery, facts["distance"], fitting, verbose=verbose)
 
 
 @app.command()
@@ -77,16 +83,28 @@ def remove(
         str | None, typer.Option(help='Remove what fits: JSON such as {"label": "cat"}, or label=cat.')
     ] = None,
 ) -> None:
-    """Remove images by id, or by a filter."""
+    """Remove images by id, or by a filter; ids that are not there are named, with exit 1."""
     if (ids is None or not ids) == (where is None):
         raise typer.BadParameter("give ids or --where, one of the two")
     from index.answers.filters import parse_where
     from index.gallery.open import open_gallery
 
     with open_gallery(gallery) as opened:
+        absent = [id_ for id_ in ids or [] if not _holds(opened, id_)]
         gone = opened.remove_where(parse_where(where)) if where is not None else opened.remove(ids or [])
         total = len(opened)
     say(f"{gallery}: removed {gone}, now {total} images")
+    if absent:
+        note(f"vssl: not in the gallery: {', '.join(map(shown, absent[:10]))}{' ...' if absent[10:] else ''}")
+        raise typer.Exit(1)
+
+
+def _holds(opened: Gallery, id_: str) -> bool:
+    try:
+        opened.get(id_)
+    except InputError:
+        return False
+    return True
 
 
 @app.command()
@@ -101,7 +119,7 @@ def compact(gallery: FOLDER) -> None:
         after = opened.info()["bytes"]
     say(f"{gallery}: {before} bytes before, {after} after")
     if refitted is not None:
-        show_fitting(refitted.distance, refitted.facts(), verbose=False)
+        show_fitting(gallery, refitted.distance, refitted.facts(), verbose=False)
 
 
 @app.command()
@@ -126,7 +144,7 @@ def refit(
         say_json({"gallery": str(gallery), "distance": fitting.distance, "fitting": fitting.facts()})
         return
     say(f"{gallery}: distance {fitting.distance}")
-    show_fitting(fitting.distance, fitting.facts(), verbose=verbose)
+    show_fitting(gallery, fitting.distance, fitting.facts(), verbose=verbose)
 
 
 @app.command()
@@ -161,9 +179,8 @@ def make_map(
     if as_json:
         say_json({"map": str(file), "images": len(found.ids), "seconds": seconds})
     else:
-        say(
-            f"{file}: {len(found.ids)} images, {seconds:.0f} s; look at it with: vssl serve --gallery {gallery}"
-        )
+        look = shlex.join(["vssl", "serve", "--gallery", str(gallery)])
+        say(f"{file}: {len(found.ids)} images, {seconds:.0f} s; look at it with: {look}")
 
 
 @app.command()

@@ -65,7 +65,7 @@ def index(
         say_json({**found, "fitting": built.fitting.facts(), "index": measured})
         return
     say(f"{gallery}: {built.count} images, distance {built.fitting.distance}")
-    show_fitting(built.fitting.distance, built.fitting.facts(), verbose=verbose)
+    show_fitting(gallery, built.fitting.distance, built.fitting.facts(), verbose=verbose)
     if selection is not None:
         say(f"index: {describe(selection.measured)}")
     if embeddings.is_dir():

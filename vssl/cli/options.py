@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def named(*suffixes: str) -> Callable[[Path | None], Path | None]:
+    """Return a check of a file to write, before the work: its name ends as its kind's do, and no other is lost."""
+
+    def check(path: Path | None) -> Path | None:
+        if path is not None and suffixes and path.suffix.lower() not in suffixes:
+            raise typer.BadParameter(
+                f"found {str(path)!r}, expected a name that ends in {' or '.join(suffixes)}"
+            )
+        if path is not None and not path.parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {str(path.parent)!r} to write {path.name!r} into")
+        return path
+
+    return check
+
 
 DISTANCES = (
     "cosine, euclidean, expected, wasserstein, kl, reverse-kl, jeffreys, mahalanobis, student-t, mls, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -146,7 +147,7 @@ def print_table(table: Table) -> None:
     Console(width=None if sys.stdout.isatty() else FILE_WIDTH, highlight=False).print(table)
 
 
-def show_fitting(distance: str, fitting: dict[str, Any], *, verbose: bool) -> None:
+def show_fitting(gallery: object, distance: str, fitting: dict[str, Any], *, verbose: bool) -> None:
     """Print the facts of `index.calibration.fit.Fitting.facts`: a sentence, and the best distances.
 
     The gallery's own distance and cosine are always among them. verbose: all distances.
@@ -160,7 +161,8 @@ def show_fitting(distance: str, fitting: dict[str, Any], *, verbose: bool) -> No
         show_table(f"* {distance}", FITTING, [_fitting_row(name, trials[name], distance) for name in shown])
     say(fitting["basis"])
     if len(shown) < len(trials):
-        say(f"{len(trials) - len(shown)} more distances: vssl gallery info GALLERY --verbose")
+        every = shlex.join(["vssl", "gallery", "info", str(gallery), "--verbose"])
+        say(f"{len(trials) - len(shown)} more distances: {every}")
     if fitting.get("stale"):
         say(f"stale: {fitting['stale']}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 FAILURES = "failures.parquet"
 INPUTS = ".inputs.parquet"
+PROGRESS = ".progress"  # of an extraction under way
 SEAL = "sha256"
 KEYS: dict[str, type] = {
     "model_id": str, "parts": list, "rows": int, "failures": int, "files": dict
@@ -52,15 +54,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         found = "a file that is no .npy, .npz or .parquet" if folder.is_file() else "no such folder"
         raise InputError(
-            f"no embeddings at {str(folder)!r}: found {found}; write a folder with: vssl extract"
+            f"no embeddings at {str(folder)!r}: found {found}; embed images with: vssl extract IMAGES EMBEDDINGS"
         )
     path = folder / MANIFEST
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if any(folder.glob("part-*.parquet")) or (folder / PROGRESS).exists():
+            raise InputError(
+                f"{str(folder)!r} holds no {MANIFEST}: the extraction has not finished; go on with the command that "
+                f"began it: vssl extract IMAGES {shlex.quote(str(folder))} --resume"
+            ) from None
         raise InputError(
-            f"{str(folder)!r} holds no {MANIFEST}: the extraction has not finished; "
-            "go on with: vssl extract IMAGES OUT --model model.onnx --resume"
+            f"no embeddings at {str(folder)!r}: found no {MANIFEST}; embed images with: vssl extract IMAGES EMBEDDINGS"
         ) from None
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path} is not JSON: {error}; {AGAIN}") from None

@@ -7,6 +7,7 @@ generation by one. SQLite's errors become ours, with what to do. Facts, records 
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sqlite3
 import threading
 import zlib
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from index.gallery.protocol import StorageError
+from vssl.embeddings.manifest import MANIFEST
 from vssl.errors import ExistsError, FormatError, InputError
 
 STORE_FORMAT = 2
@@ -36,10 +38,10 @@ class Database:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Open an existing store; raises InputError or FormatError when there is none to read."""
         if not path.is_file():
-            raise InputError(
-                f"no gallery at {str(path.parent)!r}: found no {path.name}; build one with: "
-                f"vssl index EMBEDDINGS {path.parent}"
-            )
+            place = path.parent  # which is taken, perhaps by the embeddings to build of
+            source = place if (place / MANIFEST).is_file() else "EMBEDDINGS"
+            build = shlex.join(["vssl", "index", str(source), "GALLERY" if place.exists() else str(place)])
+            raise InputError(f"no gallery at {str(place)!r}: found no {path.name}; build one with: {build}")
         self.path = path
         self._lock = threading.RLock()
         with sqlite_errors(path):

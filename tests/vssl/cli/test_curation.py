@@ -36,6 +36,29 @@ def test_curation_prints_writes_and_draws(house: Path, tmp_path: Path, verb: str
     assert shown.returncode == 0, shown.stderr
 
 
+def test_nothing_found_is_a_table_of_no_rows(house: Path, tmp_path: Path) -> None:
+    csv_file, parquet = tmp_path / "none.csv", tmp_path / "none.parquet"
+    done = vssl(
+        "gallery", "duplicates", house / "gallery", "--least", "1", "--csv", csv_file, "--parquet", parquet
+    )
+    assert (done.returncode, "near-duplicates: none" in done.stderr) == (0, True)
+    with csv_file.open(newline="") as file:
+        reader = csv.DictReader(file)
+        assert (list(reader), reader.fieldnames) == ([], pq.read_table(parquet).column_names)
+    assert {"id", "other", "distance"} <= set(pq.read_table(parquet).column_names)
+
+
+@pytest.mark.parametrize("flag", ["--csv", "--parquet", "--sheet", "--list"])
+def test_a_file_of_another_kind_is_not_replaced(house: Path, tmp_path: Path, flag: str) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"the only copy")
+    done = vssl("gallery", "select", house / "gallery", flag, photo)
+    assert (done.returncode, "expected a name that ends in ." in done.stderr) == (2, True)
+    assert photo.read_bytes() == b"the only copy"
+    lost = vssl("gallery", "select", house / "gallery", "--csv", tmp_path / "none" / "a.csv")
+    assert (lost.returncode, "there is no folder" in lost.stderr) == (2, True)
+
+
 def test_a_table_shows_ten_and_says_how_to_see_the_others(house: Path, tmp_path: Path) -> None:
     short = vssl("gallery", "uncertain", house / "gallery", "--csv", tmp_path / "all.csv")
     with (tmp_path / "all.csv").open(newline="") as file:

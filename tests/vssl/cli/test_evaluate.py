@@ -150,6 +150,9 @@ def test_a_folder_that_is_none_is_an_error_without_traceback(
     error = capsys.readouterr().err
     assert "vssl extract" in error
     assert "Traceback" not in error
+    for wrong in (["--report", "nowhere/report.json"], ["--plot", "page.bmp"]):
+        assert vssl(monkeypatch, "evaluate", *folders, *wrong) == 2
+        assert capsys.readouterr().out == "", "the work is not begun"
 
 
 def test_everything_at_once_on_one_page(

@@ -96,7 +96,11 @@ def test_the_parts_of_a_job_array_share_a_folder(photos: Path, model: Path, tmp_
 
 
 def test_certainty_on_request(photos: Path, model: Path, tmp_path: Path) -> None:
-    sheet = tmp_path / "sheet.png"
+    sheet, photo = tmp_path / "sheet.png", next(path for path in photos.rglob("*") if path.is_file())
+    before = photo.read_bytes()
+    wrong = vssl("extract", photos, tmp_path / "out", "--model", model, "--contact-sheet", photo)
+    assert (wrong.returncode, "expected a name that ends in .png" in wrong.stderr) == (2, True)
+    assert photo.read_bytes() == before
     found = vssl(
         "extract", photos, tmp_path / "out", "--model", model, "--histogram", "--contact-sheet", sheet
     )

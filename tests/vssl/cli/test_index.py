@@ -48,7 +48,7 @@ def test_index_says_which_distance_won_and_uses_it(labelled: Path, tmp_path: Pat
     rows = [line for line in done.stdout.splitlines() if line.startswith("│")]
     assert 4 <= len(rows) <= 6
     assert any(line.startswith("│ cosine") for line in rows)
-    assert "more distances" in done.stdout
+    assert f"more distances: vssl gallery info {target} --verbose" in done.stdout
     everything = vssl("gallery", "info", target, "--verbose").stdout
     for name in ("cosine", "mls", "posterior *", "mAP@R", "hub max", "100 held-out images searched"):
         assert name in everything

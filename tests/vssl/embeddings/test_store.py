@@ -158,12 +158,19 @@ def test_columns_of_different_length_are_refused() -> None:
 
 class TestReading:
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="found no such folder; write a folder with: vssl extract"):
+        with pytest.raises(
+            InputError, match="found no such folder; embed images with: vssl extract IMAGES EMBEDDINGS"
+        ):
             store.read_embeddings(tmp_path / "absent")
 
     def test_an_unfinished_folder(self, tmp_path: Path) -> None:
         (folder(tmp_path, 2) / "manifest.json").unlink()
         with pytest.raises(InputError, match=r"has not finished.*--resume"):
+            store.read_embeddings(tmp_path)
+
+    def test_a_folder_of_something_else(self, tmp_path: Path) -> None:
+        (tmp_path / "cat.jpg").write_bytes(b"no part")
+        with pytest.raises(InputError, match=r"no embeddings at .*: vssl extract IMAGES EMBEDDINGS$"):
             store.read_embeddings(tmp_path)
 
     @pytest.mark.parametrize("text", ["{", '{"format": 9}', "[]", "null", '{"format": 2}', "[" * 100_000])

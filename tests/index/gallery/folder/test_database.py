@@ -55,8 +55,13 @@ def test_a_copy_is_whole_while_the_store_is_written(store: Store, tmp_path: Path
 
 
 def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no gallery at .* vssl index"):
+    with pytest.raises(InputError, match=r"no gallery at .* vssl index EMBEDDINGS GALLERY$"):
         Store(tmp_path / STORE)
+    (tmp_path / "manifest.json").touch()
+    with pytest.raises(InputError, match=f"vssl index {tmp_path} GALLERY$"):
+        Store(tmp_path / STORE)
+    with pytest.raises(InputError, match=f"vssl index EMBEDDINGS {tmp_path / 'new'}$"):
+        Store(tmp_path / "new" / STORE)
     (tmp_path / STORE).write_bytes(b"not a database" * 100)
     with pytest.raises(FormatError, match="damaged"):
         Store(tmp_path / STORE)
