@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from serve.extraction.blocks import BlockResult, MapOptions, Task, embed_block
 from serve.extraction.clip_layout import write_arrays
-from serve.extraction.output import PROGRESS, OutputFolder, locked, make, prepare
+from serve.extraction.output import OutputFolder, locked, make, prepare
 from serve.extraction.plan import Plan, hash_listing, list_source
 from serve.extraction.workers import ordered
 from serve.extraction.writer import EarlierRows, PartWriter, Progress
@@ -26,7 +26,7 @@ from serve.inference.backends.providers import ENGINES
 from serve.inference.cores import available_cores
 from serve.inference.engine import Engine
 from vssl.embeddings import store
-from vssl.embeddings.manifest import read_manifest
+from vssl.embeddings.manifest import PROGRESS, read_manifest
 from vssl.errors import FormatError, InputError
 from vssl.files import user_path
 from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
