@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from serve.inference.backends.triton import TritonServerError
 from serve.inference.engine import Engine
 from tests.serve.conv_model import conv_model
 from tests.serve.http.conftest import encoded
-from tests.serve.running import PATIENCE_S, VSSL, free_port, until
+from tests.serve.running import VSSL, free_port, until
 from tests.tiny_model import tiny_model
 from tests.triton_server import Triton, need_triton, triton_server
 from vssl.embeddings.store import read_embeddings
@@ -38,6 +37,18 @@ class TritonPythonModel:
     def execute(self, requests):
         images = [pb_utils.get_input_tensor_by_name(r, "images").as_numpy() for r in requests]
         return [pb_utils.InferenceResponse([pb_utils.Tensor("same", x)]) for x in images]
+"""
+HELD = """
+
+import os, time
+execute = TritonPythonModel.execute
+
+def held(self, requests):
+    while os.path.exists({closed!r}):
+        time.sleep(0.01)
+    return execute(self, requests)
+
+TritonPythonModel.execute = held
 """
 FOREIGN = """
 backend: "python"
@@ -66,6 +77,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         entry = write_repository(folder / "tiny-0.onnx", repository, name=name, backend="python")
         config = entry.path / "config.pbtxt"
         config.write_text(change(config.read_text(), read_metadata((folder / "tiny-0.onnx").read_bytes())))
+    with (repository / "bounded" / "1" / "model.py").open("a") as file:
+        file.write(HELD.format(closed=str(folder / "closed")))
     return folder
 
 
@@ -214,34 +227,24 @@ class TestRefusals:
             Engine.open(triton.url("conv"), device="cpu")
 
 
-@contextmanager
-def asleep(processes: list[psutil.Process]) -> Iterator[None]:
-    """Keep processes from working until the block ends."""
-    for process in processes:
-        process.suspend()
-    until(lambda: all(process.status() == psutil.STATUS_STOPPED for process in processes))
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.resume()
-
-
 def test_a_server_that_does_not_answer_in_time(
     engines: tuple[Engine, Engine], triton: Triton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backend, "ANSWER_S", 0.5)
-    with (
-        asleep([psutil.Process(triton.process.pid)]),
-        pytest.raises(TritonServerError, match="did not answer in time") as found,
-    ):
-        engines[1].run(images(1))
+    process = psutil.Process(triton.process.pid)
+    process.suspend()
+    try:
+        until(lambda: process.status() == psutil.STATUS_STOPPED)
+        with pytest.raises(TritonServerError, match="did not answer in time") as found:
+            engines[1].run(images(1))
+    finally:
+        process.resume()
     assert (found.value.status, found.value.code) == (504, "deadline")
     monkeypatch.setattr(backend, "ANSWER_S", 30.0)
     engines[1].run(images(1))
 
 
-def test_a_full_queue_says_when_to_come_back(triton: Triton) -> None:
+def test_a_full_queue_says_when_to_come_back(triton: Triton, folder: Path) -> None:
     engine = Engine.open(triton.url("bounded"))
 
     def ask(_: int) -> str:
@@ -251,10 +254,13 @@ def test_a_full_queue_says_when_to_come_back(triton: Triton) -> None:
             return f"{error.status} {error.code}, again in {error.retry_after:g} s"
 
     with ThreadPoolExecutor(8) as pool:
-        with asleep(psutil.Process(triton.process.pid).children()):
+        (folder / "closed").touch()  # a model that is suspended would be taken for a dead one
+        try:
             asked = [pool.submit(ask, n) for n in range(8)]
-            done, _ = wait(asked, timeout=PATIENCE_S, return_when=FIRST_COMPLETED)
+            done, _ = wait(asked, return_when=FIRST_COMPLETED)
             assert {future.result() for future in done} == {"429 queue_full, again in 1 s"}
+        finally:
+            (folder / "closed").unlink()
         outcomes = {future.result() for future in asked}
     assert outcomes == {"1 answered", "429 queue_full, again in 1 s"}
     engine.close()
