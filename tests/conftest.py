@@ -1,12 +1,13 @@
-"""What holds for all tests: examples of hypothesis are the same in every run and have no deadline.
+"""What holds for all tests: each draws the same numbers in every run, whatever ran before it in its process.
 
-Test processes share the cores, so nothing fails for the time that it takes.
+Test processes share the cores, so no example of hypothesis fails for the time that it takes.
 
 Files that take long come first: run side by side, with a file's tests kept together, one that began last would
 keep one process busy while the others have nothing left to do.
 """
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,13 @@ LONG = [
     "vssl/cli/test_export_repository.py",
 ]
 """Files of more than ten seconds, the longest first: `make test` with PYTEST_ADDOPTS=--durations=100 tells them."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Set torch's own generator back, before a test's fixtures are made."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
