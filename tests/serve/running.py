@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -80,18 +81,26 @@ def wait_for_metric(server: Running, line: str) -> None:
     until(lambda: line in get(f"{server.url}/metrics").text)
 
 
-def free_port() -> int:
-    """Return a free port of this test process's own thousand.
-
-    They lie below those that the system gives to clients, so that none is taken before its server starts.
-    """
+def own_ports() -> Iterator[int]:
+    """Yield the ports of this test process's own thousand in turn, from any of them on, again and again."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    first = 15_000 + PORTS_EACH * (worker % 16)
-    for port in random.Random().sample(range(first, first + PORTS_EACH), PORTS_EACH):
+    first, begin = 15_000 + PORTS_EACH * (worker % 16), random.Random().randrange(PORTS_EACH)
+    return (first + place % PORTS_EACH for place in itertools.count(begin))
+
+
+PORTS = own_ports()
+
+
+def free_port() -> int:
+    """Return a free port that was not returned before, since its server may not listen yet.
+
+    It lies below those that the system gives to clients, so that none is taken before its server starts.
+    """
+    for port in itertools.islice(PORTS, PORTS_EACH):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise RuntimeError(f"no free port from {first} to {first + PORTS_EACH}")
+    raise RuntimeError(f"no free port among the {PORTS_EACH} of this process")
 
 
 @contextlib.contextmanager

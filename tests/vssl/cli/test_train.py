@@ -185,7 +185,7 @@ def test_stopped_by_sigterm_it_saves_and_says_how_to_go_on(
         while len(read_metrics(out)) < 3 and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        noted = process.communicate(timeout=60)[1]
+        noted = process.communicate(timeout=200)[1]
     finally:
         process.kill()
     assert process.returncode == 128 + signal.SIGTERM

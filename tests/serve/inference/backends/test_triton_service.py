@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from pathlib import Path
 
 import httpx
@@ -14,7 +13,7 @@ from serve.inference.engine import Engine
 from tests.serve.http.conftest import encoded
 from tests.serve.running import PATIENCE_S, VSSL, free_port, get, post, running, until, wait_ready
 from tests.tiny_model import tiny_model
-from tests.triton_server import need_triton, triton_server
+from tests.triton_server import START_S, need_triton, triton_server
 from vssl.errors import ImageError
 
 
@@ -63,13 +62,15 @@ def test_a_newer_version_is_taken_up_without_a_failed_request(tmp_path: Path) ->
         httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client,
     ):
         write_repository(second, repository, name="pets", backend="python")
-        limit = time.monotonic() + 60
-        while len(ids) < 2 and time.monotonic() < limit:
+
+        def is_taken_up() -> bool:
             answer = client.post("/embed", content=encoded(1))
             statuses.add(answer.status_code)
             if answer.status_code == 200 and answer.json()["model_id"] not in ids:
                 ids.append(answer.json()["model_id"])
-            time.sleep(0.02)
+            return len(ids) == 2
+
+        until(is_taken_up, START_S)
     assert ids == [Engine.open(path, check=False).model_id for path in (first, second)]
     assert statuses == {200}
 
