@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vssl.cli.output import note, refuse_existing, say
+from vssl.cli.output import Column, note, refuse_existing, say, show_table
 from vssl.errors import InputError, VsslError
 from vssl.model.shipped import shipped_model
 
@@ -181,16 +181,9 @@ def _evaluate(out: Path, systems: tuple[str, ...]) -> dict[str, dict[str, dict[s
 
 
 def _report(out: Path, metrics: dict[str, dict[str, dict[str, Any]]], digits: bool) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
     from vssl.cli import demo_sheet
 
-    table = Table(
-        title="Held-out queries, and all images", title_justify="left", title_style="bold", box=SIMPLE_HEAD
-    )
-    table.add_column("")
+    rows = []
     columns = {
         "k-NN\nclean": ("queries", "knn_top1"),
         "k-NN\ncorrupted": ("corrupted", "knn_top1"),
@@ -199,16 +192,14 @@ def _report(out: Path, metrics: dict[str, dict[str, dict[str, Any]]], digits: bo
         "R-AUROC\nclean": ("queries", "r_auroc"),
         "R-AUROC\ncorrupted": ("corrupted", "r_auroc"),
     }
-    for title in columns:
-        table.add_column(title, justify="right")
     for system in metrics:
         values = [metrics[system][queries].get(name) for queries, name in columns.values()]
         if system == "raw pixels":
             values[4:] = [None, None]  # pixels have no variance to order by
-        table.add_row(system, *("-" if v is None else f"{v:.3f}" for v in values))
-    console = Console()
-    console.print()
-    console.print(table)
+        rows.append((system, *("-" if v is None else f"{v:.3f}" for v in values)))
+    titles: list[Column] = [("", "left"), *((title, "right") for title in columns)]
+    say()
+    show_table("Held-out queries, and all images", titles, rows)
     say(
         "k-NN: share of queries whose label a vote of 20 neighbours gets right; all: each image among all the others,\n"
         "which an encoder trained here has seen most of, without labels. copy finds original: share of corrupted\n"

@@ -12,7 +12,7 @@ import typer
 
 from vssl.cli.glossary import METRICS
 from vssl.cli.options import Json, Verbose, named
-from vssl.cli.output import note, print_table, refuse_existing, say_json
+from vssl.cli.output import note, print_table, refuse_existing, say, say_json
 from vssl.files import write_json
 from vssl.model.identity import VERSION
 
@@ -123,33 +123,28 @@ def _write(values: dict[str, Any], report: Path | None, plot: Path | None) -> No
 
 
 def _print(values: dict[str, Any], *, verbose: bool) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)
     counts, metrics = values["counts"], values["metrics"]
-    console.print(
+    say(
         f"{counts['queries']} queries against {counts['gallery']} images, distance {values['distance']}, "
-        f"model {values['model']} ({values['model_id'][:12]})",
-        soft_wrap=True,
+        f"model {values['model']} ({values['model_id'][:12]})"
     )
     if values["leave_one_out"]:
-        console.print(f"leave-one-out: {counts['queries_in_gallery']} queries are in the gallery themselves")
-    console.print(verdict(metrics), soft_wrap=True)
+        say(f"leave-one-out: {counts['queries_in_gallery']} queries are in the gallery themselves")
+    say(verdict(metrics))
     names = [name for name in metrics if not name.endswith(("_low", "_high"))]
     asked = [name for name in names if name.startswith("uncertainty_increase_rate:")]
     few = [name for name in HEADLINES if name in metrics] + asked
     shown = names if verbose else few or [name for name in WITHOUT_LABELS if name in metrics]
     print_table(_table(metrics, shown))
     if (vote := values["chosen"].get("vote")) and verbose:
-        console.print(
+        say(
             f"best vote: {vote['weighting']} weights of the {vote['k']} nearest at T = {vote['temperature']:.3g}; "
-            f"{vote['gain']:+.3f} (standard error {vote['gain_error']:.3f}) over the control on gallery images",
-            soft_wrap=True,
+            f"{vote['gain']:+.3f} (standard error {vote['gain_error']:.3f}) over the control on gallery images"
         )
     for line in values["notes"]:
-        console.print(f"note: {line}", soft_wrap=True)
+        say(f"note: {line}")
     if len(shown) < len(names):
-        console.print(f"{len(names) - len(shown)} more metrics: --verbose, or --report report.json")
+        say(f"{len(names) - len(shown)} more metrics: --verbose, or --report report.json")
 
 
 def verdict(metrics: dict[str, float]) -> str:
