@@ -47,6 +47,9 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         with partial.open("wb") as file:
             yield file
         put_in_place(partial, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk names no file
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

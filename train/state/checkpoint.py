@@ -73,7 +73,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         },
     }  # fmt: skip
     with atomic_write(path) as file:
-        torch.save(values, file)
+        try:
+            torch.save(values, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # a full disk, which torch tells as a fault of its own
+                raise error.__context__ from None
+            raise
         file.seek(-2, os.SEEK_END)
         file.write(SEAL_BYTES.to_bytes(2, "little"))  # a zip archive ends with the length of its comment
         file.flush()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,23 @@ def test_a_write_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     with pytest.raises(AttributeError):
         save_checkpoint(path, broken)
     assert load_checkpoint(path).step == 3
+
+
+@pytest.mark.parametrize("size", [1_000, 20_000])
+def test_a_full_disk_is_told_as_one_and_leaves_the_old_one(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, example())
+    larger = replace(example(4), student={"weight": torch.zeros(100_000)})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as told:
+            save_checkpoint(path, larger)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert told.value.filename == str(path)
+    assert load_checkpoint(path).step == 3
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_none_there(tmp_path: Path) -> None:
