@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from index.gallery.folder.gallery import FolderGallery
+from index.gallery.folder.gallery import FolderGallery, check_outside
 from index.gallery.folder.store import STORE
 from index.gallery.milvus.gallery import MilvusGallery
 from index.gallery.protocol import Gallery
@@ -61,6 +61,8 @@ def move_gallery(source: str, target: str, *, distance: str | None = None, overw
                 if match is not None:
                     remote.set_match(own, match)
                 return len(remote)
+        if not source.startswith(SCHEME):
+            check_outside(Path(target), Path(source))
         if Path(target).exists():
             raise ExistsError(f"{target} exists already; choose another folder")
         with FolderGallery.create(

@@ -232,9 +232,10 @@ class FolderGallery(GalleryReader):
     def snapshot(self, path: Path | str) -> None:
         """Write a copy of the gallery as it is now, while others read and write this one.
 
-        Raises ExistsError when there is something at `path`.
+        Raises ExistsError when there is something at `path`, InputError when that is within the gallery.
         """
         path = Path(path)
+        check_outside(path, self.path)
         if not is_free(path):
             raise ExistsError(f"{path} exists already; choose another place for the snapshot")
         with atomic_folder(path) as partial:
@@ -242,3 +243,9 @@ class FolderGallery(GalleryReader):
             # Indexes are copied as they lie: what does not match the copied rows is not used.
             with contextlib.suppress(OSError, shutil.Error):
                 shutil.copytree(self.path / FOLDER, partial / FOLDER)
+
+
+def check_outside(copy: Path, gallery: Path) -> None:
+    """Refuse a copy within its gallery: whoever builds that again would take it away."""
+    if copy.resolve().is_relative_to(gallery.resolve()):
+        raise InputError(f"{str(copy)!r} lies within the gallery {str(gallery)!r}; choose a place beside it")

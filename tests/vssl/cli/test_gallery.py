@@ -49,6 +49,10 @@ def test_a_place_without_a_gallery_says_how_to_make_one(tmp_path: Path) -> None:
 
 def test_move_and_snapshot_copy_a_gallery(house: Path, tmp_path: Path) -> None:
     assert "24 images" in vssl("gallery", "snapshot", house / "gallery", tmp_path / "copy").stdout
+    for verb in ("snapshot", "move"):
+        within = vssl("gallery", verb, tmp_path / "copy", tmp_path / "copy" / "backup")
+        assert (within.returncode, "lies within the gallery" in within.stderr) == (1, True)
+        assert not (tmp_path / "copy" / "backup").exists()
     assert "24 images" in vssl("gallery", "move", tmp_path / "copy", tmp_path / "moved").stdout
     done = vssl("gallery", "move", tmp_path / "copy", tmp_path / "moved")
     assert done.returncode == 1
