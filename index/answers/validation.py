@@ -89,6 +89,8 @@ def _value(name: object, value: object) -> Scalar:
             f"metadata: found the name {shown(name)}, expected letters, digits, '_', '.', '-', "
             f"and none of {', '.join(RESERVED)}"
         )
+    if isinstance(value, np.generic):  # as pandas hands out the cells of a table
+        value = value.item()
     if isinstance(value, (str, bool, type(None))):
         return value
     if isinstance(value, int) and -(2**63) <= value < 2**63:

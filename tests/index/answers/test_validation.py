@@ -1,5 +1,6 @@
 """What a gallery takes in: ids once, metadata that a filter can ask for."""
 
+import numpy as np
 import pytest
 
 from index.answers.validation import checked_metadata
@@ -15,6 +16,13 @@ def test_absent_metadata_is_empty() -> None:
 def test_flat_values_pass() -> None:
     entries = [{"year": 2020, "make": "x", "raw": None, "flash": True, "iso.value": 1.5}]
     assert checked_metadata(sample(1), entries) == entries
+
+
+def test_cells_as_pandas_hands_them_out_become_plain_values() -> None:
+    cells = {"year": np.int64(2024), "price": np.float32(0.5), "new": np.bool_(True), "name": np.str_("a")}
+    assert checked_metadata(sample(1), [cells]) == [{"year": 2024, "price": 0.5, "new": True, "name": "a"}]
+    with pytest.raises(InputError, match="found nan"):
+        checked_metadata(sample(1), [{"x": np.float32("nan")}])
 
 
 @pytest.mark.parametrize(
