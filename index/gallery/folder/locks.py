@@ -36,7 +36,7 @@ class WriterLock:
             self._file = take_lock(path)
         except BlockingIOError:
             raise LockedError(
-                f"{path.parent} is being written by {_describe(path.read_bytes())}; stop that process, send it the "
+                f"{path.parent} is being written by {_describe(path.read_bytes())}; close it there, send it the "
                 "change (a server takes PUT /gallery/ID), or open the gallery for reading"
             ) from None
         except OSError as error:
@@ -58,7 +58,8 @@ class WriterLock:
 def _describe(holder: bytes) -> str:
     try:
         words = json.loads(holder)
-        return f"process {words['pid']} on {words['host']} since {words['since']}"
+        own = (words["pid"], words["host"]) == (os.getpid(), socket.gethostname())
+        return f"{'this ' * own}process {words['pid']} on {words['host']} since {words['since']}"
     except (ValueError, KeyError, TypeError):
         return "another process"
 

@@ -29,7 +29,7 @@ def test_a_second_writer_learns_which_process_is_the_first(tmp_path: Path) -> No
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(LockedError, match=rf"process {holder.pid} on .+ since 20\d\d-"):
+        with pytest.raises(LockedError, match=rf"by process {holder.pid} on .+ since 20\d\d-"):
             WriterLock(path)
         holder.kill()
     WriterLock(path).release()  # the system let go with the process
@@ -38,7 +38,7 @@ def test_a_second_writer_learns_which_process_is_the_first(tmp_path: Path) -> No
 def test_the_same_process_is_refused_too(tmp_path: Path) -> None:
     lock = WriterLock(tmp_path / "writer.lock")
     assert json.loads((tmp_path / "writer.lock").read_text())["pid"] == os.getpid()
-    with pytest.raises(LockedError, match=f"process {os.getpid()}"):
+    with pytest.raises(LockedError, match=f"this process {os.getpid()} .*; close it there"):
         WriterLock(tmp_path / "writer.lock")
     lock.release()
     lock.release()
