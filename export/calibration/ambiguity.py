@@ -5,8 +5,10 @@ near to many of them as to any is one whose neighbours are likely to be of anoth
 little its views scatter. Of features, so is one whose mean is short, close to what all images have in common:
 it is divided by the square root of its length alone, half way between cosines, for which length says nothing, and
 dot products. A projector is trained by cosines, which leave its lengths to chance, so there they say
-nothing (docs/measurements/encoders.md has all of it). The entropy over those directions is a few thousand
-multiplications in the graph that is served, needs no gallery, and no labels were used.
+nothing. What is measured is the collision entropy: minus the logarithm of the probability that two draws from the
+softmax over the directions are the same, which the largest shares decide and a tail of small ones hardly moves
+(docs/measurements/encoders.md has all of it). It is a few thousand multiplications in the graph that is served,
+needs no gallery, and no labels were used.
 Shape letters: B batch, N images, K directions, D embedding dimension.
 """
 
@@ -20,8 +22,8 @@ from train.models.clusters import spherical_kmeans
 
 IMAGES_EACH = 8
 """Fewest images for each direction."""
-SPREAD = 0.22
-"""exp(entropy) of the average image, of K: between one direction (1/K) and all of them (1)."""
+SPREAD = 0.12
+"""exp(entropy) of the average image, the effective number of directions, of K: from one (1/K) to all of them (1)."""
 ROUNDS = 20
 TINY = 1e-6
 LENGTH_POWER = {"features": 0.5, "projector": 0.0}
@@ -29,7 +31,7 @@ LENGTH_POWER = {"features": 0.5, "projector": 0.0}
 
 
 class Ambiguity(nn.Module):
-    """Means (B, D) -> entropy (B,) over K directions, in nats, 0 to ln K."""
+    """Means (B, D) -> collision entropy (B,) over K directions, in nats, 0 to ln K (Renyi, 1961, of order 2)."""
 
     directions: Tensor
     sharpness: Tensor
@@ -44,8 +46,8 @@ class Ambiguity(nn.Module):
         """(B, D) -> (B,)."""
         length = mean.norm(dim=1, keepdim=True).clamp_min(TINY)
         scaled = mean / length.pow(1.0 - self.length_power)
-        shares = functional.log_softmax(scaled @ self.directions.T * self.sharpness, dim=1)
-        return -(shares.exp() * shares).sum(dim=1)
+        shares = functional.softmax(scaled @ self.directions.T * self.sharpness, dim=1)
+        return -shares.square().sum(dim=1).log()
 
 
 def fit_ambiguity(means: Tensor, count: int, seed: int = 0, length_power: float = 0.0) -> Ambiguity:
