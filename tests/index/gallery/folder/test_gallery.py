@@ -68,7 +68,7 @@ def test_a_gallery_opens_as_it_was_closed(tmp_path: Path) -> None:
 
 def test_a_second_writer_is_refused_and_readers_are_not(tmp_path: Path) -> None:
     with new(tmp_path, sample(5)) as gallery:
-        with pytest.raises(LockedError, match="being written by process"):
+        with pytest.raises(LockedError, match="being written by this process"):
             FolderGallery.open(tmp_path / "gallery")
         with FolderGallery.open(tmp_path / "gallery", read_only=True) as reader:
             assert len(reader) == 5
