@@ -12,7 +12,6 @@ from vssl.cli.export import BRANCHES
 from vssl.cli.model_facts import describe_calibration
 from vssl.cli.options import Branch, CalibrationImages, CalibrationSeed, Json
 from vssl.cli.output import check_choice, note, say, say_json
-from vssl.model.card import SPACES
 
 
 def calibrate(
@@ -31,6 +30,8 @@ def calibrate(
 
     `vssl export RUN model.onnx --calibration IMAGES` fits the same and puts it into the file.
     """
+    from vssl.model.card import SPACES
+
     spaces = space or ["features", "projector"]
     for name in spaces:
         check_choice("--space", name, SPACES)

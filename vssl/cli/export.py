@@ -17,7 +17,6 @@ from vssl.cli.model_facts import (
 )
 from vssl.cli.options import Branch, CalibrationImages, CalibrationSeed, Json
 from vssl.cli.output import check_choice, note, refuse_existing, say, say_json
-from vssl.model.card import SPACES, SUPERVISION
 
 if TYPE_CHECKING:
     from export.package import Exported
@@ -121,6 +120,8 @@ def export(
 
     `vssl export model.onnx --triton REPOSITORY` puts a file that exists into a repository.
     """
+    from vssl.model.card import SPACES, SUPERVISION
+
     if model is None:
         _copy(Path(encoder), triton, triton_backend, hf, name, overwrite=overwrite, as_json=as_json)
         return
