@@ -24,7 +24,7 @@ settings.load_profile("shared-cores")
 TESTS = Path(__file__).parent
 LONG = [
     "vssl/cli/test_demo.py",
-    "test_documents.py",
+    "house/test_documents.py",
     "serve/test_service.py",
     "train/loop/test_synced_batchnorm.py",
     "export/test_package.py",

@@ -12,8 +12,8 @@ from export.evaluation.fidelity import compare
 from export.package import Exported, ExportOptions, export_run
 from export.precision import inner_products, lower_precision
 from export.verify import run_model
-from tests.tiny_model import picture
-from tests.tiny_run import image_folder
+from tests.support.tiny_model import picture
+from tests.support.tiny_run import image_folder
 from train.methods import new_method
 from train.settings.config import NetworkConfig, TrainConfig
 from train.state.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint

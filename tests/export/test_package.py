@@ -20,8 +20,8 @@ from export.evaluation.accuracy import accuracy
 from export.package import Exported, ExportOptions, export_run
 from export.served_encoder import ServedEncoder, ServedHeads, ServedMean, VarianceHead
 from export.verify import run_model, verify
-from tests.tiny_model import picture
-from tests.tiny_run import image_folder, tiny_run
+from tests.support.tiny_model import picture
+from tests.support.tiny_run import image_folder, tiny_run
 from train.methods import build_encoder
 from train.state.checkpoint import load_checkpoint
 from vssl.embeddings.gaussian import GaussianEmbedding

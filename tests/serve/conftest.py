@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.serve.photo_folder import photo_folder
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.tiny_model import picture
+from tests.support.tiny_model import picture
 from vssl.embeddings.store import Embeddings
 
 BAD = {"cats/broken.jpg": "undecodable", "notes.txt": "unsupported_type", "dogs/empty.png": "empty"}

@@ -12,7 +12,7 @@ import pytest
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import encoded, make_gallery
 from tests.serve.running import get, post, running
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 

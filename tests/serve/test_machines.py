@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.plain_user import as_a_plain_user
 from tests.serve.http.conftest import World, encoded, world
 from tests.serve.running import VSSL, Running, delete, get, post, put, running
+from tests.support.plain_user import as_a_plain_user
 
 __all__ = ["world"]  # the fixture
 ROOT = Path(__file__).resolve().parents[2]

@@ -28,7 +28,7 @@ from tests.serve.running import (
     wait_ready,
     workers_of,
 )
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 
 BENTOML = [sys.executable, "-m", "bentoml", "serve", "serve.service:Vssl", "--host", "127.0.0.1"]
 

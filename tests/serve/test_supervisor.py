@@ -21,7 +21,7 @@ import pytest
 from serve.supervisor import VARIABLE, follow_supervisor, is_supervised, supervise
 from tests.serve.http.conftest import encoded
 from tests.serve.running import PATIENCE_S, Running, family, get, post, running, until, workers_of
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Unix sockets and signals")
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import vssl
-from tests.tiny_model import picture, tiny_model
-from tests.tiny_run import image_folder, tiny_run
+from tests.support.tiny_model import picture, tiny_model
+from tests.support.tiny_run import image_folder, tiny_run
 from tests.vssl.cli.command import vssl as command
 from vssl.errors import ExistsError, InputError, MismatchError
 from vssl.model.shipped import shipped_model

@@ -15,7 +15,7 @@ from export.calibration.degrade import (
     downsample,
     occlude,
 )
-from tests.tiny_model import picture
+from tests.support.tiny_model import picture
 
 
 def pictures(count: int = 24, size: int = 32) -> torch.Tensor:

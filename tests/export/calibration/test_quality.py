@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.corruptions import corrupted
 from export.calibration.quality import COUNT, quality
-from tests.tiny_model import picture
+from tests.support.tiny_model import picture
 
 NAMES = [
     f"{name}-{scale}"

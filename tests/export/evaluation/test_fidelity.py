@@ -11,8 +11,8 @@ import pytest
 from export.calibration.head import CalibrationConfig
 from export.evaluation.fidelity import Fidelity, compare
 from export.package import Exported, ExportOptions, export_run
-from tests.tiny_model import picture, tiny_model
-from tests.tiny_run import image_folder, tiny_run
+from tests.support.tiny_model import picture, tiny_model
+from tests.support.tiny_run import image_folder, tiny_run
 from vssl.errors import FormatError, InputError
 
 QUICK = CalibrationConfig(images=80, views=4, report_views=8, epochs=5)

@@ -17,8 +17,8 @@ import vssl
 from export.calibration.head import CalibrationConfig
 from export.package import ExportOptions
 from export.repositories.hugging_face import timm_network, write_folder
-from tests.tiny_model import picture, tiny_model
-from tests.tiny_run import image_folder
+from tests.support.tiny_model import picture, tiny_model
+from tests.support.tiny_run import image_folder
 from train.loop.run import train_images
 from train.models.backbones import Backbone
 from train.settings.config import NetworkConfig

@@ -19,8 +19,8 @@ from export.sources.exported_model import exported_encoder
 from export.sources.named import EncoderOptions, find_encoder
 from export.verify import run_model
 from tests.export.sources.test_onnx_encoder import CLIP, SIDE, patch_encoder
-from tests.tiny_model import picture, tiny_model
-from tests.tiny_run import image_folder, tiny_run
+from tests.support.tiny_model import picture, tiny_model
+from tests.support.tiny_run import image_folder, tiny_run
 from vssl.errors import FormatError, InputError
 from vssl.images.preprocess import load_image
 from vssl.model.card import CARD_KEY

@@ -20,7 +20,7 @@ from export.sources.encoder_graph import OnnxEncoder
 from export.sources.named import EncoderOptions, find_encoder
 from export.sources.onnx_encoder import CONFIG, onnx_encoder, read_config
 from serve.inference.engine import Engine
-from tests.tiny_model import picture
+from tests.support.tiny_model import picture
 from vssl.errors import FormatError, InputError
 from vssl.images.preprocess import Preprocess
 

@@ -13,7 +13,7 @@ from export.package import ExportOptions, export_encoder
 from export.sources.encoder_graph import OnnxEncoder
 from export.sources.named import EncoderOptions, find_encoder
 from export.sources.published import published_encoder
-from tests.tiny_model import picture
+from tests.support.tiny_model import picture
 from train.models.published_weights import library_info
 from vssl.errors import InputError, MismatchError
 from vssl.images.preprocess import Preprocess

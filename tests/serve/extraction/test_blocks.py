@@ -11,7 +11,7 @@ import pytest
 from serve.extraction.blocks import MapOptions, embed_block, join
 from serve.inference.engine import Engine
 from tests.serve.photo_folder import photo_folder
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from vssl.images.decode import DecodeLimits
 from vssl.images.items import ImageSource
 from vssl.images.sources import open_source

@@ -14,7 +14,7 @@ from PIL import Image
 
 from serve.extraction.extract import Progress, extract
 from tests.serve.photo_folder import assert_same, photo_folder
-from tests.tiny_model import picture, tiny_model
+from tests.support.tiny_model import picture, tiny_model
 from vssl.embeddings.store import read_embeddings
 from vssl.errors import ExistsError, FormatError, InputError, MismatchError
 

@@ -10,7 +10,7 @@ import pytest
 
 from serve.extraction.extract import Summary, extract
 from tests.serve.photo_folder import assert_same
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from vssl.embeddings.store import read_embeddings
 from vssl.errors import InputError, MismatchError
 

@@ -12,7 +12,7 @@ from PIL import Image
 from serve.extraction.extract import Summary, extract
 from serve.extraction.writer import Progress
 from tests.serve.photo_folder import assert_same, photo_folder
-from tests.tiny_model import picture, tiny_model
+from tests.support.tiny_model import picture, tiny_model
 from vssl.embeddings.store import read_embeddings
 from vssl.errors import ExistsError, MismatchError
 from vssl.images.readers.folders import FileSource

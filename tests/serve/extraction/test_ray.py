@@ -11,7 +11,7 @@ import pytest
 
 from serve.extraction.extract import extract
 from tests.serve.photo_folder import assert_same, photo_folder
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from vssl.embeddings.store import read_embeddings
 
 COMMAND = """

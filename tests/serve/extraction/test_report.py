@@ -12,7 +12,7 @@ from PIL import Image
 from serve.extraction.extract import extract
 from serve.extraction.report import draw_extremes, uncertainty_histogram
 from tests.serve.photo_folder import photo_folder
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from vssl.embeddings.store import read_embeddings
 from vssl.errors import InputError
 

@@ -14,7 +14,7 @@ from PIL import Image
 from index.gallery.folder.gallery import FolderGallery
 from serve.inference.engine import Engine
 from tests.serve.running import Running, running
-from tests.tiny_model import picture, tiny_model
+from tests.support.tiny_model import picture, tiny_model
 from vssl.embeddings.store import Rows
 from vssl.images.preprocess import load_image
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.serve.http.conftest import World, encoded
 from tests.serve.running import Running
-from tests.tiny_model import picture
+from tests.support.tiny_model import picture
 from vssl.client import AsyncClient, Client, ServerError
 from vssl.errors import InputError
 

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.hostile_pictures import scan_bomb
 from tests.serve.http.conftest import World, encoded
 from tests.serve.http.raw_requests import PICTURE, TEXT, refused
 from tests.serve.running import Running
+from tests.support.hostile_pictures import scan_bomb
 
 LONG = "x" * 1_500_000
 

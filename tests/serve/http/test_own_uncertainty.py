@@ -17,7 +17,7 @@ from index.gallery.folder.gallery import FolderGallery
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import encoded
 from tests.serve.running import running
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from tests.vssl.cli.test_search import vssl
 from vssl.images.preprocess import load_image
 from vssl.model.card import PREDICTED_UNCERTAINTY, UNCERTAINTY

@@ -15,7 +15,7 @@ import pytest
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import encoded, make_gallery
 from tests.serve.running import PATIENCE_S, VSSL, Running, free_port, running, wait_for_metric
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from vssl.errors import ImageError
 
 SIDE = 16

@@ -17,7 +17,7 @@ from serve.http.errors import NotReadyError, RequestError
 from serve.http.settings import Settings
 from serve.http.state import Runtime, check, open_gallery
 from tests.serve.http.conftest import World, make_gallery
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from vssl.errors import InputError, MismatchError
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from serve.inference.encoder import AT_ONCE, Encoder
 from serve.inference.engine import Engine
-from tests.tiny_model import picture, tiny_model
+from tests.support.tiny_model import picture, tiny_model
 from vssl.errors import InputError
 
 

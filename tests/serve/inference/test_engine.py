@@ -20,7 +20,7 @@ from PIL import Image
 from serve.inference.backends.onnxruntime import into_buckets
 from serve.inference.engine import Engine
 from tests.serve.conv_model import conv_model
-from tests.tiny_model import picture, tiny_model
+from tests.support.tiny_model import picture, tiny_model
 from vssl.errors import FormatError, ImageError, InputError
 from vssl.images.preprocess import load_image
 from vssl.model.card import CARD_KEY, GOLDEN_KEY, ModelCard

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from serve.inference.verify import verify_file
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from vssl.errors import InputError
 from vssl.model.card import CARD_KEY, GOLDEN_KEY
 from vssl.model.golden import Golden

@@ -17,7 +17,7 @@ from index.curation.projection import project, write_map
 from index.gallery.folder.gallery import FolderGallery
 from serve.inference.engine import Engine
 from tests.serve.running import PATIENCE_S, Running, running
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows
 

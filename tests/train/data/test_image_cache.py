@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import train.data.image_cache
-from tests.tiny_model import picture
+from tests.support.tiny_model import picture
 from train.data.image_cache import load_images
 from vssl.errors import InputError
 from vssl.images.preprocess import Preprocess, load_image

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.tiny_model import picture
+from tests.support.tiny_model import picture
 from vssl.cli.main import run
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.index.calibration.test_selection import classes
 from tests.index.samples import MODEL, card
-from tests.tiny_model import picture, tiny_model
+from tests.support.tiny_model import picture, tiny_model
 from tests.vssl.cli.command import jpeg, vssl
 from vssl.embeddings.manifest import write_manifest
 from vssl.embeddings.store import Rows, part_name, to_table, write_table

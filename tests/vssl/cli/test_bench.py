@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.serve.photo_folder import photo_folder
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from tests.train.picture_folder import TINY, write_pictures
 from tests.vssl.cli.command import vssl
 from train.settings.recipe import plan

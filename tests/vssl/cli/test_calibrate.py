@@ -10,7 +10,7 @@ import pytest
 
 from export.calibration.head import CalibrationConfig
 from export.package import ExportOptions, export_run
-from tests.tiny_run import image_folder, tiny_run
+from tests.support.tiny_run import image_folder, tiny_run
 from tests.vssl.cli.command import vssl
 
 

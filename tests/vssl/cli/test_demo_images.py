@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.tiny_model import picture
+from tests.support.tiny_model import picture
 from vssl.cli import demo_images
 from vssl.images.items import ImageItem
 from vssl.images.sources import open_source

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_run import image_folder, tiny_run
+from tests.support.tiny_run import image_folder, tiny_run
 from tests.vssl.cli.command import vssl
 from vssl.model.identity import sha256_file
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from tests.serve.photo_folder import assert_same, photo_folder
 from tests.serve.running import until
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from tests.vssl.cli.command import vssl
 from vssl.cli.extract import stoppable
 from vssl.embeddings.store import read_embeddings

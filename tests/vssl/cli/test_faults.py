@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.deep_folder import deep_folder
-from tests.hostile_pictures import bmp_with_empty_alpha, scan_bomb
-from tests.plain_user import as_a_plain_user
-from tests.tiny_model import picture
+from tests.support.deep_folder import deep_folder
+from tests.support.hostile_pictures import bmp_with_empty_alpha, scan_bomb
+from tests.support.plain_user import as_a_plain_user
+from tests.support.tiny_model import picture
 from tests.vssl.cli.command import jpeg, one_sentence, started, vssl
 from vssl.embeddings.store import Embeddings, read_embeddings, read_failures
 

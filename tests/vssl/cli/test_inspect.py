@@ -8,8 +8,8 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
-from tests.tiny_model import tiny_model
-from tests.tiny_run import tiny_run
+from tests.support.tiny_model import tiny_model
+from tests.support.tiny_run import tiny_run
 from tests.vssl.cli.test_search import vssl
 from vssl.model.card import CARD_KEY
 from vssl.model.seal import sealed

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.plain_user import as_a_plain_user
 from tests.serve.running import VSSL
+from tests.support.plain_user import as_a_plain_user
 from tests.vssl.cli.command import jpeg, one_sentence, started, vssl
 from vssl.embeddings.store import read_embeddings
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 
 VERBS = (
     "train",

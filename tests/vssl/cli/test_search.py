@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from tests.vssl.cli.command import vssl
 
 

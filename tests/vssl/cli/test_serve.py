@@ -11,7 +11,7 @@ import pytest
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import encoded, make_gallery
 from tests.serve.running import VSSL, free_port, get, post, running
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 
 
 def refused(*arguments: str) -> str:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.hostile_pictures import bmp_with_empty_alpha, png_chunk, with_chunks
-from tests.tiny_model import picture
+from tests.support.hostile_pictures import bmp_with_empty_alpha, png_chunk, with_chunks
+from tests.support.tiny_model import picture
 from vssl.errors import ImageError
 from vssl.images.decode import DecodeLimits, decode, formats
 from vssl.images.formats import CLAIMED_FORMATS

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.hostile_pictures import bmp_with_empty_alpha
-from tests.tiny_model import picture
+from tests.support.hostile_pictures import bmp_with_empty_alpha
+from tests.support.tiny_model import picture
 from vssl.errors import ImageError, InputError
 from vssl.images.decode import decode
 from vssl.images.image_like import image_bytes, image_name

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.tiny_model import picture
+from tests.support.tiny_model import picture
 from vssl.errors import FormatError, ImageError
 from vssl.images.decode import DecodeLimits
 from vssl.images.preprocess import Preprocess, load_image, resize_picture

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from vssl.errors import FormatError
 from vssl.model.card import CARD_KEY
 from vssl.model.seal import SEAL_KEY, check_seal, read_metadata, sealed

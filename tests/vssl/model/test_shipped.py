@@ -12,7 +12,7 @@ from PIL import Image
 
 from serve.inference.engine import Engine
 from serve.inference.verify import verify_file
-from tests.tiny_model import picture
+from tests.support.tiny_model import picture
 from vssl.embeddings.store import read_embeddings
 from vssl.model.card import PREDICTED_UNCERTAINTY
 from vssl.model.shipped import CIFAR10, PHOTOS, shipped_model

@@ -14,8 +14,8 @@ from export.repositories.triton.repository import write_repository
 from export.verify import run_model
 from tests.serve.conv_model import conv_model
 from tests.serve.running import until
-from tests.tiny_model import tiny_model
-from tests.triton_server import Triton, clients, need_triton, triton_server, wait_ready
+from tests.support.tiny_model import tiny_model
+from tests.support.triton_server import Triton, clients, need_triton, triton_server, wait_ready
 
 OUTPUTS = ("mean", "variance", "features")
 SIDE = 32

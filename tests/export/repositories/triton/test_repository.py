@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from export.repositories.triton import repository
 from export.repositories.triton.config import config_text, model_ids, quoted, with_version
 from export.repositories.triton.repository import write_repository
-from tests.tiny_model import tiny_model
-from tests.triton_server import clients
+from tests.support.tiny_model import tiny_model
+from tests.support.triton_server import clients
 from vssl.errors import ExistsError, FormatError, InputError
 from vssl.images.preprocess import Preprocess
 from vssl.model.card import ModelCard

@@ -18,7 +18,7 @@ from serve.inference.cores import available_cores
 from serve.inference.embedded import EmbeddedImage
 from tests.serve.conv_model import conv_model
 from tests.serve.http.conftest import encoded
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from vssl.errors import FormatError, InputError
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from serve.http.app import DESCRIBED
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import DIM, World, make_gallery
 from tests.serve.running import Running, running
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 
 CONFIG = Path(__file__).resolve().parents[2] / "schemathesis.toml"
 

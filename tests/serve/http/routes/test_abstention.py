@@ -15,7 +15,7 @@ from index.gallery.folder.gallery import FolderGallery
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import World
 from tests.serve.running import VSSL, free_port, running
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from vssl.client import Client
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows

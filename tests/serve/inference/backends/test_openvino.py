@@ -20,7 +20,7 @@ from tests.serve.http.conftest import encoded
 from tests.serve.inference.backends.conftest import computes_bf16
 from tests.serve.inference.test_engine import rewrite
 from tests.serve.running import VSSL, free_port
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from vssl.errors import FormatError, ImageError, InputError
 from vssl.model.card import CARD_KEY
 

@@ -9,7 +9,7 @@ import pytest
 
 from serve.inference.backends.providers import CPU, CUDA, TENSORRT, providers_for, tensorrt_providers
 from serve.inference.engine import Engine
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from vssl.errors import InputError
 
 HERE = ort.get_available_providers()

@@ -22,8 +22,8 @@ from serve.inference.engine import Engine
 from tests.serve.conv_model import conv_model
 from tests.serve.http.conftest import encoded
 from tests.serve.running import VSSL, free_port, until
-from tests.tiny_model import tiny_model
-from tests.triton_server import Triton, need_triton, triton_server
+from tests.support.tiny_model import tiny_model
+from tests.support.triton_server import Triton, need_triton, triton_server
 from vssl.embeddings.store import read_embeddings
 from vssl.errors import FormatError, ImageError, InputError
 from vssl.model.card import ModelCard

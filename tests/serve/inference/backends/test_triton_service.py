@@ -12,8 +12,8 @@ from export.repositories.triton.repository import write_repository
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import encoded
 from tests.serve.running import PATIENCE_S, VSSL, free_port, get, post, running, until, wait_ready
-from tests.tiny_model import tiny_model
-from tests.triton_server import START_S, need_triton, triton_server
+from tests.support.tiny_model import tiny_model
+from tests.support.triton_server import START_S, need_triton, triton_server
 from vssl.errors import ImageError
 
 

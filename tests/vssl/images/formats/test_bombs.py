@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.hostile_pictures import (
+from tests.support.hostile_pictures import (
     gif_with_comment,
     jpeg_segment,
     png_chunk,
@@ -18,7 +18,7 @@ from tests.hostile_pictures import (
     scan_bomb,
     with_chunks,
 )
-from tests.tiny_model import picture
+from tests.support.tiny_model import picture
 from vssl.errors import ImageError
 from vssl.images.decode import decode
 from vssl.images.formats.bombs import MAX_SCANS

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deep_folder import deep_folder
+from tests.support.deep_folder import deep_folder
 from vssl.errors import ImageError, InputError
 from vssl.images import items
 from vssl.images.items import ImageSource

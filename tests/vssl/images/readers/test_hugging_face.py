@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tiny_model import picture
+from tests.support.tiny_model import picture
 from vssl.errors import ImageError, InputError
 from vssl.images.sources import open_source
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.tiny_model import picture
+from tests.support.tiny_model import picture
 from vssl.errors import FormatError, ImageError, InputError
 from vssl.images.items import ImageSource
 from vssl.images.sources import open_source

@@ -17,7 +17,7 @@ from index.gallery.folder.gallery import FolderGallery
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import DIM, make_gallery
 from tests.serve.running import running
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from vssl.images.sources import open_source
 
 

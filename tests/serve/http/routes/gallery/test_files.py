@@ -13,7 +13,7 @@ from index.gallery.folder.gallery import FolderGallery
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import DIM, encoded
 from tests.serve.running import VSSL, get, post, running
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows
 

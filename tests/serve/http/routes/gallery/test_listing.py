@@ -12,7 +12,7 @@ import pytest
 from serve.inference.engine import Engine
 from tests.serve.http.conftest import DIM, encoded, make_gallery
 from tests.serve.running import running
-from tests.tiny_model import tiny_model
+from tests.support.tiny_model import tiny_model
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from tests.serve.inference.test_engine import rewrite
-from tests.tiny_model import tiny_model
-from tests.tiny_run import image_folder, tiny_run
+from tests.support.tiny_model import tiny_model
+from tests.support.tiny_run import image_folder, tiny_run
 from tests.vssl.cli.command import vssl
 from vssl.embeddings.manifest import write_manifest
 from vssl.model.card import CARD_KEY
 
-UPGRADING = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "upgrading.md"
+UPGRADING = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "upgrading.md"
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import LONG, TESTS, pytest_collection_modifyitems
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("vssl", "train", "export", "serve", "index")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("vssl", "train", "export", "serve", "index")
 MENTION = re.compile(r"`((?:vssl|train|export|serve|index)/[\w/]+\.py):([\w.]+)`")
 ARCHITECTURE = ROOT / "docs" / "explanation" / "architecture.md"

@@ -21,7 +21,7 @@ import pytest
 
 from tests.serve.running import free_port
 
-VENV = Path(os.environ.get("TRITON_VENV") or Path(__file__).resolve().parents[1] / ".triton").resolve()
+VENV = Path(os.environ.get("TRITON_VENV") or Path(__file__).resolve().parents[2] / ".triton").resolve()
 START_S = 180  # a busy machine takes long to start a Python for each model
 
 

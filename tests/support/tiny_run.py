@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from tests.tiny_model import picture
+from tests.support.tiny_model import picture
 from train.methods import new_method
 from train.settings.config import NetworkConfig, TrainConfig
 from train.state.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint

@@ -23,7 +23,7 @@ from serve.http.app import DESCRIBED
 from tests.serve.running import free_port
 from vssl.cli.main import app
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = {
     "README.md": ROOT / "README.md",
