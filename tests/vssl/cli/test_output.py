@@ -78,7 +78,7 @@ def test_a_fitting_marks_the_galleries_own_distance(capsys: pytest.CaptureFixtur
     figures = {"alpha": 1.0, "hub_max": 3, "hub_skew": 0.5}
     trials = {"cosine": figures | quality, "posterior": figures | quality, "kl": figures}
     facts = {"trials": trials, "chosen": "given", "basis": "the basis", "stale": "12 new"}
-    show_fitting("posterior", facts, verbose=True)
+    show_fitting("gallery", "posterior", facts, verbose=True)
     shown = capsys.readouterr().out
     assert "posterior *" in shown
     assert (
