@@ -83,6 +83,7 @@ def demo(
 def _vssl(*words: str | Path | float, quiet: bool = False) -> None:
     """Print a `vssl` command and run it; a quiet one prints only when it fails."""
     shown = shlex.join(["vssl", *map(str, words)])
+    sys.stdout.flush()  # in a file or a pipe, what was said before stands before what the command prints
     note(f"\n\033[1m$ {shown}\033[0m" if sys.stderr.isatty() else f"\n$ {shown}")
     command = [sys.executable, "-m", "vssl", *map(str, words)]
     done = subprocess.run(command, capture_output=quiet, text=True, check=False)
@@ -258,6 +259,5 @@ def _serve(model: Path, gallery: Path, queries: Path, host: str, port: int) -> N
     say(f"  curl --data-binary @{shlex.quote(example)} {address}/embed")
     say(f"  curl --data-binary @{shlex.quote(example)} '{address}/search?k=5'\n")
     say("Ctrl-C stops the server.")
-    sys.stdout.flush()
     listen = ("--host", host, "--port", port)
     _vssl("serve", "--model", model, "--gallery", gallery, "--show-images", *listen)

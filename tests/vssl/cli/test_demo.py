@@ -77,6 +77,7 @@ def test_it_ends_in_a_server_over_a_person_s_own_photos(photos: Path, tmp_path: 
         "gallery",
         "serve",
     ]
+    assert said.index("Contact sheet:") < said.index("$ vssl gallery map"), "a log keeps its order"
     assert "hat/broken.jpg" in said
     summary = json.loads((out / "summary.json").read_text())
     assert list(summary["metrics"]) == ["photo encoder", "vssl from scratch", "raw pixels"]
