@@ -60,6 +60,7 @@ class Runtime:
         self._gallery = gallery
         self._writable = writable
         self._gallery_threads = ThreadPoolExecutor(4, thread_name_prefix="gallery")
+        self._writing = asyncio.Lock()  # what one write reads, no other changes before it has written
         self.curated = Recent()
         self.removed = Recent()
         self.mapped = Recent(2)
@@ -138,7 +139,10 @@ class Runtime:
             raise with_param(error) from None
 
     async def write_gallery(self, work: Callable[[Gallery], T]) -> T:
-        """Run `work(gallery)`, which writes; raises RequestError 409 where the gallery is read-only."""
+        """Run `work(gallery)`, which writes, after the writes before it.
+
+        Raises RequestError 409 where the gallery is read-only.
+        """
         if not self._writable:
             raise RequestError(
                 409,
@@ -146,7 +150,8 @@ class Runtime:
                 "this server searches its gallery but does not write to it: another process writes to it, this one "
                 "may not, or the server has several workers; write through one server that may, with --workers 1",
             )
-        return await self.with_gallery(work)
+        async with self._writing:
+            return await self.with_gallery(work)
 
     async def reload_models(self) -> None:
         """Take up replaced model files and newer versions on Triton servers."""

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -75,6 +76,19 @@ def test_a_tag_is_metadata_that_filters_read(own: httpx.Client) -> None:
     assert {one["id"] for one in found} == {"set/5.png", "set/6.png"}
     assert own.post("/tags", json={**body, "present": False}).json() == {"changed": 2}
     assert own.get("/gallery/set/5.png").json() == before
+
+
+def test_no_tag_is_lost_to_another_that_is_given_at_once(own: httpx.Client) -> None:
+    body = {"ids": [f"set/{n}.png" for n in range(12)]}
+    names = [f"at-once-{n}" for n in range(16)]
+    for present in (True, False):
+        with ThreadPoolExecutor(len(names)) as pool:
+            asked = [
+                pool.submit(own.post, "/tags", json={**body, "tag": t, "present": present}) for t in names
+            ]
+        assert [one.result().json() for one in asked] == [{"changed": 12}] * len(names)
+        kept = {f"tag.{t}": True for t in names} if present else {}
+        assert all(own.get(f"/gallery/{id_}").json()["metadata"] == kept for id_ in body["ids"])
 
 
 @pytest.mark.parametrize("tag", ["", "two words", "a" * 41, "é"])
