@@ -95,7 +95,7 @@ class Client:
     ) -> list[Found]:
         """Search with images, Gaussians or what was embedded; one answer a query, in order."""
         call = search_call(queries, k, distance, max_uncertainty, where, model_id)
-        return found(self._send(call))
+        return found(self._send(call), call)
 
     def model(self) -> dict[str, Any]:
         """Return what GET /model answers: card, model id, limits."""
@@ -192,7 +192,7 @@ class AsyncClient:
     ) -> list[Found]:
         """Search with images, Gaussians or what was embedded; one answer a query, in order."""
         call = search_call(queries, k, distance, max_uncertainty, where, model_id)
-        return found(await self._send(call))
+        return found(await self._send(call), call)
 
     async def model(self) -> dict[str, Any]:
         """Return what GET /model answers: card, model id, limits."""

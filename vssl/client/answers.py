@@ -93,16 +93,14 @@ def parsed(response: httpx.Response) -> dict[str, Any]:
 
 def embedded(response: httpx.Response, call: Call) -> Embedded:
     """Return the Gaussians of an Arrow answer to `call`; a lone bad image is a failure in them, not an error."""
-    files = call.options["files"]
-    if len(files) == 1 and response.status_code in LONE_IMAGE:
+    names = _sent_names(call)
+    if len(names) == 1 and response.status_code in LONE_IMAGE:
         # The server answers a lone bad image with its status; here it is a failure like any other.
-        name, (code, message) = files[0][1][0], _error(response)
         nothing = np.empty((0, 0), np.float32)
-        failed = Failed(0, name, code, message)
+        failed = Failed(0, names[0], *_error(response))
         return Embedded([], np.empty(0, np.int64), GaussianEmbedding(nothing, nothing), [failed], "")
     checked(response)
     table = pa.ipc.open_stream(response.content).read_all()
-    names = [name or "" for name in table.column("name").to_pylist()]
     codes, messages = table.column("error_code").to_pylist(), table.column("error_message").to_pylist()
     failures = [Failed(n, names[n], code, messages[n]) for n, code in enumerate(codes) if code is not None]
     model_id = (table.schema.metadata or {}).get(MODEL_ID_KEY.encode(), b"").decode()
@@ -112,13 +110,18 @@ def embedded(response: httpx.Response, call: Call) -> Embedded:
     return Embedded([names[row] for row in kept], kept, gaussians, failures, model_id, card)
 
 
-def found(response: httpx.Response) -> list[Found]:
+def _sent_names(call: Call) -> list[str]:
+    """Return the names of the images of a call; a server repeats them as HTTP escaped them: %22 for a quote."""
+    return [name for _, (name, _) in call.options["files"]]
+
+
+def found(response: httpx.Response, call: Call) -> list[Found]:
     """Return the answers to a search, one a query."""
     answers = []
     for position, result in enumerate(parsed(response)["results"]):
         if "error" in result:
             error = result["error"]
-            failure = Failed(position, result.get("query", ""), error["code"], error["message"])
+            failure = Failed(position, _sent_names(call)[position], error["code"], error["message"])
             answers.append(Found(None, [], failure))
         else:
             neighbours = [

@@ -118,9 +118,12 @@ def _json(name: str, values: Mapping[str, Any]) -> str:
 
 
 def item_path(id: str) -> str:
-    """Return the path of a gallery item."""
+    """Return the path of a gallery item, with dots escaped where they alone are a part: `..` would lead to another."""
     require("id", id, "a text", str)
-    return f"/gallery/{quote(id, safe='/')}"
+    parts = (
+        part.replace(".", "%2E") if part in (".", "..") else quote(part, safe="") for part in id.split("/")
+    )
+    return f"/gallery/{'/'.join(parts)}"
 
 
 def chunks(source: str | Path, size: int) -> Iterator[tuple[list[str], list[bytes]]]:

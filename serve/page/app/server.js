@@ -83,8 +83,11 @@ export async function post(path, body, options = {}) {
   return (await call(path, { ...sent, ...options })).json();
 }
 
-/** Return the path of an item below a route: each part of its id is encoded, its slashes stay. */
-export const itemPath = (route, id) => `${route}/${id.split("/").map(encodeURIComponent).join("/")}`;
+/** Return the path of an item below a route: its id is encoded; its slashes stay, unless a `..` would lead elsewhere. */
+export const itemPath = (route, id) => {
+  const parts = id.split("/").map(encodeURIComponent);
+  return `${route}/${parts.join(parts.some((part) => part === "." || part === "..") ? "%2F" : "/")}`;
+};
 
 /** Return little-endian float32 numbers of base64. */
 export function floats(base64) {

@@ -82,6 +82,30 @@ def test_items_are_added_and_removed(client: Client) -> None:
     assert (caught.value.status, caught.value.code) == (404, "not_found")
 
 
+@pytest.mark.parametrize(
+    "id_", ["dots/../set/3.png", "../set/3.png", "set/./3.png", "..", ".", "a//b", "..a/%2E"]
+)
+def test_an_id_with_dots_is_no_other_item(client: Client, id_: str) -> None:
+    before = client.search([encoded(3)], k=1, where={"id": "set/3.png"})
+    assert client.add(id_, picture(73), label="dots") is False
+    assert [n.id for n in client.search([picture(73)], k=1, where="label=dots")[0].neighbours] == [id_]
+    client.remove(id_)
+    assert client.search([encoded(3)], k=1, where={"id": "set/3.png"}) == before
+
+
+def test_names_come_back_as_they_are(client: Client, tmp_path: Path) -> None:
+    names = ['a "b".png', "a%22b.png", "é\n.png", "a\\b.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(encoded(1))
+    assert client.embed([tmp_path / name for name in names]).names == [str(tmp_path / name) for name in names]
+    (part,) = client.embed_folder(tmp_path)
+    assert sorted(part.names) == sorted(names)
+    (tmp_path / names[0]).write_bytes(b"junk")
+    _, failed = client.search([tmp_path / names[1], tmp_path / names[0]])
+    assert failed.failure is not None
+    assert failed.failure.name == str(tmp_path / names[0])
+
+
 def test_metadata_goes_in_and_comes_back_with_neighbours(client: Client) -> None:
     metadata = {"year": 2024, "colour": "red", "sold": True}
     client.add("from client/car.png", picture(72), metadata=metadata)

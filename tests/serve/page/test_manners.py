@@ -161,3 +161,15 @@ def test_thumbnails_show_no_other_file(page_server: Running, id_: str) -> None:
         answer = client.get(target)
     assert answer.status_code == 404
     assert b"root:" not in answer.content
+
+
+def test_an_id_with_dots_leads_to_no_other_item(page: Page, page_server: Running) -> None:
+    page.goto(f"{page_server.url}/ui")
+    asked = """async (id) => {
+        const { itemPath } = await import("/ui/app/server.js");
+        return await (await fetch(itemPath("gallery", id))).json();
+    }"""
+    (item,) = httpx.get(f"{page_server.url}/items?rows=0").json()["items"]
+    assert page.evaluate(asked, item["id"])["id"] == item["id"]
+    dotted = f"dots/../{item['id']}"
+    assert repr(dotted) in page.evaluate(asked, dotted)["error"]["message"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import pytest
 
@@ -17,7 +19,7 @@ from vssl.client.answers import (
     parsed,
     wait_for,
 )
-from vssl.client.calls import embed_call
+from vssl.client.calls import embed_call, search_call
 
 ERROR = {"error": {"code": "unsupported_type", "message": "not an image", "type": "t", "param": None}}
 
@@ -65,7 +67,10 @@ def test_a_lone_bad_image_is_a_failure_and_not_an_error() -> None:
             embedded(response, call)
 
 
-def test_each_query_is_answered_in_its_place() -> None:
+def test_each_query_is_answered_in_its_place(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.png", 'b".png')]
+    for file in files:
+        file.write_bytes(b"")
     neighbour = {
         "id": "a",
         "label": None,
@@ -78,9 +83,10 @@ def test_each_query_is_answered_in_its_place() -> None:
     }
     results = [
         {"uncertainty": 0.1, "abstain": True, "neighbours": [neighbour]},
-        {"query": "b.png", "error": {"code": "empty", "message": "nothing"}},
+        {"query": "b%22.png", "error": {"code": "empty", "message": "nothing"}},
     ]
-    assert found(httpx.Response(200, json={"results": results})) == [
+    call = search_call(files, 1, None, None, None, None)
+    assert found(httpx.Response(200, json={"results": results}), call) == [
         Found(0.1, [Neighbour("a", None, 0.5, 0.25, None, 0.125, {"year": 2024})], abstain=True),
-        Found(None, [], Failed(1, "b.png", "empty", "nothing")),
+        Found(None, [], Failed(1, str(files[1]), "empty", "nothing")),
     ]
