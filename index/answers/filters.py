@@ -3,7 +3,7 @@
     {"label": "cat"}                                 equality (null: the value is absent)
     {"label": ["cat", "dog"]}                        one of
     {"uncertainty": {"<=": 0.2}, "year": {">": 2019, "<": 2024}}    ranges; several keys mean and
-    {"year": {"is": "2020"}}                         as a person writes it: the text, or the number that it is
+    {"year": {"is": "2020"}}                         as a person writes it: the text, number or truth value
     {"or": [{"label": "cat"}, {"not": {"path": "a.png"}}]}
 
 Fields are `id`, `label`, `path`, `uncertainty` and the names of the gallery's own metadata.
@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vssl.errors import InputError, shown
@@ -100,15 +100,27 @@ def parse_where(text: str) -> dict[str, object]:
             raise InputError(f"where: found {shown(text)}, expected JSON as in {EXAMPLE}, or field=value")
         return {_field(field.strip()): {"is": value.strip()}}
     try:
-        where: dict[str, object] = json.loads(text)
+        where: dict[str, object] = json.loads(text, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
         raise InputError(f"where: not JSON ({error}); expected as in {EXAMPLE}") from None
     parse_filter(where)
     return where
 
 
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return a JSON object; raises ValueError for a key that is given twice, of which only the last would count."""
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {shown(key)} is given twice")
+        found[key] = value
+    return found
+
+
 def _as_written(text: str) -> tuple[Scalar, ...]:
-    """Return what a person may mean who writes a text: it, and the number that it is."""
+    """Return what a person may mean who writes a text: it, and the number or the truth value that it is."""
+    if text in ("true", "false"):
+        return text, int(text == "true")
     for kind in (int, float):
         try:
             number = kind(text)
@@ -167,7 +179,7 @@ def _conditions(field: str, value: object) -> list[Filter]:
         elif operator == "is":
             if not isinstance(operand, str):
                 raise InputError(f"where: {field}: 'is' takes a text, found {shown(operand)}")
-            parts.append(In(field, _as_written(operand), either=True))
+            parts.append(In(field, _scalars(field, _as_written(operand)), either=True))
         elif operator == "!=":
             parts.append(Not(Compare(field, "=", _scalar(field, operand))))
         else:
@@ -180,7 +192,7 @@ def _conditions(field: str, value: object) -> list[Filter]:
     return parts
 
 
-def _scalars(field: str, values: list[object]) -> tuple[Scalar, ...]:
+def _scalars(field: str, values: Sequence[object]) -> tuple[Scalar, ...]:
     if len(values) > VALUES:
         raise InputError(f"where: {field}: found {len(values)} values, expected at most {VALUES}")
     return tuple(_scalar(field, value) for value in values)
@@ -193,6 +205,10 @@ def _scalar(field: str, value: object) -> Scalar:
         raise InputError(f"where: {field}: {shown(value)} does not fit 64 bits")
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"where: {field}: found {value}, expected a finite number")
+    if isinstance(value, str) and not value.isascii() and re.search("[\ud800-\udfff]", value):
+        raise InputError(
+            f"where: {field}: found {shown(value)}, expected whole characters, found half of one"
+        )
     if value is None or isinstance(value, (str, int, float)):
         return value
     raise InputError(f"where: {field}: found {shown(value)}, expected a text, a number, true, false or null")

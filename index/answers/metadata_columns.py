@@ -55,8 +55,8 @@ def check_columns(tree: Filter, holds: Callable[[Filter], bool], names: Callable
             held = NUMBER if field == "uncertainty" else TEXT
             missing = [kind for kind in kinds if kind != held]
         else:
-            if not holds(Not(Compare(field, "=", None))):
-                known = [*COLUMNS, *names()]
+            if not holds(Not(Compare(field, "=", None))) and field not in (found := names()):
+                known = [*COLUMNS, *found]
                 near = difflib.get_close_matches(field, known, 1)
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
                 raise InputError(f"where: no item has {field!r}{hint}; the columns are {', '.join(known)}")

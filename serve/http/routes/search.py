@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from starlette.responses import Response
 
+from index.answers.filters import parse_filter
+from index.answers.metadata_columns import compared_fields
 from serve.http.batching.models import ServedModel
 from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import failed_image, json_response
@@ -24,6 +26,7 @@ from serve.http.io.schemas import (
 )
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, raise_single, read_images
+from serve.http.routes.gallery.files import check_paths_told
 from serve.http.routes.routing import Route
 from serve.http.state import Runtime
 from serve.inference.embedded import EmbeddedImages
@@ -76,7 +79,7 @@ ROUTES = [
         body=SearchRequest,
         takes_images=True,
         answer=SearchAnswer,
-        statuses=(404, 409),
+        statuses=(403, 404, 409),
     )
 ]
 
@@ -100,6 +103,8 @@ async def respond(
 
     exclude: ids of items not to find.
     """
+    if options.where is not None and "path" in compared_fields(parse_filter(options.where)):
+        check_paths_told(runtime, "where")  # comparisons would tell them letter by letter
     k = options.k or DEFAULT_K
     found: list[SearchResult] = []
     queries = answers.gaussians

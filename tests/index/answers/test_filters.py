@@ -145,6 +145,7 @@ def test_a_person_may_write_field_equals_value() -> None:
     assert parse_filter(parse_where("year=2020")) == In("year", ("2020", 2020), either=True)
     assert parse_filter(parse_where("iso= 1.5")) == In("iso", ("1.5", 1.5), either=True)
     assert parse_filter(parse_where("year=1e999")) == In("year", ("1e999",), either=True)
+    assert parse_filter(parse_where("sold=true")) == In("sold", ("true", 1), either=True)
     assert parse_where(' {"year": {">": 2019}}') == {"year": {">": 2019}}
     for text in ("label", "{label: cat}", '{"label": {"~": 1}}'):
         with pytest.raises(InputError, match="where"):

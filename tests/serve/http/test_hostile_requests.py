@@ -144,6 +144,16 @@ class TestGivenTwice:
         assert 'the key "a" is given twice' in refused(answer)["message"]
         assert http.get("/gallery/twice").status_code == 404
 
+    def test_a_key_of_a_filter_that_is_a_text(self, http: httpx.Client) -> None:
+        for text, key in (('{"label": "a", "label": "b"}', "label"), ('{"id": {"<": "a", "<": "b"}}', "<")):
+            for answer in (
+                http.post("/search", params={"where": text}, content=encoded(1)),
+                http.post("/search", json={"mean": [1.0] * 8, "variance": [1.0] * 8, "where": text}),
+            ):
+                error = refused(answer)
+                assert f"the key {key!r} is given twice" in error["message"]
+                assert error["param"] == "where"
+
     def test_a_parameter_of_a_query(self, http: httpx.Client) -> None:
         assert "k: given twice" in refused(http.post("/search?k=1&k=2", content=encoded(1)))["message"]
 

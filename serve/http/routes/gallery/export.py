@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 from starlette.responses import Response
 
-from serve.http.errors import RequestError
 from serve.http.io.schemas import NoOptions
 from serve.http.io.validation import Strict
 from serve.http.middleware.context import RequestContext
+from serve.http.routes.gallery.files import check_paths_told
 from serve.http.routes.gallery.listing import check_generation
 from serve.http.routes.routing import Route
 from serve.http.state import Runtime
@@ -45,12 +45,8 @@ async def export(runtime: Runtime, context: RequestContext, query: NoOptions) ->
     _ = runtime.gallery
     body = await runtime.bodies.json(context, ExportRequest)
     shows = runtime.settings.show_images
-    if body.format == "list" and not shows:
-        raise RequestError(
-            403,
-            "images_hidden",
-            "this server does not say where its images lie; start it with --show-images",
-        )
+    if body.format == "list":
+        check_paths_told(runtime, "format")
 
     def work(listing: Listing) -> str:
         check_generation(listing, body.generation)

@@ -10,10 +10,25 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from serve.http.errors import RequestError
 from vssl.errors import ImageError, shown
 from vssl.images.readers.folders import open_file
+
+if TYPE_CHECKING:
+    from serve.http.state import Runtime
+
+
+def check_paths_told(runtime: Runtime, param: str) -> None:
+    """Raise RequestError 403 where the operator shows no pictures: then nothing says where their files lie."""
+    if not runtime.settings.show_images:
+        raise RequestError(
+            403,
+            "images_hidden",
+            f"{param}: this server does not say where its images lie; start it with: vssl serve --show-images",
+            param=param,
+        )
 
 
 def read_picture(id_: str, path: str, folders: Sequence[Path]) -> bytes:

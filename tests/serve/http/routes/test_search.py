@@ -102,6 +102,9 @@ def test_a_bad_query_keeps_its_place(http: httpx.Client) -> None:
         ({"where": "{"}, "where"),
         ({"where": {"label": {"like": "c%"}}}, "where"),
         ({"where": {"colour": "red"}}, "where"),
+        ({"where": '{"label": "\\ud800"}'}, "where"),
+        ({"where": '{"label": {"in": ["even", "\\ud800"]}}'}, "where"),
+        ({"where": '{"label": {"is": "\\udfff"}}'}, "where"),
         ({"where": {"label": 7}}, "where"),
         ({"k": "5"}, "k"),
         ({"k": 1001}, "k"),
@@ -119,6 +122,19 @@ def test_null_is_the_default_and_5_0_is_5(http: httpx.Client) -> None:
     nothing = {"k": None, "distance": None, "max_uncertainty": None, "where": None, "model_id": None}
     assert http.post("/search", json=body | nothing).json() == http.post("/search", json=body).json()
     assert http.post("/search", json=body | {"k": 5.0}).json()["k"] == 5
+
+
+def test_a_name_that_has_no_values_is_known(http: httpx.Client) -> None:
+    put = http.put("/gallery/nothing.png", params={"metadata": '{"nothing": null}'}, content=encoded(98))
+    assert put.status_code == 201
+    try:
+        asked = {"k": 1000, "where": '{"nothing": null}'}
+        (result,) = http.post("/search", params=asked, content=QUERY).json()["results"]
+        assert len(result["neighbours"]) == http.get("/gallery").json()["items"]
+        answer = http.post("/search", params={"where": "nothing=1"}, content=QUERY)
+        assert "no item has a text there" in answer.json()["error"]["message"]
+    finally:
+        http.delete("/gallery/nothing.png")
 
 
 def test_an_unknown_distance_is_refused_with_the_known_ones(http: httpx.Client) -> None:

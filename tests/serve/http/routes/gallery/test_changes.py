@@ -70,10 +70,9 @@ def test_a_tag_is_metadata_that_filters_read(own: httpx.Client) -> None:
     after = own.get("/gallery/set/5.png").json()
     assert after == before | {"metadata": {"tag.check": True}}
     query = {"mean": after["mean"], "variance": after["variance"], "uncertainty": [after["uncertainty"]]}
-    found = own.post("/search", json={**query, "where": {"tag.check": True}}).json()["results"][0][
-        "neighbours"
-    ]
-    assert {one["id"] for one in found} == {"set/5.png", "set/6.png"}
+    for where in ({"tag.check": True}, "tag.check=true"):
+        (result,) = own.post("/search", json={**query, "where": where}).json()["results"]
+        assert {one["id"] for one in result["neighbours"]} == {"set/5.png", "set/6.png"}
     assert own.post("/tags", json={**body, "present": False}).json() == {"changed": 2}
     assert own.get("/gallery/set/5.png").json() == before
 

@@ -31,6 +31,8 @@ NAMED = {
 }
 """Ids and the paths recorded for them, relative to the test's folder."""
 
+QUERY = {"mean": [1.0] * DIM, "variance": [0.1] * DIM}
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -114,6 +116,17 @@ def test_a_file_that_is_no_picture_is_not_told(by_default: dict[str, str | None]
 
 def test_several_folders_may_be_named(in_both: dict[str, str | None]) -> None:
     assert {id_ for id_, problem in in_both.items() if problem} == {"hosts", "zero.png", "gone.png"}
+
+
+def test_a_server_that_shows_no_pictures_does_not_compare_their_paths(folder: Path) -> None:
+    arguments = ["--model", str(folder / "model.onnx"), "--gallery", str(folder / "gallery")]
+    paths = {"path": {">=": str(folder)}}
+    with running(arguments, folder) as server:
+        for where in (paths, {"or": [{"label": None}, {"not": paths}]}, "path=/etc/hosts"):
+            answer = post(f"{server.url}/search", json={**QUERY, "where": where})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "images_hidden")
+        answer = post(f"{server.url}/search", json={**QUERY, "where": "id=hosts"})
+        assert [one["id"] for one in answer.json()["results"][0]["neighbours"]] == ["hosts"]
 
 
 def test_a_folder_that_is_not_there_is_refused_at_once(folder: Path) -> None:
