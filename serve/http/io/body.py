@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from starlette.requests import ClientDisconnect
 
 from serve.http.errors import BusyError, RequestError, invalid
 from serve.http.io.base64 import decode_base64, located, transferred
-from serve.http.io.multipart import MAX_FIELD_BYTES, read_parts
+from serve.http.io.multipart import MAX_FIELD_BYTES, Part, read_parts
 from serve.http.io.schemas import ImageItem, WithImages
 from serve.http.io.validation import Strict, from_json, from_text
 from serve.http.middleware.context import RequestContext
@@ -124,8 +124,8 @@ class BodyReader:
         """Let go of a request's body once the request is answered."""
         self.held -= context.held_bytes
 
-    async def images(self, context: RequestContext, options: type[Strict], body: type[WithImages]) -> Images:
-        """Read a request's images, in whichever form they come.
+    async def images(self, context: RequestContext, options: type[Strict], body: type[BaseModel]) -> Images:
+        """Read a request's images, in whichever form they come; none where the JSON body is of a type without them.
 
         options: fields that a form may hold besides the images. body: the JSON body.
         Raises RequestError when there are none, too many, or something that does not fit.
@@ -135,12 +135,13 @@ class BodyReader:
             return await self._multipart(context, options)
         data = await self.read(context)
         if kind == "application/json" or is_json(data):
-            return await self.images_of(context, await self.aside(len(data), from_json, body, data))
+            found = await self.aside(len(data), from_json, body, data)
+            return await self._images_of(context, found.root if isinstance(found, RootModel) else found)
         return Images([data], [None], None)
 
-    async def images_of(self, context: RequestContext, body: WithImages) -> Images:
+    async def _images_of(self, context: RequestContext, body: Any) -> Images:
         """Take the images out of a JSON body; raises RequestError where there are too many."""
-        items = body.images
+        items = body.images if isinstance(body, WithImages) else []
         if len(items) > self._settings.max_items:
             raise too_many(self._settings.max_items, len(items))
         data = await self.aside(context.held_bytes, _decoded, items)
@@ -158,7 +159,7 @@ def _form(body: bytes, content_type: bytes, most: int, options: type[Strict]) ->
     names: list[str | None] = []
     fields: list[tuple[str, str]] = []
     for part in read_parts(body, content_type, most=most, too_many=too_many(most)):
-        if part.is_file:
+        if part.is_file and part.name not in options.model_fields:
             data.append(transferred(part))
             names.append(part.filename or None)
         elif len(part.data) > MAX_FIELD_BYTES:
@@ -166,10 +167,23 @@ def _form(body: bytes, content_type: bytes, most: int, options: type[Strict]) ->
                 f"{shown(part.name)}: found {len(part.data)} bytes, expected a field of at most {MAX_FIELD_BYTES}"
             )
         else:
-            fields.append((part.name, part.data.decode("utf-8", "replace")))
+            fields.append((part.name, _text(part)))
     if not data:
         raise invalid("multipart body: found no files, expected one or more parts named images", "images")
     return Images(data, names, from_text(options, fields))
+
+
+def _text(part: Part) -> str:
+    """Return the text of a form's field; raises RequestError 400 for what is none."""
+    data = transferred(part)
+    if isinstance(data, VsslError):
+        raise invalid(f"{shown(part.name)}: {data}", part.name)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise invalid(
+            f"{shown(part.name)}: found bytes that are not UTF-8, expected a text in UTF-8", part.name
+        ) from None
 
 
 def _decoded(items: Sequence[ImageItem]) -> list[bytes | VsslError]:

@@ -33,6 +33,11 @@ def _whole(value: Any) -> Any:  # 5.0 is 5, as JSON has it
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _wholes(value: Any) -> Any:
+    has_float = isinstance(value, list) and float in set(map(type, value))
+    return [_whole(one) for one in value] if has_float else value
+
+
 def _object(value: Any) -> Any:
     """In a query or a form, an object is written as JSON."""
     if not isinstance(value, str):
@@ -64,7 +69,7 @@ PositiveVector = TypeAliasType(
 )
 Vectors = TypeAliasType("Vectors", Annotated[list[Vector], Field(fail_fast=True)])
 PositiveVectors = TypeAliasType("PositiveVectors", Annotated[list[PositiveVector], Field(fail_fast=True)])
-Whole = BeforeValidator(_whole)
+Whole, Wholes = BeforeValidator(_whole), BeforeValidator(_wholes)
 Count = Annotated[int, Field(ge=1, le=MAX_K), Whole]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Encoding = Literal["float", "base64"]
@@ -173,7 +178,9 @@ class GaussianSearch(SearchOptions):
         description="Of each row, as /embed answered it; wanted where the model predicts it",
     )
     model_id: str | None = Field(None, description="Of the model that made them; another one's are refused")
-    exclude: list[ItemId] = Field([], description="Items not to find: examples, usually", max_length=100)
+    exclude: list[ItemId] | None = Field(
+        None, description="Items not to find: examples, usually", max_length=100
+    )
 
 
 def _search_kind(body: Any) -> str:

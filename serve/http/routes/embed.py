@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from serve.http.batching.models import ServedModel
 from serve.http.errors import RequestError
 from serve.http.io.answers import ARROW, NPZ, accepted, render
-from serve.http.io.body import Images
+from serve.http.io.body import Images, media_type
 from serve.http.io.schemas import EmbedAnswer, EmbedOptions, EmbedRequest, WithImages
 from serve.http.io.validation import Strict
 from serve.http.middleware.context import RequestContext
@@ -56,10 +57,14 @@ ROUTES = [
 
 
 async def read_images(
-    runtime: Runtime, context: RequestContext, options: type[Strict], body: type[WithImages]
+    runtime: Runtime, context: RequestContext, options: type[Strict], body: type[BaseModel]
 ) -> Images:
-    """Read the images of a request; where the queue is full, the request is refused before its body is read."""
-    if len(runtime.models.all) == 1:
+    """Read the images of a request; where the queue is full, the request is refused before its body is read.
+
+    One that says that it is JSON is read first where it may hold Gaussians, which do not queue.
+    """
+    may_wait = issubclass(body, WithImages) or media_type(context) != "application/json"
+    if may_wait and len(runtime.models.all) == 1:
         refusal = runtime.models.default.batcher.admission.refusal(1)
         if refusal is not None:
             raise refusal

@@ -19,7 +19,7 @@ from serve.http.batching.models import ServedModel
 from serve.http.errors import invalid
 from serve.http.io.answers import dumps, json_response
 from serve.http.io.body import too_many
-from serve.http.io.schemas import Numbers
+from serve.http.io.schemas import Numbers, Whole, Wholes
 from serve.http.io.validation import Lenient, from_json
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, raise_first
@@ -34,16 +34,16 @@ from vssl.model.identity import VERSION
 MAX_DIGITS = 19
 HEADER_LENGTH = "inference-header-content-length"
 OutputName = Literal["mean", "variance", "features", "uncertainty"]
-Shape = TypeAliasType("Shape", Annotated[list[int], Field(min_length=4, max_length=4)])
+Shape = TypeAliasType("Shape", Annotated[list[int], Wholes, Field(min_length=4, max_length=4)])
 
 
 class Parameters(Lenient):
     """How an input's data came; how one output, or each, is to go out."""
 
-    binary_data_size: int | None = None
+    binary_data_size: Annotated[int, Whole] | None = None
     binary_data: bool | None = None
     binary_data_output: bool | None = None
-    classification: int | None = None
+    classification: Annotated[int, Whole] | None = None
 
 
 class InferInput(Lenient):

@@ -14,16 +14,15 @@ from index.answers.metadata_columns import compared_fields
 from serve.http.batching.models import ServedModel
 from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import failed_image, json_response
-from serve.http.io.body import media_type
 from serve.http.io.schemas import (
     FailedImage,
     FoundItem,
     GaussianSearch,
-    ImageSearch,
     SearchAnswer,
     SearchOptions,
     SearchRequest,
 )
+from serve.http.io.validation import with_param
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, raise_single, read_images
 from serve.http.routes.gallery.files import check_paths_told
@@ -47,23 +46,13 @@ async def search(runtime: Runtime, context: RequestContext, query: SearchOptions
     `where` and `max_uncertainty` let through.
     """
     _ = runtime.gallery  # a server without one says so before it reads anything
-    if media_type(context) == "application/json":
-        begun = time.perf_counter()
-        body = (await runtime.bodies.json(context, SearchRequest)).root
-        if isinstance(body, GaussianSearch):
-            options = query.merged(body)
-            served = query_model(runtime, options)
-            answers = await runtime.bodies.aside(context.held_bytes, gaussians_of, runtime, served, body)
-            context.timings["read"] = time.perf_counter() - begun
-            return await respond(
-                runtime, served, context, answers, [None] * len(answers), options, exclude=body.exclude
-            )
-        images = await runtime.bodies.images_of(context, body)
-        context.timings["read"] = time.perf_counter() - begun
-    else:
-        images = await read_images(runtime, context, SearchOptions, ImageSearch)
-    options = query.merged(images.options)
+    images = await read_images(runtime, context, SearchOptions, SearchRequest)
+    body, options = images.options, query.merged(images.options)
     served = query_model(runtime, options)
+    if isinstance(body, GaussianSearch):
+        answers = await runtime.bodies.aside(context.held_bytes, gaussians_of, runtime, served, body)
+        names: list[str | None] = [None] * len(answers)
+        return await respond(runtime, served, context, answers, names, options, exclude=body.exclude or ())
     answers = await embed_images(runtime, served, context, images.data)
     raise_single(images, answers)
     return await respond(runtime, served, context, answers, images.names, options)
@@ -162,7 +151,7 @@ def gaussians_of(runtime: Runtime, served: ServedModel, body: GaussianSearch) ->
     try:
         rows = GaussianEmbedding.from_lists(body.mean, body.variance)
     except InputError as error:
-        raise invalid(str(error), "mean") from None
+        raise invalid(str(error), with_param(error).param or "mean") from None
     if not len(rows) or rows.dim != served.engine.card.dim:
         raise invalid(
             f"mean: found {len(rows)} rows of {rows.dim} numbers, expected rows of {served.engine.card.dim}",

@@ -63,6 +63,23 @@ class TestValues:
         assert found == http.post("/search", json={**body, "k": 5}).json()
         refused(http.post("/search", json={**body, "k": 5.5}))
 
+    def test_both_hold_in_every_body(self, http: httpx.Client) -> None:
+        gaussian = {"mean": [1.0] * 8, "variance": [0.1] * 8}
+        found = http.post("/search", json={**gaussian, "exclude": None})
+        assert found.json() == http.post("/search", json=gaussian).json()
+        assert http.put("/gallery/null", content=PICTURE).status_code == 201
+        tag = {"ids": ["null"], "tag": "null", "present": None}
+        assert http.post("/tags", json=tag).json() == {"changed": 1}
+        assert http.get("/gallery/null").json()["metadata"] == {"tag.null": True}
+        assert http.delete("/gallery/null").status_code == 200
+        generation = float(http.get("/columns").json()["generation"])
+        body = {"rows": [0.0, 2.0], "generation": generation, "format": "json"}
+        assert [one["id"] for one in http.post("/exports", json=body).json()] == ["set/0.png", "set/2.png"]
+        assert refused(http.post("/exports", json={**body, "rows": [0, 0.5]}))["param"] == "rows"
+        name = http.get("/v1/models").json()["data"][0]["id"]
+        tensor = {"name": "images", "datatype": "UINT8", "shape": [1.0, 16.0, 16.0, 3.0], "data": [0] * 768}
+        assert http.post(f"/v2/models/{name}/infer", json={"inputs": [tensor]}).status_code == 200
+
     @pytest.mark.parametrize("name", ["encoding_format", "dimensions", "user"])
     def test_null_is_the_default_in_openais_dialect(self, http: httpx.Client, name: str) -> None:
         body = {
@@ -118,6 +135,30 @@ class TestForms:
         assert posted(http, form((head, base64.encodebytes(PICTURE)))).status_code == 200
         odd = NAMED + b'; filename="a"\r\nContent-Transfer-Encoding: quoted-printable'
         assert "content-transfer-encoding" in refused(posted(http, form((odd, PICTURE))))["message"]
+
+    @pytest.mark.parametrize(
+        "head",
+        [
+            b"",
+            b'; filename="where.txt"',
+            b"\r\nContent-Transfer-Encoding: base64",
+            b"; filename*=UTF-8''where",
+        ],
+    )
+    def test_a_parameter_counts_however_it_was_attached(self, http: httpx.Client, head: bytes) -> None:
+        value = base64.b64encode(b"label=even") if b"base64" in head else b"label=even"
+        field = b'Content-Disposition: form-data; name="where"' + head, value
+        headers = {"Content-Type": "multipart/form-data; boundary=B"}
+        answer = http.post("/search?k=12", content=form((NAMED, PICTURE), field), headers=headers)
+        (result,) = answer.json()["results"]
+        assert [one["label"] for one in result["neighbours"]] == ["even"] * 6
+
+    def test_a_field_is_utf8(self, http: httpx.Client) -> None:
+        field = b'Content-Disposition: form-data; name="label"', b"caf\xe9"
+        headers = {"Content-Type": "multipart/form-data; boundary=B"}
+        answer = http.put("/gallery/field", content=form((NAMED, PICTURE), field), headers=headers)
+        assert "'label': found bytes that are not UTF-8" in refused(answer)["message"]
+        assert http.get("/gallery/field").status_code == 404
 
     def test_wherever_it_is_cut_it_is_refused(self, http: httpx.Client) -> None:
         whole = form((NAMED + b'; filename="a"', PICTURE), (NAMED + b'; filename="b"', encoded(101)))
@@ -202,6 +243,12 @@ class TestContentTypes:
             assert raw(server, "POST", path, body, kind).status_code == 200
         uri = (start + json.dumps({"input": f"data:image/png;base64,{TEXT}"})).encode()
         assert raw(server, "POST", "/v1/embeddings", uri, kind).status_code == 200
+
+    @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/vnd.api+json", ""])
+    def test_so_are_gaussians(self, http: httpx.Client, server: Running, kind: str) -> None:
+        body = {"mean": [1.0] * 8, "variance": [0.1] * 8, "k": 3, "exclude": ["set/1.png"]}
+        found = raw(server, "POST", "/search", json.dumps(body).encode(), kind)
+        assert found.json() == http.post("/search", json=body).json()
 
     @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", ""])
     def test_so_is_an_image(self, server: Running, kind: str) -> None:

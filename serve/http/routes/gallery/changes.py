@@ -48,7 +48,7 @@ class TagRequest(Strict):
 
     ids: Ids
     tag: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
-    present: bool = True
+    present: bool | None = Field(None, description="false takes it from them; true when absent")
 
 
 class Removal(TypedDict):
@@ -101,13 +101,13 @@ async def tag(runtime: Runtime, context: RequestContext, query: NoOptions) -> Re
     """Give several items a tag, or take it from them: metadata `tag.NAME` that is true."""
     _ = runtime.gallery
     body = await runtime.bodies.json(context, TagRequest)
-    name = TAG + body.tag
+    name, present = TAG + body.tag, body.present is not False
 
     def work(gallery: Gallery) -> Changed:
-        items = [item for item in found_items(gallery, body.ids) if (name in item.metadata) != body.present]
+        items = [item for item in found_items(gallery, body.ids) if (name in item.metadata) != present]
         metadata = [
             {**item.metadata, name: True}
-            if body.present
+            if present
             else {k: v for k, v in item.metadata.items() if k != name}
             for item in items
         ]

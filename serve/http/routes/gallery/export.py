@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 from starlette.responses import Response
 
-from serve.http.io.schemas import NoOptions
+from serve.http.io.schemas import NoOptions, Whole, Wholes
 from serve.http.io.validation import Strict
 from serve.http.middleware.context import RequestContext
 from serve.http.routes.gallery.files import check_paths_told
@@ -32,8 +32,10 @@ MEDIA: dict[Form, tuple[str, str]] = {
 class ExportRequest(Strict):
     """Which rows, and as what."""
 
-    rows: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=1_000_000, fail_fast=True)
-    generation: int = Field(ge=0, description="Of the columns that the rows were found in")
+    rows: Annotated[list[Annotated[int, Field(ge=0)]], Wholes] = Field(
+        min_length=1, max_length=1_000_000, fail_fast=True
+    )
+    generation: Annotated[int, Whole] = Field(ge=0, description="Of the columns that the rows were found in")
     format: Form
 
 

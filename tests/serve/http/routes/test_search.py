@@ -158,6 +158,12 @@ def test_vectors_that_are_no_gaussian_are_a_400(http: httpx.Client, vectors: dic
     assert http.post("/search", json=vectors).status_code == 400
 
 
+@pytest.mark.parametrize("variance", [1e-50, 1e300])
+def test_a_variance_beyond_float32_is_named(http: httpx.Client, variance: float) -> None:
+    error = http.post("/search", json={"mean": [1.0] * DIM, "variance": [variance] * DIM}).json()["error"]
+    assert error["param"] == "variance"
+
+
 def test_vectors_of_another_model_are_a_409(http: httpx.Client) -> None:
     body = {"mean": [1.0] * DIM, "variance": [0.1] * DIM, "model_id": "0" * 64}
     answer = http.post("/search", json=body)
