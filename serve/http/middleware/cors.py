@@ -22,7 +22,14 @@ ALLOWED_HEADERS = (
     "X-Request-ID",
     "Inference-Header-Content-Length",
 )
-EXPOSED_HEADERS = ("Retry-After", "Server-Timing", "X-Request-ID", "Inference-Header-Content-Length")
+EXPOSED_HEADERS = (
+    "Content-Disposition",
+    "Inference-Header-Content-Length",
+    "Retry-After",
+    "Server-Timing",
+    "X-Gallery-Generation",
+    "X-Request-ID",
+)
 """Headers that a page may send, and those that it may read in addition to the few it always may."""
 
 

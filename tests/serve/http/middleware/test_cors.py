@@ -57,7 +57,8 @@ def test_a_page_of_a_named_origin_may_ask_send_and_read(opened: httpx.Client) ->
     answer = opened.post("/embed", content=encoded(1), headers={"Origin": PAGE, "X-API-Key": "secret"})
     assert answer.status_code == 200
     assert answer.headers[ALLOWED] == PAGE
-    assert "x-request-id" in answer.headers["access-control-expose-headers"].lower()
+    named = answer.headers["access-control-expose-headers"].lower()
+    assert {"x-request-id", "x-gallery-generation", "content-disposition"} <= set(named.split(", "))
     assert "access-control-allow-credentials" not in answer.headers
 
 
