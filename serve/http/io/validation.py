@@ -162,13 +162,11 @@ def _message(found: Any, errors: Sequence[Any], model: type[BaseModel]) -> str:
         return f"unknown; did you mean {nearest!r}? {names}" if nearest in known else f"unknown; {names}"
     if text.startswith(EXPECTED):
         alike = [
-            e["msg"]
-            for e in errors
-            if len(e["loc"]) == len(found["loc"]) and e["loc"][:-1] == found["loc"][:-1]
+            e for e in errors if len(e["loc"]) == len(found["loc"]) and e["loc"][:-1] == found["loc"][:-1]
         ]
-        texts = alike if found["loc"] and found["loc"][-1] in SCALARS else [text]
-        expected = " or ".join(one.removeprefix(EXPECTED) for one in texts)
-        expected = "an object" if found["type"] in OBJECTS else expected.replace("valid list", "valid array")
+        told = alike if found["loc"] and found["loc"][-1] in SCALARS else [found]
+        texts = ["an object" if e["type"] in OBJECTS else e["msg"].removeprefix(EXPECTED) for e in told]
+        expected = " or ".join(dict.fromkeys(texts)).replace("valid list", "valid array")
         return f"found {shown(found['input'])}, expected {expected}"
     return text[:1].lower() + text[1:]
 

@@ -27,7 +27,9 @@ from serve.http.middleware.context import RequestContext
 from serve.http.routes.embed import embed_images, raise_first
 from serve.http.routes.routing import AnyQuery, Route
 from serve.http.state import Runtime
-from vssl.errors import VsslError
+from vssl.errors import ImageError, VsslError
+
+EXPECTED = "data:image/png;base64,..."
 
 
 class Url(Lenient):
@@ -104,7 +106,7 @@ async def embeddings(runtime: Runtime, context: RequestContext, query: AnyQuery)
     dimensions = _dimensions(served, body)
     items = body.input if isinstance(body.input, list) else [body.input]
     if not items:
-        raise invalid("input: found none, expected a data URI of an image, or a list of them", "input")
+        raise invalid(f"input: found none, expected {EXPECTED}, or a list of them", "input")
     if len(items) > runtime.settings.max_items:
         raise too_many(runtime.settings.max_items, len(items))
     data = await runtime.bodies.aside(context.held_bytes, _images, items)
@@ -200,4 +202,9 @@ def _image(item: str | ImagePart) -> bytes | VsslError:
     if isinstance(item, ImagePart):
         found = item.image_url or item.image
         item = found.url if isinstance(found, Url) else found or ""
-    return located(item) if item[:8].lower().startswith(("http://", "https://")) else decode_base64(item)
+    if item[:8].lower().startswith(("http://", "https://")):
+        return located(item)
+    data = decode_base64(item)
+    if isinstance(data, VsslError) and item[:5].lower() != "data:":
+        return ImageError("unreadable", f"{data}; texts are not embedded here, send an image: {EXPECTED}")
+    return data

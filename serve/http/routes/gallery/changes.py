@@ -14,11 +14,12 @@ from serve.http.io.answers import json_response
 from serve.http.io.schemas import ItemId, NoOptions
 from serve.http.io.validation import Strict
 from serve.http.middleware.context import RequestContext
+from serve.http.routes.gallery.item import exists
 from serve.http.routes.routing import Route
 from serve.http.state import Runtime
 from vssl.embeddings.gaussian import GaussianEmbedding
 from vssl.embeddings.store import Rows
-from vssl.errors import InputError
+from vssl.errors import InputError, shown
 
 if TYPE_CHECKING:
     from index.answers.results import GalleryItem
@@ -89,6 +90,15 @@ async def restore(runtime: Runtime, context: RequestContext, query: NoOptions) -
         if kept is None:
             raise RequestError(
                 404, "not_found", "this removal can no longer be undone: add the items again", param="undo"
+            )
+        again = [item.id for item in kept if exists(gallery, item.id)]
+        if again:
+            raise RequestError(
+                409,
+                "exists",
+                f"undo: {len(again)} of {len(kept)} items are in the gallery again ({shown(again[0])} first); "
+                "remove those, or leave all as it is",
+                param="undo",
             )
         gallery.add(as_rows(kept), metadata=[item.metadata for item in kept])
         runtime.removed.forget(token)

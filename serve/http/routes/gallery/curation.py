@@ -10,7 +10,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from serve.http.errors import RequestError
+from serve.http.errors import RequestError, invalid
 from serve.http.io.answers import json_response
 from serve.http.io.schemas import Whole
 from serve.http.io.validation import Strict
@@ -62,6 +62,9 @@ async def curation(runtime: Runtime, context: RequestContext, query: CurationOpt
     }
     if name not in ways:
         raise RequestError(404, "not_found", f"no such list; the lists are {', '.join(ways)}", param="name")
+
+    if query.strategy is not None and name != "select":
+        raise invalid("strategy: belongs to /curation/select only; leave it out", "strategy")
 
     def work(gallery: Gallery) -> Curated:
         with runtime.curated.lock:  # one at a time: it takes all cores

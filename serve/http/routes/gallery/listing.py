@@ -41,6 +41,8 @@ def _rows(value: Any) -> Any:
     found: list[int] = []
     for part in value.split(","):
         first, _, last = part.partition("-")
+        if last and int(last) < int(first):
+            raise ValueError(f"found the range {part}, expected its lower end first")
         found += range(int(first), min(int(last or first) + 1, int(first) + MOST_ROWS - len(found)))
     return found
 

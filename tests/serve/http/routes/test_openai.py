@@ -71,6 +71,20 @@ def test_wrong_requests_name_their_parameter(http: httpx.Client, body: dict[str,
 
 
 @pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("hello", "texts are not embedded here"),
+        (["a red hat, please"], "texts are not embedded here"),
+        ([1, 2, 3], "found 1, expected a valid string or an object"),
+    ],
+)
+def test_what_is_no_image_is_told_so(http: httpx.Client, asked: object, said: str) -> None:
+    answer = http.post("/v1/embeddings", json={"input": asked})
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
     ("asked", "place"), [([uri(encoded(1)), uri(b"junk")], 1), ([uri(b"junk")], 0), (uri(b"junk"), 0)]
 )
 def test_a_bad_image_is_named_by_its_place(http: httpx.Client, asked: list[str] | str, place: int) -> None:

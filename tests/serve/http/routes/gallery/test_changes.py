@@ -16,7 +16,7 @@ from index.curation.outliers import outliers
 from index.curation.select import select
 from index.gallery.folder.gallery import FolderGallery
 from serve.inference.engine import Engine
-from tests.serve.http.conftest import DIM, make_gallery
+from tests.serve.http.conftest import DIM, encoded, make_gallery
 from tests.serve.running import running
 from tests.support.tiny_model import tiny_model
 from vssl.images.sources import open_source
@@ -54,6 +54,16 @@ def test_a_removal_is_on_the_disk_and_can_be_undone_once(own: httpx.Client, fold
     assert own.get("/thumbnails/set/3.png").status_code == 200
     again = own.post("/restorations", json={"undo": gone["undo"]})
     assert (again.status_code, again.json()["error"]["param"]) == (404, "undo")
+
+
+def test_a_removal_is_not_undone_over_what_has_come_since(own: httpx.Client) -> None:
+    gone = own.post("/removals", json={"ids": ["set/3.png", "set/4.png"]}).json()
+    assert own.put("/gallery/set/4.png", content=encoded(4)).status_code == 201
+    answer = own.post("/restorations", json={"undo": gone["undo"]})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (409, "undo")
+    assert "1 of 2 items are in the gallery again ('set/4.png'" in answer.json()["error"]["message"]
+    assert own.delete("/gallery/set/4.png").status_code == 200
+    assert own.post("/restorations", json={"undo": gone["undo"]}).json() == {"changed": 2}
 
 
 def test_a_removal_of_what_is_not_there_removes_nothing(own: httpx.Client) -> None:
@@ -112,6 +122,8 @@ def test_lists_are_those_of_the_command_line(own: httpx.Client, folder: Path) ->
 
 
 def test_an_unknown_list_is_refused_with_those_there_are(own: httpx.Client) -> None:
+    told = own.get("/curation/duplicates", params={"strategy": "diverse"})
+    assert (told.status_code, told.json()["error"]["param"]) == (400, "strategy")
     answer = own.get("/curation/best")
     assert answer.status_code == 404
     assert "duplicates, uncertain, outliers, suspects, select" in answer.json()["error"]["message"]

@@ -57,6 +57,12 @@ def test_rows_come_in_the_order_asked_for(http: httpx.Client) -> None:
     assert [item["id"] for item in items] == ["set/7.png", "set/2.png", "set/3.png", "set/4.png"]
 
 
+def test_a_range_begins_with_its_lower_end(http: httpx.Client) -> None:
+    answer = http.get("/items", params={"rows": "0,5-2"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "rows")
+    assert "found the range 5-2" in answer.json()["error"]["message"]
+
+
 def test_rows_of_an_earlier_generation_are_refused(own: httpx.Client) -> None:
     generation = own.get("/columns").json()["generation"]
     own.delete("/gallery/set/0.png")
