@@ -110,10 +110,14 @@ def risks(
     return found_risks
 
 
-def without_neighbours(queries: GaussianEmbedding, percentiles: Sequence[float | None]) -> list[SearchResult]:
-    """Return the answers to Q queries of which none may find anything."""
-    spread = queries.uncertainty.tolist()
-    return [SearchResult(own, rank, []) for own, rank in zip(spread, percentiles, strict=True)]
+def without_neighbours(
+    queries: GaussianEmbedding, percentiles: Sequence[float | None], max_risk: float | None = None
+) -> list[SearchResult]:
+    """Return the answers to Q queries of which none may find anything: at any risk one abstains from them."""
+    spread, abstain = queries.uncertainty.tolist(), None if max_risk is None else True
+    return [
+        SearchResult(own, rank, [], abstain=abstain) for own, rank in zip(spread, percentiles, strict=True)
+    ]
 
 
 def excluded_rows(view: View, exclude: Sequence[str | None], found: Int64s) -> Int64s:

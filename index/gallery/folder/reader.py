@@ -225,7 +225,7 @@ class GalleryReader:
             keep = self._kept(view, max_uncertainty, tree)
             available = int(np.count_nonzero(keep))
             if not available or not len(queries):
-                nothing = without_neighbours(queries, view.percentiles(queries.uncertainty))
+                nothing = without_neighbours(queries, view.percentiles(queries.uncertainty), max_risk)
                 return as_answered(self.card, nothing)
             index = self._cache.index(view, name)
             rule = self._calibrations.rule(view, index, max_risk) if max_risk is not None else None

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -74,6 +75,13 @@ def test_it_abstains_where_the_gallery_does(served: Served, distance: str | None
         found = client.search(served.gaussians, k=3, distance=distance)
     assert [len(one.neighbours) for one in found] == [3] * len(found)
     assert [one.abstain for one in found] == expected
+
+
+@pytest.mark.parametrize("options", [{"where": {"id": "none of them"}}, {"max_uncertainty": 0.0}])
+def test_it_abstains_from_what_finds_nothing(served: Served, options: dict[str, Any]) -> None:
+    with Client(served.url) as client:
+        found = client.search(served.gaussians[:2], **options)
+    assert [(one.neighbours, one.abstain) for one in found] == [([], True)] * 2
 
 
 def test_a_server_without_a_risk_says_nothing_of_it(http: httpx.Client, world: World) -> None:
