@@ -55,7 +55,7 @@ def page_file(name: str, body: bytes) -> Handler[AnyQuery]:
 
     async def answer(runtime: Runtime, context: RequestContext, query: AnyQuery) -> Response:
         """Answer a page, or what a page loads."""
-        if context.headers.get(b"if-none-match") == etag.encode():
+        if etag.encode() in context.headers.get(b"if-none-match", b""):  # one of several, or W/ before it
             return Response(status_code=304, headers=headers)
         return Response(body, media_type=kind, headers=headers)
 
