@@ -24,7 +24,7 @@ DESCRIPTION = (
     "unsure the model is. Search compares those Gaussians."
 )
 STATUSES = {
-    400: "Malformed: the message names the parameter; or too many values in the JSON",
+    400: "Malformed: the message names the parameter, or what of the request; or too many values in the JSON",
     401: "The API key is missing or not one of the server's",
     403: "Not allowed here",
     404: "No such item or model, or the server has no gallery",
@@ -37,7 +37,7 @@ STATUSES = {
     503: "Not ready",
     504: "No answer within the deadline",
 }
-OF_BODIES = (400, 408, 413, 415, 422, 429, 503, 504)
+OF_BODIES = (408, 413, 415, 422, 429, 503, 504)
 PATH_PARAMETERS = {
     "id": (ItemId, "The item's id"),
     "name": (ItemId, "The column's name"),
@@ -139,9 +139,7 @@ def _responses(route: Route[Any], schema_of: Mapping[int, Json]) -> Json:
     answers: Json = {"200": {"description": "Done", "content": content}}
     if route.creates:
         answers["201"] = {"description": "Added", "content": content}
-    statuses = {*route.statuses, *(OF_BODIES if route.body is not None else ())}
-    if route.query.model_config.get("extra") == "forbid" or "{id" in route.path:
-        statuses.add(400)
+    statuses = {400, *route.statuses, *(OF_BODIES if route.body is not None else ())}
     if not route.is_open:
         statuses.add(401)
     if "{" in route.path or "model" in route.query.model_fields:

@@ -34,6 +34,14 @@ def test_every_route_says_what_it_is_and_how_to_try_it(http: httpx.Client) -> No
             assert "200" in operation["responses"], path
 
 
+def test_a_malformed_query_is_a_failure_that_each_route_names(http: httpx.Client) -> None:
+    for path, item in http.get("/openapi.json").json()["paths"].items():
+        for method, operation in item.items():
+            answer = http.request(method, f"{path}?a=%FF")
+            assert answer.status_code == 400
+            assert "400" in operation["responses"], path
+
+
 def test_what_the_server_narrows_stands_in_it(http: httpx.Client, world: World) -> None:
     schemas = http.get("/openapi.json").json()["components"]["schemas"]
     assert (schemas["Vector"]["minItems"], schemas["Vector"]["maxItems"]) == (DIM, DIM)
