@@ -5,6 +5,7 @@ A gallery of means without variances, as its card says (`ModelCard.has_variance`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -24,6 +25,8 @@ from vssl.model.identity import short_id
 
 Metadata = Mapping[str, Scalar]
 RESERVED = (*COLUMNS, "and", "or", "not")
+UNASKABLE = re.compile("[\0\ud800-\udfff]")
+"""In a text of metadata: SQLite ends it at a zero byte, and half a surrogate pair is no character."""
 
 
 def check_model(place: str, card: ModelCard, model_id: str, found: str | None, what: str) -> None:
@@ -91,14 +94,15 @@ def _value(name: object, value: object) -> Scalar:
         )
     if isinstance(value, np.generic):  # as pandas hands out the cells of a table
         value = value.item()
-    if isinstance(value, (str, bool, type(None))):
+    if isinstance(value, bool | None) or (isinstance(value, str) and not UNASKABLE.search(value)):
         return value
     if isinstance(value, int) and -(2**63) <= value < 2**63:
         return value
     if isinstance(value, float) and np.isfinite(value):
         return value
     raise InputError(
-        f"metadata: {name}: found {shown(value)}, expected a text, a finite number, true, false or null"
+        f"metadata: {name}: found {shown(value)}, expected a text without zero bytes, a finite number, true, "
+        "false or null"
     )
 
 

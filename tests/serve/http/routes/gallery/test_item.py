@@ -71,7 +71,17 @@ def test_metadata_goes_in_by_query_form_and_json_and_comes_back(http: httpx.Clie
 
 
 @pytest.mark.parametrize(
-    "metadata", ['{"price": [1]}', '{"price": {"a": 1}}', '{"id": "x"}', '{"a b": 1}', "price=3", "[]", "{"]
+    "metadata",
+    [
+        '{"price": [1]}',
+        '{"price": {"a": 1}}',
+        '{"id": "x"}',
+        '{"a b": 1}',
+        '{"a": "b\\u0000c"}',
+        "price=3",
+        "[]",
+        "{",
+    ],
 )
 def test_metadata_that_no_filter_could_ask_for_is_refused(http: httpx.Client, metadata: str) -> None:
     answer = http.put("/gallery/refused", params={"metadata": metadata}, content=encoded(60))
