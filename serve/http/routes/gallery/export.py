@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 from starlette.responses import Response
 
+from serve.http.errors import invalid
 from serve.http.io.schemas import NoOptions, Whole, Wholes
 from serve.http.io.validation import Strict
 from serve.http.middleware.context import RequestContext
@@ -17,6 +18,7 @@ from serve.http.routes.gallery.files import check_paths_told
 from serve.http.routes.gallery.listing import check_generation
 from serve.http.routes.routing import Route
 from serve.http.state import Runtime
+from vssl.errors import shown
 
 if TYPE_CHECKING:
     from index.answers.listing import Listing
@@ -52,8 +54,17 @@ async def export(runtime: Runtime, context: RequestContext, query: NoOptions) ->
 
     def work(listing: Listing) -> str:
         check_generation(listing, body.generation)
-        rows = [row for row in dict.fromkeys(body.rows) if row < len(listing)]
+        rows = list(dict.fromkeys(body.rows))
+        if max(rows) >= len(listing):
+            raise invalid(f"rows: found {max(rows)}, the gallery has {len(listing)} items", "rows")
         if body.format == "list":
+            sent = [listing.ids[row] for row in rows if not listing.paths[row]]
+            if sent:
+                raise invalid(
+                    f"rows: {len(sent)} of {len(rows)} items have no file ({shown(sent[0])} first): their pictures "
+                    "were sent, and not kept; leave them out, or export as csv or json",
+                    "rows",
+                )
             return "".join(
                 json.dumps({"path": listing.paths[row], "id": listing.ids[row], "label": listing.labels[row]})
                 + "\n"

@@ -146,6 +146,21 @@ def test_a_selection_is_exported_as_a_list_that_the_pipeline_reads(own: httpx.Cl
     assert [json.loads(line)["path"] for line in answer.text.splitlines()] == [one["path"] for one in entries]
 
 
+def test_what_cannot_be_exported_is_named(own: httpx.Client) -> None:
+    assert own.put("/gallery/sent.png", content=encoded(50)).status_code == 201
+    (row,) = own.post("/rows", json={"ids": ["sent.png"]}).json()["rows"]
+    body = {"generation": generation(own)}
+    for rows, form, said in (
+        ([0, row], "list", "1 of 2 items have no file ('sent.png' first)"),
+        ([0, row + 1], "csv", f"found {row + 1}, the gallery has {row + 1} items"),
+    ):
+        answer = own.post("/exports", json={**body, "rows": rows, "format": form})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "rows")
+        assert said in answer.json()["error"]["message"]
+    assert own.post("/exports", json={**body, "rows": [0, row], "format": "csv"}).status_code == 200
+    assert own.delete("/gallery/sent.png").status_code == 200
+
+
 def test_rows_of_an_earlier_generation_are_not_exported(own: httpx.Client) -> None:
     answer = own.post("/exports", json={"rows": [0], "generation": generation(own) + 1, "format": "csv"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "gallery_changed")
