@@ -47,10 +47,16 @@ def key_header(api_key: str | None) -> dict[str, str]:
 
 
 def check_connection(url: str, timeout_s: float, retries: int) -> None:
-    """Raise InputError for what names no server, and for no numbers."""
+    """Raise InputError for what names no server, and for numbers that say nothing."""
     require("url", url, "a text; pass url='http://127.0.0.1:3000'", str)
     require("timeout_s", timeout_s, "a number of seconds; pass timeout_s=60", Real)
     require("retries", retries, "a whole number; pass retries=4", Integral)
+    if not url.startswith(("http://", "https://")):
+        raise InputError(f"url: found {shown(url)}, expected http:// or https:// before it")
+    if not timeout_s > 0:
+        raise InputError(f"timeout_s: found {timeout_s}, expected more than 0 seconds; pass timeout_s=60")
+    if retries < 0:
+        raise InputError(f"retries: found {retries}, expected 0 or more; pass retries=4")
 
 
 def _files(images: Iterable[ImageLike], names: Sequence[str] | None) -> list[tuple[str, tuple[str, bytes]]]:
@@ -110,8 +116,10 @@ def put_call(id: str, image: ImageLike, label: str | None, metadata: Mapping[str
 
 def _json(name: str, values: Mapping[str, Any]) -> str:
     try:
-        return json.dumps(dict(values))
-    except (TypeError, ValueError) as error:
+        return json.dumps(
+            dict(values), default=lambda value: value.item()
+        )  # as numpy and pandas hand them out
+    except (AttributeError, TypeError, ValueError) as error:
         raise InputError(
             f"{name}: found {shown(values)}, expected texts, numbers, true, false or null: {error}"
         ) from error

@@ -30,7 +30,8 @@ from serve.http.routes.routing import Route
 from serve.http.state import Runtime
 from serve.inference.embedded import EmbeddedImages
 from vssl.embeddings.gaussian import GaussianEmbedding
-from vssl.errors import InputError
+from vssl.errors import InputError, shown
+from vssl.model.identity import short_id
 
 if TYPE_CHECKING:
     from index.answers.results import SearchResult
@@ -163,8 +164,8 @@ def gaussians_of(runtime: Runtime, served: ServedModel, body: GaussianSearch) ->
         raise RequestError(
             409,
             "model_mismatch",
-            f"model_id: found {body.model_id!r}, this server's model is {served.engine.model_id}; "
-            "embed the query with this server's model: POST /embed",
+            f"model_id: found {shown(body.model_id)}, expected {served.engine.model_id}; embed the query with that "
+            f"model: POST /embed?model={short_id(served.engine.model_id)}",
             param="model_id",
         )
     predicted = served.engine.card.uncertainty_fit is not None

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,8 +108,9 @@ def test_names_come_back_as_they_are(client: Client, tmp_path: Path) -> None:
 
 
 def test_metadata_goes_in_and_comes_back_with_neighbours(client: Client) -> None:
-    metadata = {"year": 2024, "colour": "red", "sold": True}
-    client.add("from client/car.png", picture(72), metadata=metadata)
+    metadata = {"year": 2024, "colour": "red", "sold": True, "price": 1.5}
+    as_arrays = {**metadata, "year": np.int64(2024), "sold": np.True_, "price": np.float32(1.5)}
+    client.add("from client/car.png", picture(72), metadata=as_arrays)
     try:
         (found,) = client.search([picture(72)], k=1, where={"year": {">": 2020}, "colour": "red"})
         assert [(n.id, n.metadata) for n in found.neighbours] == [("from client/car.png", metadata)]
@@ -116,6 +118,21 @@ def test_metadata_goes_in_and_comes_back_with_neighbours(client: Client) -> None
             client.search([picture(72)], where="color=red")
     finally:
         client.remove("from client/car.png")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"url": "127.0.0.1:3000"}, "url: found '127.0.0.1:3000', expected http://"),
+        ({"timeout_s": 0}, "timeout_s: found 0"),
+        ({"timeout_s": float("nan")}, "timeout_s: found float nan"),
+        ({"retries": -1}, "retries: found -1"),
+    ],
+)
+def test_what_makes_no_connection_is_refused_at_once(options: dict[str, Any], said: str) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(InputError, match=said):
+            kind(**{"url": "http://127.0.0.1:3000", **options})
 
 
 def test_wrong_images_are_refused_before_anything_is_sent(client: Client) -> None:

@@ -139,6 +139,16 @@ def test_a_search_uses_the_model_of_the_gallery(http: httpx.Client, folder: Path
     assert found["results"][0]["neighbours"][0]["id"] == "set/5.png"
     other = http.post("/search", content=encoded(5), params={"model": "wide"})
     assert (other.status_code, other.json()["error"]["code"]) == (409, "model_mismatch")
+    # Of another model, named as the message says, the answers search.
+    embedded = http.post("/embed", content=encoded(5)).json()
+    query = {name: [embedded["results"][0][name]] for name in ("mean", "variance")}
+    refused = http.post("/search", json={**query, "model_id": embedded["model_id"]})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "model_mismatch")
+    named = refused.json()["error"]["message"].partition("POST /embed?model=")[2]
+    assert (
+        http.post("/embed", content=encoded(5), params={"model": named}).json()["model_id"]
+        == found["model_id"]
+    )
     put = http.put("/gallery/new.png", content=encoded(40))
     assert put.status_code == 201
 
