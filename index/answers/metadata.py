@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet
 
 from index.answers.filters import Scalar
+from vssl.embeddings.manifest import parse_table
 from vssl.errors import InputError, raise_lack, shown
 from vssl.files import read_text
 
@@ -77,7 +77,7 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 
 
 def _read_parquet(path: Path) -> tuple[list[str], Iterator[Sequence[Scalar]]]:
-    table = pa.parquet.read_table(pa.BufferReader(path.read_bytes()))
+    table = parse_table(path.read_bytes())
     _check_names(path, table.column_names)
     for field in table.schema:
         if (

@@ -108,10 +108,19 @@ def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
     return _parsed(data, path, columns)
 
 
+def parse_table(data: bytes, columns: list[str] | None = None) -> pa.Table:
+    """Parse the bytes of a Parquet file, which no thread of pyarrow holds any more when this returns.
+
+    One that still did, as those of `pq.read_table` do, would abort the process if Python ended just then.
+    """
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    return file.read(columns, use_threads=False)
+
+
 def _parsed(data: bytes, path: Path, columns: list[str] | None) -> pa.Table:
     # From memory: a path with a colon in it would be taken for a URL.
     try:
-        return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
+        return parse_table(data, columns)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise_lack(error)
         raise FormatError(f"{path} is damaged ({error}); {AGAIN}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from serve.extraction.extract import extract
 from tests.serve.photo_folder import photo_folder
 from tests.support.tiny_model import tiny_model
-from vssl.embeddings.manifest import INPUTS, KEYS, MANIFEST, read_file, read_manifest
+from vssl.embeddings.manifest import INPUTS, KEYS, MANIFEST, parse_table, read_file, read_manifest
 from vssl.embeddings.store import read_embeddings
 from vssl.errors import FormatError
 
@@ -64,3 +65,13 @@ def test_a_missing_or_unnamed_file_is_refused(folder: Path, tmp_path: Path) -> N
         read_embeddings(tmp_path / "out")
     with pytest.raises(FormatError, match="do not fit the sha256"):
         read_file(folder, read_manifest(folder), MANIFEST)
+
+
+def test_no_thread_holds_the_bytes_of_a_table_that_was_read(folder: Path) -> None:
+    """One that did would end the process with an abort, whenever Python ended right after a table was read."""
+    data = (folder / "part-00000.parquet").read_bytes()
+    free = sys.getrefcount(data)
+    for _ in range(300):
+        table = parse_table(data)
+        assert len(table)
+        assert sys.getrefcount(data) == free
