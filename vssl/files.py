@@ -226,6 +226,20 @@ def decoded_text(data: bytes, errors: str = "strict") -> str:
     return data[len(mark) :].decode(encoding, errors if encoding == "utf-8" else "strict")
 
 
+def parse_json(text: str) -> Any:
+    """Return the value of a person's JSON; raises ValueError with what is wrong, also for a key that is given twice."""
+    return json.loads(text, object_pairs_hook=_each_once)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {shown(twice)} is given twice")
+    return values
+
+
 def own_names(folder: Path) -> list[str]:
     """Return the names in a folder, sorted, without what systems leave there (`LEFTOVERS`)."""
     return sorted(name for name in os.listdir(folder) if not is_leftover(name))  # noqa: PTH208

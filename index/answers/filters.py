@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vssl.errors import InputError, shown
+from vssl.files import parse_json
 
 COLUMNS = ("id", "label", "path", "uncertainty")
 OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "in", "not in", "is")
@@ -100,21 +101,11 @@ def parse_where(text: str) -> dict[str, object]:
             raise InputError(f"where: found {shown(text)}, expected JSON as in {EXAMPLE}, or field=value")
         return {_field(field.strip()): {"is": value.strip()}}
     try:
-        where: dict[str, object] = json.loads(text, object_pairs_hook=_each_once)
+        where: dict[str, object] = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"where: not JSON ({error}); expected as in {EXAMPLE}") from None
     parse_filter(where)
     return where
-
-
-def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return a JSON object; raises ValueError for a key that is given twice, of which only the last would count."""
-    found: dict[str, object] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {shown(key)} is given twice")
-        found[key] = value
-    return found
 
 
 def _as_written(text: str) -> tuple[Scalar, ...]:

@@ -153,6 +153,11 @@ class TestTexts:
             vssl("extract", f"list:{tmp_path / 'list.jsonl'}", tmp_path / "out", "--model", model)
         )
 
+    def test_a_key_given_twice_in_a_line_is_named(self, model: Path, tmp_path: Path) -> None:
+        (tmp_path / "list.jsonl").write_text('{"path": "a.jpg", "id": "a", "label": "x", "label": "y"}\n')
+        done = vssl("extract", f"list:{tmp_path / 'list.jsonl'}", tmp_path / "out", "--model", model)
+        assert "the key 'label' is given twice" in one_sentence(done)
+
     def test_settings_with_a_byte_order_mark(self, good: Path, tmp_path: Path) -> None:
         (tmp_path / "run.toml").write_bytes(b"\xef\xbb\xbfepochs = 0\r\nsize = 16\r\n")
         done = vssl("train", good, "--out", tmp_path / "run", "--config", tmp_path / "run.toml")

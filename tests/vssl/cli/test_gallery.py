@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.vssl.cli.command import vssl
+from tests.vssl.cli.command import one_sentence, vssl
 
 
 def test_a_gallery_is_changed_by_add_remove_and_compact(house: Path, tmp_path: Path) -> None:
@@ -24,6 +24,8 @@ def test_a_gallery_is_changed_by_add_remove_and_compact(house: Path, tmp_path: P
     facts = json.loads(vssl("gallery", "info", target, "--json").stdout)
     assert (facts["items"], facts["labels"], facts["index_damage"]) == (24, 3, None)
     assert vssl("gallery", "remove", target).returncode == 2
+    twice = '{"id": {">": "a/4"}, "id": {"<": "a/6"}}'
+    assert "the key 'id' is given twice" in one_sentence(vssl("gallery", "remove", target, "--where", twice))
 
 
 def test_refit_chooses_again_and_compact_refits_what_is_stale(labelled: Path, tmp_path: Path) -> None:

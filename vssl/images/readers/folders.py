@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections import Counter
@@ -10,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vssl.errors import ImageError, InputError, shown, shown_path
-from vssl.files import is_leftover, read_text
+from vssl.files import is_leftover, parse_json, read_text
 from vssl.images.items import ImageItem, check_size, natural_key, one_text, printable
 
 
@@ -119,7 +118,7 @@ def _entry(line: str, number: int, file: Path) -> tuple[str, str, str | None]:
     if file.suffix != ".jsonl":
         return line, printable(line), printable(Path(line).parent.name) or None
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
         path, id_, label = entry["path"], entry["id"], entry.get("label")
         for what, given in (("path", path), ("id", id_)):
             if not one_text(given, what):
