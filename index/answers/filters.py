@@ -16,8 +16,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from vssl.errors import InputError, shown
 from vssl.files import parse_json
@@ -28,6 +30,7 @@ FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 DEPTH = 32
 VALUES = 10_000
 PARTS = 200
+LISTS = (list, tuple, np.ndarray)  # a person's notebook has all of them
 
 Scalar = str | int | float | bool | None
 Parameters = list[str | int | float]
@@ -152,7 +155,7 @@ def _field(name: object) -> str:
 
 
 def _conditions(field: str, value: object) -> list[Filter]:
-    if isinstance(value, list):
+    if isinstance(value, LISTS):
         return [In(field, _scalars(field, value))]
     if not isinstance(value, Mapping):
         return [Compare(field, "=", _scalar(field, value))]
@@ -163,7 +166,7 @@ def _conditions(field: str, value: object) -> list[Filter]:
                 f"where: {field}: found the operator {shown(operator)}, expected one of {OPERATORS}"
             )
         if operator in ("in", "not in"):
-            if not isinstance(operand, list):
+            if not isinstance(operand, LISTS):
                 raise InputError(f"where: {field}: {shown(operator)} takes a list, found {shown(operand)}")
             member = In(field, _scalars(field, operand))
             parts.append(member if operator == "in" else Not(member))
@@ -183,13 +186,15 @@ def _conditions(field: str, value: object) -> list[Filter]:
     return parts
 
 
-def _scalars(field: str, values: Sequence[object]) -> tuple[Scalar, ...]:
+def _scalars(field: str, values: Collection[object]) -> tuple[Scalar, ...]:
     if len(values) > VALUES:
         raise InputError(f"where: {field}: found {len(values)} values, expected at most {VALUES}")
     return tuple(_scalar(field, value) for value in values)
 
 
 def _scalar(field: str, value: object) -> Scalar:
+    if isinstance(value, np.generic):  # as a column of a table hands it out
+        value = value.item()
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int) and not -(2**63) <= value < 2**63:

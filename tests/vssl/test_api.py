@@ -122,6 +122,9 @@ def test_arguments_of_another_type_are_refused_in_our_words(
         assert len(answer.neighbours) == 2
         gallery.add(embedded, metadata=({"year": year} for year in range(12)), replace=True)
         assert len(gallery.search(embedded, k=12, where={"year": {">": 8}})[0].neighbours) == 3
+        assert vssl.load(model).embed(np.array(embedded.paths)).names == embedded.paths
+        for where in ({"year": {">": np.int64(8)}}, {"year": np.arange(9, 20)}, {"year": (9, 10, 11)}):
+            assert len(gallery.search(embedded, k=12, where=where)[0].neighbours) == 3
     wrong: Any = 3
     calls: list[Callable[[], object]] = [
         lambda: vssl.load(wrong),

@@ -72,7 +72,7 @@ def image_list(images: Iterable[ImageLike]) -> list[ImageLike]:
     Raises InputError for one image outside of a list, and for what holds no images.
     """
     given: object = images  # a notebook has no type checker: one picture would be read row by row
-    is_array = isinstance(given, np.ndarray) and given.ndim < 4
+    is_array = isinstance(given, np.ndarray) and given.ndim < 4 and given.dtype.kind not in "OU"  # of paths
     if is_array or isinstance(given, str | Path | bytes | bytearray | Image.Image):
         what = "path" if isinstance(given, str | Path) else "picture"
         raise InputError(
