@@ -33,7 +33,7 @@ from train.data.image_cache import ImageCache, load_images
 from train.models.encoder import EncoderOutput
 from train.state.checkpoint import load_checkpoint
 from vssl.errors import InputError
-from vssl.files import write_bytes
+from vssl.files import require_local, write_bytes
 from vssl.images.sources import open_source
 from vssl.model.card import CARD_KEY, GOLDEN_KEY, PREDICTED_UNCERTAINTY, UNCERTAINTY, ModelCard
 from vssl.model.golden import Golden, golden_images
@@ -100,6 +100,7 @@ def export_encoder(
     source: EncoderSource, out: Path, options: ExportOptions, report: Report = lambda _: None
 ) -> Exported:
     """Export an encoder from anywhere. Raises InputError or FormatError; `out` appears only when every check passes."""
+    require_local(out)
     check_options(options)
     size = source.preprocess.size
     # A wrong name is refused before minutes of calibration.

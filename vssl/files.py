@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from vssl.errors import InputError, shown
+from vssl.errors import InputError, shown, shown_path
 
 MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins as UTF-16 does, so it comes first
@@ -26,6 +26,8 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 """The byte order marks that editors write at the beginning of a text file, and what they say."""
+
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|milvus:")  # as `Path` writes a URL, with one slash
 
 LEFTOVERS = frozenset([
     "lost+found", "Thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.ini", "$RECYCLE.BIN",
@@ -72,6 +74,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     The files in it must be flushed by the block. When the block raises, the folder is removed. One that a
     killed process left beside `path` is removed by the next: every folder is locked while it is filled.
     """
+    require_local(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     partial.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
@@ -195,6 +198,15 @@ def user_path(given: str | Path) -> Path:
     except (OSError, ValueError) as error:
         raise InputError(f"{shown(str(given))}: {getattr(error, 'strerror', None) or error}") from None
     return path
+
+
+def require_local(path: Path) -> None:
+    """Raise InputError for an output that is a URL or in Milvus, which would be a folder `s3:` here."""
+    if ADDRESS.match(str(path)):
+        raise InputError(
+            f"{shown_path(path)}: found an address, expected a place on a disk of this machine; write there, then copy "
+            "it (a gallery with: vssl gallery move FOLDER milvus:URI#NAME)"
+        )
 
 
 def read_text(path: Path, what: str, *, errors: str = "strict") -> str:

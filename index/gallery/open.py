@@ -13,6 +13,7 @@ from index.gallery.folder.store import STORE
 from index.gallery.milvus.gallery import MilvusGallery
 from index.gallery.protocol import Gallery
 from vssl.errors import ExistsError, InputError
+from vssl.files import require_local
 
 SCHEME = "milvus:"
 
@@ -61,6 +62,7 @@ def move_gallery(source: str, target: str, *, distance: str | None = None, overw
                 if match is not None:
                     remote.set_match(own, match)
                 return len(remote)
+        require_local(Path(target))
         if not source.startswith(SCHEME):
             check_outside(Path(target), Path(source))
         if Path(target).exists():

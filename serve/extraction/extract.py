@@ -28,10 +28,10 @@ from serve.inference.engine import Engine
 from vssl.embeddings import store
 from vssl.embeddings.manifest import PROGRESS, read_manifest
 from vssl.errors import FormatError, InputError
-from vssl.files import user_path
+from vssl.files import require_local, user_path
 from vssl.images.decode import DEFAULT_LIMITS, DecodeLimits
 from vssl.images.items import ImageSource
-from vssl.images.sources import open_source
+from vssl.images.sources import check_outside, open_source
 
 PART_ROWS = 4096
 GPU_LANES = 2  # one batch computes while the next is copied
@@ -213,17 +213,14 @@ def _check_choices(dtype: str, engine: str) -> None:
 
 
 def _check(images: object, out: Path, *, shard: tuple[int, int] | None, **counts: int | None) -> None:
+    require_local(out)
     for name, value in counts.items():
         if value is not None and value < 1:
             raise InputError(f"{name}: found {value}, expected at least 1")
     if shard and not 0 <= shard[0] < shard[1]:
         raise InputError(f"shard: found {shard[0]}/{shard[1]}, expected i/n with i from 0 to n - 1")
     if isinstance(images, (str, Path)):
-        target, folder = out.resolve(), None
-        with suppress(InputError):  # a spec that is no path
-            folder = user_path(images).resolve()
-        if folder and folder.is_dir() and (target == folder or folder in target.parents):
-            raise InputError(f"{out} lies inside {images}; choose an output folder outside of the images")
+        check_outside(out, images)
 
 
 @contextmanager

@@ -28,9 +28,10 @@ from train.settings.config import TrainConfig
 from train.state.checkpoint import CHECKPOINT_NAME, Checkpoint, Fact, load_checkpoint
 from train.state.distributed import ProcessGroup, join_group
 from vssl.errors import InputError, MismatchError
+from vssl.files import require_local
 from vssl.images.items import ImageSource
 from vssl.images.preprocess import Preprocess
-from vssl.images.sources import open_source
+from vssl.images.sources import check_outside, open_source
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,9 @@ def train_images(
     """
     if threads < 0 or (minutes is not None and not minutes >= 0):
         raise InputError(f"found {threads} threads, {minutes} minutes; expected at least 0")
+    require_local(out)
+    if not resume:  # what was begun before can be ended
+        check_outside(out, spec)
     group, target = join_group(), choose_device(device)
     target = _set_up(target, threads, group)
     given = None if init in (None, PRETRAINED) else read_weights(init)

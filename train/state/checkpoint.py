@@ -146,4 +146,6 @@ def _check_seal(file: Path) -> bool:
 
 
 def _again(file: Path) -> str:
-    return f"Train again: vssl train IMAGES --out {file.parent} --overwrite"
+    if file.name != CHECKPOINT_NAME:  # perhaps another file altogether, in a folder that is no run's
+        return f"Expected is the folder of a run, or its {CHECKPOINT_NAME}"
+    return f"Train again: {shlex.join(['vssl', 'train', 'IMAGES', '--out', str(file.parent), '--overwrite'])}"

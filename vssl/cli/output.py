@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from vssl.errors import ExistsError, MissingExtraError
+from vssl.files import require_local
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +92,8 @@ def extras() -> Iterator[None]:
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raise ExistsError when an output exists and was not asked to be replaced."""
+    """Raise ExistsError when an output exists and was not asked to be replaced, InputError for a URL."""
+    require_local(path)
     if path.exists() and not overwrite:
         raise ExistsError(f"{path} exists already; choose another output or add --overwrite")
 

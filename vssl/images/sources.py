@@ -64,11 +64,22 @@ def open_source(spec: str | Path) -> ImageSource:
         return _open_dataset("parquet", text)
     if path.is_file():
         return open_file(path)
+    found = "a pipe or a device" if path.exists() else f"no such file or folder{_beside(path)}"
     raise InputError(
-        f"no images at {shown_path(text)}: found no such file or folder{_beside(path)}; expected an image folder, "
+        f"no images at {shown_path(text)}: found {found}; expected an image folder, "
         "an image file, list:FILE, parquet:FILE, hf-datasets:DIR, cifar10:DIR, cifar100:DIR, stl10:DIR, tar shards "
         "or a URL"
     )
+
+
+def check_outside(out: Path, images: str | Path) -> None:
+    """Refuse an output within the folder of its images: whoever reads that again would find it among them."""
+    try:
+        folder, target = user_path(images).resolve(), out.resolve()
+    except InputError:  # a spec that is no path
+        return
+    if folder.is_dir() and target.is_relative_to(folder):
+        raise InputError(f"{out} lies inside {images}; choose an output folder outside of the images")
 
 
 def _beside(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,31 @@ class TestWhatIsNoPath:
     def test_as_a_gallery_or_a_query(self, path: str, good: Path, extracted: Path, tmp_path: Path) -> None:
         one_sentence(vssl("search", path, next(good.rglob("*.jpg"))))
         one_sentence(vssl("inspect", path))
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/out", "file:///tmp/out", "milvus:./photos.db#a"])
+def test_an_address_is_no_output(
+    path: str, house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = (
+        ("extract", house / "images", path, "--model", house / "model.onnx"),
+        ("index", house / "embeddings", path),
+        ("gallery", "snapshot", house / "gallery", path),
+        ("gallery", "move", house / "gallery", path),
+        ("train", house / "images", "--out", path, "--epochs", 0),
+        ("export", house / "nothing", f"{path}/model.onnx"),
+    )
+    for line in words:
+        if line[1] != "move" or not path.startswith("milvus"):
+            assert "expected a place on a disk of this machine" in one_sentence(vssl(*line))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_is_no_folder(model: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    said = one_sentence(vssl("extract", tmp_path / "pipe", tmp_path / "out", "--model", model))
+    assert "found a pipe or a device; expected an image folder" in said
 
 
 class TestTexts:

@@ -155,6 +155,11 @@ def test_what_is_wrong_is_said_in_one_line_and_exits_1(
     assert code == 1
     assert "expected one of vssl" in noted
     assert vssl("train", pictures)[0] == 2  # no --out
+    code, _, noted = vssl(*words(pictures, settings, pictures / "run"))
+    assert (code, "lies inside" in noted, (pictures / "run").exists()) == (1, True, False)
+    (tmp_path / "model.onnx").write_bytes(b"no checkpoint")
+    code, _, noted = vssl("probe", tmp_path / "model.onnx", pictures)
+    assert (code, "Expected is the folder of a run" in noted, "--overwrite" in noted) == (1, True, False)
 
 
 def test_broken_files_are_named_and_a_long_list_is_cut(
