@@ -7,6 +7,7 @@ gallery. Shape letters: N items.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -52,12 +53,18 @@ class Fitting:
         """The constants of each distance."""
         return {trial.name: trial.parameters for trial in self.trials}
 
-    def stale(self, rows: int, last_row: int) -> str | None:
-        """Say why it no longer fits a gallery of that many rows, or None while it does."""
+    def stale(self, rows: int, last_row: int, folder: str | None = None) -> str | None:
+        """Say why it no longer fits a gallery of that many rows, with what to do, or None while it does.
+
+        folder: the gallery's, None for one in Milvus.
+        """
         change = max(last_row - self.last_row, abs(rows - self.rows))
         if change <= SHIFT * self.rows:
             return None
-        return f"fitted on {self.rows} images, of now {rows} many are others; run: vssl gallery refit GALLERY"
+        found = f"fitted on {self.rows} images, of now {rows} many are others"
+        if folder is None:
+            return f"{found}; move it to a folder, run vssl gallery refit there, and move it back"
+        return f"{found}; run: {shlex.join(['vssl', 'gallery', 'refit', folder])}"
 
     def renamed(self, distance: str) -> Fitting:
         """Return the same constants with another distance of a person's choice."""

@@ -39,6 +39,11 @@ class Database:
         """Open an existing store; raises InputError or FormatError when there is none to read."""
         if not path.is_file():
             place = path.parent  # which is taken, perhaps by the embeddings to build of
+            if str(place).startswith("milvus:"):
+                raise InputError(
+                    f"{str(place)!r} is in Milvus, and expected is the folder of a gallery; copy it into one with: "
+                    "vssl gallery move milvus:URI#NAME FOLDER"
+                )
             source = place if (place / MANIFEST).is_file() else "EMBEDDINGS"
             build = shlex.join(["vssl", "index", str(source), "GALLERY" if place.exists() else str(place)])
             raise InputError(f"no gallery at {str(place)!r}: found no {path.name}; build one with: {build}")

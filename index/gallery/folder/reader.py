@@ -109,7 +109,7 @@ class GalleryReader:
     def stale(self) -> str | None:
         """Why the fitted constants no longer fit what the gallery holds, or None while they do."""
         with self._cache.current() as view:
-            return self.fitting.stale(view.count, view.last_row) if self.fitting else None
+            return self.fitting.stale(view.count, view.last_row, self.place) if self.fitting else None
 
     @property
     def damage(self) -> str | None:

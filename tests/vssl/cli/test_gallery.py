@@ -35,18 +35,21 @@ def test_refit_chooses_again_and_compact_refits_what_is_stale(labelled: Path, tm
     made = json.loads(vssl("gallery", "refit", target, "--distance", "best", "--json").stdout)
     assert (made["distance"], made["fitting"]["chosen"]) == ("posterior", "best on held-out images")
     vssl("gallery", "remove", target, *(f"i{row}" for row in range(100)))
-    assert "run: vssl gallery refit GALLERY" in vssl("gallery", "info", target).stdout
+    assert f"run: vssl gallery refit {target}" in vssl("gallery", "info", target).stdout
     done = vssl("gallery", "compact", target)
     assert "75 held-out images searched" in done.stdout
     assert json.loads(vssl("gallery", "info", target, "--json").stdout)["fitting"]["stale"] is None
     done = vssl("gallery", "add", target, labelled, "--replace")
-    assert "run: vssl gallery refit GALLERY" in done.stderr
+    assert f"run: vssl gallery refit {target}" in done.stderr
 
 
 def test_a_place_without_a_gallery_says_how_to_make_one(tmp_path: Path) -> None:
     done = vssl("gallery", "info", tmp_path / "nothing")
     assert done.returncode == 1
     assert "vssl index EMBEDDINGS" in done.stderr
+    for verb in ("refit", "compact", "map"):
+        said = one_sentence(vssl("gallery", verb, "milvus:./photos.db#a"))
+        assert "vssl gallery move milvus:URI#NAME FOLDER" in said
 
 
 def test_move_and_snapshot_copy_a_gallery(house: Path, tmp_path: Path) -> None:
