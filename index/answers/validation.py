@@ -138,7 +138,7 @@ def check_asked(
 ) -> None:
     """Raise InputError for a search that asks for what there is not."""
     check_distance(place, card, distance)
-    if max_uncertainty is not None and np.isnan(max_uncertainty):
+    if max_uncertainty is not None and not 0 <= max_uncertainty <= 1:
         raise InputError(f"max_uncertainty: found {max_uncertainty}, expected a number from 0 to 1")
     if max_uncertainty is not None or (
         where is not None and "uncertainty" in compared_fields(parse_filter(where))

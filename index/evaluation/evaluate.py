@@ -121,6 +121,10 @@ def _measure(
             "no labels on both sides: k-NN accuracy, recall, mAP@R and R-AUROC need label folders "
             "(IMAGES/CLASS/file.jpg) at extraction"
         )
+        asked = {"--one-class": settings.one_class, "--max-risk": settings.max_risk is not None}
+        report.notes += [
+            f"{option} needs these labels too: left out" for option, is_on in asked.items() if is_on
+        ]
     progress(f"hubs among the neighbours of {len(queries):,} queries")
     counts["instance_queries"] = _instances(context, report)
     report.mean("uncertainty_mean", context.uncertainty)

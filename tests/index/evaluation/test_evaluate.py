@@ -107,7 +107,7 @@ def test_corrupted_copies_are_asked_to_find_their_originals() -> None:
     mean = rows.gaussians.mean + random.normal(0, 0.5, rows.gaussians.mean.shape).astype(np.float32)
     copies = replace(rows, gaussians=GaussianEmbedding(mean, rows.gaussians.variance))
     gallery, queries = dataset(rows, labels=False), dataset(copies, labels=False)
-    report = evaluate(gallery, queries, QUICK)
+    report = evaluate(gallery, queries, replace(QUICK, one_class=True, max_risk=0.1))
     order = np.argsort(-cosines(queries, gallery), axis=1)
     metrics = report["metrics"]
     assert metrics["instance_recall_at_1"] == pytest.approx((order[:, 0] == np.arange(120)).mean())
@@ -117,6 +117,8 @@ def test_corrupted_copies_are_asked_to_find_their_originals() -> None:
     assert 0 < metrics["instance_r_auroc"] < 1
     assert "knn_top1" not in metrics
     assert any("no labels" in line for line in report["notes"])
+    for option in ("--one-class", "--max-risk"):
+        assert f"{option} needs these labels too: left out" in report["notes"]
 
 
 def test_hubs_are_counted_among_ten_neighbours() -> None:

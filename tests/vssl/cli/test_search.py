@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.tiny_model import tiny_model
-from tests.vssl.cli.command import vssl
+from tests.vssl.cli.command import one_sentence, vssl
 
 
 def test_search_json_is_one_object_a_query_in_order(house: Path) -> None:
@@ -44,10 +44,13 @@ def test_search_prints_a_table_with_filters_applied(house: Path) -> None:
     assert done.stdout.count("│ c/") == 4
     assert "│ a/" not in done.stdout
     assert "of the gallery" in " ".join(done.stdout.split())
-    done = vssl("search", house / "gallery", image, "--model", model, "--max-uncertainty", "-1", "--json")
+    done = vssl("search", house / "gallery", image, "--model", model, "--max-uncertainty", "0", "--json")
     assert json.loads(done.stdout)["neighbours"] == []
     unknown = vssl("search", house / "gallery", image, "--model", model, "--max-uncertainty", "nan")
     assert (unknown.returncode, "max_uncertainty: found nan" in unknown.stderr) == (1, True)
+    for percent in ("30", "-0.1"):
+        wrong = vssl("search", house / "gallery", image, "--model", model, f"--max-uncertainty={percent}")
+        assert "expected a number from 0 to 1" in one_sentence(wrong)
 
 
 def test_a_risk_says_which_answers_not_to_trust(house: Path) -> None:
