@@ -125,6 +125,8 @@ def export(
     if model is None:
         _copy(Path(encoder), triton, triton_backend, hf, name, overwrite=overwrite, as_json=as_json)
         return
+    if model.suffix != ".onnx":
+        raise typer.BadParameter(f"found {str(model)!r}, expected a name that ends in .onnx")
     for place in (model, hf):
         if place is not None:
             refuse_existing(place, overwrite=overwrite)

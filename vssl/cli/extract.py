@@ -34,7 +34,7 @@ Model = Annotated[
     str | None,
     typer.Option(
         help="The exported model.onnx, or triton://HOST:PORT/MODEL on a Triton server; without it the "
-        "small model that comes with vssl."
+        "photo encoder that comes with vssl."
     ),
 ]
 Update = Annotated[bool, typer.Option("--update", help="Embed what is new or changed, drop what vanished.")]
@@ -56,7 +56,9 @@ Pictures = Annotated[
         "--images", help="Write the files themselves too, as a column that Hugging Face's tools show."
     ),
 ]
-MaxFailures = Annotated[int | None, typer.Option(help="Stop with exit 1 when more images than this fail.")]
+MaxFailures = Annotated[
+    int | None, typer.Option(help="Stop with exit 1 when more images than this fail.", min=0)
+]
 Histogram = Annotated[bool, typer.Option("--histogram", help="Print the distribution of uncertainty.")]
 ContactSheet = Annotated[
     Path | None,
@@ -73,8 +75,8 @@ def extract(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")] = False,
     update: Update = False,
     shard: Shard = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a thread embeds at once.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads; all usable cores by default.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a thread embeds at once.", min=1)] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads; all usable cores by default.", min=1)] = None,
     features: Annotated[bool, typer.Option("--features", help="Write the backbone's features too.")] = False,
     sha256: Annotated[bool, typer.Option("--sha256", help="Write the sha256 of each file too.")] = False,
     pictures: Pictures = False,
@@ -96,6 +98,8 @@ def extract(
     if resume + overwrite + update > 1:
         raise typer.BadParameter("give one of --resume, --update and --overwrite")
     check_choice("--format", form, ("parquet", "npy"))
+    check_choice("--dtype", dtype, ("float32", "float16"))
+    check_choice("--engine", engine, ("local", "openvino", "tensorrt", "ray"))
     with _quiet_decoders(), stoppable(), _display() as report:
         summary = run(
             images, out, model=model or str(shipped_model()), resume=resume, overwrite=overwrite, update=update,

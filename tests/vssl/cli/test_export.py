@@ -58,6 +58,8 @@ def test_what_is_missing_or_wrong_is_said(run: Path, tmp_path: Path) -> None:
     lone = vssl("export", tmp_path / "encoder.onnx")
     assert (lone.returncode, "--calibration IMAGES" in lone.stderr.replace("\n", " ")) == (2, True)
     assert vssl("export", run).returncode == 2
+    photo = vssl("export", run, tmp_path / "photo.jpg", "--overwrite")
+    assert (photo.returncode, "ends in .onnx" in photo.stderr) == (2, True)
     for flag in ("--space", "--branch", "--supervision"):
         wrong = vssl("export", run, tmp_path / "model.onnx", flag, "sideways")
         assert (wrong.returncode, "sideways" in wrong.stderr) == (2, True)

@@ -83,6 +83,16 @@ def test_wrong_usage_exits_2(photos: Path, model: Path, tmp_path: Path) -> None:
     assert (both.returncode, "give one of" in both.stderr) == (2, True)
     huge = vssl("extract", photos, tmp_path / "o", "--model", model, "--max-pixels", 10**12)
     assert (huge.returncode, "max_pixels" in huge.stderr) == (2, True)
+    for flag, value in {
+        "--max-failures": -1,
+        "--workers": 0,
+        "--batch-size": 0,
+        "--dtype": "int8",
+        "--engine": "x",
+    }.items():
+        wrong = vssl("extract", photos, tmp_path / "o", "--model", model, flag, value)
+        assert (wrong.returncode, flag in wrong.stderr) == (2, True)
+    assert not (tmp_path / "o").exists()
 
 
 def test_the_parts_of_a_job_array_share_a_folder(photos: Path, model: Path, tmp_path: Path) -> None:
