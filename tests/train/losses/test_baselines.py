@@ -74,6 +74,18 @@ def test_barlow_twins() -> None:
     assert barlow_twins(a, b).item() == pytest.approx(0.1 * total, rel=1e-4)
 
 
+def test_barlow_twins_of_views_that_agree_asks_only_that_dimensions_differ() -> None:
+    """Two dimensions of correlation 1/2, by hand: only the two entries beside the diagonal cost."""
+    a = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    a = torch.stack([a[:, 0], 0.5 * a[:, 0] + 0.75**0.5 * a[:, 1]], dim=1)
+    assert barlow_twins(a, a, redundancy=0.1, scale=2.0).item() == pytest.approx(2 * 0.1 * 2 * 0.25, rel=1e-4)
+
+
+def test_barlow_twins_of_a_constant_dimension_is_the_cost_of_no_correlation() -> None:
+    a = torch.cat([rows(0, 40, 1), torch.ones(40, 1)], dim=1)
+    assert barlow_twins(a, a, scale=1.0).item() == pytest.approx(1.0, rel=1e-4)
+
+
 def test_vicreg() -> None:
     a, b = rows(0, 30), 0.5 * rows(1, 30)
     x, y = (v.double().numpy() for v in (a, b))
@@ -130,6 +142,14 @@ def test_agree_with_lightly() -> None:
     torch.testing.assert_close(vicreg(a, b), theirs, rtol=1e-5, atol=1e-5)
     theirs = 0.1 * lightly.BarlowTwinsLoss(lambda_param=0.0051)(a, b)
     torch.testing.assert_close(barlow_twins(a, b), theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_contrasts_work_where_their_inputs_are_and_not_on_the_default_device() -> None:
+    q, k, queue = rows(0), rows(1), rows(2, 9)
+    expected = [nt_xent(q, k, 0.2), in_batch(q, k, 0.2), against_queue(q, k, queue, 0.2)]
+    with torch.device("meta"):
+        found = [nt_xent(q, k, 0.2), in_batch(q, k, 0.2), against_queue(q, k, queue, 0.2)]
+    torch.testing.assert_close(found, expected)
 
 
 def test_rows_that_do_not_count_change_no_assignment() -> None:

@@ -39,6 +39,21 @@ def test_kl_of_equals_is_zero_and_by_hand() -> None:
     assert found == pytest.approx(0.5 * (math.log(4.0) - 0.5), rel=1e-6)
 
 
+def test_a_draw_is_the_mean_plus_deviations() -> None:
+    mean, log_variance = torch.tensor([[1.0, -1.0]]), torch.tensor([[math.log(4.0), math.log(9.0)]])
+    found = gaussian_sample(mean, log_variance, torch.tensor([[0.5, -2.0]]))
+    torch.testing.assert_close(found, torch.tensor([[2.0, -7.0]]))
+
+
+def test_likelihood_by_hand_one_number_a_row() -> None:
+    """1/2 [ln 2 pi + ln 1 + (2 + 0) / 1], and 1/2 [ln 2 pi + ln 4 + (1 + 9) / 4]."""
+    mean, log_variance = torch.zeros(2, 1), torch.tensor([[0.0], [math.log(4.0)]])
+    teacher_mean, teacher_log_variance = torch.tensor([[0.0], [3.0]]), torch.tensor([[math.log(2.0)], [0.0]])
+    expected = [0.5 * (math.log(2 * math.pi) + 2), 0.5 * (math.log(2 * math.pi) + math.log(4.0) + 10 / 4)]
+    found = expected_negative_log_likelihood(mean, log_variance, teacher_mean, teacher_log_variance)
+    torch.testing.assert_close(found, torch.tensor(expected))
+
+
 def test_likelihood_is_the_expectation_over_the_teacher() -> None:
     mean, log_variance, teacher_mean, teacher_log_variance = (r[:1, :2].clone() for r in rows(1))
     noise = torch.randn(400_000, 2, generator=torch.Generator().manual_seed(2))
