@@ -8,7 +8,6 @@ Shape letters: B batch, D embedding dimension.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,11 +20,10 @@ LIKELIHOOD_SHARPNESS = 1.0
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Cosine similarity of rows: (B, D), (B, D) -> (B,) float32; a zero vector gives 0."""
-    with torch.autocast(a.device.type, enabled=False):
-        a, b = a.float(), b.float()
-        a = a / a.norm(dim=1, keepdim=True).clamp(min=TINY)
-        b = b / b.norm(dim=1, keepdim=True).clamp(min=TINY)
-        return (a * b).sum(dim=1)
+    a, b = a.float(), b.float()  # autocast leaves every operation below in it
+    a = a / a.norm(dim=1, keepdim=True).clamp(min=TINY)
+    b = b / b.norm(dim=1, keepdim=True).clamp(min=TINY)
+    return (a * b).sum(dim=1)
 
 
 def softplus_distance(a: Tensor, b: Tensor, sharpness: float) -> Tensor:
