@@ -43,7 +43,7 @@ def encode_queries(
     m, s = queries.mean, queries.variance
     near, far = 1.0 / (high + typical), 1.0 / (low + typical)  # the range of w
     a, b = inverse_line(s, typical, low, high, near, far)
-    log_a, log_b = log_line(s, typical, low, high, near, far)
+    log_a, log_b = log_line(s, low, high, near, far)
     offset = (quadratic * a * m**2 + 0.5 * log_a).sum(axis=1)
     phi = columns(
         2 * quadratic * a * m,
@@ -71,7 +71,7 @@ def inverse_line(
 
 
 def log_line(
-    s: Float64s, typical: Float64s, low: Float64s, high: Float64s, near: Float64s, far: Float64s
+    s: Float64s, low: Float64s, high: Float64s, near: Float64s, far: Float64s
 ) -> tuple[Float64s, Float64s]:
     """Return (a, b), each (Q, D), with ln((s + v) w) >= a + b w for v in [low, high]."""
     return _chord(np.log((s + high) * near), np.log((s + low) * far), near, far)
@@ -81,5 +81,5 @@ def _chord(at_near: Float64s, at_far: Float64s, near: Float64s, far: Float64s) -
     """Return the line through (near, at_near) and (far, at_far); the lower value where they meet."""
     width = far - near
     flat = width <= 1e-12 * far
-    slope = np.where(flat, 0.0, (at_far - at_near) / np.where(flat, 1.0, width))
+    slope = (at_far - at_near) / np.where(flat, np.inf, width)
     return np.where(flat, np.minimum(at_near, at_far), at_near - slope * near), slope

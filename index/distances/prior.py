@@ -78,16 +78,14 @@ def _codes(labels: Sequence[str | None] | None) -> tuple[np.ndarray, np.ndarray]
     rows = np.array([i for i, label in enumerate(labels) if label is not None], np.int64)
     number: dict[str | None, int] = {}  # an array of texts would give each the space of the longest
     codes = np.array([number.setdefault(labels[i], len(number)) for i in rows], np.int64)
-    shared = len(rows) > 1 and len(set(codes.tolist())) < len(rows)
-    return (rows, codes) if shared else None
+    return (rows, codes) if len(number) < len(rows) else None
 
 
 def _within_classes(mean: Float64s, codes: np.ndarray) -> Float64s:
     """Return the pooled variance (D,) about the class means, unbiased for the classes' sizes."""
-    counts = np.bincount(codes).astype(np.float64)
+    counts = np.bincount(codes)
     sums = np.zeros((len(counts), mean.shape[1]))
     np.add.at(sums, codes, mean)
     squares = ((mean - (sums / counts[:, None])[codes]) ** 2).sum(axis=0)
-    freedom = max(1.0, len(mean) - len(counts))
-    inner: Float64s = squares / freedom
+    inner: Float64s = squares / (len(mean) - len(counts))
     return inner
