@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -9,9 +11,10 @@ from scipy import stats
 from benchmarks.regimes import REGIMES, gaussians, shifted
 from index.distances import NAMES, DistanceParameters, fit_prior, gathered, pairwise
 from index.distances.encoding import Anchor
+from index.distances.parameters import Densities
 from index.distances.table import DISTANCES
 from vssl.embeddings.gaussian import GaussianEmbedding
-from vssl.errors import FormatError, InputError
+from vssl.errors import InputError
 
 ITEMS, QUERIES = gaussians(6, 5, regime="wide"), gaussians(4, 5, regime="wide", seed=1)
 PLAIN = DistanceParameters()
@@ -108,6 +111,9 @@ def test_zero_vectors_have_no_direction() -> None:
     zero = GaussianEmbedding(np.zeros((1, 5), np.float32), np.ones((1, 5), np.float32))
     np.testing.assert_allclose(pairwise("cosine", zero, ITEMS), 1.0, rtol=1e-15)
     np.testing.assert_array_equal(pairwise("cosine", zero, zero), 1.0)
+    some = GaussianEmbedding(np.concatenate([3 * ITEMS.mean, zero.mean]), ITEMS.variance[[0, *range(6)]])
+    expected = np.concatenate([pairwise("cosine", QUERIES, ITEMS), np.ones((4, 1))], axis=1)
+    np.testing.assert_allclose(pairwise("cosine", QUERIES, some), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("regime", REGIMES)
@@ -141,43 +147,8 @@ def test_alpha_multiplies_the_variance_and_the_floor_raises_it() -> None:
     np.testing.assert_array_less(pairwise("expected", QUERIES, tiny), pairwise("expected", QUERIES, floor))
 
 
-def test_the_prior_splits_the_variance_into_between_and_within() -> None:
-    random = np.random.default_rng(0)
-    classes, each_, dim = 400, 20, 3
-    b, w, v = np.array([1.0, 0.5, 0.2]), np.array([0.1, 0.2, 0.3]), 0.05
-    centres = 2.0 + random.normal(0, np.sqrt(b), (classes, dim))
-    labels = np.repeat(np.arange(classes), each_)
-    mean = centres[labels] + random.normal(0, np.sqrt(w + v), (len(labels), dim))
-    items = GaussianEmbedding(mean.astype(np.float32), np.full(mean.shape, v, np.float32))
-    fitted = fit_prior(items, [str(x) for x in labels])
-    np.testing.assert_allclose(fitted.between, b, rtol=0.2)
-    np.testing.assert_allclose(fitted.within, w, rtol=0.05)
-    np.testing.assert_allclose(fitted.centre, 2.0, atol=0.15)
-    some = [str(x) if i % 2 else None for i, x in enumerate(labels)]
-    np.testing.assert_allclose(fit_prior(items, some).within, w, rtol=0.1)
-    unlabelled = fit_prior(items)
-    np.testing.assert_allclose(unlabelled.within, v / 4, rtol=1e-5)
-    assert fit_prior(items, [str(i) for i in range(len(items))]) == unlabelled
-
-
-def test_parameters_survive_json_and_refuse_nonsense() -> None:
-    parameters = fit_prior(ITEMS, parameters=DistanceParameters(alpha=1 / 3))
-    assert DistanceParameters.from_dict(parameters.to_dict()) == parameters
-    assert DistanceParameters.from_dict(parameters.to_dict()).key() == parameters.key()
-    with pytest.raises(FormatError, match="unknown"):
-        DistanceParameters.from_dict({"beta": 1})
-    with pytest.raises(InputError, match="alpha"):
-        DistanceParameters(alpha=0)
-    with pytest.raises(InputError, match="one length"):
-        DistanceParameters(between=(1.0,))
-    with pytest.raises(InputError, match="positive"):
-        DistanceParameters(between=(1.0,), within=(0.0,), centre=(0.0,))
-    with pytest.raises(InputError, match="prior of 5"):
-        DISTANCES["posterior"].exact(PLAIN.scaled(ITEMS), PLAIN.scaled(ITEMS), PLAIN)
-
-
 def test_names_and_dimensions_are_checked() -> None:
-    with pytest.raises(InputError, match="expected one of cosine"):
+    with pytest.raises(InputError, match=r"^distance: found 'angular', expected one of cosine, euclidean, "):
         pairwise("angular", QUERIES, ITEMS)
     with pytest.raises(InputError, match="dimensions"):
         pairwise("cosine", gaussians(1, 4), ITEMS)
@@ -186,9 +157,43 @@ def test_names_and_dimensions_are_checked() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_gathered_distances_are_entries_of_the_pairwise_ones(name: str) -> None:
     rows = np.array([[0, 3, -1], [5, 5, 1], [-1, -1, -1], [2, 0, 4]])
-    found, every = gathered(name, QUERIES, ITEMS, rows), pairwise(name, QUERIES, ITEMS)
-    expected = np.where(rows >= 0, np.take_along_axis(every, np.maximum(rows, 0), axis=1), np.inf)
-    np.testing.assert_array_equal(found, expected)
+    for parameters in (None, fit_prior(ITEMS, parameters=DistanceParameters(alpha=2.0, dof=7.0))):
+        found = gathered(name, QUERIES, ITEMS, rows, parameters)
+        every = pairwise(name, QUERIES, ITEMS, parameters)
+        expected = np.where(rows >= 0, np.take_along_axis(every, np.maximum(rows, 0), axis=1), np.inf)
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_query_meets_its_own_rows_of_items_at_once(name: str) -> None:
+    """Queries (Q, 1, D) against items (Q, K, D), as in ranking candidates, and one query against one item."""
+    rows, parameters, distance = np.array([[0, 3], [5, 1], [2, 2], [4, 0]]), fit_prior(ITEMS), DISTANCES[name]
+    items, queries = (parameters.scaled(x) for x in (ITEMS, QUERIES))
+    found = distance.exact(queries.across(), items.at(rows), parameters)
+    expected = np.take_along_axis(pairwise(name, QUERIES, ITEMS, parameters), rows, axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    one = (Densities(x.mean[0], x.variance[0]) for x in (queries, items))
+    assert distance.exact(*one, parameters) == pytest.approx(expected[0, 0], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"cosine"}))
+def test_an_encoding_does_not_grow_with_what_all_means_have_in_common(name: str) -> None:
+    """It is built about the items' centre: float32 keeps the digits that tell items apart."""
+    parameters, distance = fit_prior(ITEMS), DISTANCES[name]
+    moved = replace(parameters, centre=tuple(x + 1000.0 for x in parameters.centre))
+    items, queries = (parameters.scaled(x) for x in (ITEMS, QUERIES))
+    far_items, far_queries = (Densities(x.mean + 1000.0, x.variance) for x in (items, queries))
+    here, far = Anchor.of(items), Anchor.of(far_items)
+    pairs = [
+        (distance.encode_items(far_items, far, moved), distance.encode_items(items, here, parameters)),
+        *zip(
+            distance.encode_queries(far_queries, far, moved),
+            distance.encode_queries(queries, here, parameters),
+            strict=True,
+        ),
+    ]
+    for found, expected in pairs:
+        np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("factor", [0.01, 100.0])
