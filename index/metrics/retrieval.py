@@ -38,8 +38,7 @@ def average_precision_at_r(relevant: Bools, totals: Int64s) -> Float64s:
     ranks = np.arange(1, relevant.shape[1] + 1)
     inside = relevant & (ranks <= totals[:, None])
     precision = np.cumsum(inside, axis=1) / ranks
-    with np.errstate(invalid="ignore"):
-        average: Float64s = (precision * inside).sum(axis=1) / np.where(totals > 0, totals, np.nan)
+    average: Float64s = (precision * inside).sum(axis=1) / np.where(totals > 0, totals, np.nan)
     return average
 
 

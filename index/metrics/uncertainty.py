@@ -45,9 +45,8 @@ def selective_risk(uncertainty: Float64s, error: Float64s) -> Float64s:
     >>> selective_risk(np.array([0.1, 0.2, 0.3]), np.array([0.0, 1.0, 1.0]))
     array([0.        , 0.5       , 0.66666667])
     """
-    order = np.argsort(uncertainty, kind="stable")
-    _, level, counts = np.unique(uncertainty[order], return_inverse=True, return_counts=True)
-    averaged = (np.bincount(level, weights=error[order]) / counts)[level]
+    _, level, counts = np.unique(uncertainty, return_inverse=True, return_counts=True)
+    averaged = np.repeat(np.bincount(level, weights=error) / counts, counts)
     risk: Float64s = np.cumsum(averaged) / np.arange(1, len(error) + 1)
     return risk
 

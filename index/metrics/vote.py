@@ -44,7 +44,7 @@ def votes(codes: Int64s, log_weights: Float64s, classes: int) -> Float64s:
     queries = np.broadcast_to(np.arange(len(codes))[:, None], codes.shape)
     np.add.at(totals, (queries[there], codes[there]), weights[there])
     sums = totals.sum(axis=1, keepdims=True)
-    shares: Float64s = totals / np.where(sums > 0, sums, 1.0)
+    shares: Float64s = totals / np.maximum(sums, 1.0)  # at least 1 wherever a neighbour is there
     return shares
 
 
@@ -56,9 +56,8 @@ def in_top(shares: Float64s, truth: Int64s, count: int) -> Bools:
     >>> in_top(np.array([[0.6, 0.4, 0.0]]), np.array([1]), 1), in_top(np.array([[0.6, 0.4, 0.0]]), np.array([1]), 2)
     (array([False]), array([ True]))
     """
-    known = np.clip(truth, 0, None)
-    own = np.take_along_axis(shares, known[:, None], axis=1)
-    before = (shares == own) & (np.arange(shares.shape[1]) < known[:, None])
+    own = np.take_along_axis(shares, truth[:, None], axis=1)
+    before = (shares == own) & (np.arange(shares.shape[1]) < truth[:, None])
     rank = ((shares > own) | before).sum(axis=1)
     found: Bools = (rank < count) & (own[:, 0] > 0) & (truth >= 0)
     return found

@@ -41,6 +41,20 @@ def test_the_same_seed_draws_the_same_and_undefined_resamples_are_left_out() -> 
     assert np.isnan(bootstrap.interval(lambda rows: float("nan"), 50)).all()
 
 
+def test_what_resampling_takes_away_is_given_back_at_both_ends() -> None:
+    """50 different rows; drawn with replacement, each is missing with probability (1 - 1/50)^50."""
+
+    def different(rows: Int64s) -> float:
+        return float(len(set(rows.tolist())))
+
+    plain = bootstrap.interval(different, 50)
+    low, high = bootstrap.interval(different, 50, unbiased=False)
+    missing = 50 * (1 - 1 / 50) ** 50
+    assert abs(low - plain[0] - missing) < 0.5
+    assert abs(high - plain[1] - missing) < 0.5
+    assert low < 50 < high
+
+
 def test_the_interval_of_a_calibration_error_holds_its_value_and_covers_its_expectation() -> None:
     random = np.random.default_rng(3)
 

@@ -31,6 +31,13 @@ def test_the_reliability_diagram_is_that_of_scikit_learn() -> None:
     np.testing.assert_allclose(share, 0.1)
 
 
+def test_equal_probabilities_fill_the_bins_in_their_order() -> None:
+    probability = np.tile([0.25, 0.75], 200)
+    outcome = np.arange(400) < 200
+    predicted, observed, _ = calibration.reliability(probability, outcome, 4)
+    assert (predicted.tolist(), observed.tolist()) == ([0.25, 0.25, 0.75, 0.75], [1, 0, 1, 0])
+
+
 def test_true_probabilities_are_calibrated_and_shifted_ones_off_by_the_shift() -> None:
     assert calibration.ece(PROBABILITY, OUTCOME) < 0.05  # 15 bins of 200: 0.03 by chance
     assert calibration.ece(np.full(3000, OUTCOME.mean() + 0.2), OUTCOME) == pytest.approx(0.2, abs=0.02)

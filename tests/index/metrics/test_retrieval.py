@@ -39,12 +39,14 @@ def test_average_precision_at_r_follows_its_sum(relevant: np.ndarray, data: st.D
 
 
 def test_a_query_without_relevant_items_has_no_precision() -> None:
-    assert np.isnan(retrieval.average_precision_at_r(np.array([[True]]), np.array([0]))).all()
+    with np.errstate(all="raise"):
+        assert np.isnan(retrieval.average_precision_at_r(np.array([[True]]), np.array([0]))).all()
 
 
 def test_skewness_is_that_of_scipy_and_zero_without_spread() -> None:
     counts = np.random.default_rng(0).geometric(0.3, 500)
     assert abs(retrieval.skewness(counts) - stats.skew(counts)) < 1e-12
+    assert abs(retrieval.skewness(np.array([0, 0, 0, 1])) - 2 / 3**0.5) < 1e-12
     assert retrieval.skewness(np.full(5, 3)) == 0.0
 
 

@@ -57,6 +57,15 @@ def test_areas_follow_from_the_selective_risk() -> None:
     assert uncertainty.risk_at(score, ERROR, 0.8) == pytest.approx(ERROR[order][:240].mean())
 
 
+def test_a_negative_at_the_threshold_is_a_false_positive() -> None:
+    score, positive = np.array([3.0, 2.0, 2.0, 1.0]), np.array([True, True, False, False])
+    assert uncertainty.false_positives_at(score, positive, 1.0) == 0.5
+
+
+def test_the_risk_at_no_coverage_is_that_of_the_surest() -> None:
+    assert uncertainty.risk_at(np.array([0.2, 0.1]), np.array([1.0, 0.0]), 0.0) == 0.0
+
+
 def test_the_oracle_has_no_excess_and_nothing_wrong_has_no_sparsification() -> None:
     assert uncertainty.e_aurc(ERROR, ERROR) == 0.0
     assert uncertainty.ause(ERROR, ERROR) == 0.0

@@ -35,6 +35,7 @@ def test_missing_neighbours_do_not_vote_and_large_weights_do_not_overflow() -> N
     codes = np.array([[1, -1], [-1, -1], [0, 1]])
     shares = votes(codes, np.array([[1e4, 9e9], [0.0, 0.0], [-1e5, -1e5]]), 2)
     np.testing.assert_array_equal(shares, [[0, 1], [0, 0], [0.5, 0.5]])
+    np.testing.assert_array_equal(votes(np.empty((2, 0), np.int64), np.empty((2, 0)), 3), np.zeros((2, 3)))
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])
