@@ -34,6 +34,7 @@ def test_the_same_seed_draws_the_same_and_undefined_resamples_are_left_out() -> 
     def mean(rows: np.ndarray) -> float:
         return float(values[rows].mean())
 
+    assert bootstrap.interval(mean, 50) == bootstrap.interval(mean, 50, seed=0)
     assert bootstrap.interval(mean, 50, seed=3) == bootstrap.interval(mean, 50, seed=3)
     assert bootstrap.interval(mean, 50, seed=3) != bootstrap.interval(mean, 50, seed=4)
     some = bootstrap.interval(lambda rows: float("nan") if rows[0] < 25 else 1.0, 50)

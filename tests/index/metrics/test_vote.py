@@ -52,3 +52,4 @@ def test_in_top_follows_a_stable_sort(count: int) -> None:
 def test_codes_number_the_labels_in_their_order() -> None:
     assert class_codes(["b", None, "a", "b"]).tolist() == [1, -1, 0, 1]
     assert class_codes([]).tolist() == []
+    assert class_codes([]).dtype == np.int64  # numbers to index by, even where there are none
