@@ -57,7 +57,7 @@ compile = false
 precision = "fp32"
 [network]
 backbone = "resnet8"
-width = 4
+width = 8
 stem = "medium"
 dim = 8
 projector_hidden = 16

@@ -28,7 +28,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("run")
     images = image_folder(folder / "images", 12)
     torch.manual_seed(1)
-    network = NetworkConfig(request.param, 4, "medium", 12, 16, 16, 16)
+    network = NetworkConfig(request.param, 8, "medium", 12, 16, 16, 16)
     config = TrainConfig(method="simclr", size=SIDE, cache_size=SIDE, network=network)
     save_checkpoint(
         folder / CHECKPOINT_NAME,

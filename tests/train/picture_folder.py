@@ -15,7 +15,7 @@ TINY: dict[str, Any] = {
     "epochs": 2,
     "precision": "fp32",
     "network": {
-        "backbone": "resnet8", "width": 4, "stem": "medium", "dim": 8,
+        "backbone": "resnet8", "width": 8, "stem": "medium", "dim": 8,
         "projector_hidden": 16, "predictor_hidden": 16, "denoiser_hidden": 16,
     },
     "optimiser": {"name": "sgd", "lr": 0.2, "warmup_epochs": 0.5},

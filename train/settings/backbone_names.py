@@ -1,6 +1,6 @@
 """A backbone's name, as a person writes it -> the one name of one network.
 
-    resnet18, resnet10, resnet8     this project's own, any width
+    resnet18, resnet10, resnet8     this project's own, any width from 8
     torchvision/NAME                torchvision's, as torchvision.models.NAME
     timm/NAME                       timm's, with the tag of its weights if that is given (NAME.TAG)
     NAME                            any other: torchvision's if it has one of this name, else timm's

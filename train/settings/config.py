@@ -77,7 +77,7 @@ class NetworkConfig:
 
     backbone: resnet18, resnet10 (one block a stage) or resnet8 (one block, three stages);
         torchvision/NAME, timm/NAME, or NAME alone for either (`train.settings.backbone_names`).
-    width: channels of the first stage, doubled by each further stage; of the first three only.
+    width: channels of the first stage, 8 or more, doubled by each further stage; of the first three only.
     stem: `small` (3x3, stride 1, padding 2: images up to about 32 px), `medium` (3x3, stride 2)
         or `large` (7x7, stride 2, then max pooling). Of other networks: `large` is their own,
         the others have a quarter and half of its stride (`train.models.library_backbones`).
@@ -95,7 +95,8 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "backbone", full_name(self.backbone))
         _one_of("network.stem", self.stem, ("small", "medium", "large"))
-        for name in ("width", "dim", "projector_hidden", "predictor_hidden", "denoiser_hidden"):
+        _within("network.width", self.width, 8, 65536)  # below, torch aborts on some CPUs
+        for name in ("dim", "projector_hidden", "predictor_hidden", "denoiser_hidden"):
             _within(f"network.{name}", getattr(self, name), 1, 65536)
 
 

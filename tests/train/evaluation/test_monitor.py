@@ -26,7 +26,7 @@ LABELLED = {"knn_top1", "knn_top1_mean", "linear_top1", "nearest_top1", "r_auroc
 
 def method_named(name: str) -> Method:
     torch.manual_seed(0)
-    network = NetworkConfig("resnet8", 4, "medium", 6, 16, 12, 12)
+    network = NetworkConfig("resnet8", 8, "medium", 6, 16, 12, 12)
     options: dict[str, Any] = {"queue": 24} if name == "nnclr" else {}
     return new_method(TrainConfig(method=name, network=network, size=16, cache_size=16, options=options))
 

@@ -130,7 +130,7 @@ def test_a_run_of_two_processes_is_gone_on_with_by_one(runs: Path, tmp_path: Pat
 
 def test_the_command_line_prints_and_writes_once(runs: Path, tmp_path: Path) -> None:
     settings, out = tmp_path / "tiny.toml", tmp_path / "run"
-    settings.write_text("epochs = 1\nbatch_size = 16\nsize = 16\ncache_size = 16\n[network]\nwidth = 4\n")
+    settings.write_text("epochs = 1\nbatch_size = 16\nsize = 16\ncache_size = 16\n[network]\nwidth = 8\n")
     words = [
         "-m",
         "vssl",

@@ -66,7 +66,7 @@ def test_a_run_leaves_checkpoint_metrics_and_facts(pictures: Path, tmp_path: Pat
     assert json.loads((tmp_path / "run" / "failures.json").read_text()) == []
     for branch in ("student", "teacher"):
         output = build_encoder(checkpoint, branch)(torch.zeros(2, 16, 16, 3, dtype=torch.uint8))
-        assert output.features.shape == (2, 16)
+        assert output.features.shape == (2, 32)
         assert output.mean.shape == (2, 8)
 
 

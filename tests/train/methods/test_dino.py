@@ -26,7 +26,7 @@ def test_without_warm_steps_it_is_constant(step: int) -> None:
 
 
 def test_the_loss_uses_the_temperature_of_its_step() -> None:
-    network = NetworkConfig("resnet8", 4, "medium", 6, 16, 12, 12)
+    network = NetworkConfig("resnet8", 8, "medium", 6, 16, 12, 12)
     options = {"prototypes": 10, "frozen_steps": 0, "warm_steps": 5, "centre_momentum": 1.0}
     torch.manual_seed(0)
     method = new_method(TrainConfig(method="dino", network=network, options=options)).eval()

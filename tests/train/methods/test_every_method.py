@@ -31,7 +31,7 @@ CASES = [
 
 def config(name: str, options: dict[str, Any]) -> TrainConfig:
     return TrainConfig(
-        method=name, network=NetworkConfig("resnet8", 4, "medium", 6, 16, 12, 12), options=options
+        method=name, network=NetworkConfig("resnet8", 8, "medium", 6, 16, 12, 12), options=options
     )
 
 
@@ -56,7 +56,7 @@ def test_steps_move_the_student_and_lower_the_loss(name: str, options: dict[str,
             assert torch.isfinite(parameter.grad).all()
         optimiser.step()
         losses.append(output.loss.item())
-        assert output.features.shape[1:] == (8, 16)
+        assert output.features.shape[1:] == (8, 32)
     # With views and teacher fixed there is something to fit for each of them.
     assert sum(losses[-5:]) < sum(losses[5:10])
     if method.teacher is not None:

@@ -39,7 +39,7 @@ def test_an_option_of_another_type_is_refused_and_whole_numbers_pass_as_floats()
         parse_options(SimClrOptions, {"temperature": "warm"})
 
 
-@pytest.mark.parametrize(("name", "dim"), [("vssl", 6), ("vssl-gaussian", 6), ("vje", 16), ("byol", 0)])
+@pytest.mark.parametrize(("name", "dim"), [("vssl", 6), ("vssl-gaussian", 6), ("vje", 32), ("byol", 0)])
 def test_noise_is_drawn_for_the_whole_batch_from_the_generator(name: str, dim: int) -> None:
     method, seen = new_method(config(name, {})), []
 

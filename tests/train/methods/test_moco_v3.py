@@ -10,13 +10,13 @@ from train.settings.config import NetworkConfig, TrainConfig
 
 
 def test_no_linear_layer_has_a_bias_and_the_last_norm_nothing_to_learn() -> None:
-    network = NetworkConfig("resnet8", 4, "medium", 6, 16, 12, 12)
+    network = NetworkConfig("resnet8", 8, "medium", 6, 16, 12, 12)
     with torch.device("meta"):
         method = new_method(TrainConfig(method="moco-v3", network=network))
     heads = [method.student.projector, method.heads["predictor"]]
     linear = [layer for head in heads for layer in head if isinstance(layer, nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in linear] == [
-        (16, 16),
+        (32, 16),
         (16, 6),
         (6, 12),
         (12, 6),

@@ -36,7 +36,7 @@ def expected(built: Method, noise: torch.Tensor, weight: float, *, strict: bool,
         total -= float(direction_log_density(sample, targets[j], scale, 1.0).mean())
         total -= float(radius_log_density(sample, targets[j], torch.zeros(()), 1.0).mean())
         total += weight * float(standard_normal_kl(mean, variance).mean())
-    return total / 16
+    return total / 32
 
 
 @pytest.mark.parametrize(
@@ -46,16 +46,16 @@ def expected(built: Method, noise: torch.Tensor, weight: float, *, strict: bool,
 def test_the_loss_is_minus_both_bounds_per_dimension(
     options: dict[str, Any], strict: bool, normalised: bool
 ) -> None:
-    noise = torch.randn(2, 8, 16, generator=torch.Generator().manual_seed(3))
+    noise = torch.randn(2, 8, 32, generator=torch.Generator().manual_seed(3))
     given = {**options, "kl_weight": 0.5, "ramp_steps": 1}
     found = method(**given).loss(views(1), views(2), noise, None)
     by_hand = expected(method(**given), noise, 0.5, strict=strict, normalised=normalised)
     assert found.loss.item() == pytest.approx(by_hand, rel=1e-4)
-    assert found.features.shape == (2, 8, 16)
+    assert found.features.shape == (2, 8, 32)
 
 
 def test_the_kl_s_weight_grows_over_the_ramp() -> None:
-    built, noise = method(kl_weight=1.0, ramp_steps=4), torch.zeros(2, 8, 16)
+    built, noise = method(kl_weight=1.0, ramp_steps=4), torch.zeros(2, 8, 32)
     shares = []
     for _ in range(6):
         found = built.loss(views(1), views(2), noise, None)

@@ -11,7 +11,7 @@ from train.methods.method import cosine_momentum
 from train.settings.config import NetworkConfig, TrainConfig
 from vssl.errors import InputError
 
-NETWORK = NetworkConfig("resnet8", 4, "medium", 6, 16, 16, 16)
+NETWORK = NetworkConfig("resnet8", 8, "medium", 6, 16, 16, 16)
 
 
 def views(seed: int) -> torch.Tensor:
@@ -43,7 +43,7 @@ def test_the_loss_is_k_plus_n_over_the_crossed_pairs() -> None:
         expected = expected + cosine_likelihood(*denoised, *target).mean()
     torch.testing.assert_close(output.loss, expected)
     torch.testing.assert_close(output.parts["kl"] + output.parts["likelihood"], output.loss.detach())
-    assert output.features.shape == (2, 8, 16)
+    assert output.features.shape == (2, 8, 32)
     assert not output.features.requires_grad
 
 

@@ -43,7 +43,7 @@ def names(*, of: str = "") -> list[Any]:
 
 def config(name: str, size: int = 32, stem: str = "large") -> TrainConfig:
     return TrainConfig(
-        method="simclr", size=size, cache_size=size, network=NetworkConfig(name, 4, stem, 6, 8, 8, 8)
+        method="simclr", size=size, cache_size=size, network=NetworkConfig(name, 8, stem, 6, 8, 8, 8)
     )
 
 

@@ -26,7 +26,7 @@ SMALL = "shufflenet_v2_x0_5"  # torchvision's smallest
 
 
 def encoder(name: str, size: int = 32, stem: str = "large") -> Encoder:
-    network = NetworkConfig(name, 4, stem, 6, 8, 8, 8)
+    network = NetworkConfig(name, 8, stem, 6, 8, 8, 8)
     return new_encoder(TrainConfig(method="simclr", size=size, cache_size=size, network=network))
 
 

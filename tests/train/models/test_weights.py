@@ -93,9 +93,9 @@ def test_what_does_not_fit_is_named_before_anything_is_decoded(
     pictures: Path, trained: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(
-        MismatchError, match=r"backbone.stem.0.weight: found \(4, 3, 3, 3\), expected \(6, 3, 3, 3\)"
+        MismatchError, match=r"backbone.stem.0.weight: found \(8, 3, 3, 3\), expected \(12, 3, 3, 3\)"
     ):
-        train(pictures, tmp_path / "wide", {"network": {"width": 6}}, init=trained)
+        train(pictures, tmp_path / "wide", {"network": {"width": 12}}, init=trained)
     tensors = load_file(trained / WEIGHTS_NAME)
     tensors["fc.weight"] = torch.zeros(2, 2)
     del tensors["backbone.stem.1.bias"]

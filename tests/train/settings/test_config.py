@@ -40,6 +40,7 @@ def test_whole_numbers_stand_for_floats() -> None:
         ({"augment": {"hue": 0.6}}, "augment.hue"),
         ({"augment": 3}, "expected a table"),
         ({"network": {"stem": "huge"}}, "expected one of small, medium, large"),
+        ({"network": {"width": 7}}, "network.width"),
         ({"optimiser": {"name": "adagrad"}}, "lars, sgd, adamw"),
     ],
 )

@@ -24,7 +24,7 @@ batch_size = 16
 epochs = 2
 precision = "fp32"
 [network]
-width = 4
+width = 8
 dim = 8
 projector_hidden = 16
 predictor_hidden = 16
@@ -107,7 +107,7 @@ def test_the_options_decide_over_the_file_and_the_file_over_the_recipe(
     more = ["--epochs", "0", "--batch-size", "8", "--size", "12"]
     assert vssl(*words(pictures, settings, tmp_path / "run"), *more)[0] == 0
     config = load_checkpoint(tmp_path / "run").config
-    assert (config.epochs, config.batch_size, config.size, config.network.width) == (0, 8, 12, 4)
+    assert (config.epochs, config.batch_size, config.size, config.network.width) == (0, 8, 12, 8)
     assert config.optimiser.name == "adamw"
 
 
