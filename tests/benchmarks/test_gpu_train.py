@@ -64,7 +64,7 @@ def test_it_reports_both_classifiers_and_k_nn_of_student_and_teacher(done: Path)
 def test_the_packed_features_are_the_students_of_the_test_images(done: Path) -> None:
     packed = np.load(done / "out" / "features.npz")
     assert packed["features"].dtype == np.float16
-    assert packed["features"].shape == (90, 16)
+    assert packed["features"].shape == (90, 32)
     assert np.array_equal(packed["labels"], labelled_pictures(90, 2)[1])
 
 
