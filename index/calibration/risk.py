@@ -4,7 +4,8 @@ Three things are added: how far the nearest lies, how much the further neighbour
 uncertain query and neighbours are. To dissent is to lie in another cluster of the gallery's means than the
 nearest, over several clusterings. A neighbour that lies much further than the nearest says little
 (index.calibration.nearness), and the uncertainty counts as far as others lie about as near: what stands out
-needs no doubt. The sum becomes a rank among the gallery's own images that search it: 0.9 means riskier
+needs no doubt. It weighs most, where images differ in it, and dissent least, which means little where kinds are
+many more than clusters. The sum becomes a rank among the gallery's own images that search it: 0.9 means riskier
 than nine tenths of their answers. docs/measurements/encoders.md has the comparison.
 Shape letters: Q queries, K neighbours, N items, C directions of all clusterings, D embedding dimension.
 """
@@ -29,12 +30,14 @@ CLUSTERS, SEEDS, ROUNDS = (8, 16, 32), 3, 15
 FEWEST = 10 * CLUSTERS[-1]  # items below which clusters say nothing
 CLUSTERED, FIT_QUERIES = 4000, 1000  # items at most that are clustered, and that search the others
 KNOTS = 201
+WEIGHTS = (1.0, 0.75, 2.0)  # of distance, dissent and uncertainty, each in units of its deviation
 
 
 @dataclass(frozen=True, eq=False)
 class RiskModel:
     """Directions (C, D), centre and scale (3,) of what is added, and the sum's quantiles in the gallery.
 
+    scale: of each part its deviation over its weight.
     is_logarithmic: the distance is never negative, and enters as its logarithm. length: of `nearness`; 0 in a
     model of before, which is fitted again. generation, rows, last_row, constants: of the gallery and the
     distance it was fitted on.
@@ -135,7 +138,8 @@ def fit_risk(
     length = length_scale(distances, signed=signed)
     plain = RiskModel(directions, np.zeros(3), np.ones(3), np.zeros(1), not signed, length)
     parts = plain._parts(items, distances, found, query, item)
-    centre, scale = parts.mean(axis=0), np.maximum(parts.std(axis=0), TINY)
+    weights = WEIGHTS if np.ptp(item) > 0 else (1.0, 1.0, 1.0)
+    centre, scale = parts.mean(axis=0), np.maximum(parts.std(axis=0), TINY) / weights
     quantiles = np.quantile(((parts - centre) / scale).sum(axis=1), np.linspace(0.0, 1.0, KNOTS))
     return replace(plain, centre=centre, scale=scale, quantiles=quantiles)
 

@@ -73,6 +73,19 @@ def test_nothing_is_claimed_without_evidence() -> None:
     assert fit_match(-distance, query, item, same) is None  # nearer would mean less likely
 
 
+def test_uncertainties_that_tell_more_than_the_distance_leave_a_curve_of_the_distance_alone() -> None:
+    random = np.random.default_rng(5)
+    query = random.uniform(0.05, 1.0, 4000)
+    # Sure queries find what is right, and nearer; among equally sure ones the nearer is slightly less likely.
+    distance = query + 0.3 * random.uniform(size=4000)
+    same = random.uniform(size=4000) < 1 / (1 + np.exp(8 * (query - 0.5) - 3 * (distance - query - 0.15)))
+    model = fit_match(distance, query, np.full(4000, 0.5), same)
+    assert model is not None
+    assert len(model.coefficients) == 2
+    nearer, farther = model.probability(np.array([0.2, 1.1]), np.array(0.5), np.array(0.5))
+    assert nearer > farther + 0.5
+
+
 def test_separated_kinds_give_finite_probabilities() -> None:
     distance = np.concatenate([np.zeros(100), np.ones(100)])
     same = distance == 0
