@@ -196,7 +196,7 @@ def to_int8(proto: onnx.ModelProto, images: NDArray[np.uint8], batch: int = 32) 
             Reader(),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            reduce_range=False,
+            reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
