@@ -27,6 +27,9 @@ TINY = 1e-12
 OUTLIER = 8.0
 """Standard deviations beyond which an input of the uncertainty's damage map counts as no more."""
 
+NEIGHBOURHOOD = 0.5
+"""What the indecision of a picture's neighbours weighs beside its own."""
+
 FAR = 4.0
 """The same for the variance of a good picture: a straight line goes wrong far from where it was fitted."""
 
@@ -143,8 +146,9 @@ class ServedMean(nn.Module):
 class UncertaintyHead(nn.Module):
     """The variance head's inputs (B, P) and the served mean (B, D) -> uncertainty (B,) in 0..1.
 
-    How undecided the picture is between the clusters of the images that the head was fitted on, plus what
-    its damage adds; then its rank among held-out images. `export.calibration.uncertainty` fits all three.
+    How undecided the picture is between the clusters of the images that the head was fitted on, half as much how
+    undecided those around it are, and what its damage adds; then its rank among the images.
+    `export.calibration.uncertainty` fits all four.
     """
 
     shift: Tensor
@@ -169,6 +173,9 @@ class UncertaintyHead(nn.Module):
         self.register_buffer("knots", torch.zeros(knots))
         self.register_buffer("slopes", torch.zeros(knots))
         self.register_buffer("start", torch.zeros(()))
+        self.neighbourhood = nn.Linear(clusterings[0].directions.shape[1], 1)
+        nn.init.zeros_(self.neighbourhood.weight)
+        nn.init.zeros_(self.neighbourhood.bias)
         self.damage = _two_layers(inputs, hidden, 1, 0.0)
 
     def indecision(self, mean: Tensor) -> Tensor:
@@ -185,7 +192,8 @@ class UncertaintyHead(nn.Module):
     def score(self, inputs: Tensor, mean: Tensor) -> Tensor:
         """Return (B,) numbers of no fixed scale, higher = less sure."""
         moved = torch.relu(self.displacement(inputs) - self.floor)
-        return self.indecision(mean) + self.weight * moved
+        around: Tensor = self.neighbourhood(mean)[:, 0]
+        return self.indecision(mean) + NEIGHBOURHOOD * around + self.weight * moved
 
     def forward(self, inputs: Tensor, mean: Tensor) -> Tensor:
         """Return (B,) in 0..1."""

@@ -1,9 +1,9 @@
 """Calibration images and forms of them made worse -> a head that predicts the uncertainty; no labels.
 
-Three steps, each measured in docs/measurements/encoders.md. How undecided a picture is between clusters of the
-calibration images predicts that its nearest neighbour is of another kind. How far damage has moved an
-embedding is learnt from worse forms of images whose own embedding is known. The sum becomes a rank:
-0.9 means less sure than nine tenths of the calibration images.
+Four steps, each measured in docs/measurements/encoders.md. How undecided a picture is between clusters of the
+calibration images predicts that its nearest neighbour is of another kind, and so does how undecided those around it
+are. How far damage has moved an embedding is learnt from worse forms of images whose own embedding is known. The sum
+becomes a rank: 0.9 means less sure than nine tenths of the calibration images.
 Shape letters: N images, W worse forms, P inputs of the head, D embedding dimension, K directions.
 """
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from export.calibration.ambiguity import IMAGES_EACH, LENGTH_POWER, fit_ambiguity
+from export.calibration.neighbourhood import fit_neighbourhood
 from export.calibration.view_statistics import ViewStatistics
 from export.served_encoder import UncertaintyHead
 from vssl.model.card import UncertaintyFit
@@ -59,6 +60,11 @@ def fit_uncertainty(
         entropy = torch.stack([clustering(means) for clustering in clusterings], dim=1)
     head.centre.copy_(entropy.mean(0))
     head.spread.copy_(entropy.std(0).clamp_min(1e-6))
+    with torch.inference_mode():
+        weight, bias = fit_neighbourhood(means, head.indecision(means))
+    with torch.no_grad():
+        head.neighbourhood.weight.copy_(weight[None])
+        head.neighbourhood.bias.copy_(bias)
     is_held = torch.zeros(int(good.image.max()) + 1, dtype=torch.bool)
     order = torch.randperm(len(is_held), generator=torch.Generator().manual_seed(seed))
     is_held[order[: len(is_held) // 4]] = True

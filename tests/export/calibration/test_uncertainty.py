@@ -43,6 +43,10 @@ def pictures(count: int, seed: int) -> tuple[ViewStatistics, ViewStatistics, Ten
     return good, bad, is_between
 
 
+def of_rows(statistics: ViewStatistics, rows: Tensor) -> ViewStatistics:
+    return ViewStatistics(*(getattr(statistics, name)[rows] for name in statistics.__dataclass_fields__))
+
+
 def fitted(count: int = 800, **more: Tensor) -> UncertaintyHead:
     good, bad, _ = pictures(count, 1)
     head = fit_uncertainty(good, bad, **more)
@@ -57,6 +61,23 @@ def test_pictures_between_clusters_are_less_sure_than_others() -> None:
         found = head(good.inputs, good.mean)
     higher = (found[is_between][:, None] > found[~is_between]).float().mean()
     assert float(higher) > 0.95
+
+
+def test_pictures_among_undecided_ones_are_less_sure_than_as_decided_ones_elsewhere() -> None:
+    good, bad, is_between = pictures(1600, 11)
+    crowded = good.image % CORNERS < CORNERS // 2
+    kept = crowded | ~is_between  # so that only half of the corners have undecided pictures around them
+    rows = torch.nonzero(kept)[:, 0]
+    head = fit_uncertainty(of_rows(good, rows), of_rows(bad, rows))
+    assert head is not None
+    new, _, between = pictures(400, 12)
+    with torch.inference_mode():
+        found, own = head(new.inputs, new.mean), head.indecision(new.mean)
+    near = (new.image % CORNERS < CORNERS // 2) & ~between
+    far = ~(new.image % CORNERS < CORNERS // 2) & ~between
+    higher = (found[near][:, None] > found[far]).float().mean()
+    alone = (own[near][:, None] > own[far]).float().mean()
+    assert float(higher) > float(alone) + 0.1
 
 
 def test_damaged_pictures_are_less_sure_than_themselves_undamaged() -> None:
@@ -136,7 +157,7 @@ def test_too_few_pictures_get_no_head() -> None:
 
 def test_displacement_by_a_slow_loop() -> None:
     good, bad, _ = pictures(30, 9)
-    shuffled = ViewStatistics(*(getattr(good, n).flip(0) for n in good.__dataclass_fields__))
+    shuffled = of_rows(good, torch.arange(30).flip(0))
     found = displacement(shuffled, bad)
     for row in range(30):
         a, b = good.mean[row], bad.mean[row]
