@@ -28,7 +28,7 @@ FEWEST = 256
 DIRECTIONS, SEEDS = (32, 64, 128), (0, 1)
 KNOTS, NEAREST = 33, 10
 EPOCHS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 8, 128, 1e-3, 0.1
-WEIGHTS = (2.0, 4.0, 8.0)
+WEIGHTS = (2.5, 5.0, 10.0)
 LESS_SURE, NEAR_BEST = 0.95, 0.02
 """Share of held-out worse forms that must be less sure than their image, or how far below the best share it may be."""
 
