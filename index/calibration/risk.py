@@ -30,7 +30,7 @@ CLUSTERS, SEEDS, ROUNDS = (8, 16, 32), 3, 15
 FEWEST = 10 * CLUSTERS[-1]  # items below which clusters say nothing
 CLUSTERED, FIT_QUERIES = 4000, 1000  # items at most that are clustered, and that search the others
 KNOTS = 201
-WEIGHTS = (1.0, 0.75, 2.0)  # of distance, dissent and uncertainty, each in units of its deviation
+WEIGHTS = (1.0, 0.75, 1.5)  # of distance, dissent and uncertainty, each in units of its deviation
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,7 +104,7 @@ def test_the_state_of_the_best_view_recall_is_kept(pictures: Path, tmp_path: Pat
     )
     backbone = {n: v for n, v in begun.checkpoint.student.items() if n.startswith("backbone.")}
     torch.save(backbone, tmp_path / "backbone.pth")
-    settings = merge(TINY, {"finetune": True, "epochs": 3, "optimiser": {"lr": 30.0, "clip_norm": 1.0}})
+    settings = merge(TINY, {"finetune": True, "epochs": 3, "optimiser": {"lr": 10.0, "clip_norm": 1.0}})
     ended = train_images(
         str(pictures), tmp_path / "run", recipe="small", settings=settings, device="cpu", threads=1,
         init=tmp_path / "backbone.pth",
