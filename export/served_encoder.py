@@ -27,11 +27,11 @@ TINY = 1e-12
 OUTLIER = 8.0
 """Standard deviations beyond which an input of the uncertainty's damage map counts as no more."""
 
-NEIGHBOURHOOD = 0.5
-"""What the indecision of a picture's neighbours weighs beside its own."""
-
 FAR = 4.0
 """The same for the variance of a good picture: a straight line goes wrong far from where it was fitted."""
+
+NEIGHBOURHOOD = 0.5
+"""What the indecision of a picture's neighbours weighs beside its own."""
 
 LOGIT_RANGE = 15.0
 """Keeps the largest uncertainties apart in float32."""

@@ -164,9 +164,8 @@ def fit_match(
     smallest = 0.0 if signed else NEAREST * float(np.median(distance))
     parts = _features(distance, query, item, smallest)
     centre, scale, weights, error = _fitted(parts if len(same) >= FULL_PAIRS else parts[:1], same)
-    if (
-        weights[1] >= 0
-    ):  # uncertainties that tell more than the distance may leave it nothing to tell, or less
+    if weights[1] >= 0:
+        # Uncertainties that tell more than the distance may leave it nothing to tell.
         centre, scale, weights, error = _fitted(parts[:1], same)
     if weights[1] >= 0:
         return None

@@ -37,10 +37,9 @@ WEIGHTS = (1.0, 0.75, 1.5)  # of distance, dissent and uncertainty, each in unit
 class RiskModel:
     """Directions (C, D), centre and scale (3,) of what is added, and the sum's quantiles in the gallery.
 
-    scale: of each part its deviation over its weight.
-    is_logarithmic: the distance is never negative, and enters as its logarithm. length: of `nearness`; 0 in a
-    model of before, which is fitted again. generation, rows, last_row, constants: of the gallery and the
-    distance it was fitted on.
+    scale: the deviation of each over its weight. is_logarithmic: the distance is never negative, and enters as
+    its logarithm. length: of `nearness`; 0 in a model of before, which is fitted again. generation, rows,
+    last_row, constants: of the gallery and the distance it was fitted on.
     """
 
     directions: Floats

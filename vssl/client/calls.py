@@ -116,9 +116,8 @@ def put_call(id: str, image: ImageLike, label: str | None, metadata: Mapping[str
 
 def _json(name: str, values: Mapping[str, Any]) -> str:
     try:
-        return json.dumps(
-            dict(values), default=lambda value: value.item()
-        )  # as numpy and pandas hand them out
+        # numpy's and pandas' values know their plain one
+        return json.dumps(dict(values), default=lambda value: value.item())
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(
             f"{name}: found {shown(values)}, expected texts, numbers, true, false or null: {error}"

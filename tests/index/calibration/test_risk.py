@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,6 +47,21 @@ def test_joined_it_foretells_wrong_neighbours_better_than_the_distance_alone() -
     unsure = np.full(len(items), 0.5, np.float32)
     scores = fitted(items, found, unsure).scores(items, *found, unsure, unsure)
     assert r_auroc(scores, correct) > r_auroc(found[0][:, 0], correct) + 0.02
+
+
+@pytest.mark.parametrize(("differ", "weights"), [(True, (1.0, 0.75, 1.5)), (False, (1.0, 1.0, 1.0))])
+def test_uncertainty_weighs_most_where_images_differ_in_it(
+    differ: bool, weights: tuple[float, float, float]
+) -> None:
+    items, _ = photos(800)
+    found = among_themselves(items)
+    unsure = np.random.default_rng(1).uniform(0.1, 0.9, 800).astype(np.float32)
+    unsure = unsure if differ else np.full(800, 0.5, np.float32)
+    model = fitted(items, found, unsure)
+    for part, weight in enumerate(weights):
+        alone = np.where(np.arange(3) == part, model.scale, np.inf)
+        scores = replace(model, scale=alone).scores(items, *found, unsure, unsure)
+        assert scores.std() == pytest.approx(weight, rel=1e-6)
 
 
 def pairs_among_strangers(
